@@ -1,0 +1,111 @@
+"""The two places where the program is meant to grow: a source of rows, a format of files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Select
+
+from autoexport.model import BlockRef, Catalog, Changes, Column, Counts, Everything, Mapping, Scalar, Tree
+
+
+class Position(Protocol):
+    """Where in the history of the database a snapshot stands; compared by the source that made it.
+
+    It is kept in the state directory between exports, so it is written as bytes, in pieces.
+    """
+
+    def pieces(self) -> Iterator[bytes]:
+        """The position as bytes, in pieces of at most a few MB."""
+        ...
+
+
+class Snapshot(Protocol):
+    """One consistent read of a database. Every statement run through it sees the same state."""
+
+    taken_at: datetime
+    """When the snapshot was taken: aware, UTC."""
+
+    catalog: Catalog
+    """The tables and views as they are in this snapshot."""
+
+    def text_order(self, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The expression with the collation that orders text by code point."""
+        ...
+
+    def readable(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The expression to select for a column so that its values arrive as `Scalar` without costly decoding."""
+        ...
+
+    def stream(self, statement: Select[Any], rows: int) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
+        """The rows of a statement in partitions of at most `rows`, never held as a whole.
+
+        Raises `SourceError`, and `UndecodableText` where text is not valid and `lenient` is off.
+        """
+        ...
+
+    async def read_leniently(self) -> None:
+        """From now on, deliver invalid text with lone surrogates in place of the invalid bytes."""
+        ...
+
+    async def position(self, mapping: Mapping) -> Position:
+        """The position of this snapshot with respect to the mapped tables."""
+        ...
+
+    async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
+        """What changed in the mapped tables since an earlier position; always a superset of the truth."""
+        ...
+
+
+class Source(Protocol):
+    """A database: how to know that something may have changed, and how to read it."""
+
+    database: str
+    """The name for the manifest: server and name, or a file's base name; never a password or a path."""
+
+    identity: str
+    """A digest by which the same database is recognised; private, never published."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Take a snapshot, read from it, let it go. Raises `SourceError`."""
+        ...
+
+    def looks(self, interval_s: float, *, hooks: bool) -> AsyncIterator[None]:
+        """Yield whenever something may have changed: first at once, then at the latest `interval_s`
+        seconds after the fact, earlier with `hooks` where the database has a way to be woken early."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release everything."""
+        ...
+
+
+class BlockValues(Protocol):
+    """The values of one block after the value rules, by column (see `autoexport.render.Block`)."""
+
+    spans: Sequence[int]
+    counts: Counts
+
+
+class Format(Protocol):
+    """One published file: how a block looks in it, and what stands around the blocks.
+
+    A format does no I/O. Blocks are separated by `separator`, which belongs to no block, so that
+    the places where blocks are cut do not show in the file.
+    """
+
+    file_name: str
+    has_blocks: bool
+    row_count_of: str
+    """What a row of this file is, for the manifest: `projects`, `datasets`, `images`, …"""
+
+    def block(self, values: Any) -> tuple[bytes, int]:
+        """The bytes of a block, and how many cells of it were guarded."""
+        ...
+
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+        """The whole file in order: bytes, and references where a block's bytes go."""
+        ...

@@ -1,0 +1,261 @@
+"""The records that are handed from station to station."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Literal
+
+Scalar = None | bool | int | float | str | bytes
+"""What a source delivers for a column: never a driver's own type."""
+
+Key = int | str | bytes
+"""The value of a key column."""
+
+ColumnKind = Literal[
+    "integer", "real", "numeric", "text", "boolean", "time", "json", "uuid", "binary", "array", "enum", "other"
+]
+TableKind = Literal["table", "view", "foreign table", "partitioned table"]
+BoxReading = Literal["corners", "origin", "center", "json"]
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+JsonStyle = Literal["records", "pretty"]
+
+PROJECT_FIELDS = ("id", "name", "description", "project_type", "created_at", "updated_at")
+DATASET_FIELDS = ("id", "project_id", "name", "description", "created_at", "updated_at")
+IMAGE_FIELDS = (
+    "id", "filename", "original_filename", "file_path", "width", "height", "format", "file_size", "split",
+    "status", "is_labeled", "is_auto_labeled", "is_verified", "created_at", "updated_at",
+)  # fmt: skip
+ANNOTATION_FIELDS = (
+    "id", "type", "label", "label_id", "confidence", "box_0", "box_1", "box_2", "box_3", "box_json", "polygon",
+    "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
+)  # fmt: skip
+LABEL_FIELDS = ("id", "name", "color")
+
+
+# --- what a database has -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the database declares it; `type_name` is the database's own word for its type."""
+
+    name: str
+    kind: ColumnKind
+    type_name: str = ""
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A declared foreign key; composite ones have several columns."""
+
+    columns: tuple[str, ...]
+    referred_schema: str | None
+    referred_table: str
+    referred_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table or view as the database declares it. `indexes` holds the column lists of all indexes,
+    those of primary keys and unique constraints included."""
+
+    name: str
+    schema: str | None
+    kind: TableKind
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """`schema.name`, or the name alone where there is no schema."""
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+    def column(self, name: str) -> Column | None:
+        """The column of exactly this name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def has_index_on(self, column: str) -> bool:
+        """Whether an index begins with this column."""
+        return any(index[:1] == (column,) for index in self.indexes)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All tables and views that the connection can see."""
+
+    tables: tuple[Table, ...]
+
+
+# --- how it is understood ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TableMapping:
+    """One logical table: the real one, and for each logical field the real column.
+
+    `parent_link` is the column that names the parent (an image's dataset), `parent_column` the
+    column of the parent that it names. `deleted` are the columns that mark a row as soft-deleted:
+    set (a time) or true (a flag).
+    """
+
+    table: Table
+    fields: dict[str, Column]
+    parent_link: Column | None = None
+    parent_column: Column | None = None
+    deleted: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """How the tables of a database are understood.
+
+    `annotations.parent_link` names an image, `images.parent_link` a dataset, or a project where
+    there is no datasets table; `datasets.parent_link` and `labels.parent_link` name a project
+    (`labels.parent_is_dataset`: a dataset). None where the database has no such table or link.
+
+    `box` says how `box_0` to `box_3` are read, or that the box is the JSON column `box_json`, in
+    which case `box_format` is how a list of four is read (None: ambiguous, not read).
+    `label_joined`: the label of an annotation is the name that `label_id` refers to in `labels`.
+    """
+
+    projects: TableMapping | None
+    datasets: TableMapping | None
+    images: TableMapping
+    annotations: TableMapping | None
+    labels: TableMapping | None
+    box: BoxReading | None = None
+    box_format: BoxFormat | None = None
+    label_joined: bool = False
+    labels_by_dataset: bool = False
+    warnings: tuple[str, ...] = ()
+    not_found: tuple[str, ...] = ()
+
+    def tables(self) -> dict[str, TableMapping]:
+        """The logical tables that are mapped, by name, parents first."""
+        named = {
+            "projects": self.projects,
+            "datasets": self.datasets,
+            "labels": self.labels,
+            "images": self.images,
+            "annotations": self.annotations,
+        }
+        return {name: mapped for name, mapped in named.items() if mapped is not None}
+
+
+# --- what is read --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class BlockRows:
+    """The raw rows of one block: images in id order and the annotations of each of them, in id order.
+
+    `images` and `annotations` are columns by logical field, `spans` says how many annotations each
+    image has. A field that the database does not have is absent.
+    """
+
+    dataset: Key
+    images: dict[str, Sequence[Scalar]]
+    annotations: dict[str, Sequence[Scalar]]
+    spans: list[int]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is counted of a block, a dataset or a project; always from rows, never from stored counters."""
+
+    images: int = 0
+    labeled: int = 0
+    annotations: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    guarded: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of a part to those of the whole."""
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(mine, Counter):
+                mine.update(theirs)
+            else:
+                setattr(self, item.name, mine + theirs)
+
+
+# --- the tree that is published ------------------------------------------------------------------
+
+Value = Scalar | datetime
+
+
+@dataclass(slots=True)
+class LabelNode:
+    """A label of a project and how often the project's annotations bear its name."""
+
+    values: dict[str, Value]
+    annotation_count: int = 0
+
+
+@dataclass(slots=True)
+class DatasetNode:
+    """A dataset: its fields, its counts, and the numbers of its blocks in id order."""
+
+    key: Key
+    values: dict[str, Value]
+    counts: Counts = field(default_factory=Counts)
+    blocks: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ProjectNode:
+    """A project: its fields, its labels, its datasets in id order."""
+
+    key: Key
+    values: dict[str, Value]
+    labels: list[LabelNode] = field(default_factory=list)
+    datasets: list[DatasetNode] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(slots=True)
+class Tree:
+    """Everything above the images, in publication order, and when it was read (UTC)."""
+
+    timestamp: datetime
+    projects: list[ProjectNode]
+    total_labels: int
+    counts: Counts = field(default_factory=Counts)
+
+
+# --- incremental ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """The answer "anything may have changed", and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The images whose rows may be new or different since a position: a superset of the truth.
+
+    `images` are image keys as stored in the images table; `orphans_seen`: a changed row names a
+    parent that is not there, so that the conservation of row counts proves nothing. Rows that are
+    gone leave no trace here.
+    """
+
+    images: frozenset[Key]
+    orphans_seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """A place in a published file where the bytes of a block go."""
+
+    block: int
