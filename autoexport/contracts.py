@@ -9,7 +9,20 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Select
 
-from autoexport.model import BlockRef, Catalog, Changes, Column, Counts, Everything, Mapping, Scalar, Tree
+from autoexport.model import (
+    Block,
+    BlockRef,
+    Catalog,
+    Changes,
+    Column,
+    DatasetNode,
+    Everything,
+    Key,
+    Mapping,
+    ProjectNode,
+    Scalar,
+    Tree,
+)
 
 
 class Position(Protocol):
@@ -32,16 +45,33 @@ class Snapshot(Protocol):
     catalog: Catalog
     """The tables and views as they are in this snapshot."""
 
-    def text_order(self, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The expression with the collation that orders text by code point."""
+    def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The expression to order a key by: binary, text by code point, null first."""
+        ...
+
+    def same(
+        self, left: tuple[Column, ColumnElement[Any]], right: tuple[Column, ColumnElement[Any]]
+    ) -> ColumnElement[bool]:
+        """That two keys are equal as the database sees it, whatever the types they are declared with."""
+        ...
+
+    def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
+        """A key as a parameter that can be compared with the `ordered` column."""
+        ...
+
+    def member(self, column: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        """That a key is one of many, in one parameter however many they are."""
         ...
 
     def readable(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """The expression to select for a column so that its values arrive as `Scalar` without costly decoding."""
         ...
 
-    def stream(self, statement: Select[Any], rows: int) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
-        """The rows of a statement in partitions of at most `rows`, never held as a whole.
+    def stream(
+        self, statement: Select[Any], *, heavy: int | None = None
+    ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
+        """The rows of a statement in partitions, never held as a whole. `heavy` is the place of a
+        column whose values may be long: partitions get shorter where they are.
 
         Raises `SourceError`, and `UndecodableText` where text is not valid and `lenient` is off.
         """
@@ -83,13 +113,6 @@ class Source(Protocol):
         ...
 
 
-class BlockValues(Protocol):
-    """The values of one block after the value rules, by column (see `autoexport.render.Block`)."""
-
-    spans: Sequence[int]
-    counts: Counts
-
-
 class Format(Protocol):
     """One published file: how a block looks in it, and what stands around the blocks.
 
@@ -99,13 +122,21 @@ class Format(Protocol):
 
     file_name: str
     has_blocks: bool
-    row_count_of: str
-    """What a row of this file is, for the manifest: `projects`, `datasets`, `images`, …"""
+    def rows(self, tree: Tree) -> int:
+        """How many rows the file has, for the manifest; of a tree, how many images."""
+        ...
 
-    def block(self, values: Any) -> tuple[bytes, int]:
+    separator: bytes
+    """What stands between two blocks."""
+
+    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The bytes of a block, and how many cells of it were guarded."""
         ...
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
         """The whole file in order: bytes, and references where a block's bytes go."""
+        ...
+
+    def guarded(self, tree: Tree) -> int:
+        """How many cells outside the blocks were guarded."""
         ...

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 Scalar = None | bool | int | float | str | bytes
 """What a source delivers for a column: never a driver's own type."""
@@ -187,9 +187,26 @@ class Counts:
                 setattr(self, item.name, mine + theirs)
 
 
-# --- the tree that is published ------------------------------------------------------------------
-
 Value = Scalar | datetime
+"""A value after the rules of `autoexport.values`."""
+
+
+@dataclass(slots=True)
+class Block:
+    """The values of one block, ready for the formats: columns by the name of the published field.
+
+    In `annotations`, `bbox` is four columns `x_min` to `y_max`, all null where there is no box, and
+    `polygon` holds parsed JSON. `json_cells` keeps the JSON of columns that several formats write.
+    """
+
+    images: dict[str, Sequence[Any]]
+    annotations: dict[str, Sequence[Any]]
+    spans: list[int]
+    counts: Counts
+    json_cells: dict[str, list[bytes]] = field(default_factory=dict)
+
+
+# --- the tree that is published ------------------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -1,0 +1,120 @@
+"""What changed since the ledger: the dirty blocks, or everything.
+
+A source tells which rows may be new or different. Rows that are gone leave no trace, but a block
+whose rows are unchanged can only lose some; so, where nothing but that can have happened, the sums
+of the counts tell whether it did (`conserved`), and where more may have happened, every block is
+counted anew (`recount`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoexport.ledger import BlockRecord, Ledger, load_position
+from autoexport.model import Changes, Everything, Key, Mapping
+from autoexport.plan import Blocks, Plan, make_plan, render_all
+from autoexport.snapshot import Reading, Totals
+from autoexport.tree import TreeBuilder
+
+_KEYS_AT_ONCE = 50_000
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known before anything is rendered."""
+
+    plan: Plan
+    blocks: Blocks
+    trusted: bool
+    """Whether sums may prove that nothing is gone."""
+
+
+async def what_changed(
+    reading: Reading, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path
+) -> Found:
+    """Compare the snapshot with the ledger and plan the export."""
+    blocks = Blocks(ledger.blocks)
+    since = load_position(state, ledger.generation)
+    if since is None:
+        return Found(render_all("the position of the last export is not known"), blocks, False)
+    changes = await reading.snapshot.changes(mapping, since)
+    if isinstance(changes, Everything):
+        return Found(render_all(changes.reason), blocks, False)
+    return await _found(reading, builder, ledger, blocks, changes)
+
+
+async def _found(
+    reading: Reading, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
+) -> Found:
+    datasets = list(builder.places)
+    whole = set(datasets) - set(ledger.datasets)
+    dirty = {
+        number
+        for number, record in enumerate(blocks.records)
+        if record.dataset in builder.places and builder.embedded(record.dataset) != record.parents
+    }
+    placed = 0
+    keys = list(changes.images)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        for dataset, image in await reading.places(keys[start : start + _KEYS_AT_ONCE]):
+            placed += 1
+            number = blocks.of(dataset, image)
+            if number is None:
+                whole.add(dataset)
+            else:
+                dirty.add(number)
+    trusted = not changes.orphans_seen and placed == len(keys) and set(datasets) == set(ledger.datasets)
+    reason = f"{len(keys)} images may have changed"
+    return Found(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
+
+
+def conserved(
+    kept: Sequence[BlockRecord], fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals, found: Found
+) -> bool:
+    """Whether the kept blocks provably lost nothing.
+
+    Kept blocks can only lose rows, and so can what is unpublished, as long as nothing that changed
+    names a missing parent and no image came or went. Then equal sums mean that no part lost any.
+    """
+    if not found.trusted:
+        return False
+    numbers = set(found.plan.keep)
+    replaced = [record for number, record in enumerate(found.blocks.records) if number not in numbers]
+    if _ids(replaced) != _ids(fresh):
+        return False
+    published = [record.counts for record in (*kept, *fresh)]
+    sums = {
+        "images": sum(counts.images for counts in published),
+        "annotations": sum(counts.annotations for counts in published),
+    }
+    return all(
+        number + ledger.unpublished.get(name, 0) == totals.live.get(name, 0) for name, number in sums.items()
+    )
+
+
+def _ids(records: Sequence[BlockRecord]) -> int:
+    return sum(record.ids for record in records) % 2**64
+
+
+async def recount(reading: Reading, blocks: Blocks, keep: Collection[int]) -> set[int]:
+    """Count the rows of every kept block in the snapshot; the numbers of those that lost some."""
+    counted: dict[int, list[int]] = {number: [0, 0] for number in keep}
+    async for dataset, image, annotations in reading.annotation_counts():
+        number = blocks.of(dataset, image)
+        if number in counted:
+            counted[number][0] += 1
+            counted[number][1] += annotations
+    return {
+        number
+        for number, (images, annotations) in counted.items()
+        if (counts := blocks.records[number].counts) and (images, annotations) != (counts.images, counts.annotations)
+    }
+
+
+def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bool:
+    """Whether the keys compare in Python as they do in the database: all numbers, or all text."""
+    kinds = [{type(record.dataset) for record in records} | {type(key) for key in datasets}]
+    kinds.append({type(key) for record in records for key in (record.first, record.last)})
+    return all(kind <= {int} or kind <= {str} for kind in kinds)

@@ -1,0 +1,205 @@
+"""What would be exported, how it was understood, and what is in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from sqlalchemy import func, select
+
+from autoexport.contracts import Source
+from autoexport.errors import SourceError
+from autoexport.mapping import describe, map_catalog
+from autoexport.model import Mapping, TableMapping
+from autoexport.progress import print_table, say
+from autoexport.publish import read_manifest
+from autoexport.settings import Settings
+from autoexport.snapshot import Reading, Totals
+from autoexport.sources import open_source
+
+_SCAN_ROWS_PER_S = 2_000_000
+"""About how many rows a scan passes in a second: measured, 1.1 million annotations in 0.5 s."""
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A source that has something to say about its database: journal mode, size, permissions."""
+
+    async def remarks(self) -> list[str]:
+        """Sentences, one a line."""
+        ...
+
+
+@dataclass(slots=True)
+class Findings:
+    """What `check` found out. Warnings are what somebody may want to change, notes are how it is."""
+
+    database: str
+    mapping: Mapping
+    totals: Totals
+    orphans: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def check(settings: Settings) -> int:
+    """Look at the database and the export directory and say what is found; 0, warnings or not.
+
+    Publishes nothing and leaves nothing behind. Raises as an export would where the database cannot
+    be read or understood.
+    """
+    display = settings.database.display
+    with _scratch(settings) as (private, warnings):
+        source = open_source(settings.model_copy(update={"state_directory": private}))
+        try:
+            findings = await _look(source, settings)
+        finally:
+            await source.aclose()
+    findings.warnings[:0] = warnings
+    _print(display, settings.export_directory, findings)
+    return 0
+
+
+async def _look(source: Source, settings: Settings) -> Findings:
+    remarks = await source.remarks() if isinstance(source, Remarking) else []
+    async with source.snapshot() as snapshot:
+        mapping = map_catalog(snapshot.catalog, settings.tables)
+        reading = Reading(snapshot, mapping)
+        totals = await reading.totals()
+        orphans = await _orphans(reading, totals)
+    return Findings(
+        source.database,
+        mapping,
+        totals,
+        orphans,
+        warnings=[
+            *mapping.warnings,
+            *_orphan_warnings(orphans),
+            *_index_warnings(mapping, totals),
+            *_directory_warnings(settings, source.database),
+        ],
+        notes=remarks,
+    )
+
+
+@contextlib.contextmanager
+def _scratch(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
+    """A private directory for the working copy, on the disk where an export would have it, and
+    warnings if it could not be made there."""
+    existing = settings.state_dir.absolute()
+    while not existing.is_dir() and existing != existing.parent:
+        existing = existing.parent
+    warnings = []
+    if not os.access(existing, os.W_OK | os.X_OK):
+        warnings.append(f"{existing} cannot be written to: give this user the right, or set --export-dir.")
+        existing = Path(tempfile.gettempdir())
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".autoexport-check-", dir=existing)
+    except OSError as exc:
+        raise SourceError(
+            f"There is no place for a working copy: {exc.strerror}.", hint="Free some space, or set TMPDIR."
+        ) from exc
+    with scratch as path:
+        yield Path(path), warnings
+
+
+# --- what is in the way --------------------------------------------------------------------------
+
+
+async def _orphans(reading: Reading, totals: Totals) -> dict[str, int]:
+    """Rows that no export holds because their parent is not there, by logical table."""
+    found: dict[str, int] = {}
+    for logical in ("datasets", "images", "annotations"):
+        if logical not in reading.tables.chain:
+            continue
+        joined, condition = reading.tables.reachable(logical)
+        statement = select(func.count()).select_from(joined).where(condition)
+        async for part in reading.snapshot.stream(statement):
+            found[logical] = totals.live[logical] - int(str(part[0][0]))
+    return found
+
+
+def _orphan_warnings(orphans: dict[str, int]) -> list[str]:
+    return [
+        f"{count:,} {logical} belong to nothing that is there and are not exported."
+        for logical, count in orphans.items()
+        if count
+    ]
+
+
+def _index_warnings(mapping: Mapping, totals: Totals) -> list[str]:
+    mapped = mapping.tables()
+    return [
+        _missing_index(mapped[logical], totals.live[logical])
+        for logical in ("images", "annotations")
+        if logical in mapped and _lacks_index(mapped[logical])
+    ]
+
+
+def _lacks_index(mapped: TableMapping) -> bool:
+    link = mapped.parent_link
+    return mapped.table.kind == "table" and link is not None and not mapped.table.has_index_on(link.name)
+
+
+def _missing_index(mapped: TableMapping, rows: int) -> str:
+    name = mapped.table.full_name
+    link = mapped.parent_link.name if mapped.parent_link else ""
+    seconds = rows / _SCAN_ROWS_PER_S
+    return (
+        f"{name}.{link} has no index: each incremental export reads all {rows:,} rows of {name}, about "
+        f"{seconds:.1f} s. This would save it: CREATE INDEX ix_{mapped.table.name}_{link} ON {name} ({link});"
+    )
+
+
+def _directory_warnings(settings: Settings, database: str) -> list[str]:
+    directory = settings.export_directory
+    if not directory.exists():
+        return []
+    if not directory.is_dir():
+        return [f"{directory} is not a directory: the export would fail. Set --export-dir."]
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return [f"No permission to write to {directory}: give this user the right, or set --export-dir."]
+    manifest = read_manifest(directory)
+    if manifest is not None and manifest.database != database:
+        return [f"{directory} holds the export of another database ({manifest.database}). Set --export-dir."]
+    return []
+
+
+# --- on the screen -------------------------------------------------------------------------------
+
+
+def _print(display: str, directory: Path, findings: Findings) -> None:
+    mapping = findings.mapping
+    say(f"Database  {display} ({findings.database})")
+    say(f"Export    {directory}")
+    say()
+    print_table("How it is understood", ("table", "field", "column"), describe(mapping))
+    say()
+    print_table(
+        "What would be exported", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3)
+    )
+    say()
+    if mapping.not_found:
+        say(f"Not found, so null or derived: {', '.join(mapping.not_found)}")
+    for note in findings.notes:
+        say(f"note: {note}")
+    for warning in findings.warnings:
+        say(f"warning: {warning}")
+    say(f"{len(findings.warnings)} warnings" if findings.warnings else "Nothing is in the way.")
+
+
+def _rows(findings: Findings) -> list[list[str]]:
+    return [
+        [
+            logical,
+            f"{findings.totals.live.get(logical, 0):,}",
+            f"{findings.totals.soft_deleted.get(logical, 0):,}",
+            f"{findings.orphans[logical]:,}" if logical in findings.orphans else "",
+        ]
+        for logical in findings.mapping.tables()
+    ]

@@ -1,0 +1,228 @@
+"""A small sample database, like that of a real application, and its export."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shlex
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from autoexport.commands.export import export
+from autoexport.errors import AutoexportError, ConfigurationError, PublishError
+from autoexport.progress import say
+from autoexport.settings import Settings
+
+DEMO_MARK = 0x61786465
+"""SQLite's `application_id` (PRAGMA application_id) of a demo database: by it we know our own file."""
+
+EXPORTS = "database_exports"
+
+SCHEMA = """
+CREATE TABLE projects (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, description TEXT,
+    project_type VARCHAR(50), created_at DATETIME, updated_at DATETIME);
+CREATE TABLE datasets (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, description TEXT,
+    project_id INTEGER NOT NULL REFERENCES projects (id), created_at DATETIME, updated_at DATETIME);
+CREATE TABLE images (id VARCHAR NOT NULL PRIMARY KEY, filename VARCHAR(255) NOT NULL,
+    original_filename VARCHAR(255) NOT NULL, file_path VARCHAR(500) NOT NULL, file_size INTEGER,
+    width INTEGER, height INTEGER, format VARCHAR(10), dataset_id VARCHAR NOT NULL REFERENCES datasets (id),
+    is_labeled BOOLEAN, is_auto_labeled BOOLEAN, is_verified BOOLEAN, split_type VARCHAR(10),
+    split_section VARCHAR(10), created_at DATETIME, updated_at DATETIME);
+CREATE TABLE annotations (id VARCHAR NOT NULL PRIMARY KEY,
+    image_id VARCHAR NOT NULL REFERENCES images (id), class_name VARCHAR(100) NOT NULL, class_id INTEGER,
+    confidence FLOAT, x_min FLOAT, y_min FLOAT, x_max FLOAT, y_max FLOAT, segmentation JSON,
+    is_auto_generated BOOLEAN, is_verified BOOLEAN, model_id VARCHAR,
+    created_at DATETIME, updated_at DATETIME);
+CREATE TABLE labels (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL, color VARCHAR(20),
+    project_id INTEGER NOT NULL REFERENCES projects (id));
+CREATE INDEX ix_images_dataset_id ON images (dataset_id);
+CREATE INDEX ix_annotations_image_id ON annotations (image_id);
+"""
+_TABLES = ("annotations", "labels", "images", "datasets", "projects")
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    name: str
+    description: str | None
+    kind: str
+    labels: tuple[str, ...]
+    datasets: tuple[tuple[str, int], ...]
+    image: str
+
+
+_PROJECTS = (
+    _Project(
+        "Street Scenes", "Cars, bicycles and pedestrians at four crossings", "Object Detection",
+        ("car", "bicycle", "pedestrian", "traffic light"),
+        (("Morning", 12), ("Night", 8), ("Rain (not yet recorded)", 0)), "crossing_{:03}.jpg",
+    ),
+    _Project(
+        "Äpfel & Birnen", "Qualitätskontrolle; „faul“ heißt: aussortieren", "Image Segmentation",
+        ("Apfel", "Birne", "faul"), (("Förderband 1", 9), ("Förderband 2", 6)), "förderband_{:03}.png",
+    ),
+    _Project(
+        "野鳥観察", "鳥の種類を分類する", "Image Classification",
+        ("すずめ", "つばめ", "カラス"), (("春", 7), ("Архив 2023 🐦", 4)), "鳥_{:03}.jpg",
+    ),
+    _Project("Empty Project", None, "Object Detection", ("anything",), (), ""),
+)  # fmt: skip
+
+_SPLITS = ("train", "train", "val", "train", "test", None)
+_COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231")
+_START = datetime(2024, 1, 15, 9, 0)  # noqa: DTZ001 - applications store naive times
+_SPACE = uuid.UUID("5f1d6f0e-6d0c-4c8e-9d67-0b6f0f2f7a11")
+
+
+def places(directory: Path) -> dict[str, object]:
+    """The settings that keep a demo to its own directory, whatever is configured around it."""
+    exports = directory / EXPORTS
+    return {
+        "database_url": f"sqlite:///{quote(str(directory / 'database.db'))}",
+        "export_directory": exports,
+        "state_directory": exports / ".autoexport",
+        "tables": {},
+    }
+
+
+async def demo(settings: Settings, directory: Path, *, progress: bool = True) -> int:
+    """Make the sample database anew in `directory`, export it, and say where everything is."""
+    database = directory / "database.db"
+    await asyncio.to_thread(make_database, database)
+    code = await export(settings, progress=progress)
+    where = (
+        f"--database-url {shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
+    )
+    say()
+    say(f"The sample database is {database}, its export is in {settings.export_directory}.")
+    say("Look at it, then try:")
+    say(f"  python -m autoexport check {where}")
+    say(f"  python -m autoexport --monitor --interval 2 {where}")
+    say(f"  python -m autoexport verify {where}")
+    return code
+
+
+def make_database(database: Path, busy_s: float = 5.0) -> None:
+    """Write the sample database, always the same rows, in one transaction.
+
+    A demo database that is there is made anew in place, so that a running exporter follows; another
+    writer is waited for at most `busy_s` seconds. Raises
+    `ConfigurationError` if the file is anything else, and `PublishError` if it cannot be written.
+    """
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PublishError(
+            f"The directory {database.parent} cannot be made: {exc.strerror}.", hint="Name another DIR."
+        ) from exc
+    if database.exists() and not _is_demo(database):
+        raise ConfigurationError(
+            f"{database} is there and is not a demo database; it was not touched.",
+            hint="Name another directory: python -m autoexport demo DIR",
+        )
+    try:
+        with contextlib.closing(sqlite3.connect(database, busy_s, isolation_level=None)) as connection:
+            _fill(connection)
+    except sqlite3.Error as exc:
+        raise AutoexportError(
+            f"The demo database {database} cannot be written: {exc}.",
+            hint="End the program that writes to it, check permissions and free space, or name another DIR.",
+        ) from exc
+
+
+def _is_demo(database: Path) -> bool:
+    uri = f"file:{quote(str(database))}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            return bool(connection.execute("PRAGMA application_id").fetchone()[0] == DEMO_MARK)
+    except sqlite3.Error:
+        return False
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA application_id = {DEMO_MARK}")
+    for table in _TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in SCHEMA.split(";"):
+        connection.execute(statement)
+    for table, row in _rows():
+        marks = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own table names
+    connection.execute("COMMIT")
+
+
+# --- the rows: arithmetic in place of chance, so that every demo is the same ---------------------
+
+_Row = tuple[str, tuple[object, ...]]
+
+
+def _rows() -> Iterator[_Row]:
+    label_id = 0
+    for number, project in enumerate(_PROJECTS, start=1):
+        moment = _time(number * 1_000)
+        yield "projects", (number, project.name, project.description, project.kind, moment, moment)
+        for color, name in zip(_COLORS, project.labels, strict=False):
+            label_id += 1
+            yield "labels", (label_id, name, color, number)
+        for name, count in project.datasets:
+            dataset = _uuid(project.name, name)
+            yield "datasets", (dataset, name, None, number, moment, _time(number * 1_000 + 5))
+            for index in range(count):
+                yield from _image(project, dataset, index, number * 1_000 + index * 61)
+
+
+def _image(project: _Project, dataset: str, index: int, minutes: int) -> Iterator[_Row]:
+    image = _uuid(dataset, str(index))
+    name = project.image.format(index)
+    # A name that a spreadsheet would take for a formula: the CSV file shows how it is guarded.
+    original = "=SUM(A1:A9).jpg" if index == 3 else name.replace("_", " ")
+    width, height = (1920, 1080) if index % 3 else (1280, 960)
+    count = 0 if index % 5 == 4 else 1 if project.kind == "Image Classification" else 1 + index * 7 % 4
+    labeled, verified = count > 0, index % 3 == 0
+    split = _SPLITS[index % len(_SPLITS)]
+    taken, changed = _time(minutes + 10), _time(minutes + 27, microsecond=index * 1_013)
+    yield "images", (
+        image, name, original, f"uploads/{dataset[:8]}/{name}", 48_000 + index * 7_919, width, height,
+        "PNG" if name.endswith("png") else "JPEG", dataset, labeled, index % 2 == 1, verified,
+        "dataset" if labeled else "unassigned", split, taken, changed,
+    )  # fmt: skip
+    for part in range(count):
+        yield _annotation(project, image, index, part, (width, height), minutes + 13 + part)
+
+
+def _annotation(
+    project: _Project, image: str, index: int, part: int, size: tuple[int, int], minutes: int
+) -> _Row:
+    which = (index + part * 2) % len(project.labels)
+    left, top = 40.5 + index * 83 % (size[0] // 2), 30.25 + (index * 47 + part * 131) % (size[1] // 2)
+    right, bottom = left + 120 + part * 35, top + 90 + index * 3
+    by_model = (index + part) % 2 == 1
+    box: tuple[float | None, ...] = (left, top, right, bottom)
+    outline: str | None = None
+    if project.kind == "Image Segmentation":
+        middle = (left + right) / 2
+        points = [[left, bottom], [left, top + 20], [middle, top], [right, top + 20], [right, bottom]]
+        outline = json.dumps(points)
+    elif project.kind == "Image Classification":
+        box = (None, None, None, None)
+    confidence = round(0.62 + (index * 37 + part * 11) % 38 / 100, 2) if by_model else None
+    moment = _time(minutes, microsecond=part * 250_000)
+    return "annotations", (
+        _uuid(image, str(part)), image, project.labels[which], which, confidence, *box, outline,
+        by_model, index % 3 == 0, "yolov8n" if by_model else None, moment, moment,
+    )  # fmt: skip
+
+
+def _time(minutes: int, microsecond: int = 0) -> str:
+    return str(_START + timedelta(minutes=minutes, microseconds=microsecond))
+
+
+def _uuid(space: str, name: str) -> str:
+    return str(uuid.uuid5(_SPACE, f"{space}/{name}"))

@@ -1,0 +1,221 @@
+"""What is going to be published: lays the files out, leaves alone what has not changed, brings out the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from autoexport.checksum import digest
+from autoexport.contracts import Format, Position, Source
+from autoexport.formats import FILE_NAMES
+from autoexport.ledger import BlockRecord, FileIdentity, Ledger, save_ledger, save_position
+from autoexport.logs import get_logger
+from autoexport.manifest import FileRecord, Manifest
+from autoexport.mapping import mapping_digest
+from autoexport.model import Mapping, Tree
+from autoexport.plan import Plan
+from autoexport.publish import check_room, discard, publish
+from autoexport.snapshot import Totals
+from autoexport.splice import Layout, Staged, is_published, lay_out, stage
+from autoexport.spool import Spool
+from autoexport.tree import TreeBuilder
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class Edition:
+    """Everything that the stations before found out, apart from the snapshot, which is over.
+
+    `ledger` is the one that the kept blocks come from; None if everything was rendered.
+    """
+
+    source: Source
+    formats: Sequence[Format]
+    spooled: Sequence[Spool]
+    settings: str
+    mapping: Mapping
+    builder: TreeBuilder
+    totals: Totals
+    taken_at: datetime
+    plan: Plan
+    records: list[BlockRecord]
+    rendered_images: int
+    position: Position | None
+    ledger: Ledger | None
+
+
+async def bring_out(
+    edition: Edition, directory: Path, state: Path, previous: Manifest | None, started: float
+) -> tuple[Manifest, bool]:
+    """Publish what differs from the published files; the manifest that stands then, and whether anything did."""
+    for spool in edition.spooled:
+        await spool.flush()
+    tree = edition.builder.finish(edition.taken_at.replace(microsecond=0), edition.records)
+    _warn(edition, tree, directory)
+    if previous is not None and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous):
+        await asyncio.to_thread(_remember_unchanged, edition, tree, directory, state, previous)
+        return previous, False
+    layouts = await asyncio.to_thread(_lay_out, edition, tree)
+    manifest = await _publish(edition, tree, layouts, directory, previous, started)
+    await asyncio.to_thread(_remember, edition, tree, layouts, directory, state, manifest)
+    return manifest, True
+
+
+def _lay_out(edition: Edition, tree: Tree) -> list[Layout]:
+    layouts, place = [], 0
+    for output in edition.formats:
+        layouts.append(lay_out(output, tree, edition.records, place))
+        place += output.has_blocks
+    return layouts
+
+
+def _spool_of(edition: Edition, layout: Layout) -> int | None:
+    return next((spool.descriptor for spool in edition.spooled if spool.output.file_name == layout.file_name), None)
+
+
+# --- unchanged ---------------------------------------------------------------------------------------
+
+
+def _is_unchanged(edition: Edition, tree: Tree, directory: Path, previous: Manifest) -> bool:
+    """Whether the files, made with the time stamp of the published ones, would be these to the byte."""
+    try:
+        timestamp = datetime.fromisoformat(previous.timestamp)
+    except ValueError:
+        return False
+    if set(previous.files) != {output.file_name for output in edition.formats}:
+        return False
+    layouts = _lay_out(edition, replace(tree, timestamp=timestamp))
+    return all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts) and all(
+        is_published(layout, _spool_of(edition, layout), directory) for layout in layouts
+    )
+
+
+def _differs_not(layout: Layout, known: FileRecord) -> bool:
+    return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)
+
+
+def _remember_unchanged(
+    edition: Edition, tree: Tree, directory: Path, state: Path, previous: Manifest
+) -> None:
+    """Nothing is written but the position, as long as the ledger still says the truth."""
+    ledger = edition.ledger
+    if ledger is not None and edition.position is not None and ledger.unpublished == _unpublished(edition, tree):
+        save_position(state, ledger.generation, edition.position.pieces())
+        return
+    layouts = _lay_out(edition, replace(tree, timestamp=datetime.fromisoformat(previous.timestamp)))
+    _remember(edition, tree, layouts, directory, state, previous)
+
+
+# --- changed -----------------------------------------------------------------------------------------
+
+
+async def _publish(
+    edition: Edition,
+    tree: Tree,
+    layouts: Sequence[Layout],
+    directory: Path,
+    previous: Manifest | None,
+    started: float,
+) -> Manifest:
+    known = edition.ledger.files if edition.ledger is not None else {}
+    staged: list[Staged] = []
+    try:
+        changed = [layout for layout in layouts if not await _stands(edition, layout, directory, previous)]
+        await asyncio.to_thread(check_room, directory, sum(layout.length for layout in changed))
+        for layout in changed:
+            descriptor, identity = _spool_of(edition, layout), known.get(layout.file_name)
+            staged.append(await asyncio.to_thread(stage, layout, descriptor, directory, identity))
+        log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
+        manifest = _manifest(edition, tree, layouts, previous, time.monotonic() - started)
+        await asyncio.to_thread(publish, staged, manifest, directory, previous)
+    finally:
+        await asyncio.to_thread(discard, staged)
+    return manifest
+
+
+async def _stands(edition: Edition, layout: Layout, directory: Path, previous: Manifest | None) -> bool:
+    """Whether this one file is already what it has to be."""
+    known = previous.files.get(layout.file_name) if previous is not None else None
+    if known is None or not _differs_not(layout, known):
+        return False
+    return await asyncio.to_thread(is_published, layout, _spool_of(edition, layout), directory)
+
+
+def _manifest(
+    edition: Edition, tree: Tree, layouts: Sequence[Layout], previous: Manifest | None, duration_s: float
+) -> Manifest:
+    kept = sum(layout.kept_bytes for layout in layouts)
+    return Manifest(
+        generation=(previous.generation if previous is not None else 0) + 1,
+        timestamp=tree.timestamp.isoformat().replace("+00:00", "Z"),
+        database=edition.source.database,
+        files={
+            layout.file_name: FileRecord(layout.length, digest(layout.crc), output.rows(tree))
+            for layout, output in zip(layouts, edition.formats, strict=True)
+        },
+        counts={
+            "projects": len(tree.projects),
+            "datasets": sum(len(project.datasets) for project in tree.projects),
+            "images": tree.counts.images,
+            "annotations": tree.counts.annotations,
+            "labels": tree.total_labels,
+        },
+        orphans=_unpublished(edition, tree),
+        soft_deleted={name: number for name, number in edition.totals.soft_deleted.items() if number},
+        repaired=tree.counts.repaired,
+        guarded=tree.counts.guarded + sum(output.guarded(tree) for output in edition.formats),
+        duration_seconds=round(duration_s, 3),
+        rendered_images=edition.rendered_images,
+        mode="full" if edition.plan.ranges is None else "incremental",
+        kept_bytes=kept,
+        rendered_bytes=sum(layout.length for layout in layouts) - kept,
+    )
+
+
+def _remember(
+    edition: Edition, tree: Tree, layouts: Sequence[Layout], directory: Path, state: Path, manifest: Manifest
+) -> None:
+    for layout in layouts:
+        for offset, part in layout.offsets:
+            part.offset, part.fresh = offset, False
+    ledger = Ledger(
+        database=edition.source.identity,
+        settings=edition.settings,
+        mapping=mapping_digest(edition.mapping),
+        generation=manifest.generation,
+        timestamp=manifest.timestamp,
+        files={
+            layout.file_name: FileIdentity.of(directory / layout.file_name, layout.crc) for layout in layouts
+        },
+        tables={name: mapped.table.full_name for name, mapped in edition.mapping.tables().items()},
+        unpublished=_unpublished(edition, tree),
+        datasets=list(edition.builder.places) if edition.position is not None else [],  # type: ignore[arg-type]
+        blocks=edition.records if edition.position is not None else [],
+    )
+    save_ledger(state, ledger, edition.position.pieces() if edition.position is not None else None)
+
+
+def _unpublished(edition: Edition, tree: Tree) -> dict[str, int]:
+    """Live rows that no parent leads to, by logical table."""
+    published = {
+        "datasets": sum(len(project.datasets) for project in tree.projects),
+        "images": tree.counts.images,
+        "annotations": tree.counts.annotations,
+    }
+    live = edition.totals.live
+    return {name: live[name] - number for name, number in published.items() if name in live}
+
+
+def _warn(edition: Edition, tree: Tree, directory: Path) -> None:
+    orphans = {name: number for name, number in _unpublished(edition, tree).items() if number}
+    if orphans:
+        log.warning("export.orphans", **orphans, hint="these rows are published nowhere; `check` tells more")
+    written = {output.file_name for output in edition.formats}
+    for name in FILE_NAMES:
+        if name not in written and (directory / name).exists():
+            log.warning("export.left_alone", file=name, hint="this output is switched off; the file grows old")

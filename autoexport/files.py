@@ -1,0 +1,80 @@
+"""Files that are there whole or not at all: temp file, write, fsync, rename, fsync of the directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from autoexport.errors import PublishError
+
+TEMP_SUFFIX = ".autoexport-tmp"
+
+_REASONS = {
+    errno.ENOSPC: ("there is no room left", "Free some space on that disk; it is tried again."),
+    errno.EDQUOT: ("the quota is used up", "Free some space or raise the quota; it is tried again."),
+    errno.EACCES: ("permission is denied", "Let this user write to that directory."),
+    errno.EPERM: ("it is not permitted", "Let this user write to that directory and its files."),
+    errno.EROFS: ("the file system is read-only", "Mount it writable, or choose another --export-dir."),
+    errno.EIO: ("the disk reports an error", "Check the disk and the kernel log."),
+    errno.EBUSY: ("it is in use", "Mount the directory, not the single file; close programs that hold it."),
+    errno.ENOTDIR: ("a part of the path is a file", "Choose another --export-dir, or move that file away."),
+    errno.EEXIST: ("a file of that name is in the way", "Choose another --export-dir, or move that file away."),
+}
+
+
+def explain_os_error(error: OSError, path: Path | str) -> PublishError:
+    """The error of the operating system as one of ours, about this path."""
+    reason, hint = _REASONS.get(
+        error.errno or 0, ((error.strerror or str(error)).lower(), "Check the directory and the disk it is on.")
+    )
+    return PublishError(f"Cannot write {path}: {reason}.", hint=hint)
+
+
+def temp_beside(target: Path) -> Path:
+    """A name beside the target that nobody can guess and a later start recognises as a leftover."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}{TEMP_SUFFIX}")
+
+
+def create_new(path: Path, mode: int = 0o666) -> int:
+    """A descriptor of a file that did not exist before; never follows a link. Raises `OSError`."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, however often the kernel takes only a part. Raises `OSError`."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames in a directory durable. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_durably(target: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:
+    """Put a small file in place of another, whole and durable. Raises `PublishError`."""
+    temp = temp_beside(target)
+    try:
+        descriptor = create_new(temp, mode)
+        try:
+            for piece in pieces:
+                write_all(descriptor, piece)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temp, target)
+        fsync_directory(target.parent)
+    except OSError as error:
+        raise explain_os_error(error, target) from error
+    finally:
+        with suppress(OSError):
+            temp.unlink()

@@ -1,0 +1,192 @@
+"""`projects.csv`, `datasets.csv` and `images.csv`: text and dates quoted, numbers bare, null empty."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from autoexport.model import Block, BlockRef, DatasetNode, ProjectNode, Tree
+from autoexport.values import encoded
+
+PROJECT_COLUMNS = (
+    "project_id", "project_name", "dataset_count", "image_count", "created_at", "updated_at", "description",
+    "project_type", "labeled_image_count", "annotation_count", "label_count", "labels",
+)  # fmt: skip
+DATASET_COLUMNS = (
+    "dataset_id", "dataset_name", "project_id", "project_name", "image_count", "train_count", "val_count",
+    "test_count", "unassigned_count", "labeled_image_count", "annotation_count", "description", "created_at",
+    "updated_at",
+)  # fmt: skip
+IMAGE_COLUMNS = (
+    "image_id", "filename", "file_path", "project_id", "project_name", "dataset_id", "dataset_name", "width",
+    "height", "file_size", "split", "annotation_count", "is_labeled", "original_filename", "format", "status",
+    "is_auto_labeled", "is_verified", "created_at", "updated_at",
+)  # fmt: skip
+
+# The openers that spreadsheets take for formulas: OWASP, "CSV Injection".
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
+
+
+class _Table:
+    """What the three tables share: the header, the cells, the count of guarded ones."""
+
+    file_name = ""
+    has_blocks = False
+    separator = b""
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, guard: bool = True, bom: bool = False) -> None:
+        self.guard = guard
+        self.bom = bom
+
+    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
+        """Nothing of a block is in a small table."""
+        return b"", 0
+
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+        """The header and the rows."""
+        yield self._header()
+        for row in self._rows(tree):
+            yield self._line(row)[0]
+
+    def guarded(self, tree: Tree) -> int:
+        """The guarded cells of the rows."""
+        return sum(self._line(row)[1] for row in self._rows(tree))
+
+    def _header(self) -> bytes:
+        return (b"\xef\xbb\xbf" if self.bom else b"") + ",".join(self.columns).encode() + b"\n"
+
+    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
+        return iter(())
+
+    def _line(self, row: Mapping[str, Any]) -> tuple[bytes, int]:
+        cells, guarded = self._cells([row[name] for name in self.columns])
+        return b",".join(cells) + b"\n", guarded
+
+    def _cells(self, column: Sequence[Any], json_cells: Sequence[bytes] | None = None) -> tuple[list[bytes], int]:
+        """The cells of values, and how many were guarded; `json_cells` is their JSON, where it is known."""
+        if column and all(type(value) is str for value in column):
+            return self._text_cells(column)
+        cells = []
+        guarded = 0
+        for value, json_cell in zip(column, json_cells or encoded(column), strict=True):
+            if isinstance(value, str):
+                (cell,), more = self._text_cells([value])
+                cells.append(cell)
+                guarded += more
+            elif isinstance(value, datetime):
+                cells.append(json_cell.replace(b"T", b" "))
+            else:
+                cells.append(b"" if value is None else json_cell)
+        return cells, guarded
+
+    def _text_cells(self, column: Sequence[str]) -> tuple[list[bytes], int]:
+        guarded = 0
+        if self.guard and any(text.startswith(_FORMULA) for text in column):
+            neutral = [self._neutral(text) for text in column]
+            guarded = sum(safe is not text for safe, text in zip(neutral, column, strict=True))
+            column = neutral
+        return [b'"' + text.replace('"', '""').encode() + b'"' for text in column], guarded
+
+    @staticmethod
+    def _neutral(text: str) -> str:
+        return "'" + text if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+class ProjectsTable(_Table):
+    """A row for each project."""
+
+    file_name = "projects.csv"
+    columns = PROJECT_COLUMNS
+
+    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
+        for project in tree.projects:
+            yield {
+                **project.values,
+                "project_id": project.values["id"],
+                "project_name": project.values["name"],
+                "dataset_count": len(project.datasets),
+                "image_count": project.counts.images,
+                "labeled_image_count": project.counts.labeled,
+                "annotation_count": project.counts.annotations,
+                "label_count": len(project.labels),
+                "labels": "; ".join(str(label.values["name"]) for label in project.labels),
+            }
+
+    def rows(self, tree: Tree) -> int:
+        """Rows without the header."""
+        return len(tree.projects)
+
+
+class DatasetsTable(_Table):
+    """A row for each dataset."""
+
+    file_name = "datasets.csv"
+    columns = DATASET_COLUMNS
+
+    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
+        for project in tree.projects:
+            for dataset in project.datasets:
+                splits = dataset.counts.splits
+                yield {
+                    **dataset.values,
+                    "dataset_id": dataset.values["id"],
+                    "dataset_name": dataset.values["name"],
+                    "project_id": project.values["id"],
+                    "project_name": project.values["name"],
+                    "image_count": dataset.counts.images,
+                    **{f"{word}_count": splits.get(word, 0) for word in ("train", "val", "test", "unassigned")},
+                    "labeled_image_count": dataset.counts.labeled,
+                    "annotation_count": dataset.counts.annotations,
+                }
+
+    def rows(self, tree: Tree) -> int:
+        """Rows without the header."""
+        return sum(len(project.datasets) for project in tree.projects)
+
+
+class ImagesTable(_Table):
+    """A row for each image, in the order of the tree, with the names of its dataset and project."""
+
+    file_name = "images.csv"
+    columns = IMAGE_COLUMNS
+    has_blocks = True
+
+    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
+        """The rows of a block."""
+        length = len(block.spans)
+        parents = [
+            project.values["id"],
+            project.values["name"],
+            dataset.values["id"],
+            dataset.values["name"],
+        ]
+        cells, guarded = {}, 0
+        for name, value in zip(_PARENT_OF_IMAGE, parents, strict=True):
+            (cell,), more = self._cells([value])
+            cells[name] = [cell] * length
+            guarded += more * length
+        cells["annotation_count"] = encoded(block.spans)
+        for name in IMAGE_COLUMNS:
+            if name not in cells:
+                field = "id" if name == "image_id" else name
+                cells[name], more = self._cells(block.images[field], block.json_cells.get(field))
+                guarded += more
+        lines = map(b",".join, zip(*(cells[name] for name in IMAGE_COLUMNS), strict=True))
+        return b"".join(line + b"\n" for line in lines), guarded
+
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+        """The header, then the blocks of all datasets."""
+        yield self._header()
+        for project in tree.projects:
+            for dataset in project.datasets:
+                for block in dataset.blocks:
+                    yield BlockRef(block)
+
+    def rows(self, tree: Tree) -> int:
+        """Rows without the header."""
+        return tree.counts.images

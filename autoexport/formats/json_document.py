@@ -1,0 +1,225 @@
+"""`database_export.json`: projects, datasets, images and annotations as one tree.
+
+In the `records` style the tree is indented and an image's head, an annotation and a label list are
+lines; in the `pretty` style everything is indented by two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from autoexport.boxes import CORNERS
+from autoexport.model import (
+    ANNOTATION_FIELDS,
+    IMAGE_FIELDS,
+    PROJECT_FIELDS,
+    Block,
+    BlockRef,
+    Counts,
+    DatasetNode,
+    JsonStyle,
+    LabelNode,
+    ProjectNode,
+    Tree,
+)
+from autoexport.values import encode, encoded
+
+FORMAT_VERSION = 1
+
+_SPLITS = ("train", "val", "test", "unassigned")
+_ANNOTATION_KEYS = (
+    "id", "type", "label", "label_id", "confidence", "bbox", "polygon",
+    "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
+)  # fmt: skip
+_ANNOTATION_COLUMNS = tuple(
+    name for key in _ANNOTATION_KEYS for name in (CORNERS if key == "bbox" else (key,))
+)
+_STANDARD = orjson.OPT_UTC_Z
+
+
+class JsonDocument:
+    """The whole database as one JSON document."""
+
+    file_name = "database_export.json"
+    has_blocks = True
+    separator = b",\n"
+
+    def __init__(self, style: JsonStyle = "records") -> None:
+        self.style = style
+        pretty = style == "pretty"
+        self._image = _template(IMAGE_FIELDS, 12, pretty)[:-1].rstrip() + (
+            b',\n              "annotation_count": %b,\n              "annotations": %b\n            }'
+            if pretty
+            else b', "annotation_count": %b, "annotations": %b}'
+        )
+        self._annotation_indent = 16 if pretty else 14
+        self._annotation = _template(_ANNOTATION_KEYS, self._annotation_indent, pretty)
+        box_indent = self._annotation_indent + 2
+        self._box = _template(CORNERS, box_indent, pretty).lstrip()
+
+    # --- blocks ------------------------------------------------------------------------------------
+
+    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
+        """The images of a block, separated as they are in the file."""
+        lines = self._annotation_lines(block)
+        cells = [_cells(block.json_cells, block.images, name) for name in IMAGE_FIELDS]
+        end = b"\n" + b" " * (self._annotation_indent - 2) + b"]"
+        lists: list[bytes] = []
+        at = 0
+        for span in block.spans:
+            lists.append(b"[\n" + b",\n".join(lines[at : at + span]) + end if span else b"[]")
+            at += span
+        counts = encoded(block.spans)
+        return b",\n".join(map(self._image.__mod__, zip(*cells, counts, lists, strict=True))), 0
+
+    def _annotation_lines(self, block: Block) -> list[bytes]:
+        columns = block.annotations
+        if not block.counts.annotations:
+            return []
+        cells = {
+            name: encoded(columns[name]) for name in _ANNOTATION_KEYS if name not in ("bbox", "polygon")
+        }
+        cells["bbox"] = self._boxes(columns)
+        cells["polygon"] = self._polygons(columns["polygon"])
+        return list(map(self._annotation.__mod__, zip(*(cells[name] for name in _ANNOTATION_KEYS), strict=True)))
+
+    def _boxes(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
+        boxed = columns["boxed"]
+        if not any(boxed):
+            return [b"null"] * len(boxed)
+        boxes = list(map(self._box.__mod__, zip(*(encoded(columns[name]) for name in CORNERS), strict=True)))
+        if all(boxed):
+            return boxes
+        return [box if there else b"null" for box, there in zip(boxes, boxed, strict=True)]
+
+    def _polygons(self, column: Sequence[Any]) -> list[bytes]:
+        if not any(column):
+            return [b"[]" if polygon == [] else b"null" if polygon is None else self._nested(polygon) for polygon in column]
+        nested = self._nested
+        return [b"null" if polygon is None else nested(polygon) for polygon in column]
+
+    def _nested(self, value: Any) -> bytes:
+        if self.style == "pretty":
+            indent = b"\n" + b" " * (self._annotation_indent + 2)
+            return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(b"\n", indent)
+        compact = orjson.dumps(value, option=_STANDARD)
+        if compact.count(b'"') == 0:
+            return compact.replace(b",", b", ")
+        return _spaced(value, compact)
+
+    # --- the tree ----------------------------------------------------------------------------------
+
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+        """The document in order."""
+        info = {
+            "format_version": FORMAT_VERSION,
+            "timestamp": tree.timestamp,
+            "total_projects": len(tree.projects),
+            "total_datasets": sum(len(project.datasets) for project in tree.projects),
+            "total_images": tree.counts.images,
+            "total_annotations": tree.counts.annotations,
+            "total_labels": tree.total_labels,
+        }
+        yield b'{\n  "export_info": ' + self._inline(info, 2) + b',\n  "projects": '
+        yield from _list((self._project(project) for project in tree.projects), 2)
+        yield b"\n}\n"
+
+    def _project(self, project: ProjectNode) -> Iterator[bytes | BlockRef]:
+        head = {name: project.values[name] for name in PROJECT_FIELDS}
+        head["dataset_count"] = len(project.datasets)
+        head |= _count_fields(project.counts)
+        yield b"    {\n" + _members(head, 6) + b',\n      "labels": ' + self._labels(project.labels)
+        yield b',\n      "datasets": '
+        yield from _list((self._dataset(dataset) for dataset in project.datasets), 6)
+        yield b"\n    }"
+
+    def _labels(self, labels: Sequence[LabelNode]) -> bytes:
+        return self._inline([{**label.values, "annotation_count": label.annotation_count} for label in labels], 6)
+
+    def _dataset(self, dataset: DatasetNode) -> Iterator[bytes | BlockRef]:
+        head = dict(dataset.values) | _count_fields(dataset.counts)
+        yield b"        {\n" + _members(head, 10)
+        splits = {word: dataset.counts.splits.get(word, 0) for word in _SPLITS}
+        splits |= {word: number for word, number in sorted(dataset.counts.splits.items()) if word not in splits}
+        yield b',\n          "splits": ' + self._inline(splits, 10)
+        yield b',\n          "label_counts": ' + self._inline(dict(sorted(dataset.counts.labels.items())), 10)
+        yield b',\n          "images": '
+        yield from _list(([BlockRef(block)] for block in dataset.blocks), 10)
+        yield b"\n        }"
+
+    def _inline(self, value: Any, indent: int) -> bytes:
+        """A small value: on one line, or indented in the pretty style."""
+        if self.style == "pretty":
+            return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(b"\n", b"\n" + b" " * indent)
+        return _spaced(value, orjson.dumps(value, option=_STANDARD))
+
+    def guarded(self, tree: Tree) -> int:
+        """JSON always has the exact text."""
+        return 0
+
+    def rows(self, tree: Tree) -> int:
+        """The images of the tree."""
+        return tree.counts.images
+
+
+def _count_fields(counts: Counts) -> dict[str, int]:
+    return {
+        "image_count": counts.images,
+        "labeled_image_count": counts.labeled,
+        "annotation_count": counts.annotations,
+    }
+
+
+def _members(values: Mapping[str, Any], indent: int) -> bytes:
+    margin = b" " * indent
+    return b",\n".join(margin + encode(name) + b": " + encode(value) for name, value in values.items())
+
+
+def _list(items: Iterator[Any], indent: int) -> Iterator[Any]:
+    """A list whose items bring their own indentation."""
+    first = True
+    for item in items:
+        yield b"[\n" if first else b",\n"
+        first = False
+        yield from item
+    yield b"[]" if first else b"\n" + b" " * indent + b"]"
+
+
+def _template(names: Sequence[str], indent: int, pretty: bool) -> bytes:
+    """A bytes template of an object with these members, at this indentation."""
+    margin = b" " * indent
+    if not pretty:
+        return margin + b"{" + b", ".join(encode(name) + b": %b" for name in names) + b"}"
+    inner = b",\n".join(margin + b"  " + encode(name) + b": %b" for name in names)
+    return margin + b"{\n" + inner + b"\n" + margin + b"}"
+
+
+def _cells(kept: dict[str, list[bytes]], columns: Mapping[str, Sequence[Any]], name: str) -> list[bytes]:
+    if name not in kept:
+        kept[name] = encoded(columns[name])
+    return kept[name]
+
+
+def _spaced(value: Any, compact: bytes) -> bytes:
+    """JSON on one line with a space after every comma and colon that is not inside a string."""
+    parts = compact.split(b'"')
+    if b"\\" not in compact:
+        # Without escapes, every second part lies between quotes.
+        parts[::2] = [part.replace(b",", b", ").replace(b":", b": ") for part in parts[::2]]
+        return b'"'.join(parts)
+    return _spaced_slowly(value)
+
+
+def _spaced_slowly(value: Any) -> bytes:
+    if isinstance(value, dict):
+        members = (encode(str(name)) + b": " + _spaced_slowly(item) for name, item in value.items())
+        return b"{" + b", ".join(members) + b"}"
+    if isinstance(value, list | tuple):
+        return b"[" + b", ".join(map(_spaced_slowly, value)) + b"]"
+    return encode(value)
+
+
+assert set(_ANNOTATION_KEYS) - {"bbox"} <= set(ANNOTATION_FIELDS)  # noqa: S101  (the names are one vocabulary)

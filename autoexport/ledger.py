@@ -1,0 +1,204 @@
+"""The private memory: what was published, block by block, and of which state of the database.
+
+Two files in the state directory. `ledger.json` says how the published files are made up; `position`
+says where the database stood, in the source's own words, and may be renewed alone when the database
+moved without changing anything that is exported. A ledger that does not fit is no error: it only
+means a full export.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from autoexport.files import replace_durably
+from autoexport.model import Counts, Key
+
+LEDGER_VERSION = 1
+_LEDGER = "ledger.json"
+_POSITION = "position"
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Part:
+    """The bytes of a block in one file: in the published one, or fresh in the spool."""
+
+    offset: int
+    length: int
+    crc: int
+    fresh: bool = False
+
+
+@dataclass(slots=True)
+class BlockRecord:
+    """A block: which images, what it counts, what it embeds from above, and its bytes in each file.
+
+    `counts` is packed, because a database of ten million images has forty thousand blocks.
+    `parents` is a digest of the values of its dataset and project that its bytes repeat. `ids` is the
+    sum of the hashes of its image ids, modulo 2^64: sums of blocks are equal when the same images are in them.
+    """
+
+    dataset: Key
+    first: Key
+    last: Key
+    packed: bytes
+    parents: str
+    ids: int
+    parts: list[Part]
+
+    @property
+    def counts(self) -> Counts:
+        """The counts, unpacked."""
+        images, labeled, annotations, splits, labels, repaired, guarded = orjson.loads(self.packed)
+        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), repaired, guarded)
+
+
+def pack(counts: Counts) -> bytes:
+    """Counts as a block record keeps them."""
+    return orjson.dumps(
+        [
+            counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
+            counts.repaired, counts.guarded,
+        ]
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """How a published file is recognised as the one that was written."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    crc: int
+
+    @classmethod
+    def of(cls, path: Path, crc: int) -> FileIdentity:
+        """The identity of a file as it is now. Raises `OSError`."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, crc)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known of the last publish. `unpublished` counts, by logical table, the live rows that
+    no parent leads to; `datasets` are the keys of all published datasets, empty ones too."""
+
+    database: str
+    settings: str
+    mapping: str
+    generation: int
+    timestamp: str
+    files: dict[str, FileIdentity]
+    tables: dict[str, str] = field(default_factory=dict)
+    unpublished: dict[str, int] = field(default_factory=dict)
+    datasets: list[Key] = field(default_factory=list)
+    blocks: list[BlockRecord] = field(default_factory=list)
+
+    def misfit(self, database: str, settings: str, mapping: str, directory: Path) -> str | None:
+        """Why this ledger cannot be built upon, or None if it can."""
+        if self.settings != settings:
+            return "the settings changed"
+        if self.database != database:
+            return "the ledger is of another database"
+        if self.mapping != mapping:
+            return "the tables or their mapping changed"
+        for name, identity in self.files.items():
+            try:
+                if FileIdentity.of(directory / name, identity.crc) != identity:
+                    return f"{name} was changed by someone else"
+            except OSError:
+                return f"{name} is not there"
+        return None
+
+
+def load_ledger(state: Path) -> Ledger | None:
+    """The ledger of a state directory, or None where there is none that can be read."""
+    try:
+        raw = orjson.loads((state / _LEDGER).read_bytes())
+        if raw.pop("version") != LEDGER_VERSION:
+            return None
+        raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
+        raw["blocks"] = [_block(row) for row in raw["blocks"]]
+        return Ledger(**raw)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _block(row: list[Any]) -> BlockRecord:
+    dataset, first, last, counts, parents, ids, parts = row
+    return BlockRecord(dataset, first, last, orjson.dumps(counts), parents, ids, [Part(*part) for part in parts])
+
+
+def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -> None:
+    """Write the position and then the ledger, durably. Without a position, the next export is full."""
+    if position is None:
+        with suppress(FileNotFoundError):
+            (state / _POSITION).unlink()
+    else:
+        save_position(state, ledger.generation, position)
+    head = {
+        "version": LEDGER_VERSION,
+        "database": ledger.database,
+        "settings": ledger.settings,
+        "mapping": ledger.mapping,
+        "generation": ledger.generation,
+        "timestamp": ledger.timestamp,
+        "files": {
+            name: [item.size, item.mtime_ns, item.ctime_ns, item.inode, item.crc]
+            for name, item in ledger.files.items()
+        },
+        "tables": ledger.tables,
+        "unpublished": ledger.unpublished,
+        "datasets": ledger.datasets,
+    }
+    replace_durably(state / _LEDGER, _written(head, ledger.blocks), mode=0o600)
+
+
+def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
+    yield orjson.dumps(head)[:-1] + b',"blocks":[\n'
+    for number, block in enumerate(blocks):
+        parts = [[part.offset, part.length, part.crc] for part in block.parts]
+        counts = orjson.Fragment(block.packed)
+        row = [block.dataset, block.first, block.last, counts, block.parents, block.ids, parts]
+        yield (b",\n" if number else b"") + orjson.dumps(row)
+    yield b"]}\n"
+
+
+def save_position(state: Path, generation: int, position: Iterator[bytes]) -> None:
+    """Write the position that goes with the ledger of a generation."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"%020d" % generation
+        yield from position
+
+    replace_durably(state / _POSITION, pieces(), mode=0o600)
+
+
+def load_position(state: Path, generation: int) -> Iterator[bytes] | None:
+    """The position of a generation in pieces, or None where there is none that goes with it."""
+    try:
+        descriptor = os.open(state / _POSITION, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    if os.read(descriptor, 20) != b"%020d" % generation:
+        os.close(descriptor)
+        return None
+    return _pieces(descriptor)
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    try:
+        while piece := os.read(descriptor, _PIECE_BYTES):
+            yield piece
+    finally:
+        os.close(descriptor)

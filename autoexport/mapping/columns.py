@@ -1,0 +1,226 @@
+"""Which column of a table is which logical field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from autoexport.errors import MappingError
+from autoexport.mapping.overrides import TableOverride, named_column
+from autoexport.mapping.synonyms import (
+    BOX_FIELDS,
+    BOX_FORMATS,
+    BOX_JSON_NAMES,
+    BOXES,
+    DELETED_KINDS,
+    DELETED_NAMES,
+    DELETED_TIME_KINDS,
+    DELETED_TIME_NAMES,
+    FIELD_NAMES,
+    KEYS,
+    KINDS,
+    SPATIAL_TYPES,
+    key_names,
+    plain,
+)
+from autoexport.model import BoxReading, Column, Table
+
+
+@dataclass(slots=True)
+class Found:
+    """The fields found in one table, and what has to be said about it."""
+
+    fields: dict[str, Column] = field(default_factory=dict)
+    deleted: tuple[Column, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+
+    def free(self, column: Column) -> bool:
+        """Whether the column is no other field already."""
+        return all(column.name != taken.name for taken in self.fields.values())
+
+
+def by_names(table: Table, names: Iterable[str]) -> list[Column]:
+    """The columns of these names, exact ones first, in the order of the names."""
+    found: dict[str, Column] = {}
+    for name in names:
+        alike = [column for column in table.columns if plain(column.name) == plain(name)]
+        for column in sorted(alike, key=lambda column: column.name != name):
+            found.setdefault(column.name, column)
+    return list(found.values())
+
+
+def fits(column: Column, setting: str) -> bool:
+    """Whether the column's type can hold this field."""
+    word = column.type_name.lower().split("(")[0].strip()
+    spatial = setting in ("polygon", "box_json") and word in SPATIAL_TYPES
+    return column.kind in KINDS[setting] and not spatial
+
+
+def overridden(logical: str, setting: str, table: Table, said: TableOverride) -> Column | None:
+    """The column that the configuration names for a field. Raises `MappingError` where it cannot be."""
+    if setting not in said.columns:
+        return None
+    column = named_column(logical, setting, table, said.columns[setting])
+    where = f"tables.{logical}.columns.{setting}"
+    if setting == "file_path" and {"url", "uri"} & set(_words(column.name)):
+        raise MappingError(
+            f"{where}: {column.name!r} is a URL, which may carry a signed token.",
+            hint="Name a column that holds a path or a storage key.",
+        )
+    if setting in KINDS and not fits(column, setting):
+        raise MappingError(
+            f"{where}: the column {column.name!r} is {_type(column)}.",
+            hint=f"Name a column of kind {', '.join(sorted(KINDS[setting]))}.",
+        )
+    return column
+
+
+def _words(name: str) -> list[str]:
+    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in name)
+    compact = "".join(name.replace("_", " ").lower())
+    return [*spaced.lower().replace("_", " ").split(), *compact.split()]
+
+
+def _type(column: Column) -> str:
+    return f"of type {column.type_name}" if column.type_name else f"of kind {column.kind}"
+
+
+# --- keys, fields, marks of deletion --------------------------------------------------------------
+
+
+def key_column(logical: str, table: Table, said: TableOverride) -> Column | None:
+    """The key: the primary key if it is one column, else a column of a conventional name."""
+    chosen = overridden(logical, "id", table, said)
+    if chosen is not None:
+        return chosen
+    names = table.primary_key if len(table.primary_key) == 1 else ()
+    declared = [column for column in map(table.column, names) if column is not None]
+    named = [column for column in by_names(table, key_names(table.name)) if column.name not in names]
+    # A table with a key of one column that cannot be read as a key has no better one.
+    return next((column for column in declared or named if column.kind in KEYS), None)
+
+
+def find_fields(logical: str, table: Table, said: TableOverride) -> Found:
+    """The key, the fields with names of their own and the marks of deletion; what is missing is absent."""
+    found = Found()
+    key = key_column(logical, table, said)
+    if key is not None:
+        found.fields["id"] = key
+        if len(table.primary_key) > 1:
+            found.warnings.append(
+                f"{table.full_name}: the primary key has several columns ({', '.join(table.primary_key)}); "
+                f"rows are told apart by {key.name} alone."
+            )
+    settings = FIELD_NAMES[logical]
+    for setting in settings:
+        chosen = overridden(logical, setting, table, said)
+        if chosen is not None:
+            found.fields[setting] = chosen
+    promised = {name.lower() for name in said.columns.values()}
+    for setting, names in _paired(table, settings).items():
+        if setting not in found.fields and setting not in said.left_out_columns:
+            candidates = [column for column in by_names(table, names) if column.name.lower() not in promised]
+            _find_field(logical, setting, candidates, table, found)
+    found.deleted = _deleted(logical, table, said, found)
+    return found
+
+
+def _paired(table: Table, settings: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The names to look for; width and height come from the same pair where there is one."""
+    if "width" not in settings:
+        return settings
+    for pair in zip(settings["width"], settings["height"], strict=True):
+        if all(by_names(table, [name]) for name in pair):
+            return {**settings, "width": pair[:1], "height": pair[1:]}
+    return settings
+
+
+def _find_field(logical: str, setting: str, candidates: list[Column], table: Table, found: Found) -> None:
+    # A foreign key holds somebody else's key, not a time, a name or a flag; as text it may be a word.
+    referring = {name for key in table.foreign_keys for name in key.columns}
+    candidates = [
+        column
+        for column in candidates
+        if (
+            found.free(column)
+            or (column is found.fields.get("id") and setting in ("name", "filename", "file_path"))
+        )
+        and (column.name not in referring or column.kind in ("text", "enum") or setting == "model_id")
+    ]
+    fitting = [column for column in candidates if fits(column, setting)]
+    if fitting:
+        found.fields[setting] = fitting[0]
+    elif candidates:
+        unfit = candidates[0]
+        found.warnings.append(
+            f"{logical}.{setting}: {table.full_name}.{unfit.name} is {_type(unfit)} and is not read."
+        )
+
+
+def _deleted(logical: str, table: Table, said: TableOverride, found: Found) -> tuple[Column, ...]:
+    if "deleted" in said.left_out_columns:
+        return ()
+    chosen = overridden(logical, "deleted", table, said)
+    marks = []
+    for column in [chosen] if chosen is not None else by_names(table, DELETED_NAMES):
+        says_when = plain(column.name) in {plain(name) for name in DELETED_TIME_NAMES}
+        if column.kind in (DELETED_TIME_KINDS if says_when else DELETED_KINDS):
+            marks.append(column)
+        elif chosen is not None:
+            raise MappingError(
+                f"tables.{logical}.columns.deleted: the column {column.name!r} is {_type(column)}.",
+                hint="Name a time, a boolean or a number.",
+            )
+        else:
+            found.warnings.append(
+                f"{table.full_name}.{column.name} is {_type(column)}: rows that it marks as deleted "
+                f"cannot be told and are exported."
+            )
+    return tuple(marks)
+
+
+# --- boxes ---------------------------------------------------------------------------------------
+
+
+def find_box(table: Table, said: TableOverride) -> tuple[dict[str, Column], BoxReading | None]:
+    """The columns of the box and how they are read: four columns before one of JSON.
+
+    Raises `MappingError` where the configuration names only some of the four, or not how to read them.
+    """
+    chosen = {
+        setting: column
+        for setting in (*BOX_FIELDS, "box_json")
+        if (column := overridden("annotations", setting, table, said)) is not None
+    }
+    if "box_json" in chosen and len(chosen) == 1:
+        return chosen, "json"
+    if chosen:
+        if set(chosen) != set(BOX_FIELDS) or said.box_format is None:
+            raise MappingError(
+                f"tables.annotations.columns names {', '.join(chosen)}: a box takes box_0 to box_3 and a "
+                "box_format, or box_json alone.",
+                hint=f"Name all four and set box_format to one of {', '.join(BOX_FORMATS)}.",
+            )
+        return chosen, BOX_FORMATS[said.box_format]
+    if not set(BOX_FIELDS) & said.left_out_columns:
+        for reading, names in BOXES:
+            columns = [next((c for c in by_names(table, [name]) if fits(c, "box_0")), None) for name in names]
+            if all(columns):
+                found = {key: column for key, column in zip(BOX_FIELDS, columns, strict=True) if column}
+                return found, _box_reading(reading, names, said)
+    if "box_json" not in said.left_out_columns:
+        for column in by_names(table, BOX_JSON_NAMES):
+            if fits(column, "box_json"):
+                return {"box_json": column}, "json"
+    return {}, None
+
+
+def _box_reading(by_name: BoxReading, names: tuple[str, ...], said: TableOverride) -> BoxReading:
+    told = BOX_FORMATS[said.box_format] if said.box_format else by_name
+    # Some applications keep the centre in x and y; the other names leave no doubt.
+    if told == by_name or (by_name == "origin" and told == "center"):
+        return told
+    raise MappingError(
+        f"tables.annotations.box_format is {said.box_format!r}, but {', '.join(names)} are {by_name}.",
+        hint="Remove box_format, or name the columns as box_0 to box_3, or the JSON column as box_json.",
+    )

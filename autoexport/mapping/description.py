@@ -1,0 +1,82 @@
+"""The mapping in words, for `check`."""
+
+from __future__ import annotations
+
+from autoexport.mapping.synonyms import BOX_FIELDS, FOUND_FIELDS, LINK_SETTING
+from autoexport.model import Mapping, TableMapping
+
+_INSTEAD = {
+    "projects": "one project holds everything",
+    "datasets": "each project has one dataset of its own name",
+    "annotations": "no annotations are exported",
+    "labels": "labels come from the annotations' names",
+    "images.filename": "the last part of the path",
+    "images.is_labeled": "an image is labeled if it has an annotation",
+    "annotations.type": "polygon if there is one, else bbox if there is one, else classification",
+}
+
+
+def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
+    """Rows of logical table, logical field, and the real column or what happens without one."""
+    rows: list[tuple[str, str, str]] = []
+    tables = mapping.tables()
+    for logical, fields in FOUND_FIELDS.items():
+        table = tables.get(logical)
+        if table is None:
+            rows.append((logical, "table", _absent(logical)))
+            continue
+        kind = "" if table.table.kind == "table" else f" ({table.table.kind})"
+        rows.append((logical, "table", f"{table.table.full_name}{kind}"))
+        for name in fields:
+            note = _label(mapping) if (logical, name) == ("annotations", "label") else None
+            column = table.fields.get(name)
+            rows.append((logical, name, note or (column.name if column else _absent(f"{logical}.{name}"))))
+        if logical == "annotations":
+            rows.append((logical, "box", _box(mapping, table)))
+        rows += _link(mapping, logical, table)
+        rows += [
+            (logical, "deleted", f"{column.name}: rows that it marks are left out")
+            for column in table.deleted
+        ]
+    return rows
+
+
+def _absent(name: str) -> str:
+    return f"not found: {_INSTEAD[name]}" if name in _INSTEAD else "not found"
+
+
+def _label(mapping: Mapping) -> str | None:
+    if not mapping.label_joined or mapping.labels is None or mapping.annotations is None:
+        return None
+    labels = mapping.labels
+    key = mapping.annotations.fields["label_id"].name
+    return f"{key} → {labels.table.full_name}.{labels.fields['name'].name}"
+
+
+def _link(mapping: Mapping, logical: str, table: TableMapping) -> list[tuple[str, str, str]]:
+    parents = {
+        "datasets": "projects",
+        "images": "datasets" if mapping.datasets else "projects",
+        "annotations": "images",
+        "labels": "datasets" if mapping.labels_by_dataset else "projects",
+    }
+    parent = mapping.tables().get(parents.get(logical, ""))
+    if parent is None:
+        return []
+    setting = LINK_SETTING[parents[logical]]
+    if table.parent_link is None or table.parent_column is None:
+        return [(logical, setting, "not found")]
+    return [
+        (logical, setting, f"{table.parent_link.name} → {parent.table.full_name}.{table.parent_column.name}")
+    ]
+
+
+def _box(mapping: Mapping, table: TableMapping) -> str:
+    if mapping.box is None:
+        return _absent("annotations.box")
+    if mapping.box != "json":
+        names = ", ".join(table.fields[name].name for name in BOX_FIELDS)
+        reading = {"corners": "corners", "origin": "top-left corner and size", "center": "centre and size"}
+        return f"{names}: {reading[mapping.box]}"
+    lists = mapping.box_format or "not read (set box_format to xyxy, xywh or cxcywh)"
+    return f"{table.fields['box_json'].name}: JSON, an object by its keys, a list of four: {lists}"

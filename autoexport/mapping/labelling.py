@@ -1,0 +1,295 @@
+"""Which tables are the annotations and the labels, and where an annotation's label is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoexport.errors import MappingError
+from autoexport.mapping.columns import Found, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.links import (
+    Link,
+    comparable,
+    declared_links,
+    find_link,
+    referred_table,
+    refers_elsewhere,
+    unlinked,
+)
+from autoexport.mapping.overrides import TableOverride, settle, toml_lines
+from autoexport.mapping.survey import Family, Part, Survey
+from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, is_named
+from autoexport.model import Column, Table
+
+_NOTHING_SAID = TableOverride()
+
+
+# --- annotations ---------------------------------------------------------------------------------
+
+
+def find_annotations(survey: Survey, family: Family) -> Part | None:
+    """The annotations table with its link and its box; its label is looked for by `find_label`.
+
+    Raises `MappingError` where two tables fit, or where the configured one does not.
+    """
+    above = [part.table for part in (family.images, family.datasets, family.projects) if part]
+    tables = [table for table in survey.candidates("annotations") if table not in above]
+    if "annotations" not in survey.told and not survey.said["annotations"].left_out:
+        tables += [table for table in _labels_of_images(survey, family) if table not in tables]
+    found: list[Part] = []
+    errors: list[tuple[Table, MappingError]] = []
+    for table in tables:
+        try:
+            part, lacks = _annotation_part(survey, table, family.images)
+        except MappingError as error:
+            errors.append((table, error))
+            continue
+        if not lacks:
+            found.append(part)
+        else:
+            survey.refuse_told("annotations", table, lacks)
+    fitting = [part.table for part in found] + [table for table, _ in errors]
+    if len(fitting) > 1:
+        raise survey.two_fit("annotations", fitting)
+    if errors:
+        raise errors[0][1]
+    return found[0] if found else None
+
+
+def _annotation_part(survey: Survey, table: Table, images: Part) -> tuple[Part, str]:
+    relation, said = ("annotations", "images"), survey.said["annotations"]
+    part, lacks = survey.part("annotations", table)
+    part.link = find_link(survey.catalog, relation, table, images.table, images.key, said)
+    if part.link is None:
+        lacks = lacks or unlinked(relation, table, images.table, images.key)
+    box, part.box = find_box(table, said)
+    part.found.fields.update(box)
+    if part.box is None and "polygon" not in part.found.fields and not _says_label(table, said):
+        lacks = lacks or "no label and no geometry"
+    return part, lacks
+
+
+def _label_names(table: Table) -> tuple[str, ...]:
+    return (*LABEL_NAMES, "name") if is_named(table.name, "labels") else LABEL_NAMES
+
+
+def _says_label(table: Table, said: TableOverride) -> bool:
+    named = by_names(table, _label_names(table) + LABEL_ID_NAMES)
+    told = {"label", "label_id"} & set(said.columns)
+    return bool(told) or any(fits(column, "label") or fits(column, "label_id") for column in named)
+
+
+def _labels_of_images(survey: Survey, family: Family) -> list[Table]:
+    """Tables that are called labels and are annotations: they name an image."""
+    taken = [table for told in survey.told.values() for table in told]
+    tables = [
+        table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in taken
+    ]
+    return [table for table in tables if _names_an_image(survey, table, family.images)]
+
+
+def _names_an_image(survey: Survey, table: Table, images: Part) -> bool:
+    """Whether a table names the image that it says something about, and not, say, the one on its cover."""
+    linking: set[str] = set()
+    foreign: set[str] = set()
+    for key in table.foreign_keys:
+        refers = referred_table(survey.catalog, table, key) is images.table
+        (linking if refers else foreign).update(key.columns)
+    for column in by_names(table, LINK_NAMES["annotations", "images"]):
+        if column.name in linking or (column.name not in foreign and comparable(column, images.key)):
+            return True
+    return bool(linking) and _has_geometry(table)
+
+
+def _has_geometry(table: Table) -> bool:
+    _, box = find_box(table, _NOTHING_SAID)
+    return box is not None or "polygon" in find_fields("annotations", table, _NOTHING_SAID).fields
+
+
+def overlooked(survey: Survey, family: Family, mapped: Sequence[Table]) -> list[str]:
+    """Warnings for tables that look like annotations and are not exported."""
+    telling = ("class_name", "label", "label_name", *LABEL_ID_NAMES)
+    warnings = []
+    for table in survey.catalog.tables:
+        linked = _names_an_image(survey, table, family.images)
+        like = linked and (_has_geometry(table) or bool(by_names(table, telling)))
+        if table in mapped or not (like or is_named(table.name, "annotations")):
+            continue
+        keyed = "id" in find_fields("annotations", table, _NOTHING_SAID).fields
+        lacks = "" if keyed else ": it has no key column"
+        if not linked:
+            images = family.images
+            lacks = f": it has {unlinked(('annotations', 'images'), table, images.table, images.key)}"
+        warnings.append(f"{table.full_name} looks like annotations and is not exported{lacks}.")
+    return warnings
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def find_labels(survey: Survey, family: Family, annotations: Part | None) -> Part | None:
+    """The table of label names: the one that annotations refer to by a declared foreign key, else by name.
+
+    Raises `MappingError` where two tables fit, or where the configured one does not.
+    """
+    above = (family.images, family.datasets, family.projects, annotations)
+    used = [part.table for part in above if part is not None]
+    tables = [table for table in survey.candidates("labels") if table not in used]
+    if "labels" not in survey.told:
+        tables = [table for table in tables if not _names_an_image(survey, table, family.images)]
+    referred = _referred_labels(survey, annotations, tables, used) if annotations else []
+    parts = [survey.part("labels", table) for table in referred or tables]
+    for part, lacks in parts:
+        if lacks:
+            survey.refuse_told("labels", part.table, lacks)
+    found = [part for part, lacks in parts if not lacks]
+    if len(found) > 1:
+        raise survey.two_fit("labels", [part.table for part in found])
+    if not found:
+        return None
+    labels = found[0]
+    for logical, parent in (("projects", family.projects), ("datasets", family.datasets)):
+        if parent is not None and labels.link is None:
+            labels.link = find_link(
+                survey.catalog,
+                ("labels", logical),
+                labels.table,
+                parent.table,
+                parent.key,
+                survey.said["labels"],
+            )
+            labels.link_to = logical if labels.link else ""
+    return labels
+
+
+def _referred_labels(
+    survey: Survey, annotations: Part, named: Sequence[Table], used: Sequence[Table]
+) -> list[Table]:
+    if survey.said["labels"].left_out:
+        return []
+    columns = {column.name for column in by_names(annotations.table, LABEL_ID_NAMES + LABEL_NAMES)}
+    tables: list[Table] = []
+    for key in annotations.table.foreign_keys:
+        table = referred_table(survey.catalog, annotations.table, key)
+        telling = "labels" not in survey.told and bool(columns & set(key.columns))
+        if table is not None and table not in used and table not in tables and (table in named or telling):
+            tables.append(table)
+    tables = [table for table in tables if not survey.part("labels", table)[1]]
+    both = [table for table in tables if table in named]
+    return both if len(both) == 1 else tables
+
+
+# --- the label of an annotation ------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Labelling:
+    """Whether `label_id` is joined to the labels table, and what has to be said about it."""
+
+    joined: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """The columns of annotations with a declared foreign key to the labels table."""
+
+    names: dict[str, Link]
+    keys: dict[str, Link]
+    others: dict[str, Link]
+
+
+def find_label(survey: Survey, annotations: Part, labels: Part | None) -> Labelling:
+    """Add `label` and `label_id` to the fields of the annotations.
+
+    An integer called label or category is an id. It is joined to the labels table only by a
+    declared foreign key, or where no name is stored. Raises `MappingError` where that is ambiguous.
+    """
+    said, table, found = survey.said["annotations"], annotations.table, annotations.found
+    declared = _declared(survey, table, labels)
+    name = _stored_name(table, said, found, declared)
+    if name is not None:
+        found.fields["label"] = name
+    key = _label_key(table, said, found, declared)
+    if key is None:
+        return Labelling()
+    found.fields["label_id"] = key
+    if labels is None:
+        return Labelling(warnings=[] if name else [_unnamed(table, key, "there is no labels table")])
+    if name is None and key.name in declared.others:
+        refers_to = declared.others[key.name].parent_column.name
+        target = f"{labels.table.full_name}.{refers_to}"
+        raise MappingError(
+            f"{table.full_name}.{key.name} refers to {target}, which is not the key of the labels.",
+            hint=settle(toml_lines("labels", table=labels.table.name, id=refers_to)),
+        )
+    told = "label" in said.columns
+    if key.name in declared.keys:
+        return Labelling(joined=not told)
+    if name is not None:
+        return Labelling()
+    if refers_elsewhere(survey.catalog, table, key, labels.table) or not comparable(key, labels.key):
+        return Labelling(warnings=[_unnamed(table, key, f"it does not refer to {labels.table.full_name}")])
+    return Labelling(joined=True)
+
+
+def _unnamed(table: Table, key: Column, why: str) -> str:
+    return f"annotations have no label names: {table.full_name}.{key.name} is an id, and {why}."
+
+
+def _declared(survey: Survey, table: Table, labels: Part | None) -> _Declared:
+    if labels is None:
+        return _Declared({}, {}, {})
+    name = labels.found.fields["name"].name
+    declared = _Declared({}, {}, {})
+    for column, link in declared_links(survey.catalog, table, labels.table, labels.key).items():
+        referred = link.parent_column.name
+        kind = (
+            declared.names
+            if referred == name
+            else declared.keys
+            if referred == labels.key.name
+            else declared.others
+        )
+        kind[column] = link
+    return declared
+
+
+def _stored_name(table: Table, said: TableOverride, found: Found, declared: _Declared) -> Column | None:
+    if "label" in said.left_out_columns:
+        return None
+    referring = {name for key in table.foreign_keys for name in key.columns}
+    named = by_names(table, (*_label_names(table), *declared.names))
+    possible = [column for column in named if column.name in declared.names or column.name not in referring]
+    fitting = [column for column in possible if fits(column, "label") and found.free(column)]
+    return overridden("annotations", "label", table, said) or next(iter(fitting), None)
+
+
+def _label_key(table: Table, said: TableOverride, found: Found, declared: _Declared) -> Column | None:
+    if "label_id" in said.left_out_columns:
+        return None
+    chosen = overridden("annotations", "label_id", table, said)
+    if chosen is not None:
+        return chosen
+    named = [
+        column
+        for column in by_names(table, LABEL_ID_NAMES)
+        if fits(column, "label_id") and found.free(column)
+    ]
+    codes = [column for column in by_names(table, LABEL_NAMES) if found.free(column)]
+    links = {**declared.keys, **declared.others}
+    if links:
+        telling = [column for column in named + codes if column.name in links]
+        possible = telling or [link.column for link in links.values()]
+        if len(possible) > 1:
+            names = ", ".join(column.name for column in possible)
+            raise MappingError(
+                f"{table.full_name} names its label in several columns: {names}.",
+                hint=settle(*(toml_lines("annotations", label_id=column.name) for column in possible)),
+            )
+        return possible[0]
+    numbers = [column for column in codes if fits(column, "label_id") and not fits(column, "label")]
+    referring = [
+        column for column in codes if any(key.columns == (column.name,) for key in table.foreign_keys)
+    ]
+    return next(iter(named + numbers + referring), None)

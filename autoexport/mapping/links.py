@@ -1,0 +1,128 @@
+"""How a row of one table names a row of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoexport.errors import MappingError
+from autoexport.mapping.columns import by_names
+from autoexport.mapping.overrides import TableOverride, named_column, settle, toml_lines
+from autoexport.mapping.synonyms import KEYS, LINK_NAMES, LINK_SETTING
+from autoexport.model import Catalog, Column, ForeignKey, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A column that names a parent, and the parent's column that it names."""
+
+    column: Column
+    parent_column: Column
+
+
+def referred_table(catalog: Catalog, child: Table, key: ForeignKey) -> Table | None:
+    """The table that a foreign key refers to, as far as the connection can see it."""
+    named = [table for table in catalog.tables if table.name == key.referred_table]
+    # SQLite's names are not case-sensitive, and a foreign key may be declared with other capitals.
+    named = named or [t for t in catalog.tables if t.name.lower() == key.referred_table.lower()]
+    for schema in (key.referred_schema, child.schema, None):
+        for table in named:
+            if table.schema == schema:
+                return table
+    return named[0] if len(named) == 1 else None
+
+
+def refers_elsewhere(catalog: Catalog, child: Table, column: Column, parent: Table | None) -> bool:
+    """Whether a declared foreign key of this one column refers to another table than `parent`."""
+    keys = [key for key in child.foreign_keys if key.columns == (column.name,)]
+    return bool(keys) and all(
+        parent is None or referred_table(catalog, child, key) is not parent for key in keys
+    )
+
+
+def declared_links(catalog: Catalog, child: Table, parent: Table, parent_key: Column) -> dict[str, Link]:
+    """The links by foreign keys that one column is enough for, by the column's name."""
+    links: dict[str, Link] = {}
+    for key in child.foreign_keys:
+        if referred_table(catalog, child, key) is not parent:
+            continue
+        referred = key.referred_columns or (parent_key.name,)
+        pairs = zip(key.columns, referred, strict=False)
+        for name, other in pairs:
+            enough = len(key.columns) == 1 or parent.primary_key == (other,)
+            column, parent_column = child.column(name), parent.column(other)
+            if enough and column is not None and parent_column is not None:
+                links[name] = Link(column, parent_column)
+    return links
+
+
+def comparable(column: Column, other: Column) -> bool:
+    """Whether values of the two columns can be the same key without being converted."""
+    numbers, words = ("integer", "numeric"), ("text", "enum", "uuid")
+    if column.kind not in KEYS or other.kind not in KEYS:
+        return False
+    return "other" in (column.kind, other.kind) or any(
+        column.kind in group and other.kind in group for group in (numbers, words, ("binary",))
+    )
+
+
+def find_link(
+    catalog: Catalog,
+    relation: tuple[str, str],
+    child: Table,
+    parent: Table,
+    parent_key: Column,
+    said: TableOverride,
+) -> Link | None:
+    """How `child` names its parent: by a declared foreign key, else by a conventional name.
+
+    Raises `MappingError` where there are several ways, or where one column is not enough.
+    """
+    logical, setting = relation[0], LINK_SETTING[relation[1]]
+    if setting in said.left_out_columns:
+        return None
+    links = declared_links(catalog, child, parent, parent_key)
+    if setting in said.columns:
+        column = named_column(logical, setting, child, said.columns[setting])
+        return links.get(column.name, Link(column, parent_key))
+    named = [
+        c for c in by_names(child, LINK_NAMES[relation]) if not refers_elsewhere(catalog, child, c, parent)
+    ]
+    conventional = [column for column in named if comparable(column, parent_key)]
+    if links:
+        declared = [column.name for column in named if column.name in links]
+        rivals = [column.name for column in conventional if column.name not in links]
+        possible = declared or [*rivals, *links]
+        if len(possible) == 1:
+            return links[possible[0]]
+        raise MappingError(
+            f"{child.full_name} names {parent.full_name} in several columns: {', '.join(possible)}.",
+            hint=settle(*(toml_lines(logical, **{setting: name}) for name in possible)),
+        )
+    composite = _composite(catalog, child, parent)
+    if composite and not [column for column in conventional if column.name not in composite]:
+        name = next((column.name for column in conventional), composite[-1])
+        raise MappingError(
+            f"{child.full_name} names {parent.full_name} by a foreign key of several columns "
+            f"({', '.join(composite)}), which is not supported.",
+            hint="If one of them is enough to tell which row is meant: "
+            + settle(toml_lines(logical, **{setting: name})),
+        )
+    free = [column for column in conventional if column.name not in composite]
+    return Link(free[0], parent_key) if free else None
+
+
+def unlinked(relation: tuple[str, str], child: Table, parent: Table, parent_key: Column) -> str:
+    """What a table lacks that has no link to its parent, in words that follow "has"."""
+    for column in by_names(child, LINK_NAMES[relation]):
+        if not comparable(column, parent_key):
+            return (
+                f"no column that names {parent.full_name}: {column.name} is {column.kind}, "
+                f"{parent.full_name}.{parent_key.name} is {parent_key.kind}"
+            )
+    return f"no column that names {parent.full_name}"
+
+
+def _composite(catalog: Catalog, child: Table, parent: Table) -> Sequence[str]:
+    keys = [key for key in child.foreign_keys if len(key.columns) > 1]
+    return next((key.columns for key in keys if referred_table(catalog, child, key) is parent), ())

@@ -1,0 +1,285 @@
+"""Which tables are the images and what is above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoexport.errors import MappingError
+from autoexport.mapping.columns import Found, by_names, find_fields
+from autoexport.mapping.links import Link, find_link, referred_table, unlinked
+from autoexport.mapping.overrides import TableOverride, named_tables, settle, settle_table, toml_lines
+from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
+from autoexport.model import BoxReading, Catalog, Column, Table, TableMapping
+
+
+@dataclass(slots=True)
+class Part:
+    """A real table in the role of a logical one."""
+
+    table: Table
+    found: Found
+    link: Link | None = None
+    link_to: str = ""
+    box: BoxReading | None = None
+
+    @property
+    def key(self) -> Column:
+        """The key column; only asked of tables that have one."""
+        return self.found.fields["id"]
+
+    def mapped(self) -> TableMapping:
+        """The record for the other stations."""
+        link = self.link
+        return TableMapping(
+            table=self.table,
+            fields=self.found.fields,
+            parent_link=link.column if link else None,
+            parent_column=link.parent_column if link else None,
+            deleted=self.found.deleted,
+        )
+
+
+@dataclass(slots=True)
+class Family:
+    """The images and what is above them."""
+
+    images: Part
+    datasets: Part | None = None
+    projects: Part | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Survey:
+    """Looks for the logical tables in a catalog, as far as the configuration leaves it open."""
+
+    def __init__(self, catalog: Catalog, said: dict[str, TableOverride]) -> None:
+        self.catalog = catalog
+        self.said = said
+        self.told = {
+            logical: named_tables(catalog, logical, override)
+            for logical, override in said.items()
+            if override.table is not None
+        }
+        self._refuse_double_use()
+
+    def _refuse_double_use(self) -> None:
+        users: dict[str, str] = {}
+        for logical, tables in self.told.items():
+            for name in (table.full_name for table in tables):
+                if name in users:
+                    raise MappingError(
+                        f"tables.{users[name]} and tables.{logical} both name the table {name}.",
+                        hint="One table can have one role only: remove one of the two.",
+                    )
+                users[name] = logical
+
+    def candidates(self, logical: str) -> list[Table]:
+        """The tables that the configuration names, else those of a conventional name."""
+        if self.said[logical].left_out:
+            return []
+        if logical in self.told:
+            return self.told[logical]
+        taken = [table for tables in self.told.values() for table in tables]
+        within = (
+            named_tables(self.catalog, logical, self.said[logical]) if self.said[logical].schema else None
+        )
+        tables = self.catalog.tables if within is None else within
+        return [table for table in tables if is_named(table.name, logical) and table not in taken]
+
+    def part(self, logical: str, table: Table) -> tuple[Part, str]:
+        """The table in this role, and what it lacks for it; links are looked at elsewhere."""
+        found = find_fields(logical, table, self.said[logical])
+        lacks = "" if "id" in found.fields else "no key column (a primary key of one column, or id)"
+        wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
+        if wanted and not set(wanted) & set(found.fields):
+            lacks = lacks or f"no column for {' or '.join(wanted)}"
+        return Part(table, found), lacks
+
+    def fitting(self, logical: str, *others: Table) -> list[Table]:
+        """The candidates that have what their role takes, apart from tables that are something else."""
+        tables = [table for table in self.candidates(logical) if table not in others]
+        return [table for table in tables if not self.part(logical, table)[1]]
+
+    def unfit(self, logical: str) -> list[str]:
+        """Why candidates of this logical table are not exported."""
+        parts = [(table, self.part(logical, table)[1]) for table in self.candidates(logical)]
+        return [f"the table {table.full_name} is not exported as {logical}: it has {lacks}."
+                for table, lacks in parts if lacks]  # fmt: skip
+
+    # --- parents -----------------------------------------------------------------------------------
+
+    def parent(self, relation: tuple[str, str], child: Table) -> Part | None:
+        """The parent of a table, with the link to it, by declared foreign keys first.
+
+        Raises `MappingError` where two tables fit, or where the configured one does not.
+        """
+        found = self._linked(relation, child, self._referred(relation, child))
+        found = found or self._linked(relation, child, self.candidates(relation[1]))
+        if len(found) > 1:
+            raise self.two_fit(relation[1], [part.table for part in found])
+        return found[0] if found else None
+
+    def _linked(self, relation: tuple[str, str], child: Table, tables: Sequence[Table]) -> list[Part]:
+        found = []
+        for table in tables:
+            if table is child:
+                continue
+            part, lacks = self.part(relation[1], table)
+            if lacks:
+                self.refuse_told(relation[1], table, lacks)
+                continue
+            part.link = find_link(self.catalog, relation, child, table, part.key, self.said[relation[0]])
+            if part.link is not None:
+                found.append(part)
+        return found
+
+    def _referred(self, relation: tuple[str, str], child: Table) -> list[Table]:
+        """The tables that declared foreign keys refer to, if their name or the column's says so."""
+        candidates = self.candidates(relation[1])
+        by_column = {column.name for column in by_names(child, LINK_NAMES[relation])}
+        schema = self.said[relation[1]].schema
+        tables: list[Table] = []
+        for key in child.foreign_keys:
+            table = referred_table(self.catalog, child, key)
+            if table is None or table in tables:
+                continue
+            told = relation[1] in self.told or self.said[relation[1]].left_out
+            unknown = (
+                not told and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
+            )
+            if table in candidates or (unknown and by_column & set(key.columns)):
+                tables.append(table)
+        return tables
+
+    def _has_other_role(self, table: Table, logical: str) -> bool:
+        return any(table in self.candidates(other) for other in self.said if other != logical)
+
+    def refuse_told(self, logical: str, table: Table, lacks: str) -> None:
+        """Raise `MappingError` if it is the configuration that gives the table a role it does not fit."""
+        if logical in self.told:
+            settings = {"no key": "id", "no label": "label", "no column that names": "image_id"}
+            setting = next((name for words, name in settings.items() if lacks.startswith(words)), "name")
+            raise MappingError(
+                f"tables.{logical}.table: {table.full_name} has {lacks}.",
+                hint=settle(toml_lines(logical, **{setting: "<column>"})),
+            )
+
+    def two_fit(self, logical: str, tables: Sequence[Table]) -> MappingError:
+        """The error for more tables than one in a role."""
+        names = " and ".join(table.full_name for table in tables)
+        return MappingError(f"{names} fit as the {logical} table.", hint=settle_table(logical, tables))
+
+    # --- images and above --------------------------------------------------------------------------
+
+    def family(self) -> Family:
+        """The images table with what is above it. Raises `MappingError` where there is none, or two."""
+        lacking: list[tuple[Table, str]] = []
+        families: list[Family] = []
+        errors: list[tuple[Table, MappingError]] = []
+        for table in self.candidates("images"):
+            part, lacks = self.part("images", table)
+            if not lacks:
+                try:
+                    family, lacks = self._family_of(part)
+                    if not lacks:
+                        families.append(family)
+                except MappingError as error:
+                    errors.append((table, error))
+            if lacks:
+                lacking.append((table, lacks))
+        fitting = [family.images.table for family in families] + [table for table, _ in errors]
+        if len(fitting) > 1:
+            raise self.two_fit("images", fitting)
+        if errors:
+            raise errors[0][1]
+        if not families:
+            raise self._no_images(lacking)
+        return families[0]
+
+    def _family_of(self, images: Part) -> tuple[Family, str]:
+        family = Family(images)
+        family.datasets = self.parent(("images", "datasets"), images.table)
+        if family.datasets is not None:
+            images.link, family.datasets.link = family.datasets.link, None
+            self._projects_of_datasets(family, family.datasets)
+            return family, ""
+        others = self.fitting("datasets", images.table)
+        family.projects = self.parent(("images", "projects"), images.table)
+        if family.projects is not None:
+            images.link, family.projects.link = family.projects.link, None
+            for table in others:
+                self._leave_out(family, "datasets", table, images.table, "images")
+            return family, ""
+        for logical, above in (("datasets", others), ("projects", self.fitting("projects", images.table))):
+            if above:
+                key = self.part(logical, above[0])[0].key
+                return family, unlinked(("images", logical), images.table, above[0], key)
+        columns = by_names(images.table, LINK_NAMES["images", "datasets"] + LINK_NAMES["images", "projects"])
+        told_apart = [name for name in ("datasets", "projects") if not self.said[name].left_out]
+        if columns and told_apart:
+            family.warnings.append(
+                f"{images.table.full_name}.{columns[0].name} names a parent, but no table of datasets or "
+                "projects was found: all images are in one dataset."
+            )
+        return family, ""
+
+    def _projects_of_datasets(self, family: Family, datasets: Part) -> None:
+        family.projects = self.parent(("datasets", "projects"), datasets.table)
+        if family.projects is not None:
+            datasets.link, family.projects.link = family.projects.link, None
+            return
+        unlinked = self.fitting("projects", datasets.table, family.images.table)
+        if unlinked and self.parent(("images", "projects"), family.images.table):
+            names = datasets.table.full_name
+            raise MappingError(
+                f"{family.images.table.full_name} names {names} and {unlinked[0].full_name}, "
+                f"but {names} does not name its project.",
+                hint=settle(toml_lines("projects", table=False), toml_lines("datasets", table=False)),
+            )
+        for table in unlinked:
+            self._leave_out(family, "projects", table, datasets.table, "datasets")
+
+    def _leave_out(
+        self, family: Family, logical: str, table: Table, child: Table, child_logical: str
+    ) -> None:
+        setting = LINK_SETTING[logical]
+        if logical in self.told:
+            raise MappingError(
+                f"tables.{logical}.table: no column of {child.full_name} names {table.full_name}.",
+                hint=settle(toml_lines(child_logical, **{setting: "<column>"})),
+            )
+        family.warnings.append(
+            f"{table.full_name} is not exported: no column of {child.full_name} names it "
+            f"(tables.{child_logical}.columns.{setting}, or tables.{logical}.table = false)."
+        )
+
+    def _no_images(self, lacking: Sequence[tuple[Table, str]]) -> MappingError:
+        if not self.catalog.tables:
+            return MappingError(
+                "The database has no tables.",
+                hint="Check --database-url: it should name the database of the annotation application.",
+            )
+        if lacking:
+            seen = "; ".join(f"{table.full_name} has {lacks}" for table, lacks in lacking)
+            return MappingError(f"No table of images was found: {seen}.", hint=self._complete(*lacking[0]))
+        similar = [table for table in self.catalog.tables if self._like_images(table)]
+        asking = settle(toml_lines("images", table="<table>"))
+        hint = settle_table("images", similar) if similar else asking
+        return MappingError("No table of images was found.", hint=hint)
+
+    def _complete(self, table: Table, lacks: str) -> str:
+        """The hint that shows how to give an images table what it lacks."""
+        if "key column" in lacks:
+            return settle(toml_lines("images", table=table.name, id="<column>"))
+        if "filename" in lacks:
+            return settle(toml_lines("images", table=table.name, file_path="<column>"))
+        logical = "datasets" if self.fitting("datasets", table) else "projects"
+        named = toml_lines("images", table=table.name, **{LINK_SETTING[logical]: "<column>"})
+        return settle(named, toml_lines(logical, table=False))
+
+    def _like_images(self, table: Table) -> bool:
+        if any(is_named(table.name, logical) for logical in self.said):
+            return False
+        part, lacks = self.part("images", table)
+        return not lacks and bool({"file_path", "width"} & set(part.found.fields))

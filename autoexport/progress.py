@@ -1,0 +1,149 @@
+"""What a person at a terminal sees: a bar while rows are read, a table when they are published."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+APPEARS_AFTER_S = 1.0
+"""An export that is over sooner shows no bar."""
+
+
+class TerminalProgress:
+    """A bar on standard error: rows done of rows counted, rate, time left. It shows after one second."""
+
+    def __init__(self, appears_after_s: float = APPEARS_AFTER_S) -> None:
+        self._appears_after_s = appears_after_s
+        self._total_rows: int | None = None
+        self._done_rows = 0
+        self._started = 0.0
+        self._bar: Bar | None = None
+
+    def start(self, total_rows: int | None) -> None:
+        """Begin to count; None: how many rows there are is not known."""
+        self.finish()
+        self._total_rows, self._done_rows, self._started = total_rows, 0, time.monotonic()
+
+    def advance(self, rows: int) -> None:
+        """So many more rows are done."""
+        self._done_rows += rows
+        if self._bar is None and time.monotonic() - self._started >= self._appears_after_s:
+            self._bar = _bar(self._total_rows)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done_rows)
+
+    def finish(self) -> None:
+        """Take the bar away; harmless where there is none."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def terminal_progress(wanted: bool) -> TerminalProgress | None:
+    """A bar where somebody may be looking: on a terminal, unless `--no-progress` was given."""
+    return TerminalProgress() if wanted and sys.stderr.isatty() else None
+
+
+def _bar(total_rows: int | None) -> Bar:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f} rows/s" if speed else "", style="progress.data.speed")
+
+    bar = Progress(
+        TextColumn("exporting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task("exporting", total=total_rows)
+    bar.start()
+    return bar
+
+
+# --- tables on standard output -------------------------------------------------------------------
+
+
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> None:
+    """A table on a terminal; elsewhere plain lines, the columns separated by two blanks or more.
+
+    `right` are the numbers of the columns that are aligned to the right. The cells are text, never markup.
+    """
+    if not sys.stdout.isatty():
+        _print_plain(title, header, rows, right)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_visible(cell)) for cell in row))
+    Console().print(table)
+
+
+def _print_plain(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]
+) -> None:
+    lines = [[_visible(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
+    say(title)
+    for line in lines:
+        cells = [
+            cell.rjust(widths[index]) if index in right else cell.ljust(widths[index])
+            for index, cell in enumerate(line)
+        ]
+        say("  ".join(cells).rstrip())
+
+
+def say(line: str = "") -> None:
+    """One line of the result, on standard output, whatever encoding it has."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def _visible(text: str) -> str:
+    """Names come from the database: control characters must not reach the terminal."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+def print_summary(
+    directory: Path,
+    files: Iterable[tuple[str, int, int]],
+    *,
+    mode: str,
+    generation: int,
+    duration_s: float,
+) -> None:
+    """The closing table of an export: each file with its bytes and rows, then how it was made."""
+    listed = list(files)
+    rows = [[name, f"{size_bytes:,}", f"{count:,}"] for name, size_bytes, count in listed]
+    print_table(f"Exported to {directory}", ("file", "bytes", "rows"), rows, right=(1, 2))
+    total_bytes = sum(size_bytes for _, size_bytes, _ in listed)
+    say(f"{mode} export, generation {generation}: {total_bytes:,} bytes in {duration_s:.2f} s")

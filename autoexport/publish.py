@@ -1,0 +1,119 @@
+"""Staged files into place: checks before, renames, fsync of the directory, the manifest last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from autoexport.errors import ConfigurationError, PublishError
+from autoexport.files import TEMP_SUFFIX, explain_os_error, fsync_directory, replace_durably
+from autoexport.manifest import MANIFEST_NAME, Manifest
+from autoexport.splice import Staged
+
+BACKUP_SUFFIX = ".before-autoexport"
+_RESERVE_BYTES = 16 << 20
+"""Room to leave on the disk beyond what is written."""
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest of an export directory, or None where there is none of ours."""
+    try:
+        return Manifest.from_json((directory / MANIFEST_NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def refuse_foreign(manifest: Manifest | None, database: str, directory: Path) -> None:
+    """Raise `ConfigurationError` if the directory holds the export of another database."""
+    if manifest is not None and manifest.database != database:
+        raise foreign(directory, manifest.database)
+
+
+def foreign(directory: Path, database: str) -> ConfigurationError:
+    """The error for a directory that belongs to another database."""
+    return ConfigurationError(
+        f"{directory} holds the export of another database ({database}).",
+        hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",
+    )
+
+
+def check_room(directory: Path, needed_bytes: int) -> None:
+    """Raise `PublishError` if the disk has no room for the new files beside the old ones."""
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes + _RESERVE_BYTES:
+        raise PublishError(
+            f"No room in {directory}: {needed_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free.",
+            hint="Free some space on that disk; the old files stay until then.",
+        )
+
+
+def publish(staged: Sequence[Staged], manifest: Manifest, directory: Path, previous: Manifest | None) -> None:
+    """Rename the staged files into place, then the manifest. Raises `PublishError`; what was not
+    renamed by then stays as it was, and no temp file is left."""
+    try:
+        for item in staged:
+            target = directory / item.layout.file_name
+            try:
+                _keep_unknown(target, previous)
+                _take_over_mode(item.temp, target)
+                os.replace(item.temp, target)
+            except OSError as error:
+                raise explain_os_error(error, target) from error
+        try:
+            fsync_directory(directory)
+        except OSError as error:
+            raise explain_os_error(error, directory) from error
+        replace_durably(directory / MANIFEST_NAME, [manifest.to_json()], mode=_mode_of(directory / MANIFEST_NAME))
+    finally:
+        discard(staged)
+
+
+def discard(staged: Sequence[Staged]) -> None:
+    """Remove the temp files that are still there."""
+    for item in staged:
+        with suppress(OSError):
+            item.temp.unlink()
+
+
+def _keep_unknown(target: Path, previous: Manifest | None) -> None:
+    """Keep, once, a file of the same name that no manifest knows: the earlier exporter's, perhaps."""
+    backup = target.with_name(target.name + BACKUP_SUFFIX)
+    if previous is None and target.is_file() and not target.is_symlink() and not backup.exists():
+        os.link(target, backup)
+
+
+def _take_over_mode(temp: Path, target: Path) -> None:
+    """A file that is replaced keeps its mode and, where we may set it, its owner."""
+    try:
+        status = os.lstat(target)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        return
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):
+            os.chown(temp, status.st_uid, status.st_gid)
+    os.chmod(temp, stat.S_IMODE(status.st_mode))
+
+
+def _mode_of(target: Path) -> int:
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        return 0o666
+
+
+def sweep(directory: Path, state: Path) -> int:
+    """Remove what a killed exporter left behind; only under the publish lock. Returns how many files."""
+    leftovers = [path for path in directory.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
+    leftovers += [path for path in state.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
+    for prefix in ("copy-", "spool-"):
+        leftovers += list(state.glob(prefix + "*"))
+    for path in leftovers:
+        with suppress(OSError):
+            path.unlink()
+    return len(leftovers)

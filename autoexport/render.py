@@ -1,0 +1,130 @@
+"""Rows to blocks: applies the value rules to the rows of a block and counts what is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
+
+from autoexport import values
+from autoexport.boxes import corners
+from autoexport.model import Block, BlockRows, Counts, Mapping, Scalar
+
+Rule = Callable[[Sequence[Scalar]], values.Ruled]
+
+IMAGE_RULES: dict[str, Rule] = {
+    "id": values.texts,
+    "filename": values.texts,
+    "original_filename": values.texts,
+    "file_path": values.texts,
+    "width": values.numbers,
+    "height": values.numbers,
+    "format": values.texts,
+    "file_size": values.numbers,
+    "split": values.splits,
+    "status": values.texts,
+    "is_labeled": values.flags,
+    "is_auto_labeled": values.flags,
+    "is_verified": values.flags,
+    "created_at": values.times,
+    "updated_at": values.times,
+}
+ANNOTATION_RULES: dict[str, Rule] = {
+    "id": values.texts,
+    "type": values.texts,
+    "label": values.names,
+    "label_id": values.texts,
+    "confidence": values.numbers,
+    "polygon": values.documents,
+    "is_auto_generated": values.flags,
+    "is_verified": values.flags,
+    "model_id": values.texts,
+    "created_at": values.times,
+    "updated_at": values.times,
+}
+PARENT_RULES: dict[str, Rule] = {
+    "id": values.texts,
+    "name": values.names,
+    "description": values.texts,
+    "project_type": values.texts,
+    "color": values.texts,
+    "created_at": values.times,
+    "updated_at": values.times,
+}
+UNASSIGNED = "unassigned"
+_TYPES = {"bbox": "bbox", "polygon": "polygon", "classification": "classification"}
+
+
+def render(rows: BlockRows, mapping: Mapping) -> Block:
+    """The block of these rows: every published column, and the counts."""
+    images, repaired = _ruled(rows.images, IMAGE_RULES, len(rows.spans))
+    annotations, more = _ruled(rows.annotations, ANNOTATION_RULES, sum(rows.spans))
+    boxes, unread = corners(rows.annotations, mapping, sum(rows.spans))
+    annotations.update(boxes)
+    _derive_names(images)
+    if "is_labeled" not in rows.images:
+        images["is_labeled"] = [span > 0 for span in rows.spans]
+    annotations["type"] = _types(annotations)
+    return Block(
+        images=images,
+        annotations=annotations,
+        spans=rows.spans,
+        counts=Counts(
+            images=len(rows.spans),
+            labeled=sum(1 for flag in images["is_labeled"] if flag),
+            annotations=sum(rows.spans),
+            splits=Counter(word or UNASSIGNED for word in images["split"]),
+            labels=Counter(name for name in annotations["label"] if name is not None),
+            repaired=repaired + more + unread,
+        ),
+    )
+
+
+def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """A row of a small table after the value rules, and how many of its values were repaired."""
+    ruled, repaired = _ruled(
+        {name: [value] for name, value in row.items()}, {name: PARENT_RULES[name] for name in fields}, 1
+    )
+    return {name: column[0] for name, column in ruled.items()}, repaired
+
+
+def _ruled(
+    columns: dict[str, Sequence[Scalar]], rules: dict[str, Rule], length: int
+) -> tuple[dict[str, Sequence[Any]], int]:
+    ruled: dict[str, Sequence[Any]] = {}
+    repaired = 0
+    nothing = [None] * length
+    for name, rule in rules.items():
+        if name in columns:
+            ruled[name], bad = rule(columns[name])
+            repaired += bad
+        else:
+            ruled[name] = nothing
+    return ruled, repaired
+
+
+def _derive_names(images: dict[str, Sequence[Any]]) -> None:
+    """A file name that is not stored is the last part of the path."""
+    if None in images["filename"]:
+        images["filename"] = [
+            path.replace("\\", "/").rsplit("/", 1)[-1] if name is None and isinstance(path, str) else name
+            for name, path in zip(images["filename"], images["file_path"], strict=True)
+        ]
+
+
+def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
+    """The source's own word where it is one of the three, else what the annotation has."""
+    return [
+        _TYPES.get(word) or ("polygon" if polygon else "bbox" if boxed else "classification")
+        if word is None or isinstance(word, str)
+        else ("polygon" if polygon else "bbox" if boxed else "classification")
+        for word, polygon, boxed in zip(
+            annotations["type"], annotations["polygon"], annotations["boxed"], strict=True
+        )
+    ]
+
+
+def starts(spans: Sequence[int]) -> list[int]:
+    """Where the annotations of each image begin, and, last, where they end."""
+    return list(accumulate(spans, initial=0))

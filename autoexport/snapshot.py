@@ -1,0 +1,294 @@
+"""One consistent read: the rows of the mapped tables, parents whole, images and annotations as blocks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
+
+from autoexport.contracts import Snapshot
+from autoexport.model import BlockRows, Key, Mapping, Scalar
+from autoexport.tables import Tables
+
+BLOCK_IMAGES = 256
+"""Images in a block, at most."""
+
+BLOCK_BYTES = 1_000_000
+"""About how many bytes of JSON a block may have before it is cut."""
+
+RANGES_AT_ONCE = 100
+"""Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
+
+_ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first application's rows take
+
+ParentRow = dict[str, Scalar]
+Row = Sequence[Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The images of a dataset whose id is after `after` (None: from the first) and up to and
+    including `to` (None: to the last)."""
+
+    dataset: Key
+    after: Key | None
+    to: Key | None
+
+
+@dataclass(slots=True)
+class Parents:
+    """The small tables, whole and in id order. `parent` is the key of the row's project (of its
+    dataset, for labels that belong to datasets): None where it is not there."""
+
+    projects: list[ParentRow]
+    datasets: list[ParentRow]
+    labels: list[ParentRow]
+
+
+@dataclass(slots=True)
+class Totals:
+    """Rows by logical table: those that are not soft-deleted, and those that are."""
+
+    live: dict[str, int] = field(default_factory=dict)
+    soft_deleted: dict[str, int] = field(default_factory=dict)
+
+
+class Reading:
+    """Reads what is mapped, and nothing else, from one snapshot."""
+
+    def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
+        self.snapshot = snapshot
+        self.tables = Tables(snapshot, mapping)
+
+    async def totals(self) -> Totals:
+        """Count the rows of every mapped table."""
+        totals = Totals()
+        for logical, mapped in self.tables.mapped.items():
+            totals.live[logical] = await self._number(self.tables.count(logical))
+            totals.soft_deleted[logical] = (
+                await self._number(self.tables.count(logical, soft_deleted=True)) if mapped.deleted else 0
+            )
+        return totals
+
+    async def parents(self) -> Parents:
+        """Read projects, datasets and labels."""
+        level = self.tables.mapping
+        labels_above = "datasets" if level.labels_by_dataset else "projects"
+        return Parents(
+            projects=await self._parent_rows("projects", None),
+            datasets=await self._parent_rows("datasets", "projects"),
+            labels=await self._parent_rows("labels", labels_above),
+        )
+
+    async def blocks(self, ranges: Sequence[Range] | None = None) -> AsyncIterator[BlockRows]:
+        """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given.
+
+        A dataset's blocks follow one another; the datasets come in the order of their keys. Blocks
+        of one range never hold images of another.
+        """
+        if ranges is None:
+            async for block in self._merge(true(), None, ()):
+                yield block
+            return
+        for group in _groups(ranges, RANGES_AT_ONCE):
+            condition = or_(*(self._within(item) for item in group))
+            statement = self._image_keys(condition)
+            keys: list[Any] = [row[0] async for part in self.snapshot.stream(statement) for row in part]
+            async for block in self._merge(condition, keys, group):
+                yield block
+
+    async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
+        """Dataset and key of those of these images that are published."""
+        joined, live = self.tables.reachable("images")
+        wanted = self.tables.snapshot.member(self.tables.key_column("images"), self.tables.key("images"), keys)
+        statement = select(self.tables.dataset_key(), self.tables.read_key("images")).select_from(joined)
+        stream = self.snapshot.stream(statement.where(live, wanted))
+        return [(row[0], row[1]) async for part in stream for row in part]
+
+    async def annotation_counts(self) -> AsyncIterator[tuple[Any, Any, int]]:
+        """Dataset, key and number of annotations of every published image, in no order."""
+        tables = self.tables
+        joined, live = tables.reachable("images")
+        number: ColumnElement[Any] = literal(0)
+        if "annotations" in tables.mapped:
+            link = tables.mapping.annotations.parent_link  # type: ignore[union-attr]
+            named = tables.at("annotations", link)  # type: ignore[arg-type]
+            grouped = (
+                select(named.label("image"), func.count().label("number"))
+                .where(tables.live("annotations"))
+                .group_by(named)
+                .subquery()
+            )
+            parent = tables.mapping.annotations.parent_column  # type: ignore[union-attr]
+            same = tables.snapshot.same((link, grouped.c.image), (parent, tables.at("images", parent)))  # type: ignore[arg-type]
+            joined, number = joined.outerjoin(grouped, same), func.coalesce(grouped.c.number, 0)
+        statement = select(tables.dataset_key(), tables.read_key("images"), number).select_from(joined).where(live)
+        async for part in self.snapshot.stream(statement):
+            for dataset, image, annotations in part:
+                yield dataset, image, int(annotations)  # type: ignore[arg-type]
+
+    # --- statements --------------------------------------------------------------------------------
+
+    def _within(self, item: Range) -> ColumnElement[bool]:
+        tables = self.tables
+        column = tables.key_column("images")
+        key = tables.snapshot.ordered(column, tables.key("images"))
+        level = tables.dataset_level()
+        conditions: list[ColumnElement[bool]] = [
+            tables.snapshot.member(tables.key_column(level), tables.key(level), [item.dataset]) if level else true()
+        ]
+        if item.after is not None:
+            conditions.append(key > tables.snapshot.bound(column, item.after))
+        if item.to is not None:
+            conditions.append(key <= tables.snapshot.bound(column, item.to))
+        return and_(*conditions)
+
+    def _ordered(self, statement: Select[Any], *lowest: str) -> Select[Any]:
+        level = self.tables.dataset_level()
+        order = [self.tables.order(name) for name in ([level] if level else []) + ["images", *lowest]]
+        return statement.order_by(*order)
+
+    def _image_keys(self, condition: ColumnElement[bool]) -> Select[Any]:
+        joined, live = self.tables.reachable("images")
+        key = self.tables.read_key("images")
+        return select(key).select_from(joined).where(live, condition)
+
+    def _images(self, condition: ColumnElement[bool]) -> Select[Any]:
+        joined, live = self.tables.reachable("images")
+        columns = self.tables.fields("images").values()
+        statement = select(self.tables.dataset_key(), *columns).select_from(joined).where(live, condition)
+        return self._ordered(statement)
+
+    def _annotations(self, keys: Sequence[Key] | None) -> Select[Any]:
+        tables = self.tables
+        joined, live = tables.reachable("annotations")
+        statement = select(tables.read_key("images"), *tables.fields("annotations").values())
+        statement = statement.select_from(joined).where(live)
+        if keys is not None:
+            statement = statement.where(
+                tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
+            )
+        return self._ordered(statement, "annotations")
+
+    async def _number(self, statement: Select[Any]) -> int:
+        async for part in self.snapshot.stream(statement):
+            return int(part[0][0])  # type: ignore[arg-type]
+        return 0
+
+    async def _parent_rows(self, logical: str, above: str | None) -> list[ParentRow]:
+        tables = self.tables
+        if logical not in tables.mapped:
+            return []
+        fields = dict(tables.fields(logical))
+        joined = tables.sql[logical]
+        if above in tables.mapped and tables.mapped[logical].parent_link is not None:
+            fields["parent"] = tables.read_key(above)
+            condition = and_(tables.link(logical, above), tables.live(above))
+            joined = joined.outerjoin(tables.sql[above], condition)  # type: ignore[assignment]
+        statement = select(*fields.values()).select_from(joined).where(tables.live(logical))
+        statement = statement.order_by(tables.order(logical))
+        names = list(fields)
+        return [
+            dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part
+        ]
+
+    # --- rows to blocks ----------------------------------------------------------------------------
+
+    async def _merge(
+        self, condition: ColumnElement[bool], keys: Sequence[Key] | None, ranges: Sequence[Range]
+    ) -> AsyncIterator[BlockRows]:
+        tables = self.tables
+        image_fields = list(tables.fields("images"))
+        key_at = image_fields.index("id") + 1
+        annotations = _Annotations(self, keys)
+        images: list[Row] = []
+        spans: list[int] = []
+        weight, ends = 0, _Ends(ranges)
+        async for part in self.snapshot.stream(self._images(condition)):
+            for row in part:
+                full = len(images) >= BLOCK_IMAGES or weight >= BLOCK_BYTES
+                if images and (ends.passed(row[0], row[key_at]) or full or row[0] != images[0][0]):
+                    yield _block(image_fields, images, annotations, spans)
+                    images, spans, weight = [], [], 0
+                images.append(row)
+                before = annotations.weight
+                spans.append(await annotations.take(row[key_at]))
+                weight += annotations.weight - before
+        if images:
+            yield _block(image_fields, images, annotations, spans)
+
+
+class _Ends:
+    """Tells where, in the stream of images, one range is over and the next begins."""
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        self._ranges = ranges
+        self._at = 0
+
+    def passed(self, dataset: Any, image: Any) -> bool:
+        """Whether this image is the first of another range than the image before it."""
+        before = self._at
+        while self._at < len(self._ranges):
+            item = self._ranges[self._at]
+            if item.dataset == dataset and (item.to is None or image <= item.to):
+                break
+            self._at += 1
+        return self._at != before
+
+
+class _Annotations:
+    """The stream of annotations, from which the images take theirs in turn: both are in the same order."""
+
+    def __init__(self, reading: Reading, keys: Sequence[Key] | None) -> None:
+        self.fields: list[str] = []
+        self.taken: list[Row] = []
+        self.weight = 0
+        self._rows: Sequence[Row] = ()
+        self._at = 0
+        self._parts: AsyncIterator[Sequence[Row]] | None = None
+        self._heavy: int | None = None
+        if "annotations" in reading.tables.mapped:
+            self.fields = list(reading.tables.fields("annotations"))
+            heavy = next((name for name in ("polygon", "box_json") if name in self.fields), None)
+            self._heavy = self.fields.index(heavy) + 1 if heavy else None
+            self._parts = reading.snapshot.stream(reading._annotations(keys), heavy=self._heavy)
+
+    async def take(self, image: Scalar) -> int:
+        """Take the annotations of the next image; how many there were."""
+        before = len(self.taken)
+        while self._parts is not None:
+            rows, start = self._rows, self._at
+            end, length = start, len(rows)
+            while end < length and rows[end][0] == image:
+                end += 1
+            self._collect(rows[start:end])
+            self._at = end
+            if end < length:
+                break
+            self._rows, self._at = await anext(self._parts, None) or (), 0
+            if not self._rows:
+                self._parts = None
+        return len(self.taken) - before
+
+    def _collect(self, rows: Sequence[Row]) -> None:
+        self.taken.extend(rows)
+        self.weight += _ANNOTATION_BYTES * len(rows)
+        if self._heavy is not None:
+            self.weight += sum(len(row[self._heavy]) for row in rows if isinstance(row[self._heavy], str | bytes))
+
+
+def _block(image_fields: list[str], images: list[Row], annotations: _Annotations, spans: list[int]) -> BlockRows:
+    taken, annotations.taken = annotations.taken, []
+    dataset = images[0][0]
+    return BlockRows(
+        dataset=dataset,  # type: ignore[arg-type]
+        images=dict(zip(image_fields, list(zip(*images, strict=True))[1:], strict=True)),
+        annotations=dict(zip(annotations.fields, list(zip(*taken, strict=True))[1:], strict=True)) if taken else {},
+        spans=spans,
+    )
+
+
+def _groups(ranges: Sequence[Range], size: int) -> list[Sequence[Range]]:
+    return [ranges[start : start + size] for start in range(0, len(ranges), size)]

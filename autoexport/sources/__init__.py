@@ -1,0 +1,25 @@
+"""The databases that can be read: scheme → class, imported on use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from autoexport.contracts import Source
+from autoexport.database_url import parse_database_url
+from autoexport.settings import Settings
+
+SOURCES = {
+    "sqlite": "autoexport.sources.sqlite:SqliteSource",
+    "postgresql": "autoexport.sources.postgres:PostgresSource",
+}
+
+
+def open_source(settings: Settings) -> Source:
+    """The source that the settings name; nothing is opened before the first snapshot.
+
+    Raises `ConfigurationError` for a URL that no source understands.
+    """
+    url = parse_database_url(settings.resolved_database_url)
+    module, _, name = SOURCES[url.dialect].partition(":")
+    source: Source = getattr(import_module(module), name)(url, settings)
+    return source

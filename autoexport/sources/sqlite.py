@@ -1,0 +1,223 @@
+"""SQLite: a snapshot is a private copy made by the backup API, read in peace.
+
+The application's own file is opened only by SQLite itself, only to copy it: a plain `open` and
+`close` in this process would drop the POSIX locks that an application in the same process holds
+(https://www.sqlite.org/howtocorrupt.html, section 2.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import xxhash
+from sqlalchemy import ColumnElement, Select, bindparam, collate, column, func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from autoexport.database_url import DatabaseURL
+from autoexport.errors import SourceError, UndecodableText
+from autoexport.model import Catalog, Changes, Column, Everything, Key, Mapping, Scalar
+from autoexport.settings import Settings
+from autoexport.sources.reading import partitions
+from autoexport.sources.sqlite_errors import explain
+from autoexport.sources.sqlite_schema import read_catalog
+
+COPY_DEADLINE_S = 60.0
+"""How long a copy may wait for a writer that holds the file."""
+
+_BUSY_S = 0.05
+
+
+class SqliteSource:
+    """A SQLite database file, rollback journal or WAL."""
+
+    def __init__(self, url: DatabaseURL, settings: Settings) -> None:
+        if url.path is None:
+            raise SourceError("The URL names no file.", hint="Give sqlite:///path/to/file.db.")
+        self.path = Path(os.path.abspath(url.path))
+        self.database = self.path.name
+        self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
+        self._private = Path(settings.state_dir)
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
+        """Copy the file, open the copy, unlink it: it vanishes with the last descriptor."""
+        copy = self._private / f"copy-{secrets.token_hex(8)}.sqlite3"
+        try:
+            await asyncio.to_thread(self._copy, copy)
+            taken_at = datetime.now(UTC)
+            descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                # Nobody else knows this file, so there is nothing to lock and no journal to look for.
+                url = f"sqlite+aiosqlite:///file:{quote(str(copy))}?mode=ro&immutable=1&uri=true"
+                engine = create_async_engine(url, poolclass=StaticPool)
+                try:
+                    async with AsyncSession(engine) as session:
+                        yield await SqliteSnapshot.open(session, descriptor, copy, taken_at, self.path)
+                finally:
+                    await engine.dispose()
+            finally:
+                os.close(descriptor)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _copy(self, copy: Path) -> None:
+        self._refuse_what_cannot_be_opened()
+        deadline = time.monotonic() + COPY_DEADLINE_S
+
+        def waiting(status: int, remaining: int, total: int) -> None:
+            if time.monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
+
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            with (
+                contextlib.closing(self._open()) as source,
+                contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as target,
+            ):
+                target.execute("PRAGMA synchronous=OFF")
+                target.execute("PRAGMA journal_mode=OFF")
+                source.backup(target, pages=-1, progress=waiting, sleep=_BUSY_S)
+        except sqlite3.Error as error:
+            raise explain(error, self.path, self._private) from error
+
+    def _open(self) -> sqlite3.Connection:
+        # `mode=ro` and never `immutable`: the application may be writing.
+        return sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
+        )
+
+    def _refuse_what_cannot_be_opened(self) -> None:
+        """Say in plain words what SQLite would report as "unable to open database file"."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError as error:
+            raise SourceError(
+                f"There is no database file {self.path}.",
+                hint="Check --database-url; the file is never created here.",
+            ) from error
+        except OSError as error:
+            raise SourceError(
+                f"The database file {self.path} cannot be reached: {error.strerror}.",
+                hint="Check the permissions of the folders above it.",
+            ) from error
+        if not self.path.is_file():
+            raise SourceError(
+                f"{self.path} is not a file.", hint="Name the database file itself, not the folder it is in."
+            )
+        if not os.access(self.path, os.R_OK):
+            raise SourceError(
+                f"No permission to read {self.path}.", hint="Let this user read the file and its folder."
+            )
+        if size == 0:
+            raise SourceError(
+                f"{self.path} is empty: it has no tables.",
+                hint="Start the application once, or check --database-url.",
+            )
+
+    async def aclose(self) -> None:
+        """Nothing is held between snapshots."""
+
+
+class SqliteSnapshot:
+    """A private copy and the session that reads it."""
+
+    def __init__(
+        self, session: AsyncSession, descriptor: int, taken_at: datetime, catalog: Catalog, collation: str
+    ) -> None:
+        self.session = session
+        self.descriptor = descriptor
+        self.taken_at = taken_at
+        self.catalog = catalog
+        self._collation = collation
+
+    @classmethod
+    async def open(
+        cls, session: AsyncSession, descriptor: int, copy: Path, taken_at: datetime, path: Path
+    ) -> SqliteSnapshot:
+        """Open the copy, unlink its name, and read its declarations."""
+        try:
+            connection = await session.connection()
+            encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
+            copy.unlink()
+            catalog = await connection.run_sync(read_catalog)
+        except DBAPIError as error:
+            raise explain(error.orig or error, path, copy.parent) from error
+        collation = "BINARY"
+        if encoding != "UTF-8":
+            # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
+            collation = "autoexport_codepoint"
+            raw = await connection.get_raw_connection()
+            await raw.driver_connection.create_collation(collation, _by_code_point)  # type: ignore[union-attr]
+        return cls(session, descriptor, taken_at, catalog, collation)
+
+    def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Binary order: numbers before text, text by code point."""
+        return collate(expression, self._collation)
+
+    def same(
+        self, left: tuple[Column, ColumnElement[Any]], right: tuple[Column, ColumnElement[Any]]
+    ) -> ColumnElement[bool]:
+        """SQLite's own equality, by the affinity of the columns."""
+        return left[1] == right[1]
+
+    def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
+        """A plain parameter."""
+        return bindparam(None, key)
+
+    def member(self, column_: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        """Membership in a JSON list, which is one parameter whatever its length."""
+        if len(keys) == 1:
+            return expression == bindparam(None, keys[0])
+        each = func.json_each(bindparam(None, _json_list(keys))).table_valued("value")
+        return expression.in_(select(each.c.value))
+
+    def readable(self, column_: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """As it is: without a type, SQLAlchemy decodes nothing."""
+        return expression
+
+    async def stream(
+        self, statement: Select[Any], *, heavy: int | None = None
+    ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
+        """The rows of a statement in partitions."""
+        try:
+            async for part in partitions(self.session, statement, heavy):
+                yield part
+        except DBAPIError as error:
+            if "Could not decode to UTF-8" in str(error.orig):
+                raise UndecodableText("A text value is not valid UTF-8.") from error
+            raise explain(error.orig or error, Path(), Path()) from error
+
+    async def read_leniently(self) -> None:
+        """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
+        raw = await (await self.session.connection()).get_raw_connection()
+        driver: Any = raw.driver_connection
+        driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+
+    async def position(self, mapping: Mapping) -> None:
+        return None
+
+    async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
+        return Everything("not yet")
+
+
+def _by_code_point(left: str, right: str) -> int:
+    return (left > right) - (left < right)
+
+
+def _json_list(keys: Sequence[Key]) -> str:
+    import orjson
+
+    return orjson.dumps(list(keys)).decode()

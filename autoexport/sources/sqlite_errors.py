@@ -1,0 +1,50 @@
+"""SQLite's error codes in plain words, each with what to do."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from autoexport.errors import SourceError
+
+# Extended result codes: https://www.sqlite.org/rescode.html
+_HINTS = {
+    sqlite3.SQLITE_NOTADB: (
+        "{path} is not a SQLite database.",
+        "Check --database-url; an encrypted database cannot be read.",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        "{path} is damaged: {error}.",
+        "Run `PRAGMA integrity_check` on a copy and restore the file from a backup.",
+    ),
+    sqlite3.SQLITE_BUSY: (
+        "{path} stayed locked by another program.",
+        "A transaction is held open in the application; it is tried again when that ends.",
+    ),
+    sqlite3.SQLITE_FULL: (
+        "No room for the working copy of {path}.",
+        "Free some space on the disk of {private}, or set DB_EXPORT_STATE_DIRECTORY to another disk.",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "{path} was left in the middle of a transaction, and reading it needs a repair that only a writer may do.",
+        "Open it once with the application, which rolls the unfinished transaction back.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "{path} cannot be opened.",
+        "A WAL database needs write permission on its folder, or the application running beside it.",
+    ),
+    sqlite3.SQLITE_IOERR: ("Reading {path} failed: {error}.", "Check the disk and the mount it is on."),
+    sqlite3.SQLITE_PERM: ("No permission to read {path}.", "Let this user read the file and its folder."),
+}
+
+
+def explain(error: BaseException, path: Path, private: Path) -> SourceError:
+    """The error of the driver as one of ours."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None and "is locked" in str(error):
+        code = sqlite3.SQLITE_BUSY
+    message, hint = _HINTS.get(
+        (code or 0) & 0xFF, ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`.")
+    )
+    words = {"path": path, "private": private, "error": error}
+    return SourceError(message.format(**words), hint=hint.format(**words))

@@ -1,0 +1,144 @@
+"""A quiescent SQLite file as pages: where leaves, interior pages and free pages are.
+
+"Format" is the SQLite document "Database File Format" (sqlite.org/fileformat2.html), cited by section.
+Nothing here writes, and nothing here may be used on a file that SQLite has open for an application:
+closing any descriptor of it would drop the application's locks (sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from struct import unpack_from
+
+from autoexport.errors import SourceError
+
+INTERIOR, LEAF = 5, 13  # Format 1.6: first byte of the pages of a table b-tree
+_READ_BYTES = 1 << 20
+
+
+def malformed(what: str) -> SourceError:
+    """The error for a file that is not what the format says."""
+    return SourceError(
+        f"the database is malformed: {what}",
+        hint="Run `PRAGMA integrity_check` on the database; restore it from a backup if that fails.",
+    )
+
+
+class DatabaseFile:
+    """The pages of a database file, numbered from 1 (Format 1.2), read through a descriptor of the caller's.
+
+    `layout` is page size in bytes, reserved bytes per page, schema format and text encoding. Every method
+    raises `SourceError` where the file is not well formed or cannot be read.
+    """
+
+    def __init__(self, fd: int) -> None:
+        header = os.pread(fd, 100, 0)
+        if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):  # Format 1.3.1
+            raise malformed("it has no SQLite header")
+        (size,) = unpack_from(">H", header, 16)  # Format 1.3.2: 1 stands for 65536
+        self.page_bytes = 65536 if size == 1 else size
+        (schema_format,) = unpack_from(">I", header, 44)  # Format 1.3.10
+        (encoding,) = unpack_from(">I", header, 56)  # Format 1.3.13
+        self.layout = (self.page_bytes, header[20], schema_format, encoding)  # 20: Format 1.3.4
+        (self._first_trunk,) = unpack_from(">I", header, 32)  # Format 1.3.8
+        size_bytes = os.fstat(fd).st_size
+        if self.page_bytes < 512 or size_bytes % self.page_bytes:
+            raise malformed(f"{size_bytes} bytes are no whole number of pages of {self.page_bytes} bytes")
+        self.page_count = size_bytes // self.page_bytes
+        self._fd = fd
+
+    def page(self, number: int) -> bytes:
+        """The bytes of a page."""
+        page = os.pread(self._fd, self.page_bytes, (number - 1) * self.page_bytes) if number > 0 else b""
+        if len(page) != self.page_bytes:
+            raise malformed(f"there is no page {number}")
+        return page
+
+    def chunks(self) -> Iterator[tuple[int, memoryview]]:
+        """All pages in order, about 1 MB at a time: how many came before, and a view that the next chunk
+        overwrites."""
+        view = memoryview(bytearray(_READ_BYTES))
+        done = 0
+        while done < self.page_count:
+            got = os.preadv(self._fd, [view], done * self.page_bytes) // self.page_bytes
+            if not got:
+                raise malformed(f"there is no page {done + 1}")
+            yield done, view[: got * self.page_bytes]
+            done += got
+
+    def children(self, number: int) -> list[int]:
+        """The pages below an interior page of a table, in key order."""
+        page = self.page(number)
+        if page[0] != INTERIOR:
+            raise malformed(f"page {number} is not the interior page it should be")
+        try:
+            # Format 1.6: number of cells at 3, right-most child at 8, offsets of the cells from 12; a cell
+            # begins with its left child.
+            (cells,) = unpack_from(">H", page, 3)
+            below: list[int] = [unpack_from(">I", page, at)[0] for at in unpack_from(f">{cells}H", page, 12)]
+            below += unpack_from(">I", page, 8)
+        except struct.error as exc:
+            raise malformed(f"page {number} is damaged") from exc
+        return below
+
+    def leaves(self, root: int) -> Iterator[list[int]]:
+        """The leaves of a table in key order, in groups of those below one interior page.
+
+        All leaves of a b-tree have the same depth, so leaves are named without being read.
+        """
+        depth, first = 0, root
+        while self.page(first)[0] == INTERIOR and depth < 64:
+            depth, first = depth + 1, self.children(first)[0]
+        yield from self._below(root, depth)
+
+    def _below(self, number: int, depth: int) -> Iterator[list[int]]:
+        if depth == 0:
+            yield [number]
+        elif depth == 1:
+            yield self.children(number)
+        else:
+            for child in self.children(number):
+                yield from self._below(child, depth - 1)
+
+    def rowids(self, leaf: int) -> tuple[int, int] | None:
+        """The first and the last rowid of a leaf; None if it has no rows."""
+        page = self.page(leaf)
+        if page[0] != LEAF:
+            raise malformed(f"page {leaf} is not the leaf it should be")
+        (cells,) = unpack_from(">H", page, 3)  # Format 1.6: number of cells at 3, offsets of the cells from 8
+        if not cells:
+            return None
+        try:
+            first, last = (_rowid(page, unpack_from(">H", page, 8 + 2 * cell)[0]) for cell in (0, cells - 1))
+        except (struct.error, IndexError) as exc:
+            raise malformed(f"page {leaf} is damaged") from exc
+        return first, last
+
+    def freelist(self) -> Iterator[Sequence[int]]:
+        """The pages that are in no use, in groups: each trunk page with the pages it lists."""
+        trunk = self._first_trunk
+        while trunk:
+            page = self.page(trunk)
+            following, listed = unpack_from(">II", page, 0)  # Format 1.5: next trunk, length of the list
+            if listed > len(page) // 4 - 2:
+                raise malformed(f"page {trunk} of the freelist is damaged")
+            yield (trunk, *unpack_from(f">{listed}I", page, 8))
+            trunk = following
+
+
+def _rowid(page: bytes, at: int) -> int:
+    """The rowid of a table's leaf cell: its second varint, after the length of the payload (Format 1.6)."""
+    return _varint(page, _varint(page, at)[1])[0]
+
+
+def _varint(page: bytes, at: int) -> tuple[int, int]:
+    """A varint, signed, and the offset behind it: seven bits a byte, eight in the ninth (Format 1.6)."""
+    value = 0
+    for position in range(at, at + 8):
+        value = value << 7 | page[position] & 0x7F
+        if page[position] < 0x80:
+            return value, position + 1
+    value = value << 8 | page[at + 8]
+    return value - (1 << 64) if value >> 63 else value, at + 9

@@ -1,0 +1,207 @@
+"""Kept byte ranges and fresh bytes to staged temp files: how a new file is laid out and written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoexport.checksum import combine
+from autoexport.contracts import Format
+from autoexport.errors import PublishError
+from autoexport.files import create_new, explain_os_error, temp_beside, write_all
+from autoexport.ledger import BlockRecord, FileIdentity, Part
+from autoexport.model import BlockRef, Tree
+
+_COPY_BYTES = 16 << 20
+"""A copy is done in steps of this many bytes, so that it can be stopped."""
+
+_NO_COPY_FILE_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A byte range: of the spool if `fresh`, else of the published file."""
+
+    fresh: bool
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class Layout:
+    """A file as it is going to be: its pieces in order, its length in bytes, its checksum, and where
+    each block lies in it."""
+
+    file_name: str
+    pieces: list[bytes | Segment] = field(default_factory=list)
+    length: int = 0
+    crc: int = 0
+    offsets: list[tuple[int, Part]] = field(default_factory=list)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes are copied from the published file."""
+        return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and not piece.fresh)
+
+
+@dataclass(slots=True)
+class Staged:
+    """A written temp file, durable, waiting for its rename."""
+
+    layout: Layout
+    temp: Path
+
+
+def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], place: int) -> Layout:
+    """Lay out a file; `place` is where its parts are in each record. Reads and writes nothing."""
+    layout = Layout(output.file_name)
+    between: list[bytes] = []
+
+    def flush() -> None:
+        if between:
+            layout.pieces.append(b"".join(between))
+            between.clear()
+
+    for piece in output.assemble(tree):
+        if isinstance(piece, BlockRef):
+            part = records[piece.block].parts[place]
+            separator = b"".join(between)
+            if not _joins(layout, part, separator, output.separator):
+                flush()
+                layout.pieces.append(Segment(part.fresh, part.offset, part.length))
+            between.clear()
+            layout.offsets.append((layout.length, part))
+            layout.crc = combine(layout.crc, part.crc, part.length)
+            layout.length += part.length
+        else:
+            between.append(piece)
+            layout.crc = zlib.crc32(piece, layout.crc)
+            layout.length += len(piece)
+    flush()
+    return layout
+
+
+def _joins(layout: Layout, part: Part, between: bytes, separator: bytes) -> bool:
+    """Extend the last segment over a separator that stands in the source as well, if it does."""
+    last = layout.pieces[-1] if layout.pieces else None
+    if not isinstance(last, Segment) or between != separator or last.fresh != part.fresh:
+        return False
+    if last.offset + last.length + len(separator) != part.offset:
+        return False
+    length = last.length + len(separator) + part.length
+    layout.pieces[-1] = Segment(last.fresh, last.offset, length)
+    return True
+
+
+def is_published(layout: Layout, spool: int | None, directory: Path) -> bool:
+    """Whether the published file has exactly these bytes already. Reads it only if its size fits, and
+    of it only what is not kept in its place."""
+    try:
+        descriptor = os.open(directory / layout.file_name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != layout.length:
+            return False
+        at = 0
+        for piece in layout.pieces:
+            if isinstance(piece, Segment) and not piece.fresh and piece.offset == at:
+                at += piece.length
+                continue
+            for expected in _contents(piece, spool, descriptor, layout.file_name):
+                if os.pread(descriptor, len(expected), at) != expected:
+                    return False
+                at += len(expected)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _contents(piece: bytes | Segment, spool: int | None, published: int, name: str) -> Iterator[bytes]:
+    if isinstance(piece, bytes):
+        yield piece
+        return
+    source = spool if piece.fresh else published
+    at, end = piece.offset, piece.offset + piece.length
+    while at < end:
+        data = os.pread(source, min(1 << 20, end - at), at) if source is not None else b""
+        if not data:
+            raise _cut_short(name)
+        yield data
+        at += len(data)
+
+
+def stage(layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None) -> Staged:
+    """Write the file beside its target, durably. `known` is the identity of the published file that
+    kept ranges come from: it is compared before and after. Raises `PublishError`."""
+    target = directory / layout.file_name
+    temp = temp_beside(target)
+    try:
+        kept = os.open(target, os.O_RDONLY | os.O_CLOEXEC) if layout.kept_bytes else None
+        try:
+            descriptor = create_new(temp)
+            try:
+                _same(kept, known, layout.file_name)
+                for piece in layout.pieces:
+                    if isinstance(piece, bytes):
+                        write_all(descriptor, piece)
+                    else:
+                        _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name)
+                _same(kept, known, layout.file_name)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            if kept is not None:
+                os.close(kept)
+    except BaseException as error:
+        temp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise explain_os_error(error, target) from error
+        raise
+    return Staged(layout, temp)
+
+
+def _same(descriptor: int | None, known: FileIdentity | None, name: str) -> None:
+    if descriptor is None:
+        return
+    status = os.fstat(descriptor)
+    now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    if known is None or now != (known.size, known.mtime_ns, known.ctime_ns, known.inode):
+        raise _cut_short(name)
+
+
+def _copy(source: int | None, target: int, piece: Segment, name: str) -> None:
+    """Copy a range inside the kernel where it can, else through memory."""
+    if source is None:
+        raise _cut_short(name)
+    at, left = piece.offset, piece.length
+    in_kernel = hasattr(os, "copy_file_range")
+    while left:
+        step = min(left, _COPY_BYTES)
+        if in_kernel:
+            try:
+                done = os.copy_file_range(source, target, step, at)
+            except OSError as error:
+                if error.errno not in _NO_COPY_FILE_RANGE:
+                    raise
+                in_kernel = False
+                continue
+        else:
+            data = os.pread(source, min(step, 1 << 20), at)
+            write_all(target, data)
+            done = len(data)
+        if not done:
+            raise _cut_short(name)
+        at += done
+        left -= done
+
+
+def _cut_short(name: str) -> PublishError:
+    return PublishError(
+        f"{name} changed while it was being copied.", hint="Another program writes to it; it is tried again."
+    )

@@ -1,0 +1,149 @@
+"""The mapped tables as SQL expressions: only mapped columns, links, soft deletion, the chain of parents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal, select, table, true
+
+from autoexport.contracts import Snapshot
+from autoexport.model import Column, Mapping, TableMapping
+
+SOLE_KEY = 1
+"""The key of the one dataset or project of a database that has no such table."""
+
+_ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
+
+
+class Tables:
+    """The statements' vocabulary: logical tables and fields as SQL expressions."""
+
+    def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
+        self.snapshot = snapshot
+        self.mapping = mapping
+        self.mapped = mapping.tables()
+        self.sql = {name: _sql_table(mapped).alias(_ALIASES[name]) for name, mapped in self.mapped.items()}
+        self.chain = self._chain()
+
+    def _chain(self) -> list[str]:
+        """Where an annotation belongs, from itself upwards, as far as the database has links."""
+        chain = ["annotations"] if "annotations" in self.mapped else []
+        chain.append("images")
+        if "datasets" in self.mapped and self.mapping.images.parent_link is not None:
+            chain.append("datasets")
+        if "projects" in self.mapped and self.mapped[chain[-1]].parent_link is not None:
+            chain.append("projects")
+        return chain
+
+    def at(self, logical: str, mapped_column: Column) -> ColumnElement[Any]:
+        """A column of a logical table, as it is stored."""
+        return self.sql[logical].c[mapped_column.name]
+
+    def key_column(self, logical: str) -> Column:
+        """The column that is the key of a logical table."""
+        return self.mapped[logical].fields["id"]
+
+    def key(self, logical: str) -> ColumnElement[Any]:
+        """The key of a logical table, as it is stored."""
+        return self.at(logical, self.key_column(logical))
+
+    def read(self, logical: str, mapped_column: Column) -> ColumnElement[Any]:
+        """A column of a logical table, as it is selected."""
+        return self.snapshot.readable(mapped_column, self.at(logical, mapped_column))
+
+    def read_key(self, logical: str) -> ColumnElement[Any]:
+        """The key of a logical table, as it is selected."""
+        return self.read(logical, self.key_column(logical))
+
+    def order(self, logical: str) -> ColumnElement[Any]:
+        """The order of a logical table's rows: by key."""
+        return self.snapshot.ordered(self.key_column(logical), self.key(logical))
+
+    def dataset_key(self) -> ColumnElement[Any]:
+        """The key of an image's dataset, as it is selected: its project's where there are no datasets."""
+        level = self.dataset_level()
+        return self.read_key(level) if level else literal(SOLE_KEY)
+
+    def dataset_level(self) -> str | None:
+        """The logical table whose rows are the datasets; None where one dataset holds all images."""
+        above = self.chain[self.chain.index("images") + 1 :]
+        return above[0] if above else None
+
+    def live(self, logical: str) -> ColumnElement[bool]:
+        """That a row is not soft-deleted."""
+        conditions: list[ColumnElement[bool]] = []
+        for mark in self.mapped[logical].deleted:
+            stored = self.at(logical, mark)
+            if mark.kind == "boolean":
+                conditions.append(stored.is_not(true()))
+            elif mark.kind in ("integer", "numeric", "real"):
+                conditions.append(func.coalesce(stored, 0) == 0)
+            else:
+                conditions.append(stored.is_(None))
+        return and_(true(), *conditions)
+
+    def link(self, child: str, parent: str) -> ColumnElement[bool]:
+        """That a row of `child` names a row of `parent`."""
+        mapped = self.mapped[child]
+        if mapped.parent_link is None or mapped.parent_column is None:
+            raise LookupError(f"{child} has no link to {parent}")
+        return self.snapshot.same(
+            (mapped.parent_link, self.at(child, mapped.parent_link)),
+            (mapped.parent_column, self.at(parent, mapped.parent_column)),
+        )
+
+    def reachable(self, lowest: str) -> tuple[FromClause, ColumnElement[bool]]:
+        """The rows of `lowest` whose parents are all there and not soft-deleted, as FROM and WHERE."""
+        above = self.chain[self.chain.index(lowest) :]
+        joined: FromClause = self.sql[lowest]
+        condition = self.live(lowest)
+        for child, parent in zip(above, above[1:], strict=False):
+            joined = joined.join(self.sql[parent], self.link(child, parent))
+            condition = and_(condition, self.live(parent))
+        return joined, condition
+
+    def label(self) -> ColumnElement[Any] | None:
+        """The label of an annotation: a column of its own, or the name that its `label_id` refers to."""
+        annotations = self.mapped["annotations"].fields
+        if not self.mapping.label_joined:
+            return self.read("annotations", annotations["label"]) if "label" in annotations else None
+        named = self.mapped["labels"].fields
+        return (
+            select(func.min(self.read("labels", named["name"])))
+            .select_from(self.sql["labels"])
+            .where(
+                self.snapshot.same(
+                    (named["id"], self.key("labels")),
+                    (annotations["label_id"], self.at("annotations", annotations["label_id"])),
+                )
+            )
+            .scalar_subquery()
+        )
+
+    def fields(self, logical: str) -> dict[str, ColumnElement[Any]]:
+        """The logical fields that this database has, as they are selected."""
+        found = {name: self.read(logical, mapped) for name, mapped in self.mapped[logical].fields.items()}
+        if logical == "annotations":
+            label = self.label()
+            if label is not None:
+                found["label"] = label
+        return found
+
+    def count(self, logical: str, *, soft_deleted: bool = False) -> Select[Any]:
+        """How many rows a logical table has: those that are live, or those that are soft-deleted."""
+        live = self.live(logical)
+        return select(func.count()).select_from(self.sql[logical]).where(~live if soft_deleted else live)
+
+
+def _sql_table(mapped: TableMapping) -> FromClause:
+    named = {item.name for item in mapped.fields.values()} | {item.name for item in mapped.deleted}
+    if mapped.parent_link is not None:
+        named.add(mapped.parent_link.name)
+    # A foreign key may refer to another column than the one that is published as the key.
+    # What is referred to is decided by the child, so every key-like column is at hand.
+    named |= {item.name for item in mapped.table.columns if item.name in _referable(mapped)}
+    return table(mapped.table.name, *(column(name) for name in sorted(named)), schema=mapped.table.schema)
+
+
+def _referable(mapped: TableMapping) -> set[str]:
+    return {index[0] for index in mapped.table.indexes if len(index) == 1} | set(mapped.table.primary_key)

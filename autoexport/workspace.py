@@ -1,0 +1,128 @@
+"""The two directories and the two locks: where the files go, and who may write them now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from autoexport.errors import LockedError, PublishError
+from autoexport.files import explain_os_error
+
+PUBLISH_LOCK = "publish.lock"
+LEADER_LOCK = "leader.lock"
+_ASK_AGAIN_S = 0.1
+_IGNORE = b"# private to autoexport; remove the folder and the next export is a full one\n*\n"
+
+
+@contextlib.contextmanager
+def directories(directory: Path, state: Path) -> Iterator[None]:
+    """Make the export and the state directory; take them away again if nothing came of it."""
+    made = _make(directory, 0o777) + _make(state, 0o700)
+    try:
+        _check(directory, state)
+        yield
+    except BaseException:
+        if made:
+            for name in (PUBLISH_LOCK, LEADER_LOCK, ".gitignore"):
+                with contextlib.suppress(OSError):
+                    (state / name).unlink()
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _make(path: Path, mode: int) -> list[Path]:
+    made: list[Path] = []
+    missing = [path, *path.parents]
+    for folder in reversed(missing):
+        if not folder.exists():
+            try:
+                folder.mkdir(mode=mode if folder == path else 0o777)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise explain_os_error(error, folder) from error
+            made.append(folder)
+    return made
+
+
+def _check(directory: Path, state: Path) -> None:
+    for path in (directory, state):
+        if not path.is_dir():
+            raise PublishError(
+                f"{path} is a file, not a directory.", hint="Choose another --export-dir, or move that file away."
+            )
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PublishError(f"No permission to write to {path}.", hint="Let this user write to that directory.")
+    if state.is_symlink():
+        raise PublishError(
+            f"{state} is a symbolic link.", hint="Set DB_EXPORT_STATE_DIRECTORY to the directory itself."
+        )
+    try:
+        # Working copies of the database lie here: nobody else may look.
+        if stat.S_IMODE(state.stat().st_mode) != 0o700:
+            state.chmod(0o700)
+        ignore = state / ".gitignore"
+        if not ignore.exists():
+            ignore.write_bytes(_IGNORE)
+    except OSError as error:
+        raise explain_os_error(error, state) from error
+
+
+class Lock:
+    """A lock of the kernel on a file of the state directory: gone when the process is."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        self.path = state / name
+        self._descriptor: int | None = None
+
+    def try_take(self) -> bool:
+        """Take the lock if nobody has it. Raises `PublishError` if the file cannot be opened."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+        try:
+            # flock, not fcntl: it belongs to the descriptor, so two exporters in one process exclude
+            # each other, and closing some other descriptor of the file does not let go of it.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise explain_os_error(error, self.path) from error
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+@contextlib.asynccontextmanager
+async def publishing(state: Path, wait_s: float) -> AsyncIterator[None]:
+    """Hold the publish lock; wait at most `wait_s` seconds for whoever has it. Raises `LockedError`."""
+    lock = Lock(state, PUBLISH_LOCK)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + wait_s
+    while not lock.try_take():
+        if clock() >= deadline:
+            raise LockedError(
+                f"Another exporter has been writing this export for {wait_s:g} seconds.",
+                hint="Wait for it to finish; `status` shows what a running daemon does.",
+            )
+        await asyncio.sleep(_ASK_AGAIN_S)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,153 @@
+"""Fixtures that every test may use: clean surroundings, the databases, the program as a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import autoexport
+from tests.applications import create_sqlite, fill_postgres, fill_sqlite
+from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.postgres import NEWEST, VERSIONS, PostgresServer, running_server
+from tests.postgres_connection import PostgresConnection
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_DATABASE = REPOSITORY.parent / "shared" / "data" / "auto_labeling_tool.sqlite3"
+KINDS = ("sqlite-delete", "sqlite-wal", "postgresql")
+AMBIENT_PREFIXES = ("DB_EXPORT_", "LOG_", "PG")
+AMBIENT_NAMES = {"DATABASE_URL", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+
+_ALLOWED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
+settings.register_profile(
+    "ci", max_examples=50, stateful_step_count=20, deadline=None, derandomize=False, database=None,
+    print_blob=True, suppress_health_check=_ALLOWED,
+)  # fmt: skip
+settings.register_profile(
+    "soak", max_examples=1000, stateful_step_count=50, deadline=None, derandomize=False, database=None,
+    print_blob=True, suppress_health_check=_ALLOWED,
+)  # fmt: skip
+settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--postgres 16` runs the tests on another server than the newest one."""
+    parser.addoption("--postgres", type=int, default=NEWEST, choices=sorted(VERSIONS), help="major version")
+
+
+# --- surroundings --------------------------------------------------------------------------------
+
+
+def _is_ambient(name: str) -> bool:
+    return name.startswith(AMBIENT_PREFIXES) or name in AMBIENT_NAMES
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting from outside reaches a test, and what it writes into the working directory goes with it."""
+    for name in list(os.environ):
+        if _is_ambient(name):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+# --- the program as a process --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a process left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def program_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for `python -m autoexport` in any directory: this package, no settings but `env`."""
+    package_root = str(Path(autoexport.__file__).resolve().parent.parent)
+    ambient = {name: value for name, value in os.environ.items() if not _is_ambient(name)}
+    return {**ambient, "PYTHONPATH": package_root, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+
+
+def run_autoexport(
+    *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout_s: float = 60
+) -> Finished:
+    """Run `python -m autoexport` to its end in a process of its own, with `env` added to a clean environment.
+
+    Raises `subprocess.TimeoutExpired` after `timeout_s` seconds, with the process killed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "autoexport", *args], cwd=cwd, env=program_environment(env),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
+        timeout=timeout_s, check=False,
+    )  # fmt: skip
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+# --- databases -----------------------------------------------------------------------------------
+
+
+def _sample_sqlite(path: Path, kind: str) -> SqliteDatabase:
+    connection = create_sqlite(path, journal_mode=kind.removeprefix("sqlite-"))
+    fill_sqlite(connection)
+    connection.close()
+    return SqliteDatabase(path, kind)
+
+
+@pytest.fixture(params=["delete", "wal"])
+def sqlite_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteDatabase]:
+    """The application's database with the sample rows, in a SQLite file, in both journal modes."""
+    database = _sample_sqlite(tmp_path / "application.sqlite3", f"sqlite-{request.param}")
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
+    """The server of this run. A test that stops it takes `own_postgres_server` instead."""
+    with running_server(major=pytestconfig.getoption("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
+    """A server for one test, to stop, kill and start at will."""
+    with running_server(major=pytestconfig.getoption("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a new PostgreSQL database with the application's empty tables."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """The application's database with the sample rows, of every kind."""
+    made: Database
+    if request.param == "postgresql":
+        made = PostgresDatabase(request.getfixturevalue("postgres_database"))
+        with PostgresConnection(made.url) as connection:
+            fill_postgres(connection)
+    else:
+        made = _sample_sqlite(tmp_path / "application.sqlite3", request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def real_database(tmp_path: Path) -> Path:
+    """A copy of a real database of the application, where there is one."""
+    if not REAL_DATABASE.exists():
+        pytest.skip(f"the real database is kept outside of the repository: {REAL_DATABASE} is not there")
+    return Path(shutil.copy(REAL_DATABASE, tmp_path / "real.sqlite3"))

@@ -1,0 +1,375 @@
+"""Every option: where it comes from, what it may be, what is said when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from autoexport.errors import ConfigurationError
+from autoexport.settings import Settings, debugging_was_asked_for
+
+SECRET = "hunter2-geheim"
+
+
+@pytest.fixture(autouse=True)
+def _bare_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory and no variables of ours."""
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("DB_EXPORT_") or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    """The table of settings in the README is this one."""
+    assert Settings().model_dump() == {
+        "enable_auto_export": True,
+        "enable_monitoring": True,
+        "export_directory": Path("database_exports"),
+        "check_interval": 10.0,
+        "export_json": True,
+        "export_csv": True,
+        "environment": "development",
+        "database_url": "",
+        "enable_hooks": True,
+        "json_style": "records",
+        "csv_guard": True,
+        "csv_bom": False,
+        "state_directory": None,
+        "pg_prepared_statements": True,
+        "pg_statement_timeout": 0.0,
+        "log_format": None,
+        "log_level": None,
+        "tables": {},
+    }
+
+
+def test_precedence_is_argument_environment_dotenv_file_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking the topmost place away lets the next one through, one after the other."""
+    Path("autoexport.toml").write_text("check_interval = 4\n")
+    Path(".env").write_text("DB_EXPORT_CHECK_INTERVAL=3\n")
+    monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "2")
+    assert Settings.load(check_interval="1").check_interval == 1
+    assert Settings(check_interval=1).check_interval == 1
+    assert Settings().check_interval == 2
+    monkeypatch.delenv("DB_EXPORT_CHECK_INTERVAL")
+    assert Settings().check_interval == 3
+    Path(".env").unlink()
+    assert Settings().check_interval == 4
+    Path("autoexport.toml").unlink()
+    assert Settings().check_interval == 10
+
+
+def test_a_flag_that_was_not_given_does_not_count() -> None:
+    """None is "not given" on the command line."""
+    assert Settings.load(check_interval=None, log_level=None).check_interval == 10
+
+
+@pytest.mark.parametrize("name", ["DB_EXPORT_CSV_BOM", "db_export_csv_bom"])
+def test_an_empty_variable_is_not_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files and units pass empty variables on; upper and lower case are the same."""
+    Path("autoexport.toml").write_text("csv_bom = true\n")
+    monkeypatch.setenv(name, "")
+    assert Settings().csv_bom is True
+    monkeypatch.setenv(name, "no")
+    assert Settings().csv_bom is False
+
+
+def test_settings_are_frozen() -> None:
+    """Nothing changes under a running exporter."""
+    with pytest.raises(ValidationError):
+        Settings().check_interval = 3
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "allowed"),
+    [
+        ({"check_interval": -1}, "check_interval", "seconds from 0.05"),
+        ({"check_interval": 0}, "check_interval", "seconds from 0.05"),
+        ({"check_interval": "nan"}, "check_interval", "seconds from 0.05"),
+        ({"check_interval": "inf"}, "check_interval", "seconds from 0.05"),
+        ({"environment": "prod"}, "environment", "development, production or testing"),
+        ({"json_style": "compact"}, "json_style", "records or pretty"),
+        ({"log_format": "xml"}, "log_format", "json or console"),
+        ({"log_level": "loud"}, "log_level", "debug, info, warning, error or critical"),
+        ({"csv_bom": "perhaps"}, "csv_bom", "true or false"),
+        ({"export_directory": " "}, "export_directory", "directory"),
+        ({"export_directory": 5}, "export_directory", "directory"),
+        ({"pg_statement_timeout": -1}, "pg_statement_timeout", "seconds from 0"),
+        ({"tables": "images"}, "tables", "[tables.images]"),
+        ({"database_url": 5}, "database_url", "database URL"),
+    ],
+)
+def test_a_bad_value_names_the_setting_and_what_is_allowed(
+    values: dict[str, object], name: str, allowed: str
+) -> None:
+    """Directly constructed or from the command line, it is the same configuration error."""
+    for make in (Settings, Settings.load):
+        with pytest.raises(ConfigurationError) as caught:
+            make(**values)
+        assert name in str(caught.value)
+        assert allowed in caught.value.hint
+        assert caught.value.exit_code == 2
+
+
+def test_a_bad_value_says_where_it_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag, a variable, a line of .env, a key of the file."""
+    with pytest.raises(ConfigurationError, match=r"\(--interval\).*'soon'"):
+        Settings.load(check_interval="soon")
+    Path("autoexport.toml").write_text('check_interval = "late"\n')
+    with pytest.raises(ConfigurationError, match=r"\('check_interval' in autoexport.toml\)"):
+        Settings()
+    Path(".env").write_text("DB_EXPORT_CHECK_INTERVAL=x\n")
+    with pytest.raises(ConfigurationError, match=r"\(DB_EXPORT_CHECK_INTERVAL in .env\)"):
+        Settings()
+    monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "y")
+    with pytest.raises(ConfigurationError, match=r"\(DB_EXPORT_CHECK_INTERVAL\)"):
+        Settings()
+
+
+def test_words_may_be_in_upper_case() -> None:
+    """`ENVIRONMENT=Production` and `LOG_LEVEL=DEBUG` are common."""
+    settings = Settings(environment="Production", log_level="DEBUG")  # type: ignore[arg-type]
+    assert (settings.environment, settings.log_level) == ("production", "debug")
+
+
+def test_an_unknown_argument_is_refused() -> None:
+    """A misspelt argument of an embedding program must not be silently without effect."""
+    with pytest.raises(ConfigurationError, match="'chek_interval'") as caught:
+        Settings(chek_interval=3)  # type: ignore[call-arg]
+    assert "Did you mean 'check_interval'" in caught.value.hint
+
+
+# --- the configuration file ----------------------------------------------------------------------
+
+
+def test_relative_paths_in_the_file_are_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only those: a path in a variable is relative to the working directory."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    file = folder / "mine.toml"
+    file.write_text(
+        'export_directory = "out"\nstate_directory = "../state"\ndatabase_url = "sqlite:///app.db"\n'
+    )
+    settings = Settings.load(file)
+    assert settings.export_directory == folder / "out"
+    assert settings.state_dir.resolve() == tmp_path / "state"
+    assert settings.database.path == folder / "app.db"
+    file.write_text('export_directory = "/srv/out"\ndatabase_url = "postgresql://ann@h/db"\n')
+    settings = Settings.load(file)
+    assert settings.export_directory == Path("/srv/out")
+    assert settings.database_url == "postgresql://ann@h/db"
+    monkeypatch.setenv("DB_EXPORT_EXPORT_DIRECTORY", "out")
+    assert Settings.load(file).export_directory == Path("out")
+
+
+def test_a_file_path_with_odd_characters_survives(tmp_path: Path) -> None:
+    """The file's own folder may hold what a URL would have to encode."""
+    folder = tmp_path / "50% of a?b#c"
+    folder.mkdir()
+    (folder / "autoexport.toml").write_text('database_url = "sqlite:///my%20app.db"\n')
+    assert Settings.load(folder / "autoexport.toml").database.path == folder / "my app.db"
+
+
+def test_tables_come_from_the_file_or_the_constructor_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mapping is nested; a variable cannot hold it, and the constructor replaces the file's."""
+    Path("autoexport.toml").write_text(
+        '[tables.images]\ntable = "asset"\ncolumns.file_path = "storage_key"\n'
+    )
+    assert Settings().tables == {"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}
+    assert Settings(tables={}).tables == {}
+    monkeypatch.setenv("DB_EXPORT_TABLES", '{"labels": {}}')
+    settings = Settings()
+    assert "labels" not in settings.tables
+    assert "DB_EXPORT_TABLES" in settings.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "hint"),
+    [
+        ("chek_interval = 3\n", "'chek_interval' in autoexport.toml", "'check_interval'"),
+        ("DB_EXPORT_CSV_BOM = true\n", "'DB_EXPORT_CSV_BOM'", "'csv_bom'"),
+        ("xyzzy = 3\n", "'xyzzy'", "Allowed are enable_auto_export, "),
+        ("origins = {}\n", "'origins'", "Allowed are"),
+        ("config_file = 'x'\n", "'config_file'", "Allowed are"),
+        ("export_directory = exports\n", "not valid TOML", "quotes"),
+        ("database_url = 'mysql://h/db'\n", "'mysql'", "postgresql://"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(text: str, part: str, hint: str) -> None:
+    """The key, the file, and the names that are known."""
+    Path("autoexport.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings()
+    assert part in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
+    """Named and not there, a directory, or not text."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Settings.load(Path("not-there.toml"))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Settings.load(tmp_path)
+    Path("autoexport.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        Settings()
+    Path("autoexport.toml").write_bytes(b"\xef\xbb\xbfcsv_bom = true\n")
+    assert Settings().csv_bom is True
+
+
+def test_a_dotenv_that_is_not_text_is_a_configuration_error() -> None:
+    """A file saved in another encoding is said to be so."""
+    Path(".env").write_bytes(b"DB_EXPORT_ENVIRONMENT=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        Settings()
+
+
+# --- unknown variables ---------------------------------------------------------------------------
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are shared with other programs, so they are no error; what is in .env counts, too."""
+    monkeypatch.setenv("DB_EXPORT_CHEK_INTERVAL", "3")
+    Path(".env").write_text("DB_EXPORT_EXPORT_DIR=x\nOTHER=1\n")
+    warnings = Settings().warnings
+    assert len(warnings) == 2
+    assert any("DB_EXPORT_CHEK_INTERVAL" in line and "DB_EXPORT_CHECK_INTERVAL" in line for line in warnings)
+    assert any(".env" in line and "DB_EXPORT_EXPORT_DIRECTORY" in line for line in warnings)
+
+
+def test_known_settings_give_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is in the environment."""
+    monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "3")
+    assert Settings().warnings == ()
+
+
+# --- the database --------------------------------------------------------------------------------
+
+
+def test_the_database_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting, then DATABASE_URL of the environment, of .env, then database.db if it is there."""
+    with pytest.raises(ConfigurationError, match="No database") as caught:
+        _ = Settings().database
+    assert "DB_EXPORT_DATABASE_URL" in caught.value.hint
+    with pytest.raises(ConfigurationError, match="No database"):
+        _ = Settings().resolved_database_url
+    Path("database.db").touch()
+    assert Settings().database.path == Path("database.db")
+    Path(".env").write_text("DATABASE_URL=sqlite:///dotenv.db\n")
+    assert Settings().database.path == Path("dotenv.db")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///environment.db")
+    assert Settings().database.path == Path("environment.db")
+    Path("autoexport.toml").write_text('database_url = "file.db"\n')
+    assert Settings().database.path == Path("file.db").absolute()
+    monkeypatch.setenv("DB_EXPORT_DATABASE_URL", "sqlite:///ours.db")
+    assert Settings().resolved_database_url == "sqlite:///ours.db"
+    assert Settings(database_url="given.db").database.path == Path("given.db")
+
+
+def test_a_directory_called_like_the_database_is_not_one() -> None:
+    """Only a file is taken without having been named."""
+    Path("database.db").mkdir()
+    assert Settings().database_url == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"mysql://u:{SECRET}@h/db", f"postgresql://u:{SECRET}@h:x/db"],
+)
+def test_a_password_is_in_no_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the message, the hint, nor in the chain of errors that a traceback would print."""
+    import traceback
+
+    for given in ({"database_url": url}, {"database_url": url, "check_interval": -1}):
+        with pytest.raises(ConfigurationError) as caught:
+            Settings(**given)  # type: ignore[arg-type]
+        assert SECRET not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+
+
+def test_a_password_is_not_in_the_representation() -> None:
+    """Settings end up in logs and in tracebacks."""
+    settings = Settings(database_url=f"postgresql://u:{SECRET}@h/db")
+    assert SECRET not in f"{settings!r} {settings}"
+    assert settings.database.password == SECRET
+
+
+# --- by environment ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "enabled", "implicit", "log_format", "log_level"),
+    [
+        ("development", True, True, "console", "debug"),
+        ("development", False, False, "console", "debug"),
+        ("production", True, False, "json", "info"),
+        ("production", False, False, "json", "info"),
+        ("testing", True, True, "console", "warning"),
+        ("testing", False, False, "console", "warning"),
+    ],
+)
+def test_the_environment_rules(
+    environment: str, enabled: bool, implicit: bool, log_format: str, log_level: str
+) -> None:
+    """Production never monitors by itself; the explicit request always does."""
+    settings = Settings(environment=environment, enable_monitoring=enabled)  # type: ignore[arg-type]
+    assert settings.monitoring() is implicit
+    assert settings.monitoring(explicit=True) is True
+    assert (settings.effective_log_format, settings.effective_log_level) == (log_format, log_level)
+
+
+def test_explicit_log_settings_win_over_the_environment() -> None:
+    """Both may be given in any environment."""
+    settings = Settings(environment="production", log_format="console", log_level="error")
+    assert (settings.effective_log_format, settings.effective_log_level) == ("console", "error")
+
+
+def test_one_line_says_which_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flag and setting, in every combination that disagrees, and none that agrees."""
+    assert Settings().disagreements(monitor=False) == ()
+    assert Settings().disagreements(monitor=True) == ()
+    (line,) = Settings(environment="production").disagreements(monitor=True)
+    assert "--monitor wins over DB_EXPORT_ENVIRONMENT=production" in line
+    (line,) = Settings(enable_monitoring=False).disagreements(monitor=True)
+    assert "--monitor wins over DB_EXPORT_ENABLE_MONITORING=false" in line
+    (line,) = Settings(enable_monitoring=True).disagreements(monitor=False)
+    assert "no --monitor wins" in line
+    monkeypatch.setenv("DB_EXPORT_ENABLE_HOOKS", "true")
+    monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "5")
+    lines = Settings.load(enable_hooks=False, check_interval="5").disagreements(monitor=False)
+    assert lines == ("--disable-hooks wins over DB_EXPORT_ENABLE_HOOKS",)
+
+
+def test_the_state_directory_is_in_the_export_directory() -> None:
+    """Unless it is set."""
+    assert Settings(export_directory=Path("out")).state_dir == Path("out/.autoexport")
+    assert Settings(state_directory=Path("/var/lib/x")).state_dir == Path("/var/lib/x")
+
+
+def test_tracebacks_are_asked_for_explicitly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By flag or variable; the flag wins; the level of the environment does not count."""
+    assert not debugging_was_asked_for(None)
+    assert debugging_was_asked_for("DEBUG")
+    monkeypatch.setenv("DB_EXPORT_LOG_LEVEL", "debug")
+    assert debugging_was_asked_for(None)
+    assert not debugging_was_asked_for("info")
+
+
+def test_importing_the_settings_loads_no_driver() -> None:
+    """`--help` and an embedding program's start do not pay for databases."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, autoexport.settings; heavy = 'sqlalchemy asyncpg aiosqlite watchfiles rich'.split(); "
+        "print(*[name for name in heavy if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
