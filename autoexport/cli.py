@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import click
 
 from autoexport import __version__
-from autoexport.database_url import redact
 from autoexport.errors import AutoexportError
+from autoexport.redaction import redact
 from autoexport.settings import Settings, debugging_was_asked_for
 
 INTERRUPTED = 130
@@ -179,7 +179,8 @@ def status(invocation: Invocation, /, as_json: bool, **flags: Any) -> int:
     settings = invocation.settings()
     from autoexport.commands.status import status
 
-    return status(settings, as_json=as_json)
+    code: int = status(settings, as_json=as_json)
+    return code
 
 
 @cli.command()

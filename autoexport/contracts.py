@@ -81,8 +81,9 @@ class Snapshot(Protocol):
         """From now on, deliver invalid text with lone surrogates in place of the invalid bytes."""
         ...
 
-    async def position(self, mapping: Mapping) -> Position:
-        """The position of this snapshot with respect to the mapped tables."""
+    async def position(self, mapping: Mapping) -> Position | None:
+        """The position of this snapshot with respect to the mapped tables; None if changes since it
+        could not be told, so that the next export has to be full."""
         ...
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:

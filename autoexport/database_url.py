@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, unquote
 
 from autoexport.errors import ConfigurationError
+from autoexport.postgres_options import connect_timeout_s, security, server_settings, ssl_mode
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from sqlalchemy import URL
 
 Dialect = Literal["sqlite", "postgresql"]
 
 _FORMS = "Give sqlite:///app.db, postgresql://user@host/name, or the path of a SQLite file."
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey", "sslpassword")
 _HANDED_ON = ("passfile", "service", "servicefile", "target_session_attrs")
 _UNDERSTOOD = (
@@ -30,7 +28,6 @@ _UNDERSTOOD = (
 
 _SCHEME = re.compile(r"(?P<dialect>[A-Za-z][A-Za-z0-9-]*)(?:\+(?P<driver>\w+))?://(?P<rest>.*)", re.DOTALL)
 _FEW_SLASHES = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?:", re.IGNORECASE)
-_SERVER_SETTING = re.compile(r"\s*(?:-c\s*|--)(?P<name>[\w.-]+)=(?P<value>(?:\\.|[^\s\\])*)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +71,11 @@ class DatabaseURL:
         if len(self.hosts) > 1:
             found["host"] = [host for host, _ in self.hosts]
             found["port"] = [port or 5432 for _, port in self.hosts]
-        if timeout_s := _connect_timeout_s(self.options):
+        if timeout_s := connect_timeout_s(self.options):
             found["timeout"] = timeout_s
-        if (security := _security(self.options)) is not None:
-            found["ssl"] = security
-        found["server_settings"] = _server_settings(self.options)
+        if (tls := security(self.options)) is not None:
+            found["ssl"] = tls
+        found["server_settings"] = server_settings(self.options)
         return found
 
 
@@ -265,90 +262,6 @@ def _ignored_options(options: dict[str, str]) -> tuple[str, ...]:
 
 def _check_options(options: dict[str, str]) -> None:
     """Raise for a bad value now, not when the database is first opened."""
-    _connect_timeout_s(options)
-    _ssl_mode(options)
-    _server_settings(options)
-
-
-def _connect_timeout_s(options: Mapping[str, str]) -> float:
-    """libpq's `connect_timeout` in seconds; 0 is the driver's own."""
-    text = options.get("connect_timeout", "0") or "0"
-    if not re.fullmatch(r"-?\d{1,9}", text):
-        raise ConfigurationError(
-            "connect_timeout in the database URL is not a number of seconds.",
-            hint="Write connect_timeout=10.",
-        )
-    return float(max(0, int(text)))
-
-
-def _ssl_mode(options: Mapping[str, str]) -> str | None:
-    mode = options.get("sslmode") or {"true": "require", "false": "disable"}.get(
-        options.get("ssl", "").lower(), options.get("ssl")
-    )
-    if mode and mode not in _SSL_MODES:
-        raise ConfigurationError(
-            "sslmode in the database URL has an unknown value.", hint=f"Allowed are {', '.join(_SSL_MODES)}."
-        )
-    return mode or None
-
-
-def _security(options: Mapping[str, str]) -> str | SSLContext | None:
-    """What asyncpg is told about TLS: libpq's word, or a context where files are named."""
-    mode = _ssl_mode(options)
-    root, certificate = options.get("sslrootcert"), options.get("sslcert")
-    if not root and not certificate:
-        return mode
-    if mode in ("disable", "allow", "prefer"):
-        return mode  # the server is not verified in these modes, whatever files are named
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
-        if root is None:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        elif mode != "verify-full" and root != "system":
-            context.check_hostname = False  # with a root file, "require" means verify-ca (manual, 34.19.1)
-        if certificate:
-            context.load_cert_chain(certificate, options.get("sslkey"), options.get("sslpassword"))
-    except OSError as exc:  # ssl.SSLError is one
-        raise ConfigurationError(
-            f"A certificate file of the database URL cannot be used: {exc.strerror or exc}.",
-            hint="Check the paths in sslrootcert, sslcert and sslkey, and that this user may read them.",
-        ) from exc
-    return context
-
-
-def _server_settings(options: Mapping[str, str]) -> dict[str, str]:
-    """Run-time parameters: `application_name`, and those of libpq's `options` (`-c name=value`)."""
-    name = options.get("application_name") or options.get("fallback_application_name") or "autoexport"
-    found = {"application_name": name}
-    text = options.get("options", "")
-    position = 0
-    while position < len(text):
-        matched = _SERVER_SETTING.match(text, position)
-        if matched is None:
-            raise ConfigurationError(
-                "'options' in the database URL is not understood.",
-                hint="Write options=-csearch_path%3Dmine, once per parameter, separated by %20.",
-            )
-        found[matched["name"].replace("-", "_")] = re.sub(r"\\(.)", r"\1", matched["value"])
-        position = matched.end()
-    return found
-
-
-# --- secrets -------------------------------------------------------------------------------------
-
-# A password with an unencoded @, / or blank is still hidden: everything up to the last @ that can
-# belong to it. Hiding too much of a line is the lesser harm.
-_OURS = re.compile(r"(?i)\b((?:postgres(?:ql)?|sqlite)(?:\+\w+)?://[^\s:/@]*):((?:(?!://)[^\n])*)@")
-_OTHERS = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@]*):(\S*)@")
-_NAMED = re.compile(r"(?i)((?:password|passwd|pgpassword)['\"]?\s*[=:]\s*['\"]?)([^\s'\"&,;)}]+)")
-
-
-def redact(text: str) -> str:
-    """The text with `***` in place of every password: in URLs, and in `password=…` of any notation."""
-    if ":" not in text and "=" not in text:
-        return text
-    if "@" in text:
-        text = _OTHERS.sub(r"\1:***@", _OURS.sub(r"\1:***@", text))
-    return _NAMED.sub(r"\1***", text)
+    connect_timeout_s(options)
+    ssl_mode(options)
+    server_settings(options)

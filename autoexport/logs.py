@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from autoexport.database_url import redact
+from autoexport.redaction import redact
 
 _SECRET_NAMES = frozenset({"password", "passwd", "secret", "token"})
 

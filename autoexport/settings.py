@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoexport.database_url import DatabaseURL, parse_database_url
 from autoexport.errors import ConfigurationError
-
-PREFIX = "DB_EXPORT_"
-CONFIG_FILE = Path("autoexport.toml")
-DATABASE_FILE = Path("database.db")
+from autoexport.settings_layers import FLAGS, PREFIX, ConfigurationFile, Fallbacks, Variables, nearest_name
 
 Environment = Literal["development", "production", "testing"]
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
-FLAGS: Mapping[str, str] = {
-    "database_url": "--database-url",
-    "export_directory": "--export-dir",
-    "check_interval": "--interval",
-    "enable_hooks": "--disable-hooks",
-    "log_format": "--log-format",
-    "log_level": "--log-level",
-}
 _BY_ENVIRONMENT: Mapping[Environment, tuple[LogFormat, LogLevel]] = {
     "development": ("console", "debug"),
     "production": ("json", "info"),
@@ -74,18 +55,18 @@ class Settings(BaseSettings):
     enable_auto_export: bool = True
     enable_monitoring: bool = True
     export_directory: Directory = Path("database_exports")
-    check_interval: float = Field(10.0, ge=0.05, le=86_400, allow_inf_nan=False)
+    check_interval: float = Field(default=10.0, ge=0.05, le=86_400, allow_inf_nan=False)
     export_json: bool = True
     export_csv: bool = True
     environment: Annotated[Environment, Word] = "development"
-    database_url: str = Field("", repr=False)
+    database_url: str = Field(default="", repr=False)
     enable_hooks: bool = True
     json_style: Annotated[Literal["records", "pretty"], Word] = "records"
     csv_guard: bool = True
     csv_bom: bool = False
     state_directory: Directory | None = None
     pg_prepared_statements: bool = True
-    pg_statement_timeout: float = Field(0.0, ge=0, le=2_000_000, allow_inf_nan=False)
+    pg_statement_timeout: float = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
     log_format: Annotated[LogFormat | None, Word] = None
     log_level: Annotated[LogLevel | None, Word] = None
     tables: dict[str, Any] = Field(default_factory=dict)
@@ -181,134 +162,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (
             init_settings,
-            _Variables(settings_cls),
-            _ConfigurationFile(settings_cls),
-            _Fallbacks(settings_cls),
+            Variables(settings_cls),
+            ConfigurationFile(settings_cls),
+            Fallbacks(settings_cls),
         )
-
-
-class _Layer(PydanticBaseSettingsSource):
-    """One place where settings come from; it gives way, as a whole value, to the places before it.
-
-    Beside the values it hands on where each was found (`origins`), and which settings found here
-    give way to a flag that says otherwise (`overruled`).
-    """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # the layer is read as a whole
-
-    def _missing(self, found: Mapping[str, tuple[object, str]]) -> dict[str, Any]:
-        fresh = {name: item for name, item in found.items() if name not in self.current_state}
-        values: dict[str, Any] = {name: value for name, (value, _) in fresh.items()}
-        return values | {"origins": {name: origin for name, (_, origin) in fresh.items()}}
-
-    def _overruled(self, found: Mapping[str, tuple[object, str]]) -> dict[str, Any]:
-        flags = [name for name in found if name in FLAGS and name in self.current_state]
-        flags = [name for name in flags if self.current_state.get("origins", {}).get(name) == FLAGS[name]]
-        differing = [n for n in flags if str(found[n][0]).lower() != str(self.current_state[n]).lower()]
-        return {"overruled": {name: found[name][1] for name in differing}}
-
-
-class _Variables(_Layer):
-    """`DB_EXPORT_` variables of the environment, then of `.env`. An empty one counts as not set."""
-
-    def __call__(self) -> dict[str, Any]:
-        known = [name for name in self.settings_cls.model_fields if name != "tables"]
-        found: dict[str, tuple[object, str]] = {}
-        warnings: dict[str, None] = {}
-        for place, variables in ((" in .env", _dotenv()), ("", os.environ)):
-            for variable, value in variables.items():
-                if not variable.upper().startswith(PREFIX):
-                    continue
-                name = variable[len(PREFIX) :].lower()
-                if name not in known:
-                    warnings[_unknown_variable(variable + place, name, known)] = None
-                elif value:
-                    found[name] = (value, f"{PREFIX}{name.upper()}{place}")
-        return self._missing(found) | self._overruled(found) | {"warnings": tuple(warnings)}
-
-
-class _ConfigurationFile(_Layer):
-    """`./autoexport.toml`, or the file that was named; relative paths in it are relative to it."""
-
-    def __call__(self) -> dict[str, Any]:
-        named = self.current_state.get("config_file")
-        path = Path(named) if named is not None else CONFIG_FILE
-        if named is None and not path.exists():
-            return {}
-        values = _read_toml(path)
-        known = list(self.settings_cls.model_fields)
-        for name in values:
-            if name not in known:
-                nearest = _nearest(name.lower().removeprefix(PREFIX.lower()), known)
-                meant = f"Did you mean '{nearest}'? " if nearest else ""
-                raise ConfigurationError(
-                    f"Unknown setting '{name}' in {path}.", hint=f"{meant}Allowed are {', '.join(known)}."
-                )
-        for name in ("export_directory", "state_directory"):
-            if isinstance(values.get(name), str):
-                values[name] = str(path.parent / os.path.expanduser(values[name]))
-        if isinstance(url := values.get("database_url"), str) and url.strip():
-            database = parse_database_url(url)
-            if database.path is not None:
-                values["database_url"] = str((path.parent / database.path).absolute())
-        found = {name: (value, f"'{name}' in {path}") for name, value in values.items()}
-        return self._missing(found) | self._overruled(found)
-
-
-class _Fallbacks(_Layer):
-    """Where a database is looked for when no setting names one."""
-
-    def __call__(self) -> dict[str, Any]:
-        found: dict[str, tuple[object, str]] = {}
-        if url := os.environ.get("DATABASE_URL") or _dotenv().get("DATABASE_URL"):
-            found["database_url"] = (url, "DATABASE_URL")
-        elif DATABASE_FILE.is_file():
-            found["database_url"] = (str(DATABASE_FILE), str(DATABASE_FILE))
-        return self._missing(found)
 
 
 def debugging_was_asked_for(flag: str | None) -> bool:
     """Whether tracebacks are wanted, settings or none: `--log-level` or `LOG_LEVEL` is debug."""
     return (flag or os.environ.get(f"{PREFIX}LOG_LEVEL") or "").strip().lower() == "debug"
-
-
-def _dotenv() -> Mapping[str, str | None]:
-    try:
-        return DotEnvSettingsSource(Settings, env_file=".env", case_sensitive=True).env_vars
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(
-            "The file .env cannot be read.", hint="Make it readable UTF-8 text, or remove it."
-        ) from exc
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as exc:
-        raise ConfigurationError(
-            f"The configuration file {path} cannot be read: {exc.strerror}.",
-            hint="Check the path and that this user may read it.",
-        ) from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(
-            f"The configuration file {path} is not UTF-8 text.", hint="Save it as UTF-8."
-        ) from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigurationError(
-            f"The configuration file {path} is not valid TOML: {exc}.",
-            hint='Text values need quotes: export_directory = "exports".',
-        ) from exc
-
-
-def _nearest(name: str, known: list[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
-
-
-def _unknown_variable(variable: str, name: str, known: list[str]) -> str:
-    nearest = _nearest(name, known)
-    meant = f"; the nearest known name is {PREFIX}{nearest.upper()}" if nearest else ""
-    return f"{variable} is not a setting and is ignored{meant}"
 
 
 def _explained(exc: ValidationError, origins: Mapping[str, str]) -> ConfigurationError:
@@ -318,7 +180,7 @@ def _explained(exc: ValidationError, origins: Mapping[str, str]) -> Configuratio
     field = Settings.model_fields.get(name)
     if field is None:
         known = list(Settings.model_fields)
-        nearest = _nearest(name, known)
+        nearest = nearest_name(name, known)
         meant = f"Did you mean '{nearest}'? " if nearest else ""
         return ConfigurationError(
             f"Unknown setting '{name}'.", hint=f"{meant}Allowed are {', '.join(known)}."

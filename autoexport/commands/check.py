@@ -53,7 +53,7 @@ async def check(settings: Settings) -> int:
     Publishes nothing and leaves nothing behind. Raises as an export would where the database cannot
     be read or understood.
     """
-    display = settings.database.display
+    database = settings.database
     with _scratch(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:
@@ -61,17 +61,19 @@ async def check(settings: Settings) -> int:
         finally:
             await source.aclose()
     findings.warnings[:0] = warnings
-    _print(display, settings.export_directory, findings)
+    if database.ignored:
+        findings.notes.append(f"Options of the URL without effect here: {', '.join(database.ignored)}.")
+    _print(database.display, settings.export_directory, findings)
     return 0
 
 
 async def _look(source: Source, settings: Settings) -> Findings:
-    remarks = await source.remarks() if isinstance(source, Remarking) else []
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog, settings.tables)
         reading = Reading(snapshot, mapping)
         totals = await reading.totals()
         orphans = await _orphans(reading, totals)
+    remarks = await source.remarks() if isinstance(source, Remarking) else []
     return Findings(
         source.database,
         mapping,

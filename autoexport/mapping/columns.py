@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -62,10 +63,10 @@ def overridden(logical: str, setting: str, table: Table, said: TableOverride) ->
         return None
     column = named_column(logical, setting, table, said.columns[setting])
     where = f"tables.{logical}.columns.{setting}"
-    if setting == "file_path" and {"url", "uri"} & set(_words(column.name)):
+    if is_url(column):
         raise MappingError(
             f"{where}: {column.name!r} is a URL, which may carry a signed token.",
-            hint="Name a column that holds a path or a storage key.",
+            hint="Name another column, such as a path or a storage key.",
         )
     if setting in KINDS and not fits(column, setting):
         raise MappingError(
@@ -75,10 +76,14 @@ def overridden(logical: str, setting: str, table: Table, said: TableOverride) ->
     return column
 
 
-def _words(name: str) -> list[str]:
-    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in name)
-    compact = "".join(name.replace("_", " ").lower())
-    return [*spaced.lower().replace("_", " ").split(), *compact.split()]
+def is_url(column: Column) -> bool:
+    """Whether a column's name says that it holds a URL; these are never published.
+
+    >>> [is_url(Column(name, "text")) for name in ("imageUrl", "signed_URL", "urls", "curl", "luring")]
+    [True, True, True, False, False]
+    """
+    words = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", column.name).lower().split("_")
+    return not {"url", "urls", "uri", "uris"}.isdisjoint(words)
 
 
 def _type(column: Column) -> str:
@@ -97,7 +102,8 @@ def key_column(logical: str, table: Table, said: TableOverride) -> Column | None
     declared = [column for column in map(table.column, names) if column is not None]
     named = [column for column in by_names(table, key_names(table.name)) if column.name not in names]
     # A table with a key of one column that cannot be read as a key has no better one.
-    return next((column for column in declared or named if column.kind in KEYS), None)
+    possible = (column for column in declared or named if column.kind in KEYS and not is_url(column))
+    return next(possible, None)
 
 
 def find_fields(logical: str, table: Table, said: TableOverride) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from autoexport.model import (
     ANNOTATION_FIELDS,
@@ -200,6 +201,7 @@ SPATIAL_TYPES = frozenset(
 """Types of PostgreSQL and PostGIS whose text is not JSON."""
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A name without case and separators: `datasetId`, `dataset_id` and `DatasetID` are the same.
 

@@ -27,12 +27,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from autoexport.database_url import DatabaseURL
+from autoexport.contracts import Position
 from autoexport.errors import SourceError, UndecodableText
 from autoexport.model import Catalog, Changes, Column, Everything, Key, Mapping, Scalar
 from autoexport.settings import Settings
 from autoexport.sources.reading import partitions
+from autoexport.sources.sqlite_changes import PageChanges
 from autoexport.sources.sqlite_errors import explain
-from autoexport.sources.sqlite_schema import read_catalog
+from autoexport.sources.sqlite_schema import read_catalog, read_roots
 
 COPY_DEADLINE_S = 60.0
 """How long a copy may wait for a writer that holds the file."""
@@ -63,15 +65,42 @@ class SqliteSource:
                 # Nobody else knows this file, so there is nothing to lock and no journal to look for.
                 url = f"sqlite+aiosqlite:///file:{quote(str(copy))}?mode=ro&immutable=1&uri=true"
                 engine = create_async_engine(url, poolclass=StaticPool)
+                direct = sqlite3.connect(
+                    f"file:{quote(str(copy))}?mode=ro&immutable=1", uri=True, check_same_thread=False
+                )
                 try:
                     async with AsyncSession(engine) as session:
-                        yield await SqliteSnapshot.open(session, descriptor, copy, taken_at, self.path)
+                        yield await self._opened(session, copy, descriptor, direct, taken_at)
                 finally:
+                    direct.close()
                     await engine.dispose()
             finally:
                 os.close(descriptor)
         finally:
             copy.unlink(missing_ok=True)
+
+    async def _opened(
+        self, session: AsyncSession, copy: Path, descriptor: int, direct: sqlite3.Connection, taken_at: datetime
+    ) -> SqliteSnapshot:
+        """Unlink the copy's name, now that everything has it open, and read its declarations."""
+        try:
+            connection = await session.connection()
+            encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
+            direct.execute("SELECT 1 FROM sqlite_master").fetchone()
+            copy.unlink()
+            catalog = await connection.run_sync(read_catalog)
+            pages = PageChanges(descriptor, direct, await connection.run_sync(read_roots))
+        except DBAPIError as error:
+            raise explain(error.orig or error, self.path, self._private) from error
+        except sqlite3.Error as error:
+            raise explain(error, self.path, self._private) from error
+        collation = "BINARY"
+        if encoding != "UTF-8":
+            # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
+            collation = "autoexport_codepoint"
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.create_collation(collation, _by_code_point)
+        return SqliteSnapshot(session, pages, taken_at, catalog, collation)
 
     def _copy(self, copy: Path) -> None:
         self._refuse_what_cannot_be_opened()
@@ -135,33 +164,13 @@ class SqliteSnapshot:
     """A private copy and the session that reads it."""
 
     def __init__(
-        self, session: AsyncSession, descriptor: int, taken_at: datetime, catalog: Catalog, collation: str
+        self, session: AsyncSession, pages: PageChanges, taken_at: datetime, catalog: Catalog, collation: str
     ) -> None:
         self.session = session
-        self.descriptor = descriptor
+        self._pages = pages
         self.taken_at = taken_at
         self.catalog = catalog
         self._collation = collation
-
-    @classmethod
-    async def open(
-        cls, session: AsyncSession, descriptor: int, copy: Path, taken_at: datetime, path: Path
-    ) -> SqliteSnapshot:
-        """Open the copy, unlink its name, and read its declarations."""
-        try:
-            connection = await session.connection()
-            encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
-            copy.unlink()
-            catalog = await connection.run_sync(read_catalog)
-        except DBAPIError as error:
-            raise explain(error.orig or error, path, copy.parent) from error
-        collation = "BINARY"
-        if encoding != "UTF-8":
-            # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
-            collation = "autoexport_codepoint"
-            raw = await connection.get_raw_connection()
-            await raw.driver_connection.create_collation(collation, _by_code_point)  # type: ignore[union-attr]
-        return cls(session, descriptor, taken_at, catalog, collation)
 
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """Binary order: numbers before text, text by code point."""
@@ -206,11 +215,13 @@ class SqliteSnapshot:
         driver: Any = raw.driver_connection
         driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
-    async def position(self, mapping: Mapping) -> None:
-        return None
+    async def position(self, mapping: Mapping) -> Position | None:
+        """The fingerprint of the copy's pages."""
+        return await self._pages.position(mapping)
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
-        return Everything("not yet")
+        """The images of all rows that may be new or different."""
+        return await self._pages.changes(self, mapping, since)
 
 
 def _by_code_point(left: str, right: str) -> int:

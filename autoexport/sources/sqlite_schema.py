@@ -124,15 +124,10 @@ def _foreign_key(links: list[Any], primary: dict[str, tuple[str, ...]]) -> Forei
     return ForeignKey(tuple(link[1] for link in links), None, referred, named)
 
 
-def schema_digest(connection: Any) -> bytes:
-    """A digest of all declarations with their root pages, and of the encoding."""
-    digest = xxhash.xxh3_128()
-    for row in connection.exec_driver_sql("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY rowid"):
-        digest.update(repr(tuple(row)).encode("utf-8", "surrogateescape"))
-    return digest.digest()
-
-
-def table_roots(connection: Any) -> dict[str, int]:
-    """The root page of every table."""
-    statement = "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"
-    return {name: root for name, root in connection.exec_driver_sql(statement)}
+def read_roots(connection: Any) -> dict[str, tuple[int, bytes]]:
+    """Of every table, the root page and a digest of it and the declaration."""
+    statement = "SELECT name, rootpage, sql FROM sqlite_master WHERE type = 'table'"
+    return {
+        name: (root, xxhash.xxh3_64_digest(repr((root, sql)).encode("utf-8", "surrogateescape")))
+        for name, root, sql in connection.exec_driver_sql(statement)
+    }

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -288,7 +288,7 @@ def _directory(folder: Path) -> list[str]:
     return ["--database-url", "d"]
 
 
-ERRORS = {
+ERRORS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no database named": (lambda _: [], 2, "No database is given"),
     "missing file": (lambda _: ["--database-url", "no.db"], 1, "no.db"),
     "directory": (_directory, 1, "not a file"),

@@ -15,7 +15,8 @@ import structlog
 
 from autoexport.cli import main
 from autoexport.commands.demo import make_database
-from autoexport.errors import AutoexportError, ConfigurationError, PublishError
+from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
+from autoexport.sources.sqlite_remarks import remarks
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,10 @@ def test_the_sample_database_is_lively(tmp_path: Path) -> None:
         ]
         assert sum(not name.isascii() for name in names) >= 4
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        assert connection.execute("SELECT max(x_max - width) FROM annotations JOIN images ON images.id = image_id").fetchone()[0] < 0  # fmt: skip
+        assert (
+            count("annotations JOIN images ON images.id = image_id WHERE x_max > width OR y_max > height")
+            == 0
+        )
 
 
 def _other_database(path: Path) -> None:
@@ -247,3 +251,17 @@ def test_check_states_the_journal_mode(tmp_path: Path, capsys: pytest.CaptureFix
     change(tmp_path / "app.db", "PRAGMA journal_mode=WAL")
     assert main(["check", "--database-url", "app.db"]) == 0
     assert "WAL" in capsys.readouterr().out
+
+
+def test_sqlite_files_are_described_by_their_journal_mode(tmp_path: Path) -> None:
+    """The wait in rollback-journal mode, none in WAL mode; garbage is an error of ours."""
+    make_database(tmp_path / "app.db")
+    (line,) = remarks(tmp_path / "app.db")
+    assert "rollback-journal mode (delete)" in line
+    assert "1.5 s per GB" in line
+    change(tmp_path / "app.db", "PRAGMA journal_mode=WAL")
+    (line,) = remarks(tmp_path / "app.db")
+    assert "in WAL mode: writers never wait" in line
+    (tmp_path / "g.db").write_bytes(b"garbage" * 1000)
+    with pytest.raises(SourceError, match="not a SQLite database"):
+        remarks(tmp_path / "g.db")

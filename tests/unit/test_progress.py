@@ -73,7 +73,7 @@ def test_a_short_export_shows_no_bar(capsys: pytest.CaptureFixture[str]) -> None
 def test_elsewhere_the_table_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """Aligned, without colours; control characters of names from the database are made visible."""
     print_table("Title", ("name", "rows"), [["a\x1b[31m", "1"], ["bb\nc", "1,000"]], right=(1,))
-    assert capsys.readouterr().out == ("Title\nname         rows\na\\x1b[31m       1\nbb\\x0ac     1,000\n")
+    assert capsys.readouterr().out == ("Title\nname        rows\na\\x1b[31m      1\nbb\\x0ac    1,000\n")
 
 
 def test_the_summary_names_files_bytes_rows_mode_and_duration(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_the_summary_names_files_bytes_rows_mode_and_duration(capsys: pytest.Cap
 def test_on_a_terminal_the_table_has_lines_and_no_markup_is_read() -> None:
     """A name like `[red]` is a name."""
     shown = on_a_terminal(
-        "from autoexport.progress import print_table; print_table('T', ('name', 'n'), [['[red]x', '1']], (1,))"
+        "from autoexport.progress import print_table as show; show('T', ('a', 'b'), [['[red]x', '1']], (1,))"
     )
     assert "[red]x" in shown
     assert "━" in shown

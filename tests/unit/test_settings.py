@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -105,7 +106,7 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_a_bad_value_names_the_setting_and_what_is_allowed(
-    values: dict[str, object], name: str, allowed: str
+    values: dict[str, Any], name: str, allowed: str
 ) -> None:
     """Directly constructed or from the command line, it is the same configuration error."""
     for make in (Settings, Settings.load):
@@ -289,7 +290,7 @@ def test_a_password_is_in_no_error(url: str, monkeypatch: pytest.MonkeyPatch) ->
 
     for given in ({"database_url": url}, {"database_url": url, "check_interval": -1}):
         with pytest.raises(ConfigurationError) as caught:
-            Settings(**given)  # type: ignore[arg-type]
+            Settings(**given)
         assert SECRET not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
 
 

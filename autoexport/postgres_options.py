@@ -1,0 +1,86 @@
+"""The options of a PostgreSQL URL, from libpq's words to asyncpg's.
+
+Facts are from the PostgreSQL manual, sections 34.1.2 (parameters) and 34.19 (TLS). Every function
+raises `ConfigurationError` for a value that means nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from autoexport.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SERVER_SETTING = re.compile(r"\s*(?:-c\s*|--)(?P<name>[\w.-]+)=(?P<value>(?:\\.|[^\s\\])*)\s*", re.DOTALL)
+
+
+def connect_timeout_s(options: Mapping[str, str]) -> float:
+    """libpq's `connect_timeout` in seconds; 0 is the driver's own."""
+    text = options.get("connect_timeout", "0") or "0"
+    if not re.fullmatch(r"-?\d{1,9}", text):
+        raise ConfigurationError(
+            "connect_timeout in the database URL is not a number of seconds.",
+            hint="Write connect_timeout=10.",
+        )
+    return float(max(0, int(text)))
+
+
+def ssl_mode(options: Mapping[str, str]) -> str | None:
+    """libpq's `sslmode`, or what other drivers mean by `ssl`; None where nothing is said."""
+    mode = options.get("sslmode") or {"true": "require", "false": "disable"}.get(
+        options.get("ssl", "").lower(), options.get("ssl")
+    )
+    if mode and mode not in _SSL_MODES:
+        raise ConfigurationError(
+            "sslmode in the database URL has an unknown value.", hint=f"Allowed are {', '.join(_SSL_MODES)}."
+        )
+    return mode or None
+
+
+def security(options: Mapping[str, str]) -> str | SSLContext | None:
+    """What asyncpg is told about TLS: libpq's word, or a context where files are named."""
+    mode = ssl_mode(options)
+    root, certificate = options.get("sslrootcert"), options.get("sslcert")
+    if not root and not certificate:
+        return mode
+    if mode in ("disable", "allow", "prefer"):
+        return mode  # the server is not verified in these modes, whatever files are named
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
+        if root is None:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        elif mode != "verify-full" and root != "system":
+            context.check_hostname = False  # with a root file, "require" means verify-ca (manual, 34.19.1)
+        if certificate:
+            context.load_cert_chain(certificate, options.get("sslkey"), options.get("sslpassword"))
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"A certificate file of the database URL cannot be used: {exc.strerror or exc}.",
+            hint="Check the paths in sslrootcert, sslcert and sslkey, and that this user may read them.",
+        ) from exc
+    return context
+
+
+def server_settings(options: Mapping[str, str]) -> dict[str, str]:
+    """Run-time parameters: `application_name`, and those of libpq's `options` (`-c name=value`)."""
+    name = options.get("application_name") or options.get("fallback_application_name") or "autoexport"
+    found = {"application_name": name}
+    text = options.get("options", "")
+    position = 0
+    while position < len(text):
+        matched = _SERVER_SETTING.match(text, position)
+        if matched is None:
+            raise ConfigurationError(
+                "'options' in the database URL is not understood.",
+                hint="Write options=-csearch_path%3Dmine, once per parameter, separated by %20.",
+            )
+        found[matched["name"].replace("-", "_")] = re.sub(r"\\(.)", r"\1", matched["value"])
+        position = matched.end()
+    return found

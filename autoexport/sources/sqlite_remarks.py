@@ -1,0 +1,36 @@
+"""What `check` says about a SQLite file: size, journal, and how long a copy keeps a writer waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from autoexport.sources.sqlite_errors import explain
+
+COPY_S_PER_GB = 1.5
+"""How long the backup API takes, measured: 0.37 to 0.64 s for 378 MB."""
+
+
+def remarks(path: Path) -> list[str]:
+    """Sentences about journal mode and size; blocking. Raises `SourceError` if the file cannot be opened.
+
+    To be asked after a snapshot could be taken: then it is known that opening the file does no harm.
+    """
+    try:
+        uri = f"file:{quote(str(path))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        size_bytes = path.stat().st_size
+    except (sqlite3.Error, OSError) as exc:
+        raise explain(exc, path, path.parent) from exc
+    seconds = size_bytes / 1e9 * COPY_S_PER_GB
+    size = f"{size_bytes / 1e6:,.1f} MB"
+    if mode == "wal":
+        return [f"{size} in WAL mode: writers never wait for the copy, which takes about {seconds:.2f} s."]
+    return [
+        f"{size} in rollback-journal mode ({mode}): while the copy is made, a writer may have to wait about "
+        f"{seconds:.2f} s (about {COPY_S_PER_GB} s per GB). In WAL mode it would not; where that is too "
+        "long, change to WAL mode or PostgreSQL."
+    ]
