@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,24 +26,27 @@ _KEYS: tuple[tuple[BoxFormat, tuple[str, ...]], ...] = (
 )
 
 
+Box = tuple[Any, Any, Any, Any]
+_NO_BOX: Box = (None, None, None, None)
+
+
 def corners(
     columns: dict[str, Sequence[Scalar]], mapping: Mapping, length: int
 ) -> tuple[dict[str, Sequence[Any]], int]:
     """The columns `x_min` to `y_max`, all null where there is no box, and `boxed`; and how many values
-    could not be read."""
+    had to be repaired or, where a box cannot be read at all, boxes."""
     nothing = [None] * length
     if mapping.box is None or length == 0:
         return {**dict.fromkeys(CORNERS, nothing), "boxed": [False] * length}, 0
     if mapping.box == "json":
-        return _from_json(columns["box_json"], mapping.box_format)
-    repaired = 0
-    stored: list[Sequence[Any]] = []
-    for place in range(4):
-        ruled, bad = values.numbers(columns.get(f"box_{place}", nothing))
-        stored.append(ruled)
-        repaired += bad
+        return _columns(_from_json(columns["box_json"], mapping.box_format))
+    raw = [columns.get(f"box_{place}", nothing) for place in range(4)]
     if mapping.box != "corners":
-        stored, bad = _moved(stored, "cxcywh" if mapping.box == "center" else "xywh")
+        return _columns(_moved(raw, "cxcywh" if mapping.box == "center" else "xywh"))
+    stored, repaired = [], 0
+    for column in raw:
+        ruled, bad = values.numbers(column)
+        stored.append(ruled)
         repaired += bad
     if any(None in column for column in stored):
         boxed = [any(value is not None for value in box) for box in zip(*stored, strict=True)]
@@ -51,19 +55,37 @@ def corners(
     return {**dict(zip(CORNERS, stored, strict=True)), "boxed": boxed}, repaired
 
 
-def _moved(stored: list[Sequence[Any]], box_format: BoxFormat) -> tuple[list[Sequence[Any]], int]:
-    boxes, repaired = [], 0
-    for box in zip(*(values.as_floats(column) for column in stored), strict=True):
-        if None in box:
-            # A size without an origin says nothing about where the box is.
-            repaired += any(value is not None for value in box)
-            boxes.append((None,) * 4)
-        else:
-            boxes.append(to_corners(box, box_format))
-    return [list(column) for column in zip(*boxes, strict=True)], repaired
+def _columns(read: tuple[list[Box], int]) -> tuple[dict[str, Sequence[Any]], int]:
+    boxes, repaired = read
+    columns = dict(zip(CORNERS, zip(*boxes, strict=True), strict=True))
+    return {**columns, "boxed": [box[0] is not None for box in boxes]}, repaired
 
 
-def to_corners(box: Sequence[Any], box_format: BoxFormat) -> tuple[Any, Any, Any, Any]:
+def _moved(raw: list[Sequence[Scalar]], box_format: BoxFormat) -> tuple[list[Box], int]:
+    """Boxes as corners. One that lacks a value, or is beyond all numbers, is none: a size without an
+    origin says nothing about where the box is."""
+    ruled = [values.numbers(column) for column in raw]
+    plain = [values.as_floats(column) for column, _ in ruled]
+    boxes: list[Box] = []
+    repaired = 0
+    for place, box in enumerate(zip(*plain, strict=True)):
+        moved = _finite(to_corners(box, box_format)) if None not in box else None
+        boxes.append(moved or _NO_BOX)
+        if moved is None:
+            there = [column[place] for column in raw if column[place] is not None]
+            repaired += max(sum(values.number(value)[1] for value in there), bool(there))
+    return boxes, repaired
+
+
+def _finite(box: Box) -> Box | None:
+    """The box, unless reckoning led beyond the numbers that can be written."""
+    if min(box) >= -(2**63) and max(box) < 2**63:
+        return box
+    first, second, third, fourth = map(float, box)
+    return (first, second, third, fourth) if all(map(math.isfinite, box)) else None
+
+
+def to_corners(box: Sequence[Any], box_format: BoxFormat) -> Box:
     """Four numbers in one of the three usual orders, as corners, in the units they came in."""
     first, second, third, fourth = box
     if box_format == "xywh":
@@ -73,25 +95,25 @@ def to_corners(box: Sequence[Any], box_format: BoxFormat) -> tuple[Any, Any, Any
     return first, second, third, fourth
 
 
-def _from_json(column: Sequence[Scalar], list_format: BoxFormat | None) -> tuple[dict[str, Sequence[Any]], int]:
-    parsed, repaired = values.documents(column)
-    boxes = []
-    for box in parsed:
-        read = _read(box, list_format)
-        repaired += read is None and box is not None
-        boxes.append(read or (None,) * 4)
-    columns = [list(values_) for values_ in zip(*boxes, strict=True)]
-    return {**dict(zip(CORNERS, columns, strict=True)), "boxed": [box[0] is not None for box in boxes]}, repaired
+def _from_json(column: Sequence[Scalar], list_format: BoxFormat | None) -> tuple[list[Box], int]:
+    boxes: list[Box] = []
+    repaired = 0
+    for value in column:
+        parsed, bad = values.document(value)
+        box = _read(parsed, list_format)
+        boxes.append(box or _NO_BOX)
+        repaired += max(bad, box is None and parsed is not None)
+    return boxes, repaired
 
 
-def _read(box: Any, list_format: BoxFormat | None) -> tuple[Any, Any, Any, Any] | None:
+def _read(box: Any, list_format: BoxFormat | None) -> Box | None:
     """One parsed box: an object by its keys, a list of four by the configured order, else None."""
     if isinstance(box, dict):
         for box_format, keys in _KEYS:
             if all(_is_number(box.get(key)) for key in keys):
-                return to_corners([box[key] for key in keys], box_format)
+                return _finite(to_corners([box[key] for key in keys], box_format))
     if isinstance(box, list) and list_format is not None and len(box) == 4 and all(map(_is_number, box)):
-        return to_corners(box, list_format)
+        return _finite(to_corners(box, list_format))
     return None
 
 

@@ -60,6 +60,8 @@ async def _found(
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         for dataset, image in await reading.places(keys[start : start + _KEYS_AT_ONCE]):
             placed += 1
+            if blocks.strange(dataset, image):
+                return Found(render_all("there are keys of several types"), blocks, False)
             number = blocks.of(dataset, image)
             if number is None:
                 whole.add(dataset)
@@ -101,20 +103,29 @@ def _ids(records: Sequence[BlockRecord]) -> int:
 async def recount(reading: Reading, blocks: Blocks, keep: Collection[int]) -> set[int]:
     """Count the rows of every kept block in the snapshot; the numbers of those that lost some."""
     counted: dict[int, list[int]] = {number: [0, 0] for number in keep}
-    async for dataset, image, annotations in reading.annotation_counts():
+    async for dataset, image, own in reading.annotation_counts():
         number = blocks.of(dataset, image)
         if number in counted:
             counted[number][0] += 1
-            counted[number][1] += annotations
+            counted[number][1] += own
     return {
         number
         for number, (images, annotations) in counted.items()
-        if (counts := blocks.records[number].counts) and (images, annotations) != (counts.images, counts.annotations)
+        if (counts := blocks.records[number].counts)
+        and (images, annotations) != (counts.images, counts.annotations)
     }
 
 
 def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bool:
-    """Whether the keys compare in Python as they do in the database: all numbers, or all text."""
+    """Whether the keys compare in Python as they do in the database (all numbers, or all text) and
+    every block ends before the next of its dataset begins."""
+    ends: dict[Key, Key] = {}
+    for record in records:
+        if record.first is None or type(record.first) is not type(ends.get(record.dataset, record.first)):
+            return False
+        if record.dataset in ends and not ends[record.dataset] < record.first:  # type: ignore[operator]
+            return False
+        ends[record.dataset] = record.last
     kinds = [{type(record.dataset) for record in records} | {type(key) for key in datasets}]
     kinds.append({type(key) for record in records for key in (record.first, record.last)})
     return all(kind <= {int} or kind <= {str} for kind in kinds)

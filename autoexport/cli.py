@@ -92,9 +92,7 @@ def common_options(command: Decorated) -> Decorated:
 @common_options
 @click.version_option(__version__, prog_name="autoexport", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(
-    context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any
-) -> int | None:
+def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any) -> int | None:
     """Keep readable JSON and CSV copies of an image-annotation database current.
 
     Without a command: one export, then exit.
@@ -135,9 +133,7 @@ def _run_monitor(settings: Settings) -> int:
 
 
 @cli.command()
-@click.argument(
-    "directory", type=click.Path(path_type=Path), default=Path("autoexport_demo"), metavar="[DIR]"
-)
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("autoexport_demo"), metavar="[DIR]")
 @common_options
 @click.pass_obj
 def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:

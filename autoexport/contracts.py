@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -104,9 +105,14 @@ class Source(Protocol):
         """Take a snapshot, read from it, let it go. Raises `SourceError`."""
         ...
 
-    def looks(self, interval_s: float, *, hooks: bool) -> AsyncIterator[None]:
-        """Yield whenever something may have changed: first at once, then at the latest `interval_s`
-        seconds after the fact, earlier with `hooks` where the database has a way to be woken early."""
+    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event) -> AsyncIterator[bool]:
+        """Check, and yield what each check found: True if something may have changed (always so the first
+        time, at once), False if certainly nothing has.
+
+        Checks follow each other after at most `interval_s` seconds; sooner when `wake` is set (the source
+        clears it), and with `hooks` where the database has a way to be woken early. Raises `SourceError`
+        where the database has to be asked and is away.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -123,6 +129,7 @@ class Format(Protocol):
 
     file_name: str
     has_blocks: bool
+
     def rows(self, tree: Tree) -> int:
         """How many rows the file has, for the manifest; of a tree, how many images."""
         ...

@@ -100,9 +100,7 @@ def parse_database_url(text: str) -> DatabaseURL:
     raise ConfigurationError(f"The database URL scheme '{dialect}' is not supported.", hint=_FORMS)
 
 
-_WAYS = (
-    "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start where there is a file database.db."
-)
+_WAYS = "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start where there is a file database.db."
 _PLAIN_PATH = "Give the path itself, such as /srv/app/app.db or sqlite:////srv/app/app.db."
 
 
@@ -213,9 +211,7 @@ def _hosts(netloc: str, ports: str) -> tuple[tuple[str, int | None], ...]:
         return ((("localhost", _port(spare[0])),)) if spare else ()
     found = []
     for index, part in enumerate(given):
-        matched = re.fullmatch(
-            r"\[(?P<six>[^\]]+)\](?::(?P<p6>.*))?|(?P<name>[^:\[\]]*)(?::(?P<p4>.*))?", part
-        )
+        matched = re.fullmatch(r"\[(?P<six>[^\]]+)\](?::(?P<p6>.*))?|(?P<name>[^:\[\]]*)(?::(?P<p4>.*))?", part)
         if matched is None:
             raise ConfigurationError(
                 "The host of the database URL is not understood.",
@@ -236,9 +232,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _display(
-    user: str, secret: str | None, hosts: tuple[tuple[str, int | None], ...], name: str | None
-) -> str:
+def _display(user: str, secret: str | None, hosts: tuple[tuple[str, int | None], ...], name: str | None) -> str:
     places = []
     for host, port in hosts:
         shown = f"[{host}]" if ":" in host else host

@@ -48,25 +48,28 @@ class Edition:
     position: Position | None
     ledger: Ledger | None
 
+    def tree(self) -> Tree:
+        """The finished tree; to be asked for once."""
+        return self.builder.finish(self.taken_at.replace(microsecond=0), self.records)
+
 
 async def bring_out(
     edition: Edition, directory: Path, state: Path, previous: Manifest | None, started: float
 ) -> tuple[Manifest, bool]:
     """Publish what differs from the published files; the manifest that stands then, and whether anything did."""
-    for spool in edition.spooled:
-        await spool.flush()
-    tree = edition.builder.finish(edition.taken_at.replace(microsecond=0), edition.records)
+    tree = edition.tree()
     _warn(edition, tree, directory)
     if previous is not None and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous):
         await asyncio.to_thread(_remember_unchanged, edition, tree, directory, state, previous)
         return previous, False
-    layouts = await asyncio.to_thread(_lay_out, edition, tree)
+    layouts = await asyncio.to_thread(lay_out_all, edition, tree)
     manifest = await _publish(edition, tree, layouts, directory, previous, started)
     await asyncio.to_thread(_remember, edition, tree, layouts, directory, state, manifest)
     return manifest, True
 
 
-def _lay_out(edition: Edition, tree: Tree) -> list[Layout]:
+def lay_out_all(edition: Edition, tree: Tree) -> list[Layout]:
+    """The layouts of all files of an edition."""
     layouts, place = [], 0
     for output in edition.formats:
         layouts.append(lay_out(output, tree, edition.records, place))
@@ -74,8 +77,11 @@ def _lay_out(edition: Edition, tree: Tree) -> list[Layout]:
     return layouts
 
 
-def _spool_of(edition: Edition, layout: Layout) -> int | None:
-    return next((spool.descriptor for spool in edition.spooled if spool.output.file_name == layout.file_name), None)
+def spool_of(edition: Edition, layout: Layout) -> int | None:
+    """The descriptor of the spool that fresh blocks of a file are in; None for a file without blocks."""
+    return next(
+        (spool.descriptor for spool in edition.spooled if spool.output.file_name == layout.file_name), None
+    )
 
 
 # --- unchanged ---------------------------------------------------------------------------------------
@@ -89,9 +95,9 @@ def _is_unchanged(edition: Edition, tree: Tree, directory: Path, previous: Manif
         return False
     if set(previous.files) != {output.file_name for output in edition.formats}:
         return False
-    layouts = _lay_out(edition, replace(tree, timestamp=timestamp))
+    layouts = lay_out_all(edition, replace(tree, timestamp=timestamp))
     return all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts) and all(
-        is_published(layout, _spool_of(edition, layout), directory) for layout in layouts
+        is_published(layout, spool_of(edition, layout), directory) for layout in layouts
     )
 
 
@@ -99,15 +105,13 @@ def _differs_not(layout: Layout, known: FileRecord) -> bool:
     return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)
 
 
-def _remember_unchanged(
-    edition: Edition, tree: Tree, directory: Path, state: Path, previous: Manifest
-) -> None:
+def _remember_unchanged(edition: Edition, tree: Tree, directory: Path, state: Path, previous: Manifest) -> None:
     """Nothing is written but the position, as long as the ledger still says the truth."""
     ledger = edition.ledger
     if ledger is not None and edition.position is not None and ledger.unpublished == _unpublished(edition, tree):
         save_position(state, ledger.generation, edition.position.pieces())
         return
-    layouts = _lay_out(edition, replace(tree, timestamp=datetime.fromisoformat(previous.timestamp)))
+    layouts = lay_out_all(edition, replace(tree, timestamp=datetime.fromisoformat(previous.timestamp)))
     _remember(edition, tree, layouts, directory, state, previous)
 
 
@@ -128,10 +132,10 @@ async def _publish(
         changed = [layout for layout in layouts if not await _stands(edition, layout, directory, previous)]
         await asyncio.to_thread(check_room, directory, sum(layout.length for layout in changed))
         for layout in changed:
-            descriptor, identity = _spool_of(edition, layout), known.get(layout.file_name)
+            descriptor, identity = spool_of(edition, layout), known.get(layout.file_name)
             staged.append(await asyncio.to_thread(stage, layout, descriptor, directory, identity))
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
-        manifest = _manifest(edition, tree, layouts, previous, time.monotonic() - started)
+        manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
         await asyncio.to_thread(publish, staged, manifest, directory, previous)
     finally:
         await asyncio.to_thread(discard, staged)
@@ -143,12 +147,13 @@ async def _stands(edition: Edition, layout: Layout, directory: Path, previous: M
     known = previous.files.get(layout.file_name) if previous is not None else None
     if known is None or not _differs_not(layout, known):
         return False
-    return await asyncio.to_thread(is_published, layout, _spool_of(edition, layout), directory)
+    return await asyncio.to_thread(is_published, layout, spool_of(edition, layout), directory)
 
 
-def _manifest(
+def make_manifest(
     edition: Edition, tree: Tree, layouts: Sequence[Layout], previous: Manifest | None, duration_s: float
 ) -> Manifest:
+    """The manifest of an edition that is laid out."""
     kept = sum(layout.kept_bytes for layout in layouts)
     return Manifest(
         generation=(previous.generation if previous is not None else 0) + 1,
@@ -189,12 +194,10 @@ def _remember(
         mapping=mapping_digest(edition.mapping),
         generation=manifest.generation,
         timestamp=manifest.timestamp,
-        files={
-            layout.file_name: FileIdentity.of(directory / layout.file_name, layout.crc) for layout in layouts
-        },
+        files={layout.file_name: FileIdentity.of(directory / layout.file_name, layout.crc) for layout in layouts},
         tables={name: mapped.table.full_name for name, mapped in edition.mapping.tables().items()},
         unpublished=_unpublished(edition, tree),
-        datasets=list(edition.builder.places) if edition.position is not None else [],  # type: ignore[arg-type]
+        datasets=list(edition.builder.places) if edition.position is not None else [],
         blocks=edition.records if edition.position is not None else [],
     )
     save_ledger(state, ledger, edition.position.pieces() if edition.position is not None else None)

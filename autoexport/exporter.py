@@ -3,56 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
-import xxhash
-
-from autoexport.changes import Found, can_be_kept, conserved, recount, what_changed
-from autoexport.contracts import Format, Position, Snapshot, Source
+from autoexport.contracts import Format, Source
 from autoexport.edition import Edition, bring_out
-from autoexport.errors import MappedTableGone, MappingError, UndecodableText
-from autoexport.ledger import BlockRecord, Ledger, load_ledger, pack
+from autoexport.errors import UndecodableText
+from autoexport.ledger import Ledger, load_ledger
+from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
 from autoexport.manifest import Manifest
-from autoexport.mapping import map_catalog, mapping_digest
-from autoexport.model import BlockRows, Catalog, Mapping
-from autoexport.plan import Blocks, Plan, make_plan, render_all
 from autoexport.publish import foreign, read_manifest, refuse_foreign, sweep
-from autoexport.render import render, ruled_parent
 from autoexport.settings import Settings
-from autoexport.snapshot import Range, Reading, Totals
-from autoexport.spool import Spool, spools
-from autoexport.tree import TreeBuilder
+from autoexport.spool import spools
 from autoexport.workspace import directories, publishing
 
 LOCK_WAIT_S = 60.0
 
 log = get_logger()
-
-
-class Progress(Protocol):
-    """Something that shows how far an export is."""
-
-    def start(self, total_rows: int | None) -> None:
-        """Begin; the number of rows that will be read, if it is known."""
-        ...
-
-    def advance(self, rows: int) -> None:
-        """So many more rows are done."""
-        ...
-
-    def finish(self) -> None:
-        """The rows are read."""
-        ...
-
-
-class _Silent:
-    def start(self, total_rows: int | None) -> None: ...
-    def advance(self, rows: int) -> None: ...
-    def finish(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +52,16 @@ async def export_once(
     started = time.monotonic()
     directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
     with directories(directory, state):
-        async with publishing(state, LOCK_WAIT_S), spools(state, formats) as spooled:
+        async with publishing(state, LOCK_WAIT_S):
             await asyncio.to_thread(sweep, directory, state)
             previous = read_manifest(directory)
             refuse_foreign(previous, source.database, directory)
             ledger = await asyncio.to_thread(load_ledger, state)
             if ledger is not None and previous is not None and ledger.database != source.identity:
                 raise foreign(directory, previous.database)
-            async with source.snapshot() as snapshot:
-                log.debug("snapshot.opened", database=source.database, seconds=_since(started))
-                line = _Line(snapshot, source, settings, formats, spooled, progress or _Silent())
-                try:
-                    edition = await line.run(ledger, full=full)
-                except UndecodableText:
-                    log.debug("snapshot.reread", reason="a text value is not valid UTF-8")
-                    await snapshot.read_leniently()
-                    edition = await line.run(ledger, full=full)
-            manifest, published = await bring_out(edition, directory, state, previous, started)
-    duration_s = _since(started)
+            async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
+                manifest, published = await bring_out(edition, directory, state, previous, started)
+    duration_s = round(time.monotonic() - started, 3)
     log.info(
         "export.published" if published else "export.unchanged",
         generation=manifest.generation,
@@ -109,176 +72,28 @@ async def export_once(
     return Outcome(published, manifest, edition.plan.reason, duration_s)
 
 
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)
-
-
-class _Line:
-    """The stations that need the snapshot, for one export."""
-
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        source: Source,
-        settings: Settings,
-        formats: Sequence[Format],
-        spooled: Sequence[Spool],
-        progress: Progress,
-    ) -> None:
-        self.snapshot = snapshot
-        self.source = source
-        self.settings = settings
-        self.formats = formats
-        self.spooled = spooled
-        self.progress = progress
-
-    async def run(self, ledger: Ledger | None, *, full: bool) -> Edition:
-        """From the tables to rendered blocks."""
-        started = time.monotonic()
-        mapping = _mapping(self.snapshot.catalog, self.settings, None if full else ledger)
-        self.reading = Reading(self.snapshot, mapping)
-        totals = await self.reading.totals()
-        self.builder = TreeBuilder(await self.reading.parents(), mapping, self.source.database, ruled_parent)
-        found = await self._changes(mapping, ledger, full=full)
-        log.debug("plan.made", mode=found.plan.mode, reason=found.plan.reason, seconds=_since(started))
-        started = time.monotonic()
-        plan, records, fresh = await self._render(mapping, found, ledger, totals)
-        log.debug("render.done", blocks=len(fresh), kept=len(plan.keep), seconds=_since(started))
-        return Edition(
-            source=self.source,
-            formats=self.formats,
-            spooled=self.spooled,
-            settings=_settings_digest(self.settings),
-            mapping=mapping,
-            builder=self.builder,
-            totals=totals,
-            taken_at=self.snapshot.taken_at,
-            plan=plan,
-            records=records,
-            rendered_images=sum(record.counts.images for record in fresh),
-            position=await self._position(mapping, records),
-            ledger=ledger if plan.ranges is not None else None,
-        )
-
-    # --- changes -------------------------------------------------------------------------------------
-
-    async def _changes(self, mapping: Mapping, ledger: Ledger | None, *, full: bool) -> Found:
-        reason = "it was asked for" if full else "there is no ledger" if ledger is None else None
-        if ledger is not None and reason is None:
-            directory = self.settings.export_directory.absolute()
-            digest = mapping_digest(mapping)
-            reason = ledger.misfit(self.source.identity, _settings_digest(self.settings), digest, directory)
-        if ledger is None or reason is not None:
-            return Found(render_all(reason or ""), Blocks([]), False)
-        return await what_changed(self.reading, mapping, self.builder, ledger, self.settings.state_dir.absolute())
-
-    async def _position(self, mapping: Mapping, records: Sequence[BlockRecord]) -> Position | None:
-        if not can_be_kept(records, list(self.builder.places)):
-            return None
-        return await self.snapshot.position(mapping)
-
-    # --- render --------------------------------------------------------------------------------------
-
-    async def _render(
-        self, mapping: Mapping, found: Found, ledger: Ledger | None, totals: Totals
-    ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
-        """The records of all blocks in the order of the tree's keys, and of those the rendered ones."""
-        plan = found.plan
-        if plan.ranges is not None and ledger is not None:
-            fresh = await self._rendered(mapping, plan.ranges, None)
-            kept = [found.blocks.records[number] for number in plan.keep]
-            if not conserved(kept, fresh, ledger, totals, found):
-                lossy = await recount(self.reading, found.blocks, plan.keep)
-                log.debug("changes.recounted", lossy=len(lossy))
-                plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy)
-                if more is not None:
-                    fresh += more
-            if plan.ranges is not None:
-                kept = [found.blocks.records[number] for number in plan.keep]
-                records = sorted(kept + fresh, key=lambda record: (record.dataset, record.first))  # type: ignore[arg-type,return-value]
-                return plan, records, fresh
-        fresh = await self._rendered(mapping, None, totals)
-        return plan, fresh, fresh
-
-    async def _render_lossy(
-        self, mapping: Mapping, blocks: Blocks, plan: Plan, lossy: set[int]
-    ) -> tuple[Plan, list[BlockRecord] | None]:
-        if not lossy:
-            return plan, []
-        again = make_plan(blocks, self.builder.places, lossy, (), "rows are gone", small_neighbours=False)
-        if again.ranges is None:
-            return again, None
-        keep = tuple(number for number in plan.keep if number not in lossy)
-        return Plan(keep, plan.ranges, plan.reason), await self._rendered(mapping, again.ranges, None)
-
-    async def _rendered(
-        self, mapping: Mapping, ranges: Sequence[Range] | None, totals: Totals | None
-    ) -> list[BlockRecord]:
-        self.progress.start(
-            totals.live.get("images", 0) + totals.live.get("annotations", 0) if totals is not None else None
-        )
-        records = []
-        if ranges is None or ranges:
-            async for rows in self.reading.blocks(ranges):
-                records.append(await self._rendered_block(rows, mapping))
-                self.progress.advance(len(rows.spans) + sum(rows.spans))
-        self.progress.finish()
-        return records
-
-    async def _rendered_block(self, rows: BlockRows, mapping: Mapping) -> BlockRecord:
-        project, dataset = self.builder.places[rows.dataset]
-        block = await asyncio.to_thread(render, rows, mapping)
-        parts = []
-        for spool in self.spooled:
-            body, guarded = await asyncio.to_thread(spool.output.block, block, project, dataset)
-            parts.append(await spool.add(body))
-            block.counts.guarded += guarded
-        keys = rows.images["id"]
-        return BlockRecord(
-            dataset=rows.dataset,
-            first=keys[0],  # type: ignore[arg-type]
-            last=keys[-1],  # type: ignore[arg-type]
-            packed=pack(block.counts),
-            parents=self.builder.embedded(rows.dataset),
-            ids=sum(xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape")) for key in keys) % 2**64,
-            parts=parts,
-        )
-
-
-def _mapping(catalog: Catalog, settings: Settings, ledger: Ledger | None) -> Mapping:
-    """The mapping of this snapshot's tables; a table that was exported before must still be there."""
-    gone: set[str] = set()
-    if ledger is not None:
-        gone = {table for table in ledger.tables.values()} - {table.full_name for table in catalog.tables}
-    try:
-        mapping = map_catalog(catalog, settings.tables or None)
-    except MappingError as error:
-        if gone:
-            raise _gone(gone) from error
-        raise
-    if ledger is not None and gone and set(ledger.tables) - set(mapping.tables()):
-        raise _gone(gone)
-    for warning in mapping.warnings:
-        log.warning("mapping.warning", warning=warning)
-    return mapping
-
-
-def _gone(tables: set[str]) -> MappedTableGone:
-    return MappedTableGone(
-        f"A table that was exported before is no longer there: {', '.join(sorted(tables))}.",
-        hint="The old files stay. If it is gone for good, run `python -m autoexport --full` once.",
-    )
-
-
-def _settings_digest(settings: Settings) -> str:
-    from autoexport import __version__
-
-    chosen = (
-        __version__,
-        settings.export_json,
-        settings.export_csv,
-        settings.json_style,
-        settings.csv_guard,
-        settings.csv_bom,
-    )
-    return xxhash.xxh3_64_hexdigest(repr(chosen).encode("utf-8", "surrogateescape"))
+@contextlib.asynccontextmanager
+async def derived(
+    source: Source,
+    settings: Settings,
+    formats: Sequence[Format],
+    state: Path,
+    ledger: Ledger | None,
+    *,
+    full: bool,
+    progress: Progress | None = None,
+) -> AsyncIterator[Edition]:
+    """What the files have to be, from one snapshot, which is over when the edition is there."""
+    async with spools(state, formats) as spooled:
+        async with source.snapshot() as snapshot:
+            log.debug("snapshot.opened", database=source.database)
+            line = Line(snapshot, source, settings, formats, spooled, progress)
+            try:
+                edition = await line.run(ledger, full=full)
+            except UndecodableText:
+                log.debug("snapshot.reread", reason="a text value is not valid UTF-8")
+                await snapshot.read_leniently()
+                edition = await line.run(ledger, full=full)
+        for spool in spooled:
+            await spool.flush()
+        yield edition

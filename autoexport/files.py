@@ -22,14 +22,18 @@ _REASONS = {
     errno.EIO: ("the disk reports an error", "Check the disk and the kernel log."),
     errno.EBUSY: ("it is in use", "Mount the directory, not the single file; close programs that hold it."),
     errno.ENOTDIR: ("a part of the path is a file", "Choose another --export-dir, or move that file away."),
-    errno.EEXIST: ("a file of that name is in the way", "Choose another --export-dir, or move that file away."),
+    errno.EEXIST: (
+        "a file of that name is in the way",
+        "Choose another --export-dir, or move that file away.",
+    ),
 }
 
 
 def explain_os_error(error: OSError, path: Path | str) -> PublishError:
     """The error of the operating system as one of ours, about this path."""
     reason, hint = _REASONS.get(
-        error.errno or 0, ((error.strerror or str(error)).lower(), "Check the directory and the disk it is on.")
+        error.errno or 0,
+        ((error.strerror or str(error)).lower(), "Check the directory and the disk it is on."),
     )
     return PublishError(f"Cannot write {path}: {reason}.", hint=hint)
 

@@ -15,7 +15,18 @@ Key = int | str | bytes
 """The value of a key column."""
 
 ColumnKind = Literal[
-    "integer", "real", "numeric", "text", "boolean", "time", "json", "uuid", "binary", "array", "enum", "other"
+    "integer",
+    "real",
+    "numeric",
+    "text",
+    "boolean",
+    "time",
+    "json",
+    "uuid",
+    "binary",
+    "array",
+    "enum",
+    "other",
 ]
 TableKind = Literal["table", "view", "foreign table", "partitioned table"]
 BoxReading = Literal["corners", "origin", "center", "json"]

@@ -46,13 +46,20 @@ class Blocks:
             dataset: [records[number].last for number in numbers] for dataset, numbers in self.numbers.items()
         }
 
+    def strange(self, dataset: object, image: object) -> bool:
+        """Whether keys like these cannot be compared with those of the blocks."""
+        known = self.records[0] if self.records else None
+        if known is None:
+            return type(dataset) not in (int, str) or type(image) not in (int, str)
+        return type(dataset) is not type(known.dataset) or type(image) is not type(known.first)
+
     def of(self, dataset: Key, image: Key) -> int | None:
         """The number of the block in whose range an image lies; None where the dataset has no block.
         What comes after the last block belongs to the last block."""
         numbers = self.numbers.get(dataset)
         if numbers is None:
             return None
-        place = bisect_left(self._lasts[dataset], image)  # type: ignore[type-var]
+        place = bisect_left(self._lasts[dataset], image)
         return numbers[min(place, len(numbers) - 1)]
 
 
@@ -61,7 +68,15 @@ def render_all(reason: str) -> Plan:
     return Plan((), None, reason)
 
 
-def make_plan(blocks: Blocks, datasets: Collection[Key], dirty: set[int], whole: Iterable[Key], reason: str, *, small_neighbours: bool = True) -> Plan:
+def make_plan(
+    blocks: Blocks,
+    datasets: Collection[Key],
+    dirty: set[int],
+    whole: Iterable[Key],
+    reason: str,
+    *,
+    small_neighbours: bool = True,
+) -> Plan:
     """Keep the blocks of living datasets that are not dirty; render the others' ranges, and the `whole`
     datasets, which have no blocks to go by."""
     whole = set(whole)
@@ -81,7 +96,7 @@ def make_plan(blocks: Blocks, datasets: Collection[Key], dirty: set[int], whole:
     for dataset, numbers in blocks.numbers.items():
         if dataset in datasets and dataset not in whole:
             ranges += _ranges(blocks, dataset, numbers, dirty)
-    ranges.sort(key=lambda item: (item.dataset, item.after is not None, item.after))  # type: ignore[arg-type,return-value]
+    ranges.sort(key=lambda item: (item.dataset, item.after is not None, item.after))
     return Plan(keep, tuple(ranges), reason)
 
 

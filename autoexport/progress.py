@@ -108,9 +108,7 @@ def print_table(
     Console().print(table)
 
 
-def _print_plain(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]
-) -> None:
+def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
     lines = [[_visible(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     say(title)

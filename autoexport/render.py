@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any
 
 from autoexport import values
@@ -53,7 +52,7 @@ PARENT_RULES: dict[str, Rule] = {
     "updated_at": values.times,
 }
 UNASSIGNED = "unassigned"
-_TYPES = {"bbox": "bbox", "polygon": "polygon", "classification": "classification"}
+_TYPES = {"bbox", "polygon", "classification"}
 
 
 def render(rows: BlockRows, mapping: Mapping) -> Block:
@@ -72,10 +71,10 @@ def render(rows: BlockRows, mapping: Mapping) -> Block:
         spans=rows.spans,
         counts=Counts(
             images=len(rows.spans),
-            labeled=sum(1 for flag in images["is_labeled"] if flag),
+            labeled=images["is_labeled"].count(True),
             annotations=sum(rows.spans),
-            splits=Counter(word or UNASSIGNED for word in images["split"]),
-            labels=Counter(name for name in annotations["label"] if name is not None),
+            splits=_counted(images["split"], UNASSIGNED),
+            labels=_counted(annotations["label"]),
             repaired=repaired + more + unread,
         ),
     )
@@ -115,16 +114,24 @@ def _derive_names(images: dict[str, Sequence[Any]]) -> None:
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
     """The source's own word where it is one of the three, else what the annotation has."""
+    shapes, boxed = annotations["polygon"], annotations["boxed"]
+    derived = [
+        "polygon" if shape else "bbox" if box else "classification"
+        for shape, box in zip(shapes, boxed, strict=True)
+    ]
+    words = annotations["type"]
+    if words.count(None) == len(words):
+        return derived
     return [
-        _TYPES.get(word) or ("polygon" if polygon else "bbox" if boxed else "classification")
-        if word is None or isinstance(word, str)
-        else ("polygon" if polygon else "bbox" if boxed else "classification")
-        for word, polygon, boxed in zip(
-            annotations["type"], annotations["polygon"], annotations["boxed"], strict=True
-        )
+        word if isinstance(word, str) and word in _TYPES else other
+        for word, other in zip(words, derived, strict=True)
     ]
 
 
-def starts(spans: Sequence[int]) -> list[int]:
-    """Where the annotations of each image begin, and, last, where they end."""
-    return list(accumulate(spans, initial=0))
+def _counted(column: Sequence[str | None], nameless: str | None = None) -> Counter[str]:
+    """How often each name is there, and null if it has a name here."""
+    counted: Counter[Any] = Counter(column)
+    missing = counted.pop(None, 0)
+    if missing and nameless:
+        counted[nameless] += missing
+    return counted

@@ -182,9 +182,7 @@ def _explained(exc: ValidationError, origins: Mapping[str, str]) -> Configuratio
         known = list(Settings.model_fields)
         nearest = nearest_name(name, known)
         meant = f"Did you mean '{nearest}'? " if nearest else ""
-        return ConfigurationError(
-            f"Unknown setting '{name}'.", hint=f"{meant}Allowed are {', '.join(known)}."
-        )
+        return ConfigurationError(f"Unknown setting '{name}'.", hint=f"{meant}Allowed are {', '.join(known)}.")
     place = origins.get(name)
     where = f" ({place})" if place else ""
     bad = "" if name in ("database_url", "tables") else f": {str(error['input'])[:60]!r}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
 
 from autoexport.contracts import Snapshot
+from autoexport.errors import SourceError
 from autoexport.model import BlockRows, Key, Mapping, Scalar
 from autoexport.tables import Tables
 
@@ -126,8 +129,8 @@ class Reading:
             joined, number = joined.outerjoin(grouped, same), func.coalesce(grouped.c.number, 0)
         statement = select(tables.dataset_key(), tables.read_key("images"), number).select_from(joined).where(live)
         async for part in self.snapshot.stream(statement):
-            for dataset, image, annotations in part:
-                yield dataset, image, int(annotations)  # type: ignore[arg-type]
+            for dataset, image, own in part:
+                yield dataset, image, int(own)  # type: ignore[arg-type]
 
     # --- statements --------------------------------------------------------------------------------
 
@@ -137,7 +140,9 @@ class Reading:
         key = tables.snapshot.ordered(column, tables.key("images"))
         level = tables.dataset_level()
         conditions: list[ColumnElement[bool]] = [
-            tables.snapshot.member(tables.key_column(level), tables.key(level), [item.dataset]) if level else true()
+            tables.snapshot.member(tables.key_column(level), tables.key(level), [item.dataset])
+            if level
+            else true()
         ]
         if item.after is not None:
             conditions.append(key > tables.snapshot.bound(column, item.after))
@@ -205,19 +210,30 @@ class Reading:
         annotations = _Annotations(self, keys)
         images: list[Row] = []
         spans: list[int] = []
-        weight, ends = 0, _Ends(ranges)
+        weight, ends = 0.0, _Ends(ranges)
         async for part in self.snapshot.stream(self._images(condition)):
             for row in part:
                 full = len(images) >= BLOCK_IMAGES or weight >= BLOCK_BYTES
                 if images and (ends.passed(row[0], row[key_at]) or full or row[0] != images[0][0]):
                     yield _block(image_fields, images, annotations, spans)
-                    images, spans, weight = [], [], 0
+                    images, spans, weight = [], [], 0.0
+                if images and row[key_at] is not None and images[-1][key_at] == row[key_at]:
+                    raise _twice(tables, row[key_at])
                 images.append(row)
                 before = annotations.weight
                 spans.append(await annotations.take(row[key_at]))
                 weight += annotations.weight - before
         if images:
             yield _block(image_fields, images, annotations, spans)
+
+
+def _twice(tables: Tables, key: Scalar) -> SourceError:
+    column = tables.key_column("images").name
+    table = tables.mapping.images.table.full_name
+    return SourceError(
+        f"{table}.{column} is not unique: {key!r} is there twice.",
+        hint="Name a unique column as images.id under [tables.images] columns in autoexport.toml.",
+    )
 
 
 class _Ends:
@@ -244,9 +260,11 @@ class _Annotations:
     def __init__(self, reading: Reading, keys: Sequence[Key] | None) -> None:
         self.fields: list[str] = []
         self.taken: list[Row] = []
-        self.weight = 0
+        self.weight = 0.0
         self._rows: Sequence[Row] = ()
-        self._at = 0
+        self._runs: list[tuple[Scalar, int]] = []
+        self._at = self._run = 0
+        self._row_bytes = 0.0
         self._parts: AsyncIterator[Sequence[Row]] | None = None
         self._heavy: int | None = None
         if "annotations" in reading.tables.mapped:
@@ -257,37 +275,58 @@ class _Annotations:
 
     async def take(self, image: Scalar) -> int:
         """Take the annotations of the next image; how many there were."""
-        before = len(self.taken)
-        while self._parts is not None:
-            rows, start = self._rows, self._at
-            end, length = start, len(rows)
-            while end < length and rows[end][0] == image:
-                end += 1
-            self._collect(rows[start:end])
-            self._at = end
-            if end < length:
+        count = 0
+        while self._run < len(self._runs) or await self._next():
+            key, length = self._runs[self._run]
+            if key != image:
                 break
-            self._rows, self._at = await anext(self._parts, None) or (), 0
-            if not self._rows:
-                self._parts = None
-        return len(self.taken) - before
+            self.taken += self._rows[self._at : self._at + length]
+            self.weight += self._row_bytes * length
+            count += length
+            self._at += length
+            self._run += 1
+            if self._run < len(self._runs):
+                break
+        return count
 
-    def _collect(self, rows: Sequence[Row]) -> None:
-        self.taken.extend(rows)
-        self.weight += _ANNOTATION_BYTES * len(rows)
-        if self._heavy is not None:
-            self.weight += sum(len(row[self._heavy]) for row in rows if isinstance(row[self._heavy], str | bytes))
+    async def _next(self) -> bool:
+        """Fetch the next partition and find the runs of rows that belong to one image."""
+        if self._parts is None:
+            return False
+        try:
+            self._rows = await anext(self._parts)
+        except StopAsyncIteration:
+            self._parts = None
+            return False
+        self._runs = [(key, len(list(rows))) for key, rows in groupby(map(itemgetter(0), self._rows))]
+        self._at = self._run = 0
+        heavy = characters(self._rows, self._heavy) if self._heavy is not None else 0
+        self._row_bytes = _ANNOTATION_BYTES + heavy / len(self._rows)
+        return True
+
+
+def characters(rows: Sequence[Row], place: int) -> int:
+    """How long the values of one column are, together."""
+    values = [value for row in rows if (value := row[place]) is not None]
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
 
 
 def _block(image_fields: list[str], images: list[Row], annotations: _Annotations, spans: list[int]) -> BlockRows:
     taken, annotations.taken = annotations.taken, []
-    dataset = images[0][0]
     return BlockRows(
-        dataset=dataset,  # type: ignore[arg-type]
-        images=dict(zip(image_fields, list(zip(*images, strict=True))[1:], strict=True)),
-        annotations=dict(zip(annotations.fields, list(zip(*taken, strict=True))[1:], strict=True)) if taken else {},
+        dataset=images[0][0],  # type: ignore[arg-type]
+        images=_columns(image_fields, images),
+        annotations=_columns(annotations.fields, taken) if taken else {},
         spans=spans,
     )
+
+
+def _columns(fields: list[str], rows: list[Row]) -> dict[str, Sequence[Scalar]]:
+    """Rows as columns, without the key that stands first."""
+    # One flat list and slices of it: several times as fast as `zip(*rows)` on rows of a driver.
+    flat = list(chain.from_iterable(rows))
+    width = len(fields) + 1
+    return {name: flat[place::width] for place, name in enumerate(fields, start=1)}
 
 
 def _groups(ranges: Sequence[Range], size: int) -> list[Sequence[Range]]:

@@ -57,7 +57,9 @@ async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[S
         for output in outputs:
             if output.has_blocks:
                 path = state / f"spool-{secrets.token_hex(8)}"
-                stream = await stack.enter_async_context(aiofiles.open(path, "x+b", buffering=1 << 20, opener=_private))
+                stream = await stack.enter_async_context(
+                    aiofiles.open(path, "x+b", buffering=1 << 20, opener=_private)
+                )
                 await aiofiles.os.unlink(path)
                 opened.append(Spool(output, stream))
         yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal, select, table, true
@@ -97,7 +98,7 @@ class Tables:
         above = self.chain[self.chain.index(lowest) :]
         joined: FromClause = self.sql[lowest]
         condition = self.live(lowest)
-        for child, parent in zip(above, above[1:], strict=False):
+        for child, parent in pairwise(above):
             joined = joined.join(self.sql[parent], self.link(child, parent))
             condition = and_(condition, self.live(parent))
         return joined, condition
@@ -108,7 +109,7 @@ class Tables:
         if not self.mapping.label_joined:
             return self.read("annotations", annotations["label"]) if "label" in annotations else None
         named = self.mapped["labels"].fields
-        return (
+        joined = (
             select(func.min(self.read("labels", named["name"])))
             .select_from(self.sql["labels"])
             .where(
@@ -119,6 +120,10 @@ class Tables:
             )
             .scalar_subquery()
         )
+        if "label" in annotations:
+            # A stored name stands in where the reference is null or dangling.
+            return func.coalesce(joined, self.read("annotations", annotations["label"]))
+        return joined
 
     def fields(self, logical: str) -> dict[str, ColumnElement[Any]]:
         """The logical fields that this database has, as they are selected."""

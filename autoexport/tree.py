@@ -15,10 +15,10 @@ from autoexport.model import (
     PROJECT_FIELDS,
     Counts,
     DatasetNode,
+    Key,
     LabelNode,
     Mapping,
     ProjectNode,
-    Scalar,
     Tree,
 )
 from autoexport.snapshot import ParentRow, Parents
@@ -39,13 +39,13 @@ class TreeBuilder:
         self.projects = self._projects(parents, database)
         self._by_project = {project.key: project for project in self.projects}
         self._datasets(parents)
-        self.places: dict[Scalar, tuple[ProjectNode, DatasetNode]] = {
+        self.places: dict[Key, tuple[ProjectNode, DatasetNode]] = {
             dataset.key: (project, dataset) for project in self.projects for dataset in project.datasets
         }
         self._total_labels = self._labels(parents)
         self._label_digest = _hashed(parents.labels) if mapping.label_joined else ""
 
-    def embedded(self, dataset: Scalar) -> str:
+    def embedded(self, dataset: Key) -> str:
         """A digest of the values that a block of this dataset repeats from above."""
         project, node = self.places[dataset]
         repeated = [project.values["id"], project.values["name"], node.values["id"], node.values["name"]]
@@ -88,18 +88,23 @@ class TreeBuilder:
         if self.mapping.datasets is None:
             for project in self.projects:
                 blank: dict[str, Any] = dict.fromkeys(DATASET_FIELDS)
-                own = {"id": project.values["id"], "project_id": project.values["id"], "name": project.values["name"]}
+                own = {
+                    "id": project.values["id"],
+                    "project_id": project.values["id"],
+                    "name": project.values["name"],
+                }
                 project.datasets.append(DatasetNode(project.key, {**blank, **own}))
             return
         linked = self.mapping.datasets.parent_link is not None and self.mapping.projects is not None
         for row in parents.datasets:
-            project = self._by_project.get(row.get("parent")) if linked else self.projects[0]  # type: ignore[arg-type]
-            if project is None:
+            parent: Any = row.get("parent")
+            owner = self._by_project.get(parent) if linked else self.projects[0]
+            if owner is None:
                 continue
             values = self._values(row, _DATASET_OWN)
-            values["project_id"] = project.values["id"]
+            values["project_id"] = owner.values["id"]
             ordered = {name: values[name] for name in DATASET_FIELDS}
-            project.datasets.append(DatasetNode(row["id"], ordered))  # type: ignore[arg-type]
+            owner.datasets.append(DatasetNode(row["id"], ordered))  # type: ignore[arg-type]
 
     def _labels(self, parents: Parents) -> int:
         mapped = self.mapping.labels
@@ -119,12 +124,13 @@ class TreeBuilder:
         """The projects that list a label: its own, or all where labels belong to none."""
         if not linked:
             return self.projects
+        parent: Any = row.get("parent")
         if self.mapping.labels_by_dataset:
-            place = self.places.get(row.get("parent"))
+            place = self.places.get(parent)
             return [place[0]] if place else []
         if self.mapping.projects is None:
             return self.projects
-        project = self._by_project.get(row.get("parent"))  # type: ignore[arg-type]
+        project = self._by_project.get(parent)
         return [project] if project else []
 
     def _count_labels(self, project: ProjectNode) -> None:
@@ -132,7 +138,8 @@ class TreeBuilder:
         counted = project.counts.labels
         if self.mapping.labels is None:
             project.labels = [
-                LabelNode({"id": None, "name": name, "color": None}, number) for name, number in sorted(counted.items())
+                LabelNode({"id": None, "name": name, "color": None}, number)
+                for name, number in sorted(counted.items())
             ]
         for label in project.labels:
             label.annotation_count = counted.get(label.values["name"], 0)  # type: ignore[arg-type]

@@ -22,9 +22,19 @@ from autoexport.model import Scalar, Value
 Ruled = tuple[Sequence[Any], int]
 """A column after its rule, and how many of its values had to be repaired."""
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_LONG_DIGITS = re.compile(r"[0-9]{19}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,400}")
+_LONG_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{19}")
+_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _INT64 = range(-(2**63), 2**63)
+_DEEPEST = 254
+"""Levels of nesting that orjson writes; it reads 1,024 (https://github.com/ijl/orjson, "Questions")."""
+
+# What follows the separator is left to the parser. Digits alone are no time here: thirteen of them, an
+# epoch in milliseconds, would be read as the year 1705. Newer parsers read 24:00 as the next midnight.
+_TIME = re.compile(r"....-..-..(?:[ Tt](?!24).+)?|[0-9]{8}T(?!24).+")
+_ORDINARY_TIMES = re.compile(r"(?:....-..-..[ T](?!24).+\n)*")
 _FLAGS: dict[Any, bool | None] = {None: None, 0: False, 1: True}
 _FLAG_WORDS = {
     "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
@@ -58,11 +68,15 @@ def texts(column: Sequence[Scalar]) -> Ruled:
 
     Invalid UTF-8 becomes U+FFFD and counts as repaired.
     """
+    present = _present(column)
     try:
-        "".join(_present(column)).encode()
-    except (TypeError, UnicodeEncodeError):
-        return _value_by_value(column, text)
-    return column, 0
+        "".join(present).encode()
+        ordinary = True
+    except UnicodeEncodeError:
+        ordinary = False
+    except TypeError:
+        ordinary = _are_numbers(present)
+    return (column, 0) if ordinary else _value_by_value(column, text)
 
 
 def text(value: Any) -> tuple[Any, int]:
@@ -71,7 +85,7 @@ def text(value: Any) -> tuple[Any, int]:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), 1
+            return _repaired_text(value), 1
         return value, 0
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii"), 0
@@ -80,10 +94,18 @@ def text(value: Any) -> tuple[Any, int]:
     return value, 0
 
 
+def _repaired_text(value: str) -> str:
+    try:
+        stored = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        stored = value.encode("utf-8", "surrogatepass")
+    return stored.decode("utf-8", "replace")
+
+
 def names(column: Sequence[Scalar]) -> Ruled:
     """The text rule for names, which are always text: a number becomes its digits."""
     ruled, repaired = texts(column)
-    if ruled is column:
+    if ruled is column and {type(value) for value in column} <= {str, type(None)}:
         return column, 0
     return [value if value is None or isinstance(value, str) else _digits(value) for value in ruled], repaired
 
@@ -93,9 +115,16 @@ def _digits(value: Any) -> str:
 
 
 def splits(column: Sequence[Scalar]) -> Ruled:
-    """The usual spellings of train, val and test as these; any other word as stored."""
+    """The usual spellings of train, val and test as these; any other word as stored; null for blank text."""
     ruled, repaired = names(column)
-    return [_SPLITS.get(word.strip().lower(), word) if word else word for word in ruled], repaired
+    known = {word: split(word) for word in set(ruled)}
+    return [known[word] for word in ruled], repaired
+
+
+def split(word: str | None) -> str | None:
+    """The split rule for one name."""
+    plain = word.strip().lower() if word else ""
+    return _SPLITS.get(plain, word) if plain else None
 
 
 # --- numbers and flags -------------------------------------------------------------------------------
@@ -103,24 +132,33 @@ def splits(column: Sequence[Scalar]) -> Ruled:
 
 def numbers(column: Sequence[Scalar]) -> Ruled:
     """Numbers with all their digits; NaN and infinities become null and count as repaired."""
+    return (column, 0) if _are_numbers(_present(column)) else _value_by_value(column, number)
+
+
+def _are_numbers(present: Sequence[Any]) -> bool:
+    """Whether these are all numbers that JSON can hold: their sum, one call in C, tells.
+
+    A sum beyond 64 bits only means that each value has to be looked at.
+    """
     try:
-        total = sum(_present(column))
-    except TypeError:
-        return _value_by_value(column, number)
-    if math.isfinite(total) and -(2**53) < total < 2**53:
-        return column, 0
-    return _value_by_value(column, number)
+        total = sum(present)
+        return math.isfinite(total) and -(2**63) < total < 2**63
+    except (TypeError, OverflowError):
+        return False
 
 
 def number(value: Any) -> tuple[Any, int]:
     """The number rule for one value. Text that is a number is that number, as PostgreSQL's `numeric`
-    arrives; other text is written as stored and counts as repaired."""
+    arrives; other text is written as stored and counts as repaired. What no reader of JSON can hold, because
+    it is beyond the largest double, is null like the infinities."""
     if value is None or isinstance(value, bool):
         return value, 0
     if isinstance(value, float):
         return (value, 0) if math.isfinite(value) else (None, 1)
     if isinstance(value, int):
-        return (value, 0) if value in _INT64 else (orjson.Fragment(str(value).encode()), 0)
+        if value in _INT64:
+            return value, 0
+        return (orjson.Fragment(str(value).encode()), 0) if abs(value) < 10**308 else (None, 1)
     if isinstance(value, str):
         return _number_from_text(value)
     return text(value)
@@ -129,11 +167,13 @@ def number(value: Any) -> tuple[Any, int]:
 def _number_from_text(value: str) -> tuple[Any, int]:
     word = value.strip()
     if _NUMBER.fullmatch(word):
-        if word.lstrip("-").isdigit():
-            return number(int(word)) if len(word) < 4000 else (orjson.Fragment(word.encode()), 0)
         as_float = float(word)
-        exact = math.isfinite(as_float) and repr(as_float) == word
-        return (as_float, 0) if exact else (orjson.Fragment(word.encode()), 0)
+        if not math.isfinite(as_float):
+            return None, 1
+        if _WHOLE_NUMBER.fullmatch(word):
+            return number(int(word))
+        ordinary = repr(as_float) == word or not _JSON_NUMBER.fullmatch(word)
+        return (as_float, 0) if ordinary else (orjson.Fragment(word.encode()), 0)
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return None, 1
     return text(value)[0], 1
@@ -178,25 +218,25 @@ def times(column: Sequence[Scalar]) -> Ruled:
 
     What cannot be parsed is left as stored, by the rule for text or for numbers.
     """
-    parse = datetime.fromisoformat
+    present = _present(column)
     try:
-        if None in column:
-            parsed: list[Any] = [None if value is None else parse(value) for value in column]  # type: ignore[arg-type]
-        else:
-            parsed = list(map(parse, column))  # type: ignore[arg-type]
-        # Newer interpreters read 24:00 as the next day's midnight; here it stays as stored.
-        plain = not any(value.tzinfo for value in parsed if value is not None)
-        odd = not plain or any(value[11:13] == "24" for value in _present(column))
-    except (TypeError, ValueError):
-        odd = True
-    return _value_by_value(column, time) if odd else (parsed, 0)
+        lines = "\n".join([*present, ""])
+        if not _ORDINARY_TIMES.fullmatch(lines):
+            return _value_by_value(column, time)
+        parsed: list[Any] = list(map(datetime.fromisoformat, present))
+        if "+" in lines or "Z" in lines or lines.count("-") > 2 * len(present):
+            parsed = [value if value.tzinfo is None else value.astimezone(UTC) for value in parsed]
+    except (TypeError, ValueError, OverflowError):
+        return _value_by_value(column, time)
+    if len(present) < len(column):
+        following = iter(parsed)
+        parsed = [None if value is None else next(following) for value in column]
+    return parsed, 0
 
 
 def time(value: Any) -> tuple[Value, int]:
     """The time rule for one value."""
-    if not isinstance(value, str):
-        return text(value)
-    if value[11:13] == "24":
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
         return text(value)
     try:
         parsed = datetime.fromisoformat(value)
@@ -210,43 +250,49 @@ def time(value: Any) -> tuple[Value, int]:
 
 def documents(column: Sequence[Scalar]) -> Ruled:
     """JSON columns parsed; text that is not JSON is left as stored and counts as repaired."""
-    if not any(column):
-        return [None] * len(column), 0
+    if column.count(None) == len(column):
+        return column, 0
     return _value_by_value(column, document)
 
 
 def document(value: Any) -> tuple[Any, int]:
-    """The JSON rule for one value. The text `null`, and empty text, are null."""
-    if value is None:
+    """The JSON rule for one value. The text `null`, and blank text, are null; JSON that is nested too
+    deep to be written is left as text."""
+    if value is None or value == "null":
         return None, 0
     if not isinstance(value, str):
         return text(value)
-    if not value.strip():
-        return None, 0
-    if not _LONG_DIGITS.search(value):
-        try:
-            return orjson.loads(value), 0
-        except ValueError:
-            pass
-    return _document_at_length(value)
+    try:
+        raw = value.encode()
+        # Looking for a run of zeros in a copy is much faster than looking for a run of digits.
+        if b"0" * 19 not in raw.translate(_TO_ZERO) or not _LONG_INTEGER.search(raw):
+            parsed = orjson.loads(raw)
+            if len(raw) > 2 * _DEEPEST and raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+                orjson.dumps(parsed)
+            return parsed, 0
+    except ValueError:
+        pass
+    except TypeError:
+        return text(value)[0], 1
+    return _document_at_length(value) if value.strip() else (None, 0)
 
 
 def _document_at_length(value: str) -> tuple[Any, int]:
+    """JSON with what orjson does not read: NaN, infinities, integers beyond 64 bits."""
     bad = 0
 
-    def unrepresentable(_: str) -> None:
+    def number_or_null(digits: str) -> Any:
         nonlocal bad
-        bad += 1
+        read, repaired = _number_from_text(digits)
+        bad += repaired
+        return read
 
-    def real(digits: str) -> float | None:
-        parsed = float(digits)
-        return parsed if math.isfinite(parsed) else unrepresentable(digits)
-
-    def whole(digits: str) -> Any:
-        return number(int(digits))[0] if len(digits) < 4000 else orjson.Fragment(digits.encode())
+    def real(digits: str) -> Any:
+        read = float(digits)
+        return read if math.isfinite(read) else number_or_null(digits)
 
     try:
-        parsed = json.loads(value, parse_constant=unrepresentable, parse_float=real, parse_int=whole)
+        parsed = json.loads(value, parse_constant=number_or_null, parse_float=real, parse_int=number_or_null)
         orjson.dumps(parsed)
     except (ValueError, RecursionError, TypeError):
         return text(value)[0], 1
@@ -266,7 +312,7 @@ def encoded(column: Sequence[Any]) -> list[bytes]:
     """
     if not column:
         return []
-    return orjson.dumps(column if isinstance(column, list) else list(column), option=_INDENTED)[4:-2].split(b",\n  ")
+    return orjson.dumps(column, option=_INDENTED)[4:-2].split(b",\n  ")
 
 
 def encode(value: Any) -> bytes:

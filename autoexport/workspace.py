@@ -57,7 +57,8 @@ def _check(directory: Path, state: Path) -> None:
     for path in (directory, state):
         if not path.is_dir():
             raise PublishError(
-                f"{path} is a file, not a directory.", hint="Choose another --export-dir, or move that file away."
+                f"{path} is a file, not a directory.",
+                hint="Choose another --export-dir, or move that file away.",
             )
         if not os.access(path, os.W_OK | os.X_OK):
             raise PublishError(f"No permission to write to {path}.", hint="Let this user write to that directory.")
@@ -101,6 +102,29 @@ class Lock:
             raise explain_os_error(error, self.path) from error
         self._descriptor = descriptor
         return True
+
+    def stands(self) -> bool:
+        """Whether the lock is ours and its file is still the one that others would try to take."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path, follow_symlinks=False))
+        except OSError:
+            return False
+
+    def is_held(self) -> bool:
+        """Whether some process has it now; nothing is created. Raises `OSError` if it cannot be looked at."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def release(self) -> None:
         """Let go of the lock."""

@@ -28,6 +28,7 @@ IMAGE_COLUMNS = (
 # The openers that spreadsheets take for formulas: OWASP, "CSV Injection".
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_BARE = {bool, int, float, type(None)}
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -69,8 +70,14 @@ class _Table:
 
     def _cells(self, column: Sequence[Any], json_cells: Sequence[bytes] | None = None) -> tuple[list[bytes], int]:
         """The cells of values, and how many were guarded; `json_cells` is their JSON, where it is known."""
-        if column and all(type(value) is str for value in column):
+        kinds = set(map(type, column))
+        if kinds == {str}:
             return self._text_cells(column)
+        if kinds <= _BARE:
+            bare = list(json_cells or encoded(column))
+            return (bare if None not in column else [b"" if cell == b"null" else cell for cell in bare]), 0
+        if kinds == {datetime}:
+            return [cell.replace(b"T", b" ") for cell in json_cells or encoded(column)], 0
         cells = []
         guarded = 0
         for value, json_cell in zip(column, json_cells or encoded(column), strict=True):

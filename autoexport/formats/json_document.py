@@ -1,7 +1,8 @@
 """`database_export.json`: projects, datasets, images and annotations as one tree.
 
-In the `records` style the tree is indented and an image's head, an annotation and a label list are
-lines; in the `pretty` style everything is indented by two.
+In the `records` style the tree is indented and a record is a line: an image's head, an annotation, a
+label list; what a project or a dataset says of itself is a few. In the `pretty` style everything is
+indented by two.
 """
 
 from __future__ import annotations
@@ -34,10 +35,17 @@ _ANNOTATION_KEYS = (
     "id", "type", "label", "label_id", "confidence", "bbox", "polygon",
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
-_ANNOTATION_COLUMNS = tuple(
-    name for key in _ANNOTATION_KEYS for name in (CORNERS if key == "bbox" else (key,))
-)
+_ANNOTATION_COLUMNS = tuple(name for key in _ANNOTATION_KEYS for name in (CORNERS if key == "bbox" else (key,)))
 _STANDARD = orjson.OPT_UTC_Z
+_PROJECT_LINES = (
+    ("id", "name", "description", "project_type"),
+    ("created_at", "updated_at"),
+    ("dataset_count", "image_count", "labeled_image_count", "annotation_count"),
+)
+_DATASET_LINES = (
+    ("id", "project_id", "name", "description", "created_at", "updated_at"),
+    ("image_count", "labeled_image_count", "annotation_count"),
+)
 
 
 class JsonDocument:
@@ -79,9 +87,7 @@ class JsonDocument:
         columns = block.annotations
         if not block.counts.annotations:
             return []
-        cells = {
-            name: encoded(columns[name]) for name in _ANNOTATION_KEYS if name not in ("bbox", "polygon")
-        }
+        cells = {name: encoded(columns[name]) for name in _ANNOTATION_KEYS if name not in ("bbox", "polygon")}
         cells["bbox"] = self._boxes(columns)
         cells["polygon"] = self._polygons(columns["polygon"])
         return list(map(self._annotation.__mod__, zip(*(cells[name] for name in _ANNOTATION_KEYS), strict=True)))
@@ -96,8 +102,8 @@ class JsonDocument:
         return [box if there else b"null" for box, there in zip(boxes, boxed, strict=True)]
 
     def _polygons(self, column: Sequence[Any]) -> list[bytes]:
-        if not any(column):
-            return [b"[]" if polygon == [] else b"null" if polygon is None else self._nested(polygon) for polygon in column]
+        if column.count(None) == len(column):
+            return [b"null"] * len(column)
         nested = self._nested
         return [b"null" if polygon is None else nested(polygon) for polygon in column]
 
@@ -106,8 +112,9 @@ class JsonDocument:
             indent = b"\n" + b" " * (self._annotation_indent + 2)
             return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(b"\n", indent)
         compact = orjson.dumps(value, option=_STANDARD)
-        if compact.count(b'"') == 0:
-            return compact.replace(b",", b", ")
+        if compact.count(b'"') == 2 * (compact.count(b'"x":') + compact.count(b'"y":')):
+            # No string but the names of coordinates, or none at all: every comma and colon is structure.
+            return compact.replace(b",", b", ").replace(b":", b": ")
         return _spaced(value, compact)
 
     # --- the tree ----------------------------------------------------------------------------------
@@ -131,7 +138,8 @@ class JsonDocument:
         head = {name: project.values[name] for name in PROJECT_FIELDS}
         head["dataset_count"] = len(project.datasets)
         head |= _count_fields(project.counts)
-        yield b"    {\n" + _members(head, 6) + b',\n      "labels": ' + self._labels(project.labels)
+        yield b"    {\n" + self._members(head, _PROJECT_LINES, 6)
+        yield b',\n      "labels": ' + self._labels(project.labels)
         yield b',\n      "datasets": '
         yield from _list((self._dataset(dataset) for dataset in project.datasets), 6)
         yield b"\n    }"
@@ -141,7 +149,7 @@ class JsonDocument:
 
     def _dataset(self, dataset: DatasetNode) -> Iterator[bytes | BlockRef]:
         head = dict(dataset.values) | _count_fields(dataset.counts)
-        yield b"        {\n" + _members(head, 10)
+        yield b"        {\n" + self._members(head, _DATASET_LINES, 10)
         splits = {word: dataset.counts.splits.get(word, 0) for word in _SPLITS}
         splits |= {word: number for word, number in sorted(dataset.counts.splits.items()) if word not in splits}
         yield b',\n          "splits": ' + self._inline(splits, 10)
@@ -150,10 +158,21 @@ class JsonDocument:
         yield from _list(([BlockRef(block)] for block in dataset.blocks), 10)
         yield b"\n        }"
 
+    def _members(self, values: Mapping[str, Any], lines: Sequence[Sequence[str]], indent: int) -> bytes:
+        """What a node says of itself: several members a line, or one in the pretty style."""
+        if self.style == "pretty":
+            lines = [(name,) for line in lines for name in line]
+        margin = b" " * indent
+        return b",\n".join(
+            margin + b", ".join(encode(name) + b": " + encode(values[name]) for name in line) for line in lines
+        )
+
     def _inline(self, value: Any, indent: int) -> bytes:
         """A small value: on one line, or indented in the pretty style."""
         if self.style == "pretty":
-            return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(b"\n", b"\n" + b" " * indent)
+            return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(
+                b"\n", b"\n" + b" " * indent
+            )
         return _spaced(value, orjson.dumps(value, option=_STANDARD))
 
     def guarded(self, tree: Tree) -> int:
@@ -171,11 +190,6 @@ def _count_fields(counts: Counts) -> dict[str, int]:
         "labeled_image_count": counts.labeled,
         "annotation_count": counts.annotations,
     }
-
-
-def _members(values: Mapping[str, Any], indent: int) -> bytes:
-    margin = b" " * indent
-    return b",\n".join(margin + encode(name) + b": " + encode(value) for name, value in values.items())
 
 
 def _list(items: Iterator[Any], indent: int) -> Iterator[Any]:

@@ -41,7 +41,7 @@ def refers_elsewhere(catalog: Catalog, child: Table, column: Column, parent: Tab
 
 
 def declared_links(catalog: Catalog, child: Table, parent: Table, parent_key: Column) -> dict[str, Link]:
-    """The links by foreign keys that one column is enough for, by the column's name."""
+    """The links by foreign keys that one column is enough for, by the column's name, in the table's order."""
     links: dict[str, Link] = {}
     for key in child.foreign_keys:
         if referred_table(catalog, child, key) is not parent:
@@ -53,7 +53,7 @@ def declared_links(catalog: Catalog, child: Table, parent: Table, parent_key: Co
             column, parent_column = child.column(name), parent.column(other)
             if enough and column is not None and parent_column is not None:
                 links[name] = Link(column, parent_column)
-    return links
+    return {column.name: links[column.name] for column in child.columns if column.name in links}
 
 
 def comparable(column: Column, other: Column) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from autoexport.snapshot import characters
+
 _FEWEST_ROWS = 16
 _MOST_ROWS = 2048
 _PARTITION_CHARACTERS = 2_000_000
@@ -24,14 +26,13 @@ async def partitions(
     try:
         while part := await result.fetchmany(rows):
             if heavy is not None:
-                characters = sum(len(row[heavy]) for row in part if isinstance(row[heavy], str | bytes))
-                rows = _next_size(len(part), characters)
+                rows = _next_size(len(part), characters(part, heavy))
             yield part
     finally:
         await result.close()
 
 
-def _next_size(rows: int, characters: int) -> int:
+def _next_size(rows: int, length: int) -> int:
     """As many rows as would have been right for the partition before, at most twice as many as it had."""
-    fitting = _PARTITION_CHARACTERS * rows // (characters + 1)
+    fitting = _PARTITION_CHARACTERS * rows // (length + 1)
     return max(_FEWEST_ROWS, min(fitting, 2 * rows, _MOST_ROWS))

@@ -21,20 +21,23 @@ from typing import Any
 from urllib.parse import quote
 
 import xxhash
-from sqlalchemy import ColumnElement, Select, bindparam, collate, column, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, collate, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from autoexport.database_url import DatabaseURL
 from autoexport.contracts import Position
+from autoexport.database_url import DatabaseURL
 from autoexport.errors import SourceError, UndecodableText
 from autoexport.model import Catalog, Changes, Column, Everything, Key, Mapping, Scalar
 from autoexport.settings import Settings
 from autoexport.sources.reading import partitions
 from autoexport.sources.sqlite_changes import PageChanges
 from autoexport.sources.sqlite_errors import explain
+from autoexport.sources.sqlite_openable import refuse_to_leave_traces
+from autoexport.sources.sqlite_remarks import remarks
 from autoexport.sources.sqlite_schema import read_catalog, read_roots
+from autoexport.sources.sqlite_watch import watch_file
 
 COPY_DEADLINE_S = 60.0
 """How long a copy may wait for a writer that holds the file."""
@@ -80,7 +83,12 @@ class SqliteSource:
             copy.unlink(missing_ok=True)
 
     async def _opened(
-        self, session: AsyncSession, copy: Path, descriptor: int, direct: sqlite3.Connection, taken_at: datetime
+        self,
+        session: AsyncSession,
+        copy: Path,
+        descriptor: int,
+        direct: sqlite3.Connection,
+        taken_at: datetime,
     ) -> SqliteSnapshot:
         """Unlink the copy's name, now that everything has it open, and read its declarations."""
         try:
@@ -104,6 +112,7 @@ class SqliteSource:
 
     def _copy(self, copy: Path) -> None:
         self._refuse_what_cannot_be_opened()
+        refuse_to_leave_traces(self.path)
         deadline = time.monotonic() + COPY_DEADLINE_S
 
         def waiting(status: int, remaining: int, total: int) -> None:
@@ -155,6 +164,14 @@ class SqliteSource:
                 f"{self.path} is empty: it has no tables.",
                 hint="Start the application once, or check --database-url.",
             )
+
+    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event) -> AsyncIterator[bool]:
+        """By `stat`, sooner with file events; the file is not opened."""
+        return watch_file(self.path, interval_s, hooks=hooks, wake=wake)
+
+    async def remarks(self) -> list[str]:
+        """What `check` has to say about the file. Raises `SourceError`."""
+        return await asyncio.to_thread(remarks, self.path)
 
     async def aclose(self) -> None:
         """Nothing is held between snapshots."""

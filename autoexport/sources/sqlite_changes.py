@@ -55,9 +55,7 @@ class PageChanges:
             self._taken = await asyncio.to_thread(fingerprint, self._descriptor, roots, digest)
         return self._taken
 
-    async def changes(
-        self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]
-    ) -> Changes | Everything:
+    async def changes(self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of all rows that may be new or different since an earlier fingerprint."""
         taken = await self.position(mapping)
         if taken is None:
@@ -116,7 +114,7 @@ def _rowid_name(mapped: TableMapping) -> str | None:
 
 def _keys(tables: Tables, logical: str, rowid: str, ranges: Sequence[RowidRange]) -> Select[Any]:
     """The images of the rows of these ranges; null for a row that names an image that is not there."""
-    name: ColumnElement[Any] = literal_column(f"{tables.sql[logical].name}.{rowid}")  # type: ignore[attr-defined]
+    name: ColumnElement[Any] = literal_column(f"{tables.sql[logical].name}.{rowid}")
     within = or_(*(and_(name >= first, name <= last) for first, last in ranges))
     joined: FromClause = tables.sql[logical]
     if logical == "annotations":

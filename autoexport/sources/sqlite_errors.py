@@ -44,7 +44,8 @@ def explain(error: BaseException, path: Path, private: Path) -> SourceError:
     if code is None and "is locked" in str(error):
         code = sqlite3.SQLITE_BUSY
     message, hint = _HINTS.get(
-        (code or 0) & 0xFF, ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`.")
+        (code or 0) & 0xFF,
+        ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`."),
     )
     words = {"path": path, "private": private, "error": error}
     return SourceError(message.format(**words), hint=hint.format(**words))

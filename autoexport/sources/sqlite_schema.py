@@ -17,7 +17,7 @@ _COLUMNS = """
 SELECT m.name, x.name, x.type, x."notnull", x.pk
 FROM sqlite_master m, pragma_table_xinfo(m.name) x WHERE m.type = 'table' AND x.hidden <> 1 ORDER BY m.name, x.cid
 """
-_VIEW_COLUMNS = "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid"
+_VIEW_COLUMNS = 'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid'
 _FOREIGN_KEYS = """
 SELECT m.name, f.id, f."table", f."from", f."to"
 FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq
@@ -76,7 +76,9 @@ def read_catalog(connection: Any) -> Catalog:
         if kind == "view":
             # A view whose table is gone has no columns; asked about together, it would fail them all.
             columns[name] = _view_columns(connection, name)
-    primary = {name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns}
+    primary = {
+        name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns
+    }
     return Catalog(
         tuple(
             Table(

@@ -640,6 +640,33 @@ def test_label_by_another_column_than_the_key() -> None:
     assert columns(settled, "labels")["id"] == "code"
 
 
+def test_several_label_ids_are_refused() -> None:
+    """Two foreign keys to the labels of which neither has a telling name are not chosen between."""
+    keys = "first_tag INTEGER REFERENCES labels, last_tag INTEGER REFERENCES labels"
+    ddl = IMAGED + LABELS + f"CREATE TABLE annotations (id INTEGER, image_id INTEGER, bbox JSON, {keys})"
+    error = refused(ddl)
+    assert "annotations names its label in several columns: first_tag, last_tag" in str(error)
+    assert columns(mapped(ddl, **said_by(error)), "annotations")["label_id"] == "first_tag"
+    telling = mapped(ddl.replace("last_tag", "label_id"))
+    assert columns(telling, "annotations")["label_id"] == "label_id"
+
+
+def test_labels_can_be_left_out() -> None:
+    """`false` leaves out the labels table, the stored name or the id; a name that is left out is joined."""
+    ddl = (
+        IMAGED + LABELS + ANNOTATIONS.replace("label TEXT", "label TEXT, label_id INTEGER REFERENCES labels")
+    )
+    without = mapped(ddl, labels={"table": False})
+    assert (without.labels, without.label_joined) == (None, False)
+    assert set(columns(without, "annotations")) == {"id", "label", "label_id"}
+    unnamed = mapped(ddl, annotations={"columns": {"label": False}})
+    assert (set(columns(unnamed, "annotations")), unnamed.label_joined) == ({"id", "label_id"}, True)
+    alone = mapped(ddl, annotations={"columns": {"label_id": False}})
+    assert (set(columns(alone, "annotations")), alone.label_joined) == ({"id", "label"}, False)
+    told = mapped(ddl, annotations={"columns": {"label": "label"}})
+    assert not told.label_joined
+
+
 # --- fields --------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,67 @@
+"""Whether a SQLite database can be opened to be read without leaving anything of ours beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from autoexport.errors import SourceError
+
+_WAL = 2
+_READ_LIMIT_S = 10.0
+
+# A process of its own, because closing a descriptor of the file in this one would drop the locks that an
+# application in the same process holds (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+# File format, section 1.3.3: the write version at offset 18 is 1 for a rollback journal, 2 for WAL.
+_WRITE_VERSION = """
+import sys
+with open(sys.argv[1], "rb", buffering=0) as file:
+    header = file.read(19)
+sys.exit(100 + header[18] if len(header) == 19 else 100)
+"""
+
+
+def opens_without_traces(path: Path) -> bool:
+    """Whether opening the file leaves nothing of ours behind even in WAL mode.
+
+    It does not where the `-shm` is there already, where we are the file's owner, and as root, for
+    whom SQLite gives the new files to the owner of the database. Nothing is opened to find out.
+    """
+    real = os.path.realpath(path)
+    try:
+        owner = os.stat(real).st_uid
+    except OSError:
+        return True  # opening it will fail, and tell why
+    return os.geteuid() in (0, owner) or os.path.exists(f"{real}-shm")
+
+
+def refuse_to_leave_traces(path: Path) -> None:
+    """Raise `SourceError` for a WAL database of another user that nobody has open; blocking.
+
+    To open it, even only to read, would create a `-wal` and a `-shm` that are ours and stay behind,
+    and may lock the application out (https://www.sqlite.org/wal.html, section 3, read-only databases).
+    """
+    if opens_without_traces(path) or _write_version(path) != _WAL:
+        return
+    raise SourceError(
+        f"{path} is in WAL mode and no program has it open; reading it now could lock its owner out.",
+        hint="It is read as soon as the application opens it; or run this as the user who owns the file.",
+    )
+
+
+def _write_version(path: Path) -> int:
+    command = [sys.executable, "-I", "-S", "-c", _WRITE_VERSION, os.path.realpath(path)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_READ_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return _WAL  # not known: rather wait than lock somebody out
+    return done.returncode - 100 if done.returncode >= 100 else _WAL

@@ -1,0 +1,154 @@
+"""An exporter under test: after each export, its files against a full export of the very same snapshot."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from difflib import unified_diff
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from autoexport.contracts import Snapshot, Source
+from autoexport.exporter import Outcome, export_once
+from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.settings import Settings
+from autoexport.sources import open_source
+
+FileState = tuple[int, int, int, int]
+_TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
+_COMPARED = ("database", "files", "counts", "orphans", "soft_deleted", "repaired", "guarded")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What an export came to: its outcome, and the manifest that stands afterwards."""
+
+    outcome: Outcome
+    manifest: dict[str, object]
+
+
+class Exporting:
+    """Exports a database into a directory, as often as asked; each time a new exporter, which has only its files.
+
+    Anything that differs from a full export is an AssertionError.
+    """
+
+    def __init__(self, url: str, directory: Path, **settings: object) -> None:
+        self.directory = directory / "exports"
+        self._fresh = directory / "fresh"
+        self._url = url
+        self._settings = settings
+
+    async def export(self, during: Callable[[], None] = lambda: None, *, full: bool = False) -> Compared:
+        """Export; `during` happens between the snapshot and the reading of it."""
+        settings = self._set(self.directory)
+        before, stood = self.states(), self._contents(self.directory)
+        source = open_source(settings)
+        try:
+            outcome = await export_once(
+                _Twice(source, during, self._export_beside), settings, chosen_formats(settings), full=full
+            )
+        finally:
+            await source.aclose()
+        self._check(outcome, before, stood)
+        shutil.rmtree(self._fresh)
+        return Compared(outcome, orjson.loads((self.directory / "manifest.json").read_bytes()))
+
+    def states(self) -> dict[str, FileState]:
+        """Size, time of modification in nanoseconds, time of change in nanoseconds and inode of each published file."""
+        found = {}
+        for name in (*FILE_NAMES, "manifest.json"):
+            if (self.directory / name).exists():
+                status = (self.directory / name).stat()
+                found[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return found
+
+    def _set(self, directory: Path) -> Settings:
+        return Settings(database_url=self._url, export_directory=directory, **self._settings)  # type: ignore[arg-type]
+
+    async def _export_beside(self, source: Source) -> None:
+        settings = self._set(self._fresh)
+        await export_once(source, settings, chosen_formats(settings), full=True)
+
+    @staticmethod
+    def _contents(directory: Path) -> dict[str, bytes]:
+        return {
+            name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1)
+            for name in FILE_NAMES
+            if (directory / name).exists()
+        }
+
+    def _check(self, outcome: Outcome, before: dict[str, FileState], stood: dict[str, bytes]) -> None:
+        published, expected = self._contents(self.directory), self._contents(self._fresh)
+        for name in FILE_NAMES:
+            assert published.get(name) == expected.get(name), (
+                f"{name} is not what a full export of the same snapshot writes ({outcome.reason})\n"
+                + _difference(published.get(name, b""), expected.get(name, b""))
+            )
+        if stood == expected and "manifest.json" in before:
+            assert not outcome.published, f"nothing was different, yet it was published ({outcome.reason})"
+        if not outcome.published:
+            assert self.states() == before, "it says that nothing was published, and files were touched"
+            return
+        manifest, full = (
+            orjson.loads((directory / "manifest.json").read_bytes()) for directory in (self.directory, self._fresh)
+        )
+        assert manifest["timestamp"] == full["timestamp"]
+        for key in _COMPARED:
+            assert manifest[key] == full[key], f"{key} in the manifest is not what a full export says"
+        left = {path.name for path in self.directory.iterdir()} - {*FILE_NAMES, "manifest.json", ".autoexport"}
+        assert not left, f"left behind: {left}"
+
+
+class _Twice:
+    """A source whose snapshot is read twice: by the exporter under test, then by a full export elsewhere."""
+
+    def __init__(
+        self, source: Source, during: Callable[[], None], beside: Callable[[Source], object]
+    ) -> None:
+        self.database = source.database
+        self.identity = source.identity
+        self._source = source
+        self._during = during
+        self._beside = beside
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        async with self._source.snapshot() as snapshot:
+            self._during()
+            yield snapshot
+            await self._beside(_Again(self._source, snapshot))  # type: ignore[arg-type,misc]
+
+    def looks(self, interval_s: float, *, hooks: bool) -> AsyncIterator[None]:
+        return self._source.looks(interval_s, hooks=hooks)
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+class _Again(_Twice):
+    """A source of one snapshot, which is open already."""
+
+    def __init__(self, source: Source, snapshot: Snapshot) -> None:
+        super().__init__(source, lambda: None, lambda source: None)
+        self._snapshot = snapshot
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        yield self._snapshot
+
+
+def _difference(published: bytes, expected: bytes) -> str:
+    lines = unified_diff(*(text.decode().splitlines() for text in (published, expected)), lineterm="", n=1)
+    return "\n".join(line[:200] for line in islice(lines, 20))
+
+
+def without_waiting_for_the_disk(descriptor: int) -> None:
+    """In place of `os.fsync` where thousands of exports are made and none has to survive a power cut."""
+    os.fstat(descriptor)
