@@ -192,7 +192,7 @@ def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
     settings = invocation.settings()
     from autoexport.commands.verify import verify
 
-    code = _run(verify(settings))
+    code = _run(verify(settings, progress=invocation.progress))
     if code != 3 or not full:
         return code
     from autoexport.commands.export import export

@@ -141,6 +141,10 @@ class Format(Protocol):
         """The bytes of a block, and how many cells of it were guarded."""
         ...
 
+    def image_at(self, body: bytes, offset: int) -> str:
+        """The id, as it is written, of the image that a byte of a block's body belongs to."""
+        ...
+
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
         """The whole file in order: bytes, and references where a block's bytes go."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from autoexport.contracts import Format, Position, Source
 from autoexport.formats import FILE_NAMES
 from autoexport.ledger import BlockRecord, FileIdentity, Ledger, save_ledger, save_position
 from autoexport.logs import get_logger
-from autoexport.manifest import FileRecord, Manifest
+from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.mapping import mapping_digest
 from autoexport.model import Mapping, Tree
 from autoexport.plan import Plan
@@ -54,12 +55,15 @@ class Edition:
 
 
 async def bring_out(
-    edition: Edition, directory: Path, state: Path, previous: Manifest | None, started: float
+    edition: Edition, directory: Path, state: Path, previous: Manifest | None, intact: bool, started: float
 ) -> tuple[Manifest, bool]:
-    """Publish what differs from the published files; the manifest that stands then, and whether anything did."""
+    """Publish what differs from the published files; the manifest that stands then, and whether anything did.
+
+    `intact`: the manifest is as it was written; one that was edited is written anew.
+    """
     tree = edition.tree()
     _warn(edition, tree, directory)
-    if previous is not None and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous):
+    if previous is not None and intact and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous):
         await asyncio.to_thread(_remember_unchanged, edition, tree, directory, state, previous)
         return previous, False
     layouts = await asyncio.to_thread(lay_out_all, edition, tree)
@@ -194,7 +198,8 @@ def _remember(
         mapping=mapping_digest(edition.mapping),
         generation=manifest.generation,
         timestamp=manifest.timestamp,
-        files={layout.file_name: FileIdentity.of(directory / layout.file_name, layout.crc) for layout in layouts},
+        files={layout.file_name: FileIdentity.of(directory / layout.file_name, layout.crc) for layout in layouts}
+        | {MANIFEST_NAME: FileIdentity.of(directory / MANIFEST_NAME, zlib.crc32(manifest.to_json()))},
         tables={name: mapped.table.full_name for name, mapped in edition.mapping.tables().items()},
         unpublished=_unpublished(edition, tree),
         datasets=list(edition.builder.places) if edition.position is not None else [],

@@ -16,7 +16,7 @@ from autoexport.ledger import Ledger, load_ledger
 from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
 from autoexport.manifest import Manifest
-from autoexport.publish import foreign, read_manifest, refuse_foreign, sweep
+from autoexport.publish import foreign, is_intact, read_manifest, refuse_foreign, sweep
 from autoexport.settings import Settings
 from autoexport.spool import spools
 from autoexport.workspace import directories, publishing
@@ -59,8 +59,9 @@ async def export_once(
             ledger = await asyncio.to_thread(load_ledger, state)
             if ledger is not None and previous is not None and ledger.database != source.identity:
                 raise foreign(directory, previous.database)
+            intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
-                manifest, published = await bring_out(edition, directory, state, previous, started)
+                manifest, published = await bring_out(edition, directory, state, previous, intact, started)
     duration_s = round(time.monotonic() - started, 3)
     log.info(
         "export.published" if published else "export.unchanged",

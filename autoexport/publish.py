@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.files import TEMP_SUFFIX, explain_os_error, fsync_directory, replace_durably
+from autoexport.ledger import Ledger
 from autoexport.manifest import MANIFEST_NAME, Manifest
 from autoexport.splice import Staged
 
@@ -25,6 +27,16 @@ def read_manifest(directory: Path) -> Manifest | None:
         return Manifest.from_json((directory / MANIFEST_NAME).read_bytes())
     except OSError:
         return None
+
+
+def is_intact(manifest: Manifest, ledger: Ledger | None, directory: Path) -> bool:
+    """Whether the manifest is, to the byte, as it was written, as far as the ledger can tell."""
+    try:
+        text = (directory / MANIFEST_NAME).read_bytes()
+    except OSError:
+        return False
+    known = ledger.files.get(MANIFEST_NAME) if ledger is not None else None
+    return text == manifest.to_json() and (known is None or known.crc == zlib.crc32(text))
 
 
 def refuse_foreign(manifest: Manifest | None, database: str, directory: Path) -> None:

@@ -112,7 +112,7 @@ def is_published(layout: Layout, spool: int | None, directory: Path) -> bool:
             if isinstance(piece, Segment) and not piece.fresh and piece.offset == at:
                 at += piece.length
                 continue
-            for expected in _contents(piece, spool, descriptor, layout.file_name):
+            for expected in contents(piece, spool, descriptor, layout.file_name):
                 if os.pread(descriptor, len(expected), at) != expected:
                     return False
                 at += len(expected)
@@ -121,7 +121,8 @@ def is_published(layout: Layout, spool: int | None, directory: Path) -> bool:
         os.close(descriptor)
 
 
-def _contents(piece: bytes | Segment, spool: int | None, published: int, name: str) -> Iterator[bytes]:
+def contents(piece: bytes | Segment, spool: int | None, published: int, name: str) -> Iterator[bytes]:
+    """The bytes of one piece of a file, at most 1 MB at a time."""
     if isinstance(piece, bytes):
         yield piece
         return

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from autoexport.exporter import export_once
-from autoexport.formats import chosen_formats
 from autoexport.progress import print_summary, say, terminal_progress
 from autoexport.settings import Settings
-from autoexport.sources import open_source
+from autoexport.supervisor import run_once
 
 
 async def export(settings: Settings, *, full: bool = False, progress: bool = True) -> int:
     """Export once and print what was published; `full` does not use what is known from before."""
-    source = open_source(settings)
     bar = terminal_progress(progress)
     try:
-        outcome = await export_once(source, settings, chosen_formats(settings), full=full, progress=bar)
+        outcome = await run_once(settings, full=full, progress=bar)
     finally:
         if bar is not None:
             bar.finish()
-        await source.aclose()
     manifest = outcome.manifest
     if not outcome.published:
         say(f"Nothing has changed: {settings.export_directory} stays at generation {manifest.generation}.")

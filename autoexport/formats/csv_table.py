@@ -28,7 +28,8 @@ IMAGE_COLUMNS = (
 # The openers that spreadsheets take for formulas: OWASP, "CSV Injection".
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_BARE = {bool, int, float, type(None)}
+_OPENED = re.compile(rb'"[=+\-@]')
+_SPLITS = ("train", "val", "test", "unassigned")
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -47,6 +48,13 @@ class _Table:
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """Nothing of a block is in a small table."""
         return b"", 0
+
+    def image_at(self, body: bytes, offset: int) -> str:
+        """The first cell of the row; a quoted cell may hold line ends, so quotes are counted."""
+        start = offset
+        while start and (body[start - 1 : start] != b"\n" or body.count(b'"', 0, start) % 2):
+            start -= 1
+        return body[start : body.find(b",", start)].decode("utf-8", "replace")
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
         """The header and the rows."""
@@ -68,40 +76,38 @@ class _Table:
         cells, guarded = self._cells([row[name] for name in self.columns])
         return b",".join(cells) + b"\n", guarded
 
-    def _cells(self, column: Sequence[Any], json_cells: Sequence[bytes] | None = None) -> tuple[list[bytes], int]:
+    def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
         """The cells of values, and how many were guarded; `json_cells` is their JSON, where it is known."""
+        cells = json_cells or encoded(column)
         kinds = set(map(type, column))
-        if kinds == {str}:
-            return self._text_cells(column)
-        if kinds <= _BARE:
-            bare = list(json_cells or encoded(column))
-            return (bare if None not in column else [b"" if cell == b"null" else cell for cell in bare]), 0
-        if kinds == {datetime}:
-            return [cell.replace(b"T", b" ") for cell in json_cells or encoded(column)], 0
-        cells = []
-        guarded = 0
-        for value, json_cell in zip(column, json_cells or encoded(column), strict=True):
+        if str in kinds:
+            # Text that JSON writes without an escape is written by CSV in the same way.
+            joined = b",".join(cells)
+            opened = self.guard and _OPENED.search(joined)
+            if datetime in kinds or b"\\" in joined or opened:
+                return self._one_by_one(column, cells)
+        elif datetime in kinds:
+            cells = b"\n".join(cells).replace(b"T", b" ").split(b"\n")
+        if type(None) in kinds:
+            cells = [b"" if cell == b"null" else cell for cell in cells]
+        return cells, 0
+
+    def _one_by_one(self, column: Sequence[Any], json_cells: list[bytes]) -> tuple[list[bytes], int]:
+        cells, guarded = [], 0
+        for value, cell in zip(column, json_cells, strict=True):
             if isinstance(value, str):
-                (cell,), more = self._text_cells([value])
-                cells.append(cell)
-                guarded += more
+                neutral = self._neutral(value)
+                guarded += neutral is not value
+                cells.append(b'"' + neutral.replace('"', '""').encode() + b'"')
             elif isinstance(value, datetime):
-                cells.append(json_cell.replace(b"T", b" "))
+                cells.append(cell.replace(b"T", b" "))
             else:
-                cells.append(b"" if value is None else json_cell)
+                cells.append(b"" if value is None else cell)
         return cells, guarded
 
-    def _text_cells(self, column: Sequence[str]) -> tuple[list[bytes], int]:
-        guarded = 0
-        if self.guard and any(text.startswith(_FORMULA) for text in column):
-            neutral = [self._neutral(text) for text in column]
-            guarded = sum(safe is not text for safe, text in zip(neutral, column, strict=True))
-            column = neutral
-        return [b'"' + text.replace('"', '""').encode() + b'"' for text in column], guarded
-
-    @staticmethod
-    def _neutral(text: str) -> str:
-        return "'" + text if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+    def _neutral(self, text: str) -> str:
+        formula = self.guard and text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+        return "'" + text if formula else text
 
 
 class ProjectsTable(_Table):
@@ -121,12 +127,16 @@ class ProjectsTable(_Table):
                 "labeled_image_count": project.counts.labeled,
                 "annotation_count": project.counts.annotations,
                 "label_count": len(project.labels),
-                "labels": "; ".join(str(label.values["name"]) for label in project.labels),
+                "labels": "; ".join(_names(project)),
             }
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
         return len(tree.projects)
+
+
+def _names(project: ProjectNode) -> list[str]:
+    return [str(label.values["name"]) for label in project.labels if label.values["name"] is not None]
 
 
 class DatasetsTable(_Table):
@@ -146,7 +156,7 @@ class DatasetsTable(_Table):
                     "project_id": project.values["id"],
                     "project_name": project.values["name"],
                     "image_count": dataset.counts.images,
-                    **{f"{word}_count": splits.get(word, 0) for word in ("train", "val", "test", "unassigned")},
+                    **{f"{word}_count": splits.get(word, 0) for word in _SPLITS},
                     "labeled_image_count": dataset.counts.labeled,
                     "annotation_count": dataset.counts.annotations,
                 }

@@ -7,6 +7,7 @@ indented by two.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ _ANNOTATION_KEYS = (
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
 _ANNOTATION_COLUMNS = tuple(name for key in _ANNOTATION_KEYS for name in (CORNERS if key == "bbox" else (key,)))
+_IMAGE_BEGINS = re.compile(rb'^ {12}\{\s*"id": ("(?:[^"\\]|\\.)*"|[^,"]+)', re.MULTILINE)
 _STANDARD = orjson.OPT_UTC_Z
 _PROJECT_LINES = (
     ("id", "name", "description", "project_type"),
@@ -82,6 +84,11 @@ class JsonDocument:
             at += span
         counts = encoded(block.spans)
         return b",\n".join(map(self._image.__mod__, zip(*cells, counts, lists, strict=True))), 0
+
+    def image_at(self, body: bytes, offset: int) -> str:
+        """The id of the image that begins last before this byte."""
+        begun = [found for found in _IMAGE_BEGINS.finditer(body) if found.start() <= offset]
+        return begun[-1][1].decode() if begun else ""
 
     def _annotation_lines(self, block: Block) -> list[bytes]:
         columns = block.annotations

@@ -54,7 +54,7 @@ def refuse_to_leave_traces(path: Path) -> None:
 def _write_version(path: Path) -> int:
     command = [sys.executable, "-I", "-S", "-c", _WRITE_VERSION, os.path.realpath(path)]
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a constant program, a path as its argument
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

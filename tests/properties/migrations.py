@@ -64,9 +64,7 @@ def index(h: History, a: int, b: int) -> None:
     table, column = (("annotations", "image_id"), ("images", "dataset_id"), ("annotations", "x_min"))[b % 3]
     name = f"ix_{table}_{column}"
     h.db.execute(
-        f"DROP INDEX IF EXISTS {name}"
-        if a % 2
-        else f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({column})"
+        f"DROP INDEX IF EXISTS {name}" if a % 2 else f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({column})"
     )
 
 
@@ -85,9 +83,7 @@ def add_column(h: History, a: int, b: int) -> None:
 @sqlite_alone
 def tidy(h: History, a: int, b: int) -> None:
     """Pages move and no row changes."""
-    h.db.execute(
-        ("VACUUM", "PRAGMA incremental_vacuum(3)", "PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE")[a % 4]
-    )
+    h.db.execute(("VACUUM", "PRAGMA incremental_vacuum(3)", "PRAGMA wal_checkpoint(TRUNCATE)", "ANALYZE")[a % 4])
 
 
 @sqlite_alone

@@ -168,9 +168,7 @@ def move_images(h: History, a: int, b: int) -> None:
     """All images of a dataset, or those below a key, go to another one."""
     to = h.link("datasets", b)
     if b % 2:
-        h.db.execute(
-            "UPDATE images SET dataset_id = ? WHERE dataset_id = ?", to, h.link_to_some("datasets", a)
-        )
+        h.db.execute("UPDATE images SET dataset_id = ? WHERE dataset_id = ?", to, h.link_to_some("datasets", a))
     else:
         h.db.execute("UPDATE images SET dataset_id = ? WHERE id < ?", to, h.some("images", a))
 
@@ -275,9 +273,7 @@ def reshape(h: History, a: int, b: int) -> None:
 def nudge(h: History, a: int, b: int) -> None:
     """A few characters change inside the longest polygon: of its row, only an overflow page may differ."""
     query = "SELECT id, segmentation FROM annotations WHERE segmentation IS NOT NULL"
-    found = h.db.execute(
-        f"{query} ORDER BY length(CAST(segmentation AS text)) DESC, id LIMIT 1 OFFSET ?", a % 4
-    )
+    found = h.db.execute(f"{query} ORDER BY length(CAST(segmentation AS text)) DESC, id LIMIT 1 OFFSET ?", a % 4)
     if found and len(found[0][1]) > 50:
         text = found[0][1]
         places = [place for place, char in enumerate(text) if char in "12345678"]

@@ -7,18 +7,21 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import event, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from autoexport import changes, plan, snapshot
+from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.postgres import PostgresServer
 from tests.properties import migrations, operations
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
 from tests.properties.histories import (
@@ -34,7 +37,13 @@ from tests.properties.schemas import APPLICATION, INTEGERS, VARIANTS, Variant
 
 assert operations.__doc__
 assert migrations.__doc__
-NUMBER = st.integers(0, 4000)
+NUMBER = st.one_of(st.integers(0, 60), st.integers(0, 4000))
+JOURNALS = ("DELETE", "TRUNCATE", "PERSIST", "WAL")
+SESSION = {
+    "synchronous": "OFF",
+    # A table that is renamed does not take along the declarations that refer to it.
+    "legacy_alter_table": "ON",
+}
 
 
 def steps(*tables: dict[str, Any]) -> st.SearchStrategy[Step]:
@@ -61,7 +70,9 @@ class Incremental(RuleBasedStateMachine):
         self.database: Database
         self.own: History
 
-    def begin(self, database: Database, variant: Variant, images: int, most_dirty: float, **chosen: object) -> None:
+    def begin(
+        self, database: Database, variant: Variant, images: int, most_dirty: float, **chosen: object
+    ) -> None:
         """Populate the database and export it for the first time; `most_dirty` and small blocks make the
         choice between incremental and full as interesting as in databases that are a thousand times larger."""
         for module, name, value in (
@@ -175,37 +186,35 @@ class Incremental(RuleBasedStateMachine):
 
 
 class SqliteHistory(Incremental):
-    """The application uses SQLite."""
+    """The application uses SQLite, in one of these journal modes."""
 
-    journals: ClassVar[list[str]] = ["DELETE", "TRUNCATE", "PERSIST", "WAL"]
+    def __init__(self, journals: Sequence[str] = JOURNALS) -> None:
+        super().__init__()
+        self.journals = journals
 
     @initialize(data=st.data())
     def begin_with_sqlite(self, data: st.DataObject) -> None:
         """A database of some layout."""
         draw = data.draw
         variant = draw(st.sampled_from(VARIANTS))
-        path = Path(self.directory.name, "application.sqlite3")
-        database = SqliteDatabase(path)
+        database = SqliteDatabase(Path(self.directory.name, "application.sqlite3"))
         pragmas = {
             "page_size": draw(st.sampled_from([512, 1024, 4096, 4096, 65536])),
             "encoding": draw(st.sampled_from(["'UTF-8'", "'UTF-8'", "'UTF-16le'", "'UTF-16be'"])),
             "auto_vacuum": draw(st.sampled_from(["NONE", "FULL", "INCREMENTAL"])),
             "journal_mode": draw(st.sampled_from(self.journals)),
             "secure_delete": draw(st.sampled_from(["ON", "OFF", "FAST"])),
-            "synchronous": "OFF",
-            "foreign_keys": "OFF",
-            # A table that is renamed does not take along the declarations that refer to it.
-            "legacy_alter_table": "ON",
+            **SESSION,
         }
         for name, value in pragmas.items():
             database.execute(f"PRAGMA {name} = {value}")
         database.script(variant.sql)
+        style = draw(st.sampled_from(["records", "pretty"]))
         self.begin(
-            database, variant, draw(st.integers(0, 60)), draw(st.sampled_from([0.5, 1.0])),
-            json_style=draw(st.sampled_from(["records", "pretty"])),
-        )  # fmt: skip
-        for pragma in ("synchronous = OFF", "legacy_alter_table = ON"):
-            self.other.db.execute(f"PRAGMA {pragma}")
+            database, variant, draw(st.integers(0, 60)), draw(st.sampled_from([0.5, 1.0])), json_style=style
+        )
+        for name, value in SESSION.items():
+            self.other.db.execute(f"PRAGMA {name} = {value}")
 
     @rule(step=steps(SQLITE_ALONE))
     def look_after(self, step: Step) -> None:
@@ -215,19 +224,86 @@ class SqliteHistory(Incremental):
 
 
 class PostgresHistory(Incremental):
-    """The application uses PostgreSQL."""
+    """The application uses PostgreSQL, and one of its sessions takes its time to commit."""
 
-    urls: ClassVar[Iterator[str]]
-    """Where each history takes its new database from."""
+    def __init__(self, server: PostgresServer) -> None:
+        super().__init__()
+        self.server = server
+        self.name = ""
 
     @initialize(data=st.data())
     def begin_with_postgres(self, data: st.DataObject) -> None:
         """A new database."""
         variant = data.draw(st.sampled_from([APPLICATION, INTEGERS]))
-        database = PostgresDatabase(new_postgres_database(self, variant))
+        self.name = self.server.create_database("template0")
+        database = PostgresDatabase(self.server.url(self.name))
+        with closing(sqlite3.connect(":memory:")) as tables:
+            tables.executescript(variant.sql)
+            database.script(";".join(postgres_schema(tables)))
         self.begin(database, variant, data.draw(st.integers(0, 60)), data.draw(st.sampled_from([0.5, 1.0])))
+        self.late = History(database.connect(), variant, self.counter)
+        for session in (self.own, self.other, self.late):
+            session.db.execute("SET lock_timeout = '50ms'")
+
+    def teardown(self) -> None:
+        """Close and remove the database."""
+        if hasattr(self, "late"):
+            self.late.db.close()
+        super().teardown()
+        if self.name:
+            self.server.drop_database(self.name)
+
+    @rule(step=ORDINARY_STEP)
+    def change_late(self, step: Step) -> None:
+        """A transaction that stays open makes one more change, after others have begun and committed."""
+        if not self.late.in_transaction:
+            self.late.db.execute("BEGIN")
+            self.late.in_transaction = True
+        self.note(step)
+        self.late.play(*step)
+
+    @rule(end=st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))
+    def commit_late(self, end: str) -> None:
+        """The transaction that was open ends, however many exports have been made since it began."""
+        if self.late.in_transaction:
+            self.late.in_transaction = False
+            self.late.db.execute(end)
+
+    @rule(step=steps(POSTGRES_ALONE, POSTGRES_ONLY))
+    def look_after(self, step: Step) -> None:
+        """Upkeep, and what only PostgreSQL has."""
+        self.note(step)
+        self.own.play(*step)
 
 
-def new_postgres_database(machine: PostgresHistory, variant: Variant) -> str:
-    """A new database with the tables of a variant."""
-    raise NotImplementedError
+# --- profiles -------------------------------------------------------------------------------------
+
+
+def of(examples: int, step_count: int) -> settings:
+    """A profile: so many histories of at most so many steps."""
+    return settings(settings.get_profile("ci"), max_examples=examples, stateful_step_count=step_count)
+
+
+def test_sqlite_histories() -> None:
+    """After any history, in any journal mode, the files are what a full export of the snapshot would write."""
+    run_state_machine_as_test(SqliteHistory, settings=of(20, 15))
+
+
+def test_postgres_histories(postgres_server: PostgresServer) -> None:
+    """The same on PostgreSQL, with transactions that commit late, TRUNCATE and VACUUM FULL."""
+    run_state_machine_as_test(lambda: PostgresHistory(postgres_server), settings=of(8, 12))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_long_sqlite_histories(journal: str) -> None:
+    """The same, for longer: at least two thousand steps in each journal mode."""
+    run_state_machine_as_test(lambda: SqliteHistory([journal]), settings=of(60, 40))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_long_postgres_histories(postgres_server: PostgresServer) -> None:
+    """The same on PostgreSQL: at least two thousand steps."""
+    run_state_machine_as_test(lambda: PostgresHistory(postgres_server), settings=of(60, 40))

@@ -1,0 +1,85 @@
+"""Export, then keep the files current until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+from autoexport.logs import get_logger
+from autoexport.sd_notify import SystemdNotifier
+from autoexport.settings import Settings
+from autoexport.supervisor import DRAIN_S, Exporter
+
+LEAVE_S = 1.5
+"""How long giving up may take before the process is ended with work still in a thread."""
+
+log = get_logger()
+
+
+async def monitor(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit code.
+
+    The first of them lets an export in hand finish, for a few seconds; a second one gives it up. SIGHUP
+    and SIGUSR1 mean "export now". Raises `ConfigurationError`.
+    """
+    manager = SystemdNotifier.from_environment(os.environ)
+    if settings.enable_auto_export:
+        _ = settings.database  # none named and none found is told before anybody relies on us
+    manager.ready()
+    exporter = Exporter(settings, manager=manager)
+    stop = asyncio.Event()
+    task = asyncio.create_task(exporter.run(stop, monitor=True), name="exporter")
+    signals = _Signals(exporter, stop, task, manager)
+    signals.install()
+    await asyncio.wait({task})
+    manager.stopping()
+    if task.cancelled():
+        return 128 + signals.last
+    await task
+    log.info("exporter.stopped")
+    return 0
+
+
+class _Signals:
+    def __init__(
+        self, exporter: Exporter, stop: asyncio.Event, task: asyncio.Task[None], manager: SystemdNotifier
+    ) -> None:
+        self._exporter = exporter
+        self._stop = stop
+        self._task = task
+        self._manager = manager
+        self.last = 0
+
+    def install(self) -> None:
+        """Take the signals; the end of the event loop gives them back."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            loop.add_signal_handler(number, self._export_now, number)
+
+    def _end(self, number: signal.Signals) -> None:
+        self.last = number
+        if self._stop.is_set():
+            log.warning("stop.at_once", signal=number.name)
+            _leave_after(LEAVE_S)
+            self._task.cancel()
+            return
+        log.info("stop.asked", signal=number.name)
+        self._manager.stopping()
+        _leave_after(DRAIN_S + LEAVE_S)
+        self._stop.set()
+
+    def _export_now(self, number: signal.Signals) -> None:
+        log.info("export.asked", signal=number.name)
+        self._exporter.hurry()
+
+
+def _leave_after(seconds: float) -> None:
+    # A thread that copies a large database cannot be interrupted, and the interpreter would wait for it.
+    # What it leaves behind is private, and swept at the next start.
+    timer = threading.Timer(seconds, os._exit, args=(1,))
+    timer.daemon = True
+    timer.start()

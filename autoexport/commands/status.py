@@ -1,0 +1,145 @@
+"""How fresh the files are, and how the exporter is that keeps them so."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from autoexport.errors import SourceError
+from autoexport.health import Report, read_report
+from autoexport.manifest import Manifest
+from autoexport.progress import print_table, say
+from autoexport.publish import read_manifest
+from autoexport.settings import Settings
+from autoexport.status_socket import ask
+from autoexport.workspace import LEADER_LOCK, Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What can be known from outside: `running` by the lock that dies with its holder, `answering` by
+    asking the exporter itself, and what it told, or else what it had kept last."""
+
+    now: float
+    running: bool
+    answering: bool
+    report: Report | None
+    manifest: Manifest | None
+
+    @property
+    def failing(self) -> bool:
+        """Whether something is wrong that was not put right since."""
+        return self.report is not None and self.report.error is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether no check was completed for too long."""
+        return self.report is None or self.report.is_stale(self.now)
+
+
+def status(settings: Settings, *, as_json: bool) -> int:
+    """Print what is known; 0 if all is well, 1 if it is failing or stale. Raises `SourceError` where
+    this user may not look."""
+    findings = _look(settings)
+    if as_json:
+        say(orjson.dumps(_record(findings), option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print(settings, findings)
+    return 1 if findings.failing or findings.stale else 0
+
+
+def _look(settings: Settings) -> Findings:
+    state = settings.state_dir.absolute()
+    try:
+        running = Lock(state, LEADER_LOCK).is_held()
+    except OSError as exc:
+        raise SourceError(
+            f"{state} cannot be looked at: {exc.strerror}.",
+            hint="Run it as the user of the exporter, or as root.",
+        ) from exc
+    answer = ask(state) if running else None
+    live = Report.from_json(answer) if answer is not None else None
+    return Findings(
+        now=time.time(),
+        running=running,
+        answering=live is not None,
+        report=live or read_report(state),
+        manifest=read_manifest(settings.export_directory),
+    )
+
+
+def _record(findings: Findings) -> dict[str, Any]:
+    report, manifest = findings.report, findings.manifest
+    change_at = report.oldest_change_at if report else None
+    return {
+        "healthy": not (findings.failing or findings.stale),
+        "running": findings.running,
+        "answering": findings.answering,
+        "failing": findings.failing,
+        "stale": findings.stale,
+        "state": (report.state if findings.running else "stopped") if report else None,
+        "pid": report.pid if report and findings.running else None,
+        "interval_seconds": report.interval_s if report else None,
+        "generation": manifest.generation if manifest else None,
+        "last_publish": manifest.timestamp if manifest else None,
+        "last_check": _iso(report.last_check_at if report else None),
+        "last_export_seconds": report.last_export_s if report else None,
+        "oldest_unexported_change_seconds": _age_s(change_at, findings.now),
+        "failures": report.failures if report else 0,
+        "last_error": report.error if report else None,
+        "hint": report.hint if report else None,
+        "next_try": _iso(report.next_try_at if report and findings.running else None),
+    }
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(round(at), UTC).isoformat().replace("+00:00", "Z")
+
+
+def _age_s(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 1)
+
+
+# --- on the screen -------------------------------------------------------------------------------
+
+
+def _print(settings: Settings, findings: Findings) -> None:
+    record = _record(findings)
+    rows = [
+        ["running", _running(record)],
+        ["generation", str(record["generation"] or "none yet")],
+        ["last publish", str(record["last_publish"] or "none yet")],
+        ["last check", str(record["last_check"] or "none yet")],
+        ["oldest unexported change", _seconds(record["oldest_unexported_change_seconds"]) or "none"],
+        ["last error", str(record["last_error"] or "none")],
+    ]
+    if record["last_error"]:
+        rows.append(["what to do", str(record["hint"] or "")])
+        rows.append(["failures in a row", str(record["failures"])])
+        rows.append(["next try", str(record["next_try"] or "none")])
+    print_table(f"Export in {settings.export_directory}", ("", ""), rows)
+    say(_verdict(record))
+
+
+def _running(record: dict[str, Any]) -> str:
+    if not record["running"]:
+        return "no"
+    if not record["answering"]:
+        return "yes, but it does not answer"
+    return f"yes, process {record['pid']}: {record['state']}"
+
+
+def _seconds(age_s: float | None) -> str | None:
+    return None if age_s is None else f"{age_s:,.1f} s ago"
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    if record["failing"]:
+        return "failing"
+    if record["stale"]:
+        return "stale: no check was completed for too long" if record["running"] else "stale: nothing is running"
+    return "all is well" if record["running"] else "not running; the last check was recent"

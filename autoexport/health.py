@@ -1,0 +1,222 @@
+"""How an exporter is: what it has checked, published and met, told truly and without writing to disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import orjson
+
+from autoexport.errors import AutoexportError
+from autoexport.files import create_new, temp_beside, write_all
+
+STATUS_FILE = "status.json"
+
+State = Literal["starting", "standing by", "watching", "exporting", "retrying", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an exporter knows of itself. Times are seconds since the epoch, `last_publish` is the time
+    stamp of the published files, and None is "not yet" or "nothing"."""
+
+    pid: int
+    state: State
+    interval_s: float
+    started_at: float
+    last_check_at: float | None = None
+    last_export_s: float | None = None
+    generation: int | None = None
+    last_publish: str | None = None
+    oldest_change_at: float | None = None
+    failures: int = 0
+    error: str | None = None
+    hint: str | None = None
+    next_try_at: float | None = None
+
+    def is_stale(self, now: float) -> bool:
+        """Whether no check was completed for the longer of three intervals and twice the last export."""
+        limit_s = max(3 * self.interval_s, 2 * (self.last_export_s or 0.0))
+        return now - (self.last_check_at or self.started_at) > limit_s
+
+    def to_json(self) -> bytes:
+        """For the socket and the file."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Report | None:
+        """A report as it was written, or None if this is none."""
+        try:
+            record: dict[str, Any] = orjson.loads(text)
+            return cls(**record)
+        except (ValueError, TypeError):
+            return None
+
+
+class ServiceManager(Protocol):
+    """Whoever wants to be told: systemd, or nobody."""
+
+    def progressed(self) -> None:
+        """Something was really done."""
+        ...
+
+    def status(self, text: str) -> None:
+        """What is being done, in words."""
+        ...
+
+
+class Nobody:
+    """No service manager: the exporter is embedded."""
+
+    def progressed(self) -> None:
+        """Nobody wants to know."""
+
+    def status(self, text: str) -> None:
+        """Nobody wants to know."""
+
+
+class Health:
+    """Keeps the report, and feeds the watchdog with every real step and with nothing else.
+
+    It is the `Progress` of the exports that it accompanies.
+    """
+
+    def __init__(
+        self,
+        interval_s: float,
+        *,
+        manager: ServiceManager | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._manager = manager or Nobody()
+        self._exporting_since: float | None = None
+        self._change_meanwhile: float | None = None
+        self.report = Report(os.getpid(), "starting", interval_s, clock())
+
+    def _now(self, **facts: Any) -> None:
+        self.report = replace(self.report, **facts)
+
+    # --- what happens ------------------------------------------------------------------------------------
+
+    def standing_by(self) -> None:
+        """Another process exports; this one waits to take over."""
+        if self.report.state != "standing by":
+            self._now(state="standing by")
+            self._manager.status("standing by: another exporter has this export directory")
+        self.progressed()
+
+    def checked(self, *, changed: bool) -> None:
+        """A check was completed; whether something may have changed."""
+        now = self._clock()
+        self._now(last_check_at=now)
+        if changed and self._exporting_since is not None:
+            self._change_meanwhile = self._change_meanwhile or now
+        elif changed:
+            self._now(oldest_change_at=self.report.oldest_change_at or now)
+        if self.report.state == "starting" or (self.report.state == "standing by"):
+            self._now(state="watching")
+        self.progressed()
+
+    def export_began(self) -> None:
+        """From here on, a change that is seen may be one that this export does not see."""
+        self._exporting_since, self._change_meanwhile = self._clock(), None
+        self._now(state="exporting")
+        self._manager.status("exporting")
+        self.progressed()
+
+    def export_completed(self, generation: int, last_publish: str, duration_s: float) -> int:
+        """The files are as new as they can be; returns how many failures went before."""
+        failures = self.report.failures
+        self._exporting_since = None
+        self._now(
+            state="watching", generation=generation, last_publish=last_publish, last_export_s=duration_s,
+            oldest_change_at=self._change_meanwhile, failures=0, error=None, hint=None, next_try_at=None,
+        )  # fmt: skip
+        self._manager.status(f"watching; generation {generation}, published {last_publish}")
+        self.progressed()
+        return failures
+
+    def export_left(self) -> None:
+        """An export ended in an error or was given up; what it was to bring is still to be brought."""
+        self._exporting_since = None
+        self._now(
+            state="retrying" if self.report.failures else "watching",
+            oldest_change_at=self.report.oldest_change_at or self._change_meanwhile,
+        )
+
+    def failed(self, error: BaseException, next_try_s: float | None) -> bool:
+        """Something went wrong; it is tried again in so many seconds, or never. Whether this is news."""
+        message, hint = describe(error)
+        news = message != self.report.error
+        self._now(
+            state="retrying", failures=self.report.failures + 1, error=message, hint=hint,
+            next_try_at=None if next_try_s is None else self._clock() + next_try_s,
+        )  # fmt: skip
+        self._manager.status(f"retrying: {message}")
+        return news
+
+    def stopped(self) -> None:
+        """The exporter ends; its last error stays."""
+        self._now(state="stopped", next_try_at=None)
+
+    # --- progress ----------------------------------------------------------------------------------------
+
+    def progressed(self) -> None:
+        """A check, a block, or a tick of waiting for something."""
+        self._manager.progressed()
+
+    def start(self, total_rows: int | None) -> None:
+        """The rows are being read."""
+        self.progressed()
+
+    def advance(self, rows: int) -> None:
+        """A block is done."""
+        self.progressed()
+
+    def finish(self) -> None:
+        """The rows are read."""
+        self.progressed()
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """What is wrong and what to do, of any error."""
+    if isinstance(error, AutoexportError):
+        return str(error), error.hint
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return what, "This should not happen. Run it with --log-level debug to see where, and report it."
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+def write_report(state: Path, report: Report) -> None:
+    """Keep a report for the time when nobody answers any more: whole or not at all, but not made durable.
+
+    A report that cannot be written is not written: the state directory may be what is wrong.
+    """
+    temp = temp_beside(state / STATUS_FILE)
+    with contextlib.suppress(OSError):
+        try:
+            descriptor = create_new(temp, 0o600)
+            try:
+                write_all(descriptor, report.to_json())
+            finally:
+                os.close(descriptor)
+            os.replace(temp, state / STATUS_FILE)
+        finally:
+            with contextlib.suppress(OSError):
+                temp.unlink()
+
+
+def read_report(state: Path) -> Report | None:
+    """The report that was kept last, or None."""
+    try:
+        return Report.from_json((state / STATUS_FILE).read_bytes())
+    except OSError:
+        return None

@@ -1,0 +1,71 @@
+"""The exporter's side of the queue: takes a look off it, waits for the right moment, exports, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from autoexport.wake import pause
+
+QUIET_S = 0.5
+LONGEST_BURST_S = 2.0
+REST_PER_WORK = 4.0
+_TICK_S = 5.0
+
+
+class Tempo:
+    """When the next export may begin: after a burst of commits, and not too soon after a costly export.
+
+    So a busy database costs at most a fifth of a core. `hurry` ends the waiting: somebody asked.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.hurry = asyncio.Event()
+        self._clock = clock
+        self._not_before: float | None = None
+
+    async def settle(self, queue: asyncio.Queue[None]) -> None:
+        """Let a burst pass: until no look came for `QUIET_S`, at most for `LONGEST_BURST_S` seconds."""
+        deadline = self._clock() + LONGEST_BURST_S
+        while not self.hurry.is_set() and (left_s := deadline - self._clock()) > 0:
+            try:
+                async with asyncio.timeout(min(QUIET_S, left_s)):
+                    await queue.get()
+            except TimeoutError:
+                return
+
+    async def rest(self, tick: Callable[[], None]) -> None:
+        """Wait until enough time has passed since the last export; `tick` is called every few seconds."""
+        while self._not_before is not None and (left_s := self._not_before - self._clock()) > 0:
+            if await pause(self.hurry, min(left_s, _TICK_S)):
+                return
+            tick()
+        self.hurry.clear()
+
+    def exported(self, duration_s: float) -> None:
+        """An export ended that took so long."""
+        self._not_before = self._clock() + REST_PER_WORK * duration_s
+
+
+async def export_forever(
+    queue: asyncio.Queue[None],
+    export: Callable[[], Awaitable[object]],
+    tempo: Tempo,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Export after each look on the queue; what `export` raises ends it.
+
+    The looks that came until an export begins are served by it: it reads the database after them.
+    """
+    while True:
+        await queue.get()
+        await tempo.settle(queue)
+        await tempo.rest(tick)
+        while not queue.empty():
+            queue.get_nowait()
+        began = time.monotonic()
+        try:
+            await export()
+        finally:
+            tempo.exported(time.monotonic() - began)

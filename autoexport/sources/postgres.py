@@ -1,0 +1,268 @@
+"""PostgreSQL: a snapshot is a REPEATABLE READ transaction; row versions tell what changed.
+
+Nothing is installed and nothing is written; a read-only transaction is not even given a transaction id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import xxhash
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from autoexport.database_url import DatabaseURL
+from autoexport.errors import MappingError, SourceError
+from autoexport.mapping import map_catalog
+from autoexport.settings import Settings
+from autoexport.sources.postgres_changes import take_position
+from autoexport.sources.postgres_errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres_schema import Declarations, configured_schemas, read_catalog
+from autoexport.sources.postgres_snapshot import PostgresSnapshot
+
+OLDEST_VERSION = 13
+CONNECT_TIMEOUT_S = 15.0
+LOOK_TIMEOUT_S = 30.0
+LOCK_TIMEOUT_S = 30.0
+"""How long a snapshot waits behind a migration or a TRUNCATE; whoever queues behind it waits as long."""
+
+IDLE_LIMIT_S = 900.0
+"""After so long without a statement the server ends the transaction: a snapshot holds back its vacuum."""
+
+WORK_MEMORY_KB = 32 * 1024
+"""For sorting, in the server; beyond it, sorting goes through the server's disk."""
+
+_ATTEMPTS = 4
+_UNDEFINED_TABLE = "42P01"
+_SNAPSHOT = "SELECT pg_catalog.pg_current_snapshot()::text, NULL"
+_SNAPSHOT_OF_STANDBY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_last_wal_replay_lsn()::text"
+_ABOUT = """
+SELECT pg_catalog.current_setting('server_version'),
+  pg_catalog.pg_database_size(pg_catalog.current_database()),
+  pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('hot_standby_feedback', true)
+"""
+_UNREADABLE = """
+SELECT c.oid::regclass::text FROM pg_catalog.pg_class c
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_catalog.pg_table_is_visible(c.oid) AND NOT c.relispartition
+  AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AND c.relnamespace <> 'pg_catalog'::regnamespace
+ORDER BY 1
+"""
+
+
+class PostgresSource:
+    """A database of a PostgreSQL server, primary or hot standby, 13 or newer."""
+
+    def __init__(self, url: DatabaseURL, settings: Settings) -> None:
+        self._settings = settings
+        self.database = _server_and_name(url)
+        self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
+        self._schemas = configured_schemas(settings.tables)
+        self._engine = _engine(url, settings)
+        self._locked: tuple[str, ...] = ()
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
+        """Lock the mapped tables, then take a snapshot.
+
+        The order matters: a snapshot that is older than a TRUNCATE finds the table empty (manual,
+        "Caveats" of concurrency control), and what is locked cannot be truncated any more.
+        """
+        async with self._connected() as connection:
+            with explained(self.database):
+                session, declared = await self._begin(connection)
+                taken_at = datetime.now(UTC)
+                encoding = await _setting(connection, "server_encoding")
+                if encoding == "SQL_ASCII":
+                    await _decode_leniently(connection)
+            try:
+                yield PostgresSnapshot(session, declared.catalog, taken_at, self.database, encoding)
+            finally:
+                with contextlib.suppress(*DRIVER_ERRORS):
+                    await session.close()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of its own. What goes wrong when it is closed has no consequence."""
+        with explained(self.database):
+            opened = await self._engine.connect()
+            major = (opened.dialect.server_version_info or (0,))[0]
+            if major < OLDEST_VERSION:
+                await opened.close()
+                raise SourceError(
+                    f"{self.database} runs PostgreSQL {major}, which is too old.",
+                    hint=f"Version {OLDEST_VERSION} or newer is needed.",
+                )
+        try:
+            yield opened
+        finally:
+            with contextlib.suppress(*DRIVER_ERRORS):
+                await opened.close()
+
+    async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations]:
+        """Begin again until the tables that were locked are those that the snapshot's catalog maps."""
+        connection = await opened.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._lock(connection, self._locked)
+            except DRIVER_ERRORS as error:
+                if sqlstate(error) != _UNDEFINED_TABLE:
+                    raise
+                self._locked = ()
+                await connection.rollback()
+                continue
+            declared = await read_catalog(connection, self._schemas)
+            wanted = self._lockable(declared)
+            if wanted == self._locked:
+                return AsyncSession(connection), declared
+            self._locked = wanted
+            await connection.rollback()
+        raise SourceError(
+            f"The tables of {self.database} keep changing.", hint="A migration may be running; it is tried again."
+        )
+
+    async def _lock(self, connection: AsyncConnection, tables: Sequence[str]) -> None:
+        """None of these statements takes a snapshot: they are utility commands."""
+        await connection.exec_driver_sql("SET LOCAL TimeZone = 'UTC'")
+        commands = [f"SET LOCAL {name} = '{value}'" for name, value in self._parameters().items()]
+        if tables:
+            commands.append(f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE")
+        await (await _driver(connection)).execute("; ".join(commands))
+
+    def _parameters(self) -> dict[str, str]:
+        """Set inside the transaction: pgbouncer refuses most of them at the start of a session."""
+        timeout_s = self._settings.pg_statement_timeout
+        return {
+            "DateStyle": "ISO, YMD",
+            "IntervalStyle": "postgres",
+            "extra_float_digits": "1",
+            "bytea_output": "hex",
+            "row_security": "off",  # fail rather than export a part
+            "jit": "off",
+            "work_mem": f"{WORK_MEMORY_KB}kB",
+            "lock_timeout": f"{round(LOCK_TIMEOUT_S * 1000)}ms",
+            "idle_in_transaction_session_timeout": f"{round(IDLE_LIMIT_S * 1000)}ms",
+            **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
+        }
+
+    def _lockable(self, declared: Declarations) -> tuple[str, ...]:
+        """The mapped tables, quoted. Nothing where they cannot be mapped: whoever asked will say so."""
+        try:
+            mapping = map_catalog(declared.catalog, self._settings.tables or None)
+        except MappingError:
+            return ()
+        tables = [mapped.table for mapped in mapping.tables().values()]
+        return tuple(
+            f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
+            for table in tables
+            if table.full_name in declared.lockable
+        )
+
+    async def looks(self, interval_s: float, *, hooks: bool) -> AsyncIterator[None]:
+        """Yield at once, then whenever a transaction of the server has ended since the last look.
+
+        One connection without an open transaction is kept. `hooks` changes nothing: being notified
+        would need a trigger in the database. Raises `SourceError` when the connection is lost.
+        """
+        yield
+        async with self._connected() as opened:
+            with explained(self.database):
+                connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
+                question = _SNAPSHOT_OF_STANDBY if await _is_standby(connection) else _SNAPSHOT
+            seen: Any = None
+            while True:
+                with explained(self.database):
+                    async with asyncio.timeout(LOOK_TIMEOUT_S):
+                        found = (await connection.exec_driver_sql(question)).one()
+                if found != seen:
+                    seen = found
+                    yield
+                await asyncio.sleep(interval_s)
+
+    async def remarks(self) -> list[str]:
+        """What `check` says: version, size, rights, and whether exports can be incremental."""
+        async with self.snapshot() as snapshot:
+            with explained(self.database):
+                connection = await snapshot.session.connection()
+                version, size_bytes, standby, feedback = (await connection.exec_driver_sql(_ABOUT)).one()
+                denied = (await connection.exec_driver_sql(_UNREADABLE)).scalars().all()
+                mapping = map_catalog(snapshot.catalog, self._settings.tables or None)
+                position = await take_position(snapshot.session, mapping)
+        kind = "hot standby" if standby else "server"
+        found = [f"PostgreSQL {version}, {kind}, {size_bytes / 1e6:,.1f} MB."]
+        if standby and feedback != "on":
+            found.append(
+                "hot_standby_feedback is off at this standby: a long export may be cancelled by its recovery."
+            )
+        if position.unusable:
+            found.append(f"Every export is a full one: {position.unusable}.")
+        if denied:
+            found.append(f"This role may not read {', '.join(denied)}; none of them is exported.")
+        if not self._settings.pg_prepared_statements:
+            found.append("Prepared statements are off, as pgbouncer in transaction mode needs it.")
+        return found
+
+    async def aclose(self) -> None:
+        """Nothing is held between snapshots."""
+        await self._engine.dispose()
+
+
+def _engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
+    arguments = dict(url.connect_args())
+    arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
+    if not settings.pg_prepared_statements:
+        # Statements get names that no other client of the pooled session has.
+        arguments |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"autoexport_{uuid4()}",
+        }
+    return create_async_engine(url.url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
+
+
+def _server_and_name(url: DatabaseURL) -> str:
+    hosts = url.hosts or ((os.environ.get("PGHOST", ""), None),)
+    shown = []
+    for host, port in hosts:
+        plain = "localhost" if not host or host.startswith("/") else f"[{host}]" if ":" in host else host
+        shown.append(f"{plain}:{port}" if port not in (None, 5432) else plain)
+    name = url.database or os.environ.get("PGDATABASE") or url.user or os.environ.get("PGUSER", "")
+    return f"{','.join(shown)}/{name}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    return (await connection.get_raw_connection()).driver_connection
+
+
+async def _setting(connection: AsyncConnection, name: str) -> str:
+    return str((await connection.exec_driver_sql(f"SHOW {name}")).scalar_one())
+
+
+async def _is_standby(connection: AsyncConnection) -> bool:
+    return bool((await connection.exec_driver_sql("SELECT pg_catalog.pg_is_in_recovery()")).scalar_one())
+
+
+async def _decode_leniently(connection: AsyncConnection) -> None:
+    """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
+    driver = await _driver(connection)
+    for name in ("text", "varchar", "bpchar", "name"):
+        await driver.set_type_codec(
+            name, schema="pg_catalog", format="binary", encoder=_to_bytes, decoder=_from_bytes
+        )
+
+
+def _to_bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _from_bytes(value: bytes) -> str:
+    return bytes(value).decode("utf-8", "surrogateescape")

@@ -1,0 +1,350 @@
+"""Composes everything: one export, or the two loops with the locks, restarted whole when anything fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from autoexport.contracts import Source
+from autoexport.detector import Surroundings, detect
+from autoexport.errors import AutoexportError, ConfigurationError, LockedError, MappingError, SourceError
+from autoexport.exporter import Outcome, Progress, export_once
+from autoexport.formats import chosen_formats
+from autoexport.health import Health, ServiceManager, write_report
+from autoexport.logs import get_logger
+from autoexport.loop import Tempo, export_forever
+from autoexport.manifest import Manifest
+from autoexport.settings import Settings
+from autoexport.sources import open_source
+from autoexport.status_socket import StatusSocket
+from autoexport.wake import hearing_commits, pause
+from autoexport.workspace import LEADER_LOCK, Lock, directories
+
+DRAIN_S = 8.0
+"""How long an export in hand may take to finish after a stop; with what giving it up takes, 10 s."""
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+_TICK_S = 1.0
+
+log = get_logger()
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Source]:
+    # Importing a driver takes long enough to be felt on the event loop of the application.
+    source = await asyncio.to_thread(open_source, settings)
+    try:
+        yield source
+    finally:
+        await source.aclose()
+
+
+async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:
+    """Bring the files up to date once; `full` uses nothing that is known from before. Raises `AutoexportError`."""
+    async with _opened(settings) as source:
+        return await export_once(source, settings, chosen_formats(settings), full=full, progress=progress)
+
+
+async def run_exporter(
+    settings: Settings | None = None, *, stop: asyncio.Event | None = None, monitor: bool | None = None
+) -> None:
+    """Export, then keep the files current until `stop` is set or the task is cancelled.
+
+    `settings` None: those of the environment. `monitor` None: as the settings say; without monitoring it
+    is one export. After `stop`, an export in hand may finish, within `DRAIN_S` seconds. Raises
+    `ConfigurationError`, for which trying again cannot help, and without monitoring any `AutoexportError`.
+    """
+    exporter = Exporter(settings if settings is not None else Settings())
+    for warning in exporter.settings.warnings:
+        log.warning("settings.unknown", detail=warning)
+    await exporter.run(stop if stop is not None else asyncio.Event(), monitor=monitor)
+
+
+@contextlib.asynccontextmanager
+async def exporting(settings: Settings | None = None, *, monitor: bool | None = None) -> AsyncIterator[Exporter]:
+    """Keep the files current in the background of an application, for as long as it is in here.
+
+    On exit an export in hand finishes, as in `run_exporter`. What ends the background task early (only
+    a `ConfigurationError` does, with monitoring) is logged, and raised by `export_now`.
+    """
+    exporter = Exporter(settings if settings is not None else Settings())
+    for warning in exporter.settings.warnings:
+        log.warning("settings.unknown", detail=warning)
+    stop = asyncio.Event()
+    task = asyncio.create_task(exporter.run(stop, monitor=monitor), name="autoexport")
+    task.add_done_callback(_tell_of_the_end)
+    try:
+        yield exporter
+    finally:
+        stop.set()
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()  # nothing, unless this was cancelled in its turn
+
+
+def _tell_of_the_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        hint = error.hint if isinstance(error, AutoexportError) else ""
+        log.error("exporter.ended", error=str(error), hint=hint)
+
+
+class Exporter:
+    """An exporter in this process."""
+
+    def __init__(self, settings: Settings, *, manager: ServiceManager | None = None) -> None:
+        self.settings = settings
+        self.directory, self.state = settings.export_directory.absolute(), settings.state_dir.absolute()
+        self.health = Health(settings.check_interval, manager=manager)
+        self._lock = Lock(self.state, LEADER_LOCK)
+        self._surroundings = Surroundings(self.directory, self._lock)
+        self._socket = StatusSocket(self.state, lambda: self.health.report.to_json())
+        self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
+        self._wake = asyncio.Event()
+        self._tempo = Tempo()
+        self._one_at_a_time = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def wake(self) -> None:
+        """Look now whether something changed; from any thread. Costs nothing if nothing did."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def hurry(self) -> None:
+        """Export now, whether something seems to have changed or not; from the event loop."""
+        self._tempo.hurry.set()
+        with contextlib.suppress(asyncio.QueueFull):
+            self._queue.put_nowait(None)
+
+    async def export_now(self) -> Manifest:
+        """Bring the files up to date with what is committed now; the manifest that then stands.
+
+        It waits for an export in hand, also of another process. Raises `AutoexportError`.
+        """
+        if not self.settings.enable_auto_export:
+            raise ConfigurationError(
+                "Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true."
+            )
+        async with _opened(self.settings) as source:
+            return (await self._export(source)).manifest
+
+    async def run(self, stop: asyncio.Event, *, monitor: bool | None = None) -> None:
+        """What `run_exporter` does, with an exporter that exists already."""
+        self._loop = asyncio.get_running_loop()
+        if not self.settings.enable_auto_export:
+            log.info("exporter.disabled", setting="enable_auto_export")
+            return
+        monitoring = self.settings.monitoring() if monitor is None else monitor
+        work = self._keep_forever() if monitoring else self._export_when_free()
+        working = asyncio.create_task(work, name="supervisor")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await self._drain()
+        finally:
+            stopped.cancel()
+            working.cancel()
+            await asyncio.wait({working, stopped})
+        if not working.cancelled():
+            await working
+
+    async def _drain(self) -> None:
+        """Let an export in hand finish, and do the one that is due if it is likely to be short."""
+        report = self.health.report
+        due = report.oldest_change_at is not None and report.error is None and report.state == "watching"
+        short = report.last_export_s is not None and report.last_export_s < DRAIN_S / 2
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                if due and short:
+                    await self.export_now()
+                await self._one_at_a_time.acquire()
+        except TimeoutError:
+            log.warning("export.given_up", after_s=DRAIN_S)
+        except AutoexportError as exc:
+            log.warning("export.failed", error=str(exc), hint=exc.hint)
+
+    # --- one export --------------------------------------------------------------------------------------
+
+    async def _export(self, source: Source) -> Outcome:
+        async with self._one_at_a_time:
+            self.health.export_began()
+            self._surroundings.begin_to_change()
+            try:
+                outcome = await export_once(
+                    source, self.settings, chosen_formats(self.settings), progress=self.health
+                )
+            except BaseException:
+                self.health.export_left()
+                raise
+            finally:
+                await asyncio.to_thread(self._surroundings.end_to_change)
+            manifest = outcome.manifest
+            failures = self.health.export_completed(manifest.generation, manifest.timestamp, outcome.duration_s)
+            if failures:
+                log.info("cycle.recovered", failures=failures)
+            if failures or outcome.published:
+                await self._persist()
+            return outcome
+
+    async def _export_when_free(self) -> None:
+        """One export, however long another process has one in hand."""
+        while True:
+            with contextlib.suppress(LockedError):
+                async with _opened(self.settings) as source:
+                    await self._export(source)
+                    return
+
+    # --- for ever ----------------------------------------------------------------------------------------
+
+    async def _keep_forever(self) -> None:
+        made = [path for path in (self.state, self.directory) if not path.exists()]
+        heard = hearing_commits(self._wake) if self.settings.enable_hooks else contextlib.nullcontext()
+        try:
+            with heard:
+                while True:
+                    await self._try_to_keep()
+        except ConfigurationError as exc:
+            self.health.failed(exc, None)
+            if self.health.report.generation is None:
+                self._socket.close()
+                await asyncio.to_thread(_remove_again, self.state, self.directory, made)
+            raise
+        finally:
+            self.health.stopped()
+            self._socket.close()
+            if self._lock.stands():
+                write_report(self.state, self.health.report)
+            self._lock.release()
+
+    async def _try_to_keep(self) -> None:
+        """One cycle: everything is built anew, and runs until something fails."""
+        try:
+            await self._lead()
+            await self._cycle()
+        except Exception as exc:  # the one restart point of the program
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from exc
+            await self._recover(_cause(exc))
+
+    async def _cycle(self) -> None:
+        interval_s = self.settings.check_interval
+        self._queue = asyncio.Queue(maxsize=1)
+        async with _opened(self.settings) as source, asyncio.TaskGroup() as group:
+            looks = source.looks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
+            group.create_task(
+                detect(looks, self._queue, self._surroundings, self.health, interval_s), name="detector"
+            )
+            group.create_task(
+                export_forever(self._queue, partial(self._export, source), self._tempo, self.health.progressed),
+                name="exporter",
+            )
+            if not self._socket.is_open:
+                group.create_task(self._persist_forever(interval_s), name="status file")
+
+    async def _recover(self, cause: BaseException) -> None:
+        """Tell of the failure once, and wait before the next try."""
+        # After a publish, a mapping that does not work is a migration that is under way.
+        mending = isinstance(cause, MappingError) and self.health.report.generation is not None
+        if isinstance(cause, ConfigurationError) and not mending:
+            raise cause
+        delay_s = _delay_s(self.health.report.failures)
+        if self.health.failed(cause, delay_s):
+            unknown = not isinstance(cause, AutoexportError)
+            hint = self.health.report.hint
+            log.error(
+                "cycle.failed", error=self.health.report.error, hint=hint, exc_info=cause if unknown else None
+            )
+            await self._persist()
+        await self._wait_to_retry(cause, delay_s)
+
+    async def _wait_to_retry(self, cause: BaseException, delay_s: float) -> None:
+        """Until the time has come, somebody asks, or a database that could not be read moves."""
+        deadline = time.monotonic() + delay_s
+        moved = None
+        if isinstance(cause, SourceError):
+            moved = asyncio.create_task(self._database_moves(), name="waiting for the database")
+        try:
+            while (left_s := deadline - time.monotonic()) > 0:
+                self.health.progressed()
+                if await pause(self._tempo.hurry, min(left_s, _TICK_S)) or (moved and moved.done()):
+                    break
+        finally:
+            if moved is not None:
+                moved.cancel()
+                await asyncio.wait({moved})
+
+    async def _database_moves(self) -> None:
+        interval_s = min(1.0, self.settings.check_interval)
+        with contextlib.suppress(AutoexportError):
+            async with _opened(self.settings) as source:
+                looks = source.looks(interval_s, hooks=False, wake=self._wake)
+                await anext(looks)  # the first answer is always yes
+                async for changed in looks:
+                    if changed:
+                        return
+        await asyncio.Event().wait()  # it cannot even be asked: the time decides alone
+
+    # --- leading -----------------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        """Become, or be still, the one exporter of this export directory; wait as long as another is."""
+        if not self._lock.stands():
+            self._socket.close()
+            self._lock.release()
+            while not await asyncio.to_thread(self._try_to_lead):
+                if self.health.report.state != "standing by":
+                    log.info("leader.waiting", directory=str(self.directory))
+                self.health.standing_by()
+                await asyncio.sleep(min(1.0, self.settings.check_interval))
+            log.info("leader.taken", directory=str(self.directory))
+            await asyncio.to_thread(self._surroundings.end_to_change)
+        if not self._socket.is_open:
+            self._socket.open()
+
+    def _try_to_lead(self) -> bool:
+        with directories(self.directory, self.state):
+            return self._lock.try_take()
+
+    async def _persist_forever(self, interval_s: float) -> None:
+        """Where nobody can be asked, the file has to say when the last check was."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self._persist()
+
+    async def _persist(self) -> None:
+        if self._lock.stands():
+            await asyncio.to_thread(write_report, self.state, self.health.report)
+
+
+def _delay_s(failures: int) -> float:
+    """How long to wait after so many failures in a row: doubling, with jitter so that many do not retry as one."""
+    doubled = FIRST_RETRY_S * 2 ** min(failures, 10)
+    return min(LONGEST_RETRY_S, max(FIRST_RETRY_S, doubled * random.uniform(0.75, 1.25)))  # noqa: S311 - no secret
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong, out of the group that a TaskGroup makes of it: what cannot be retried first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [_cause(inner) for inner in error.exceptions]
+    for kind in (ConfigurationError, AutoexportError):
+        if (found := next((cause for cause in causes if isinstance(cause, kind)), None)) is not None:
+            return found
+    return causes[0]
+
+
+def _remove_again(state: Path, directory: Path, made: Sequence[Path]) -> None:
+    """Take away the directories that were made and never published into."""
+    if state in made:
+        shutil.rmtree(state, ignore_errors=True)
+    if directory in made:
+        with contextlib.suppress(OSError):
+            directory.rmdir()

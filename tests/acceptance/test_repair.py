@@ -1,0 +1,204 @@
+"""Whatever a user does to the published files or to the private ones, the next start or change repairs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.databases import SqliteDatabase
+from tests.properties.comparison import Exporting
+
+PUBLISHED = ("database_export.json", "projects.csv", "datasets.csv", "images.csv")
+PRIVATE = (".autoexport/ledger.json", ".autoexport/position")
+CHANGE = "UPDATE annotations SET x_min = x_min + 1 WHERE id = (SELECT min(id) FROM annotations)"
+
+Damage = Callable[[Path], object]
+
+
+def append(path: Path) -> None:
+    """As an editor that adds a line."""
+    with path.open("ab") as file:
+        file.write(b"edited\n")
+
+
+def overwrite(path: Path) -> None:
+    """The same size, another byte near the end."""
+    with path.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"~")
+
+
+def overwrite_secretly(path: Path) -> None:
+    """The same size, and the old time of modification put back."""
+    status = path.stat()
+    overwrite(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def truncate(path: Path) -> None:
+    """Cut in the middle."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    """Nothing left of it."""
+    os.truncate(path, 0)
+
+
+def delete(path: Path) -> None:
+    """Gone."""
+    path.unlink()
+
+
+def replace_by_other(path: Path) -> None:
+    """Another file of the same size under its name."""
+    other = path.with_name("other")
+    other.write_bytes(b"x" * path.stat().st_size)
+    other.replace(path)
+
+
+def replace_by_same(path: Path) -> None:
+    """A copy of itself under its name, as `rsync` or a restore leaves it."""
+    other = path.with_name("other")
+    shutil.copy2(path, other)
+    other.replace(path)
+
+
+def replace_by_link(path: Path) -> None:
+    """A symbolic link to a copy of it elsewhere."""
+    elsewhere = path.parent.parent / f"elsewhere-{path.name}"
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)
+
+
+DAMAGES = (
+    append, overwrite, overwrite_secretly, truncate, empty, delete, replace_by_other, replace_by_same,
+    replace_by_link,
+)  # fmt: skip
+
+
+@pytest.fixture
+def exporting(sqlite_database: SqliteDatabase, tmp_path: Path) -> Exporting:
+    """An exporter that has published, fully and then incrementally."""
+    exporting = Exporting(sqlite_database.url, tmp_path)
+    asyncio.run(exporting.export())
+    sqlite_database.execute(CHANGE)
+    asyncio.run(exporting.export())
+    return exporting
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_start_repairs_a_published_file(exporting: Exporting, name: str, damage: Damage) -> None:
+    """Without any change in the database, a start puts the published file right again."""
+    damage(exporting.directory / name)
+    asyncio.run(exporting.export())
+    assert not asyncio.run(exporting.export()).outcome.published
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_change_repairs_every_published_file(
+    exporting: Exporting, sqlite_database: SqliteDatabase, damage: Damage
+) -> None:
+    """A change that alters one file puts the others right as well."""
+    for name in PUBLISHED:
+        damage(exporting.directory / name)
+    sqlite_database.execute(CHANGE)
+    assert asyncio.run(exporting.export()).outcome.published
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES[:4], *DAMAGES[5:8]], ids=lambda damage: damage.__name__)
+def test_a_start_repairs_the_manifest(exporting: Exporting, damage: Damage) -> None:
+    """The manifest is a published file: what it says is right again after a start, and its number goes on."""
+    path = exporting.directory / "manifest.json"
+    good = orjson.loads(path.read_bytes())
+    damage(path)
+    asyncio.run(exporting.export(repairing=True))
+    repaired = orjson.loads(path.read_bytes())
+    for varying in ("timestamp", "duration_seconds", "rendered_images", "mode", "kept_bytes", "rendered_bytes"):
+        del good[varying], repaired[varying]
+    assert repaired.pop("generation") >= good.pop("generation")
+    assert repaired == good
+
+
+def test_a_start_repairs_a_manifest_that_says_something_else(exporting: Exporting) -> None:
+    """A manifest that is well formed and wrong does not stay."""
+    path = exporting.directory / "manifest.json"
+    record = orjson.loads(path.read_bytes())
+    images = record["counts"]["images"]
+    record["counts"]["images"] = images + 1
+    path.write_bytes(orjson.dumps(record))
+    asyncio.run(exporting.export(repairing=True))
+    assert orjson.loads(path.read_bytes())["counts"]["images"] == images
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["start", "change"])
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", PRIVATE)
+def test_a_damaged_private_file_is_no_danger(
+    exporting: Exporting, sqlite_database: SqliteDatabase, name: str, damage: Damage, changed: bool
+) -> None:
+    """A ledger or position that was edited, cut, deleted or replaced means at most a full export."""
+    damage(exporting.directory / name)
+    if changed:
+        sqlite_database.execute(CHANGE)
+    assert asyncio.run(exporting.export()).outcome.published == changed
+    sqlite_database.execute(CHANGE)
+    done = asyncio.run(exporting.export())
+    assert done.manifest["mode"] == "incremental", done.outcome.reason
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["start", "change"])
+def test_an_old_ledger_is_not_believed(
+    exporting: Exporting, sqlite_database: SqliteDatabase, tmp_path: Path, changed: bool
+) -> None:
+    """A state directory that was restored from a backup does not go with the published files of today."""
+    state = exporting.directory / ".autoexport"
+    shutil.copytree(state, tmp_path / "backup")
+    sqlite_database.execute(CHANGE)
+    asyncio.run(exporting.export())
+    shutil.rmtree(state)
+    (tmp_path / "backup").rename(state)
+    if changed:
+        sqlite_database.execute(CHANGE)
+    done = asyncio.run(exporting.export())
+    assert done.outcome.published == changed
+    assert done.outcome.manifest.mode == "full" or not changed
+
+
+def test_an_old_position_is_not_believed(exporting: Exporting, sqlite_database: SqliteDatabase) -> None:
+    """A position of an earlier publish beside the ledger of the last one means a full export."""
+    position = exporting.directory / ".autoexport" / "position"
+    earlier = position.read_bytes()
+    sqlite_database.execute(CHANGE)
+    asyncio.run(exporting.export())
+    position.write_bytes(earlier)
+    sqlite_database.execute(CHANGE)
+    assert asyncio.run(exporting.export()).manifest["mode"] == "full"
+
+
+@pytest.mark.parametrize("what", [".", ".autoexport"])
+def test_a_deleted_directory_comes_back(exporting: Exporting, what: str) -> None:
+    """The export directory or the state directory may be deleted at any time."""
+    shutil.rmtree(exporting.directory / what)
+    asyncio.run(exporting.export())
+    assert not asyncio.run(exporting.export()).outcome.published
+
+
+def test_a_killed_publish_is_caught_up_with(
+    exporting: Exporting, sqlite_database: SqliteDatabase, tmp_path: Path
+) -> None:
+    """New files beside the old manifest and the old ledger, as a crash between the renames leaves them."""
+    kept = {name: (exporting.directory / name).read_bytes() for name in (*PRIVATE, "manifest.json", "images.csv")}
+    sqlite_database.execute("UPDATE images SET filename = 'other.png'")
+    asyncio.run(exporting.export())
+    for name, content in kept.items():
+        (exporting.directory / name).write_bytes(content)
+    asyncio.run(exporting.export())
+    assert not asyncio.run(exporting.export()).outcome.published

@@ -1,0 +1,132 @@
+"""Trees built from plain records, without a database, cut into blocks wherever a test likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import Any
+
+from autoexport.contracts import Format
+from autoexport.model import (
+    DATASET_FIELDS,
+    IMAGE_FIELDS,
+    LABEL_FIELDS,
+    PROJECT_FIELDS,
+    Block,
+    BlockRows,
+    BoxFormat,
+    BoxReading,
+    Column,
+    DatasetNode,
+    LabelNode,
+    Mapping,
+    ProjectNode,
+    Scalar,
+    Table,
+    TableMapping,
+    Tree,
+)
+from autoexport.render import render, ruled_parent
+
+Record = dict[str, Any]
+TIMESTAMP = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
+_ANY_TABLE = TableMapping(Table("any", None, "table", (Column("id", "integer"),)), {})
+
+
+def mapping(box: BoxReading | None = "corners", box_format: BoxFormat | None = None) -> Mapping:
+    """A mapping of which nothing matters but how boxes are read."""
+    return Mapping(_ANY_TABLE, _ANY_TABLE, _ANY_TABLE, _ANY_TABLE, _ANY_TABLE, box=box, box_format=box_format)
+
+
+@dataclass
+class Dataset:
+    """A dataset and its images; each image brings its annotations under `annotations`."""
+
+    values: Record
+    images: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class Project:
+    """A project, its labels and its datasets."""
+
+    values: Record
+    labels: list[Record] = field(default_factory=list)
+    datasets: list[Dataset] = field(default_factory=list)
+
+
+def _columns(rows: Sequence[Record]) -> dict[str, Sequence[Scalar]]:
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "annotations"))
+    return {name: tuple(row.get(name) for row in rows) for name in names}
+
+
+def block_rows(images: Sequence[Record], dataset: Any = 1) -> BlockRows:
+    """The rows of a block as a snapshot delivers them: only the fields that some record has."""
+    annotations = [annotation for image in images for annotation in image.get("annotations", [])]
+    spans = [len(image.get("annotations", [])) for image in images]
+    return BlockRows(dataset, _columns(images), _columns(annotations), spans)
+
+
+def rendered(images: Sequence[Record], read: Mapping | None = None) -> Block:
+    """The block of these images."""
+    return render(block_rows(images), read or mapping())
+
+
+def _parent(values: Record, fields: Sequence[str]) -> dict[str, Any]:
+    ruled, _ = ruled_parent({name: values.get(name) for name in fields}, fields)
+    return ruled
+
+
+@dataclass
+class Built:
+    """A tree and the blocks that it refers to, each with its place."""
+
+    tree: Tree
+    blocks: list[tuple[Block, ProjectNode, DatasetNode]]
+
+    def bodies(self, output: Format) -> list[bytes]:
+        """The bytes of every block in a format."""
+        return [output.block(block, project, dataset)[0] for block, project, dataset in self.blocks]
+
+    def written(self, output: Format) -> bytes:
+        """The whole file."""
+        bodies = self.bodies(output)
+        pieces = output.assemble(self.tree)
+        return b"".join(piece if isinstance(piece, bytes) else bodies[piece.block] for piece in pieces)
+
+    def guarded(self, output: Format) -> int:
+        """The guarded cells of the whole file."""
+        return output.guarded(self.tree) + sum(output.block(*place)[1] for place in self.blocks)
+
+
+def built(projects: Sequence[Project], sizes: Iterator[int] | None = None) -> Built:
+    """The tree of these projects; `sizes` says how many images the next block has, all of them by default."""
+    tree = Tree(TIMESTAMP, [], sum(len(project.labels) for project in projects))
+    whole = Built(tree, [])
+    sizes = sizes or repeat(1_000_000)
+    for project in projects:
+        node = ProjectNode(project.values["id"], _parent(project.values, PROJECT_FIELDS))
+        node.labels = [LabelNode(_parent(label, LABEL_FIELDS)) for label in project.labels]
+        for dataset in project.datasets:
+            own = _parent(dataset.values, [name for name in DATASET_FIELDS if name != "project_id"])
+            own["project_id"] = node.values["id"]
+            below = DatasetNode(dataset.values["id"], {name: own[name] for name in DATASET_FIELDS})
+            left = list(dataset.images)
+            while left:
+                size = next(sizes)
+                # Fields are the database's, so every block of it has the same ones.
+                names = {name: None for image in dataset.images for name in image if name in IMAGE_FIELDS}
+                block = rendered([{**names, **image} for image in left[:size]])
+                del left[:size]
+                below.blocks.append(len(whole.blocks))
+                below.counts.add(block.counts)
+                whole.blocks.append((block, node, below))
+            node.datasets.append(below)
+            node.counts.add(below.counts)
+        for label in node.labels:
+            label.annotation_count = node.counts.labels.get(str(label.values["name"]), 0)
+        tree.projects.append(node)
+        tree.counts.add(node.counts)
+    return whole
