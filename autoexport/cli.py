@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from autoexport import __version__
+from autoexport.arenas import share_one_arena
 from autoexport.errors import AutoexportError
 from autoexport.redaction import redact
 from autoexport.settings import Settings, debugging_was_asked_for
@@ -224,6 +225,7 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` if None) and return the exit code."""
+    share_one_arena()
     invocation = Invocation()
     module = Path(sys.argv[0]).name == "__main__.py"
     try:

@@ -14,9 +14,10 @@ from pathlib import Path
 from autoexport.contracts import Source
 from autoexport.detector import Surroundings, detect
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError, MappingError, SourceError
-from autoexport.exporter import Outcome, Progress, export_once
+from autoexport.exporter import Outcome, export_once
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
+from autoexport.line import Progress
 from autoexport.logs import get_logger
 from autoexport.loop import Tempo, export_forever
 from autoexport.manifest import Manifest
@@ -326,7 +327,7 @@ class Exporter:
 
 def _delay_s(failures: int) -> float:
     """How long to wait after so many failures in a row: doubling, with jitter so that many do not retry as one."""
-    doubled = FIRST_RETRY_S * 2 ** min(failures, 10)
+    doubled = FIRST_RETRY_S * 2.0 ** min(failures, 10)
     return min(LONGEST_RETRY_S, max(FIRST_RETRY_S, doubled * random.uniform(0.75, 1.25)))  # noqa: S311 - no secret
 
 

@@ -130,3 +130,36 @@ def built(projects: Sequence[Project], sizes: Iterator[int] | None = None) -> Bu
         tree.projects.append(node)
         tree.counts.add(node.counts)
     return whole
+
+
+def sample() -> list[Project]:
+    """Projects that show every kind of value: the golden files are made of them."""
+    noon, aware = "2024-01-15 12:00:00", "2024-01-15T12:00:00.25+02:00"
+    cat = {"id": 1, "label": "cat", "label_id": 1, "confidence": 0.98, "is_auto_generated": 1, "is_verified": 0}
+    box = {"box_0": 1.0, "box_1": -2.5, "box_2": 640, "box_3": 1e16}
+    first = {
+        "id": "a-1", "filename": "=cmd.jpg", "original_filename": 'say "cheese", 花.jpg', "file_path": "C:\\a\tb",
+        "width": 640, "height": 480, "format": "JPEG", "file_size": 2**53 + 1, "split": "training",
+        "status": "dataset", "is_labeled": 1, "is_auto_labeled": 0, "is_verified": None,
+        "created_at": noon, "updated_at": aware,
+        "annotations": [
+            {**cat, **box, "model_id": "yolo", "created_at": noon},
+            {**cat, "id": 2, "label": "a dog", "polygon": "[[1, 2.5], [3, 4]]", "updated_at": "0000-00-00"},
+            {**cat, "id": 3, **box, "polygon": '[{"x": 1, "y": 2, "tag": "a:b,\\"c"}, [], {}]'},
+            {"id": 4},
+        ],
+    }  # fmt: skip
+    second = {"id": "a-2", "filename": "", "file_path": "-1.5", "width": float("inf"), "split": "spare"}
+    third = {"id": "a-3", "filename": "b.jpg", "created_at": 1705312800, "annotations": [{"id": 9, "label": "cat"}]}
+    labels = [{"id": 1, "name": "cat", "color": "#ff0000"}, {"id": 2, "name": "@dog"}, {"id": 3, "name": None}]
+    return [
+        Project(
+            {"id": 1, "name": "+Tiere\r\n\u2028", "project_type": "Object Detection", "created_at": noon},
+            labels,
+            [
+                Dataset({"id": "d1", "name": "day", "description": "", "updated_at": aware}, [first, second, third]),
+                Dataset({"id": "d2", "name": "=night", "description": "+49 170"}),
+            ],
+        ),
+        Project({"id": 2, "name": "leer", "description": "tab\there"}),
+    ]

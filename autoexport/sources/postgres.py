@@ -25,6 +25,7 @@ from autoexport.sources.postgres_changes import take_position
 from autoexport.sources.postgres_errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres_schema import Declarations, configured_schemas, read_catalog
 from autoexport.sources.postgres_snapshot import PostgresSnapshot
+from autoexport.wake import pause
 
 OLDEST_VERSION = 13
 CONNECT_TIMEOUT_S = 15.0
@@ -91,7 +92,7 @@ class PostgresSource:
         """A connection of its own. What goes wrong when it is closed has no consequence."""
         with explained(self.database):
             opened = await self._engine.connect()
-            major = (opened.dialect.server_version_info or (0,))[0]
+            major = (await _driver(opened)).get_server_version().major
             if major < OLDEST_VERSION:
                 await opened.close()
                 raise SourceError(
@@ -163,33 +164,35 @@ class PostgresSource:
             if table.full_name in declared.lockable
         )
 
-    async def looks(self, interval_s: float, *, hooks: bool) -> AsyncIterator[None]:
-        """Yield at once, then whenever a transaction of the server has ended since the last look.
+    async def looks(
+        self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
+    ) -> AsyncIterator[bool]:
+        """By whether a transaction of the server has ended since the last check.
 
         One connection without an open transaction is kept. `hooks` changes nothing: being notified
-        would need a trigger in the database. Raises `SourceError` when the connection is lost.
+        would need a trigger in the database.
         """
-        yield
+        seen: Any = None
+        woken = wake or asyncio.Event()
         async with self._connected() as opened:
             with explained(self.database):
                 connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
                 question = _SNAPSHOT_OF_STANDBY if await _is_standby(connection) else _SNAPSHOT
-            seen: Any = None
             while True:
                 with explained(self.database):
                     async with asyncio.timeout(LOOK_TIMEOUT_S):
                         found = (await connection.exec_driver_sql(question)).one()
-                if found != seen:
-                    seen = found
-                    yield
-                await asyncio.sleep(interval_s)
+                yield found != seen
+                seen = found
+                await pause(woken, interval_s)
 
     async def remarks(self) -> list[str]:
         """What `check` says: version, size, rights, and whether exports can be incremental."""
         async with self.snapshot() as snapshot:
             with explained(self.database):
                 connection = await snapshot.session.connection()
-                version, size_bytes, standby, feedback = (await connection.exec_driver_sql(_ABOUT)).one()
+                about: Sequence[Any] = (await connection.exec_driver_sql(_ABOUT)).one()
+                version, size_bytes, standby, feedback = about
                 denied = (await connection.exec_driver_sql(_UNREADABLE)).scalars().all()
                 mapping = map_catalog(snapshot.catalog, self._settings.tables or None)
                 position = await take_position(snapshot.session, mapping)

@@ -46,6 +46,7 @@ SELECT pg_catalog.pg_current_snapshot()::text AS snapshot,
   (SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(
      pg_catalog.concat_ws(':', enumtypid, enumsortorder, enumlabel), ',' ORDER BY enumtypid, enumsortorder), ''))
    FROM pg_catalog.pg_enum) AS enums,
+  pg_catalog.current_setting('server_encoding') AS encoding,
   pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS identified
 """
 _SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
@@ -101,33 +102,41 @@ async def take_position(session: AsyncSession, mapping: Mapping) -> RowVersions:
     for logical in _LOGICAL:
         mapped = mapping.tables().get(logical)
         if mapped is not None:
-            tables[logical], reason = await _table_facts(session, mapped)
+            tables[logical], reason = await _table_facts(session, mapped, _columns(mapping, logical))
             reasons += [reason] if reason else []
     reasons += [
         f"keys of {mapped.table.full_name} are of type {mapped.fields['id'].type_name}"
         for mapped in (mapping.images, mapping.datasets or mapping.projects)
         if mapped is not None and mapped.fields["id"].kind in ("numeric", "real", "binary")
     ]
+    if server["encoding"] == "SQL_ASCII":
+        reasons.append("the encoding SQL_ASCII gives text no order")
     return RowVersions(snapshot, server, tables, reasons[0] if reasons else "")
 
 
-async def _table_facts(session: AsyncSession, mapped: TableMapping) -> tuple[dict[str, Any], str]:
+def _columns(mapping: Mapping, logical: str) -> dict[str, Column]:
+    """The columns of a logical table that an export reads, by name."""
+    mapped = mapping.tables()[logical]
+    found = [*mapped.fields.values(), *mapped.deleted, mapped.parent_link]
+    if logical == "images" and mapping.annotations is not None:
+        found.append(mapping.annotations.parent_column)
+    return {item.name: item for item in found if item is not None}
+
+
+async def _table_facts(
+    session: AsyncSession, mapped: TableMapping, used: dict[str, Column]
+) -> tuple[dict[str, Any], str]:
     """What must not change, and why row versions tell nothing here, if so."""
     named = {"schema": mapped.table.schema, "name": mapped.table.name}
     relation = (await session.execute(text(_RELATION), named)).mappings().one_or_none()
     if relation is None:
         return {}, f"{mapped.table.full_name} is not in the catalog"
     found = (await session.execute(text(_ATTRIBUTES), {"oid": relation["oid"]})).mappings().all()
-    used = {item.name: item for item in _columns_of(mapped)}
     attributes = [dict(row) for row in found if row["name"] in used]
-    reason = _unusable_table(relation) or next(filter(None, map(_unusable_column, attributes)), "")
+    reasons = [_unusable_table(relation), *(_unusable_column(row, used[row["name"]]) for row in attributes)]
+    reason = next(filter(None, reasons), "")
     facts = {**relation, "attributes": attributes}
     return facts, f"{mapped.table.full_name}{reason}" if reason else ""
-
-
-def _columns_of(mapped: TableMapping) -> list[Column]:
-    links = [item for item in (mapped.parent_link, mapped.parent_column) if item is not None]
-    return [*mapped.fields.values(), *mapped.deleted, *links]
 
 
 def _unusable_table(relation: Any) -> str:
@@ -139,14 +148,15 @@ def _unusable_table(relation: Any) -> str:
     return "" if relation["method"] == "heap" else f" is stored by the access method {relation['method']}"
 
 
-def _unusable_column(attribute: dict[str, Any]) -> str:
-    """Columns whose values, as they are read, may change while the row does not."""
+def _unusable_column(attribute: dict[str, Any], declared: Column) -> str:
+    """Why a column's value, as it is read, may change while the row does not."""
     if attribute["generated"] == "v":
         return f".{attribute['name']} is computed when it is read"
+    if declared.kind not in ("other", "array"):
+        return ""
     element = attribute["element"]
-    steady = attribute["element_kind"] in ("b", "e", "d", "r", "m")
-    if not steady or element.startswith("reg") or element == "money":
-        return f".{attribute['name']} is of type {element}, whose text depends on other things"
+    if attribute["element_kind"] not in ("b", "e") or element.startswith("reg") or element == "money":
+        return f".{attribute['name']} is of type {declared.type_name}, whose text depends on other things"
     return ""
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoexport.database_url import redact
 from autoexport.errors import SourceError
+from autoexport.redaction import redact
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
     SQLAlchemyError,

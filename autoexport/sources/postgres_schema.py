@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from autoexport.model import Catalog, Column, ColumnKind, ForeignKey, Table, TableKind
 
+# S608: what is put together below are constants of this module.
 # Partitions are read through their parents. Names that an earlier schema of the search path hides, and
 # schemas without the right of USAGE, are not visible.
 _RELATIONS = """
@@ -37,7 +38,7 @@ LEFT JOIN pg_catalog.pg_type t ON t.oid = coalesce(b.base, a.atttypid)
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND l.collname <> 'default'
   AND t.typname <> 'name'
 ORDER BY r.schema, r.name, a.attnum
-"""
+"""  # noqa: S608
 _INDEXES = f"""
 WITH relations AS ({_RELATIONS})
 SELECT r.schema, r.name, i.indisprimary,
@@ -47,7 +48,7 @@ CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.attnum AND k.attnum > 0
 WHERE i.indpred IS NULL AND i.indisvalid
 GROUP BY r.schema, r.name, i.indexrelid, i.indisprimary ORDER BY r.schema, r.name, i.indexrelid
-"""
+"""  # noqa: S608
 _FOREIGN_KEYS = f"""
 WITH relations AS ({_RELATIONS})
 SELECT r.schema, r.name, n.nspname::text, p.relname::text,
@@ -59,7 +60,7 @@ CROSS JOIN LATERAL unnest(o.conkey, o.confkey) WITH ORDINALITY AS k(own, other, 
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.own
 JOIN pg_catalog.pg_attribute b ON b.attrelid = p.oid AND b.attnum = k.other
 GROUP BY r.schema, r.name, o.oid, n.nspname, p.relname ORDER BY r.schema, r.name, o.oid
-"""
+"""  # noqa: S608
 
 _TABLE_KINDS: dict[str, TableKind] = {
     "r": "table",

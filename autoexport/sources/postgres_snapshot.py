@@ -63,9 +63,9 @@ class PostgresSnapshot:
 
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """Numbers and uuids by their own order, which for uuids is that of their text; everything else
-        by the code points of its text."""
+        by the code points of its text. Null comes last: no position could be compared with otherwise."""
         if column.kind in _NUMBERS or column.kind in ("uuid", "binary", "boolean"):
-            return expression.nulls_first() if column.nullable else expression
+            return expression
         text = expression if _is_native_text(column) else cast(expression, Text())
         if self._encoding not in _BY_CODE_POINT:
             return func.convert_to(text, "UTF8")
@@ -94,8 +94,8 @@ class PostgresSnapshot:
         if column.kind == "binary":
             return bindparam(None, key, LargeBinary())
         text: ColumnElement[Any] = bindparam(None, key, Text())
-        if column.kind in ("uuid", "numeric", "real"):
-            return cast(text, _own_type(column))
+        if column.kind in ("uuid", "numeric", "real") and (own := _own_type(column)) is not None:
+            return cast(text, own)
         return func.convert_to(text, "UTF8") if self._encoding not in _BY_CODE_POINT else text
 
     def member(self, column: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
@@ -148,10 +148,11 @@ class PostgresSnapshot:
 
     # --- history -----------------------------------------------------------------------------------
 
-    async def position(self, mapping: Mapping) -> Position:
+    async def position(self, mapping: Mapping) -> Position | None:
         """Which transactions this snapshot sees, and what the rows' meaning depends on."""
         with explained(self._database):
-            return await take_position(self.session, mapping)
+            position = await take_position(self.session, mapping)
+        return None if position.unusable else position
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of the row versions that the earlier snapshot could not see."""

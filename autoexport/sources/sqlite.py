@@ -165,9 +165,11 @@ class SqliteSource:
                 hint="Start the application once, or check --database-url.",
             )
 
-    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event) -> AsyncIterator[bool]:
+    def looks(
+        self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
+    ) -> AsyncIterator[bool]:
         """By `stat`, sooner with file events; the file is not opened."""
-        return watch_file(self.path, interval_s, hooks=hooks, wake=wake)
+        return watch_file(self.path, interval_s, hooks=hooks, wake=wake or asyncio.Event())
 
     async def remarks(self) -> list[str]:
         """What `check` has to say about the file. Raises `SourceError`."""

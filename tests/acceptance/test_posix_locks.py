@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autoexport import plan
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Exporting
 
@@ -53,8 +54,11 @@ def test_the_danger_is_real(writing: SqliteDatabase) -> None:
     assert another_process_writes(writing.path) == "no lock"
 
 
-def test_whole_cycles_leave_the_lock(writing: SqliteDatabase, tmp_path: Path) -> None:
+def test_whole_cycles_leave_the_lock(
+    writing: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A first, an idle, an incremental and a full export in the application's process, each while it writes."""
+    monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
     exporting = Exporting(writing.url, tmp_path)
 
     def cycle(*, full: bool = False) -> str:

@@ -55,7 +55,7 @@ def elsewhere(tmp_path: Path) -> Path:
     return directory
 
 
-def test_the_bytes_stay_while_the_application_is_away(sqlite_database: SqliteDatabase, elsewhere: Path) -> None:
+def test_the_bytes_stay_while_it_is_idle(sqlite_database: SqliteDatabase, elsewhere: Path) -> None:
     """Nobody has the database open: its bytes, times, mode and neighbours are afterwards what they were,
     but for an empty WAL and its index, which SQLite needs for reading."""
     sqlite_database.close()
@@ -68,7 +68,7 @@ def test_the_bytes_stay_while_the_application_is_away(sqlite_database: SqliteDat
     assert after == before
 
 
-def test_the_bytes_stay_while_the_application_is_there(sqlite_database: SqliteDatabase, elsewhere: Path) -> None:
+def test_the_bytes_stay_while_it_is_used(sqlite_database: SqliteDatabase, elsewhere: Path) -> None:
     """The application has it open, in WAL mode with commits that are not checkpointed: nothing is written, not
     even by a checkpoint, and its own session sees that nobody else has written."""
     sqlite_database.execute(CHANGE)

@@ -1,0 +1,400 @@
+"""`python -m autoexport --monitor`: the files follow the database, whatever happens to either."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.applications import create_sqlite, fill_sqlite
+from tests.bench.generate import write_sqlite
+from tests.conftest import run_autoexport
+from tests.daemon import (
+    PUBLISHED,
+    Daemon,
+    generation,
+    leftovers,
+    project_names,
+    wait_until,
+)
+from tests.databases import Database, SqliteDatabase
+from tests.postgres import PostgresServer
+
+RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """Where the daemon is to put the files: not there yet."""
+    return tmp_path / "exports"
+
+
+def status(directory: Path) -> tuple[int, dict[str, object]]:
+    """What the command says, and its exit code."""
+    done = run_autoexport("status", "--json", "--export-dir", str(directory), "--log-level", "warning")
+    assert done.stdout, done.stderr
+    return done.exit_code, json.loads(done.stdout)
+
+
+# --- changes -----------------------------------------------------------------------------------------
+
+
+def test_commits_of_other_processes_arrive_within_a_second(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """With file events, long before the next poll would be due; the median of five."""
+    with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
+        daemon.wait_for("export.unchanged")
+        delays = []
+        for turn in range(5):
+            name = f"renamed {turn}"
+            sqlite_database.execute(RENAME, name)
+            committed = time.monotonic()
+            wait_until(lambda name=name: name in project_names(exports), "the new name is published")  # type: ignore[misc]
+            delays.append(time.monotonic() - committed)
+        assert statistics.median(delays) <= 1.0, delays
+
+
+def test_without_hooks_only_time_is_lost(database: Database, exports: Path) -> None:
+    """Insert, update, delete, bulk SQL and a move, each by another process, are in the files soon after the
+    next poll."""
+    with Daemon(database.url, exports, "--disable-hooks", interval_s=0.3) as daemon:
+        daemon.wait_for("export.published")
+        for statement in (
+            "INSERT INTO projects (id, name) VALUES (90, 'one more')",
+            "UPDATE projects SET name = 'renamed by another process' WHERE id = 90",
+            "UPDATE annotations SET confidence = 0.5",
+            "UPDATE datasets SET project_id = 90 WHERE id = (SELECT min(id) FROM datasets)",
+            "DELETE FROM annotations WHERE id = (SELECT max(id) FROM annotations)",
+        ):
+            before = generation(exports)
+            database.execute_elsewhere(statement)
+            wait_until(lambda before=before: generation(exports) > before, statement)  # type: ignore[misc]
+        daemon.wait_until_idle()
+        assert "renamed by another process" in project_names(exports)
+        assert daemon.stop() == 0
+    verified = run_autoexport("verify", "--database-url", database.url, "--export-dir", str(exports))
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+
+
+def test_what_changes_no_exported_data_publishes_nothing(database: Database, exports: Path) -> None:
+    """A rollback, a commit in a table that is not exported, VACUUM, an update to the same value."""
+    with Daemon(database.url, exports) as daemon:
+        daemon.wait_for("export.published")
+        daemon.wait_until_idle()
+        before = {name: os.stat(exports / name).st_mtime_ns for name in PUBLISHED}
+        session = database.connect()
+        session.execute("BEGIN")
+        session.execute(RENAME, "never committed")
+        session.execute("ROLLBACK")
+        session.execute("UPDATE alembic_version SET version_num = 'another'")
+        session.execute("UPDATE projects SET name = name")
+        session.execute("VACUUM")
+        session.close()
+        assert not daemon.export_now()
+        daemon.wait_until_idle()
+        assert {name: os.stat(exports / name).st_mtime_ns for name in PUBLISHED} == before
+
+
+def test_a_file_that_is_replaced_is_another_database_state(
+    sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path
+) -> None:
+    """A backup that is renamed over the database is exported, older than the files as it may be."""
+    with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
+        daemon.wait_until_idle()
+        sqlite_database.close()
+        backup = tmp_path / "backup.sqlite3"
+        with closing(create_sqlite(backup)) as connection:
+            fill_sqlite(connection)
+            connection.execute(RENAME, "from the backup")
+        os.utime(backup, (1, 1))
+        os.replace(backup, sqlite_database.path)
+        wait_until(lambda: "from the backup" in project_names(exports), "the backup's state is published")
+
+
+def test_the_export_directory_may_be_the_database_s_own(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """What the exporter does there itself does not set it going again."""
+    with Daemon(sqlite_database.url, tmp_path, interval_s=0.2) as daemon:
+        sqlite_database.execute(RENAME, "beside the database")
+        wait_until(lambda: "beside the database" in project_names(tmp_path), "the change is published")
+        daemon.wait_until_idle()
+        exports = len(daemon.events("snapshot.opened"))
+        daemon.checked_after(time.time() + 2)
+        assert len(daemon.events("snapshot.opened")) == exports
+
+
+def test_a_published_file_that_is_lost_comes_back(database: Database, exports: Path) -> None:
+    """Deleted or edited by somebody while the database rests: it is noticed and put right."""
+    with Daemon(database.url, exports, interval_s=0.2) as daemon:
+        daemon.wait_until_idle()
+        right = (exports / "projects.csv").read_bytes()
+        (exports / "projects.csv").unlink()
+        wait_until((exports / "projects.csv").exists, "the file is there again")
+        assert (exports / "projects.csv").read_bytes() == right
+        daemon.wait_until_idle()
+        (exports / "images.csv").write_text("edited\n")
+        wait_until(lambda: (exports / "images.csv").stat().st_size > 7, "the file is right again")
+
+
+# --- at rest -----------------------------------------------------------------------------------------
+
+
+def test_idle_costs_next_to_nothing(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """At an interval of one second: at most half a percent of a core, no byte written, no file touched,
+    and the database not open."""
+    with Daemon(sqlite_database.url, exports, interval_s=1) as daemon:
+        daemon.wait_until_idle()
+        process = psutil.Process(daemon.process.pid)
+        watched = [exports, *exports.rglob("*"), *sqlite_database.path.parent.glob("application*")]
+        before = {path: os.stat(path)[1:9] + (os.stat(path).st_mtime_ns,) for path in watched}
+        cpu_s, written, began = sum(process.cpu_times()[:2]), _written_bytes(process.pid), time.time()
+        daemon.checked_after(began + 10)
+        spent_s = sum(process.cpu_times()[:2]) - cpu_s
+        assert spent_s / (time.time() - began) <= 0.005, f"{spent_s} s of a core"
+        assert _written_bytes(process.pid) == written
+        assert {path: os.stat(path)[1:9] + (os.stat(path).st_mtime_ns,) for path in watched} == before
+        opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert not [target for target in opened if "application.sqlite3" in target]
+
+
+def _written_bytes(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(line for line in lines if line.startswith("write_bytes"))
+
+
+# --- trouble -----------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_away_is_waited_for(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """At start and later: moved away it is a failure that `status` tells, moved back it is exported soon."""
+    sqlite_database.close()
+    away = sqlite_database.path.with_name("away")
+    sqlite_database.path.rename(away)
+    with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
+        daemon.wait_for_report(lambda report: report.error, "the missing file is reported")
+        code, told = status(exports)
+        assert (code, told["healthy"], told["generation"]) == (1, False, None)
+        assert "There is no database file" in str(told["last_error"])
+        assert told["next_try"]
+        away.rename(sqlite_database.path)
+        wait_until(lambda: generation(exports) == 1, "the first export")
+        for turn in range(2):
+            sqlite_database.path.rename(away)
+            daemon.wait_for_report(lambda report: report.error, "the missing file is reported")
+            away.rename(sqlite_database.path)
+            daemon.wait_for("cycle.recovered", turn + 2)
+            daemon.wait_for_report(lambda report: report.error is None, "it is well again")
+        assert status(exports)[0] == 0
+        failures = daemon.events("cycle.failed")
+        recoveries = daemon.events("cycle.recovered")
+        assert len(failures) == len(recoveries) == 3
+        assert all(event["failures"] >= 1 for event in recoveries)
+        assert generation(exports) == 1
+
+
+def test_an_export_directory_that_is_removed_is_made_again(database: Database, exports: Path) -> None:
+    """With all that was in it, the locks included."""
+    with Daemon(database.url, exports, interval_s=0.3) as daemon:
+        daemon.wait_for("export.published")
+        shutil.rmtree(exports)
+        wait_until(lambda: generation(exports) == 1 and daemon.report is not None, "the files are there again")
+        daemon.wait_for_report(lambda report: report.error is None, "it is well again")
+        assert status(exports)[0] == 0
+        assert daemon.stop() == 0
+        assert leftovers(exports) == []
+
+
+@pytest.fixture
+def plain_user() -> int | None:
+    """Somebody whom permissions bind: ourselves (None), or for root a user who owns nothing."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody").pw_uid
+    for needed in (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__)):
+        if not all(parent.stat().st_mode & 0o001 for parent in needed.parents):
+            pytest.skip(f"another user cannot reach {needed}")
+    return nobody
+
+
+@pytest.fixture
+def open_directory(plain_user: int | None) -> Iterator[Path]:
+    """A directory of the plain user, where pytest's are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
+        if plain_user is not None:
+            os.chown(name, plain_user, plain_user)
+        yield Path(name)
+
+
+def test_a_directory_without_permission_is_told_and_retried(open_directory: Path, plain_user: int | None) -> None:
+    """The old files stay, `status` says what is wrong, and when permission is back so are the files."""
+    path, exports = open_directory / "application.sqlite3", open_directory / "exports"
+    with closing(create_sqlite(path)) as connection:
+        fill_sqlite(connection)
+        path.chmod(0o644)
+        with Daemon(f"sqlite:///{path}", exports, interval_s=0.3, user=plain_user) as daemon:
+            daemon.wait_for("export.published")
+            old = (exports / "database_export.json").read_bytes()
+            exports.chmod(0o555)
+            connection.execute(RENAME, "while it was closed")
+            daemon.wait_for_report(lambda report: report.error, "the missing permission is reported")
+            code, told = status(exports)
+            assert code == 1
+            assert "ermission" in str(told["last_error"])
+            assert float(str(told["oldest_unexported_change_seconds"])) > 0
+            assert (exports / "database_export.json").read_bytes() == old
+            exports.chmod(0o755)
+            wait_until(lambda: "while it was closed" in project_names(exports), "the change is published")
+            daemon.wait_for_report(lambda report: report.error is None, "it is well again")
+
+
+def test_wal_of_another_user_is_not_opened_first(open_directory: Path, plain_user: int | None) -> None:
+    """A WAL database that nobody has open is left alone by a user who does not own it, who says so, and
+    reads it as soon as its owner has opened it."""
+    if plain_user is None:
+        pytest.skip("needs root, to have two users")
+    folder = open_directory / "application"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    path, exports = folder / "application.sqlite3", open_directory / "exports"
+    with closing(create_sqlite(path, journal_mode="wal")) as connection:
+        fill_sqlite(connection)
+    path.chmod(0o666)
+    with Daemon(f"sqlite:///{path}", exports, interval_s=0.3, user=plain_user) as daemon:
+        daemon.wait_for_report(lambda report: report.error, "the refusal is reported")
+        assert "WAL" in str(status(exports)[1]["last_error"])
+        assert [child.name for child in folder.iterdir()] == ["application.sqlite3"]
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(RENAME, "by its owner")
+            for companion in folder.iterdir():
+                companion.chmod(0o666)
+            wait_until(lambda: "by its owner" in project_names(exports), "the change is published")
+
+
+def test_postgresql_that_is_restarted_is_found_again(own_postgres_server: PostgresServer, exports: Path) -> None:
+    """Stopped, reported; started, exported; as often as it happens."""
+    with (
+        own_postgres_server.database() as url,
+        Daemon(url, exports, interval_s=0.3) as daemon,
+    ):
+        daemon.wait_for("export.published")
+        for turn, mode in enumerate(("fast", "immediate"), 1):
+            own_postgres_server.stop(mode)
+            daemon.wait_for_report(lambda report: report.error, "the server's absence is reported")
+            assert status(exports)[0] == 1
+            own_postgres_server.start()
+            daemon.wait_for("cycle.recovered", turn)
+            daemon.wait_for_report(lambda report: report.error is None, "it is well again")
+        assert status(exports)[0] == 0
+        own_postgres_server.stop("immediate")
+
+
+def test_a_migration_is_lived_through(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """A table that is dropped keeps the old files and is an error; made again, its rows are exported."""
+    with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
+        daemon.wait_for("export.published")
+        old = (exports / "images.csv").read_bytes()
+        sqlite_database.execute("ALTER TABLE images RENAME TO old_pictures_of_before")
+        daemon.wait_for_report(lambda report: report.error, "the missing table is reported")
+        assert (exports / "images.csv").read_bytes() == old
+        sqlite_database.execute("ALTER TABLE old_pictures_of_before RENAME TO images")
+        sqlite_database.execute("ALTER TABLE projects ADD COLUMN colour TEXT")
+        sqlite_database.execute(RENAME, "after the migration")
+        wait_until(lambda: "after the migration" in project_names(exports), "the migrated database is published")
+        daemon.wait_for_report(lambda report: report.error is None, "it is well again")
+        assert daemon.process.poll() is None
+
+
+# --- the end -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database whose first export takes long enough to be caught in it."""
+    path = tmp_path_factory.mktemp("larger") / "larger.sqlite3"
+    write_sqlite(path, 15_000, 4, seed=1, indexes=True, journal="delete")
+    return path
+
+
+def test_sigterm_lets_the_export_in_hand_finish(larger: Path, exports: Path) -> None:
+    """Exit code 0 within ten seconds, whole files, nothing left behind."""
+    with Daemon(str(larger), exports) as daemon:
+        daemon.wait_for("snapshot.opened")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began <= 10
+        assert generation(exports) == 1
+        assert json.loads((exports / "database_export.json").read_text())["export_info"]["total_images"] == 15_000
+        assert leftovers(exports) == []
+
+
+@pytest.mark.parametrize("first_export", [True, False], ids=["first", "later"])
+def test_a_second_signal_gives_up(larger: Path, exports: Path, tmp_path: Path, first_export: bool) -> None:
+    """At once, with the old files whole, or none, and nothing of the new ones left behind."""
+    path = tmp_path / "larger.sqlite3"
+    shutil.copy(larger, path)
+    if not first_export:
+        assert run_autoexport("--database-url", str(path), "--export-dir", str(exports)).exit_code == 0
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE images SET width = width + 1")
+    with Daemon(str(path), exports) as daemon:
+        daemon.wait_for("snapshot.opened")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for("stop.asked")
+        assert daemon.stop() == 128 + signal.SIGTERM
+        assert generation(exports) == (0 if first_export else 1)
+        assert leftovers(exports) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stop_at_rest_is_clean(database: Database, exports: Path, number: int) -> None:
+    """Exit code 0, and a change of the last moment is still exported."""
+    with Daemon(database.url, exports, interval_s=0.2) as daemon:
+        daemon.wait_for("export.published")
+        daemon.wait_until_idle()
+        database.execute(RENAME, "at the last moment")
+        daemon.wait_for_report(lambda report: report.oldest_change_at, "the change is seen")
+        assert daemon.stop(number) == 0
+        assert "at the last moment" in project_names(exports)
+        assert leftovers(exports) == []
+        assert status(exports)[1]["running"] is False
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
+def test_export_now(sqlite_database: SqliteDatabase, exports: Path, number: int) -> None:
+    """These signals make it look, whether or not something seems to have changed."""
+    with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
+        daemon.wait_until_idle()
+        unchanged = len(daemon.events("export.unchanged"))
+        daemon.process.send_signal(number)
+        daemon.wait_for("export.unchanged", unchanged + 1)
+
+
+def test_what_trying_again_cannot_help_ends_it(tmp_path: Path, exports: Path) -> None:
+    """A database without a known table: exit code 2, the reason, and no directory made for nothing."""
+    path = tmp_path / "strange.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE strange (a)")
+    with Daemon(str(path), exports) as daemon:
+        assert daemon.process.wait(30) == 2
+        assert "hint: " in daemon.log.read_text()
+        assert not exports.exists()
+
+
+def test_production_logs_json_and_monitors_only_when_asked(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """`--monitor` is the explicit request, and one line says that it won."""
+    with Daemon(sqlite_database.url, exports, env={"DB_EXPORT_ENVIRONMENT": "production"}) as daemon:
+        daemon.wait_for("export.published")
+        (event,) = daemon.events("settings.overruled")
+        assert "--monitor wins over DB_EXPORT_ENVIRONMENT=production" in event["detail"]
+        assert daemon.stop() == 0

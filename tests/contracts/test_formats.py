@@ -1,0 +1,119 @@
+"""What the line asks of every format; a new format is one more entry of `FORMATS`."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoexport.contracts import Format
+from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
+from autoexport.formats.json_document import JsonDocument
+from autoexport.model import BlockRef
+from autoexport.settings import Settings
+from tests.trees import Built, Dataset, Project, built, sample
+
+FORMATS: list[Format] = [
+    JsonDocument("records"),
+    JsonDocument("pretty"),
+    *(table(guard, bom) for table in (ProjectsTable, DatasetsTable, ImagesTable) for guard, bom in [(1, 0), (0, 1)]),  # type: ignore[arg-type]
+]
+NAMES = [f"{output.file_name}-{number}" for number, output in enumerate(FORMATS)]
+every_format = pytest.mark.parametrize("output", FORMATS, ids=NAMES)
+
+VALUES: dict[str, Any] = {
+    "filename": st.sampled_from(["a.jpg", "=b", 'c"', "", None, "d\n"]),
+    "width": st.sampled_from([1, 0.5, None, "wide", float("inf")]),
+    "split": st.sampled_from(["train", "valid", "x", None]),
+    "created_at": st.sampled_from(["2024-01-15 09:00:00", "2024-01-15 09:00:00+01", "never", None, 5]),
+    "annotations": st.lists(
+        st.fixed_dictionaries(
+            {"id": st.integers(), "label": st.sampled_from(["a", "b", None])},
+            optional={"polygon": st.sampled_from(["[[1, 2]]", "null", "[]", "0", "x"]), "box_0": st.just(1.5)},
+        ),
+        max_size=3,
+    ),
+}
+IMAGES = st.lists(st.fixed_dictionaries({"id": st.integers()}, optional=VALUES), max_size=12)
+PROJECTS = st.lists(st.lists(IMAGES, max_size=3), max_size=3)
+
+
+def projects_of(drawn: list[list[list[dict[str, Any]]]]) -> list[Project]:
+    """Projects of datasets of images."""
+    return [
+        Project({"id": n, "name": "-p"}, [], [Dataset({"id": f"{n}-{m}"}, images) for m, images in enumerate(datasets)])
+        for n, datasets in enumerate(drawn)
+    ]
+
+
+@every_format
+@given(drawn=PROJECTS, sizes=st.lists(st.integers(1, 5), min_size=1))
+def test_cuts_do_not_show(output: Format, drawn: list[list[list[dict[str, Any]]]], sizes: list[int]) -> None:
+    """Wherever the images are cut into blocks, the file and what is counted of it are the same."""
+    whole, cut = built(projects_of(drawn)), built(projects_of(drawn), cycle(sizes))
+    assert cut.written(output) == whole.written(output)
+    assert cut.guarded(output) == whole.guarded(output)
+    assert cut.tree.counts == whole.tree.counts
+    assert output.rows(cut.tree) == output.rows(whole.tree)
+
+
+@every_format
+def test_blocks_are_separated_by_the_separator(output: Format) -> None:
+    """Between two blocks of a dataset stands the separator and nothing else, and it belongs to neither."""
+    cut = built(sample(), cycle([1]))
+    pieces = list(output.assemble(cut.tree))
+    references = [place for place, piece in enumerate(pieces) if isinstance(piece, BlockRef)]
+    if not output.has_blocks:
+        assert references == []
+        assert output.block(*cut.blocks[0]) == (b"", 0)
+        return
+    assert [pieces[place] for place in references] == [BlockRef(0), BlockRef(1), BlockRef(2)]
+    for before, after in zip(references, references[1:], strict=False):
+        between = [piece for piece in pieces[before + 1 : after] if isinstance(piece, bytes)]
+        assert b"".join(between) == output.separator
+    bodies = cut.bodies(output)
+    assert output.separator.join(bodies) in cut.written(output)
+    assert all(not output.separator or not body.endswith(output.separator) for body in bodies)
+
+
+@every_format
+def test_a_block_is_the_same_in_any_company(output: Format) -> None:
+    """Its bytes depend on its rows, its project and its dataset, not on who renders it, or how often."""
+    cut = built(sample(), cycle([1]))
+    first = cut.bodies(output)
+    assert cut.bodies(output) == first
+    for other in FORMATS:
+        cut.bodies(other)
+        assert cut.bodies(output) == first
+
+
+@every_format
+def test_rows(output: Format) -> None:
+    """The rows of the manifest: of the tree, its images; of a table, its lines without the header."""
+    whole = built(sample())
+    expected = {"database_export.json": 3, "projects.csv": 2, "datasets.csv": 2, "images.csv": 3}
+    assert output.rows(whole.tree) == expected[output.file_name]
+    assert output.rows(Built(built([]).tree, []).tree) == 0
+
+
+@every_format
+def test_a_tree_can_be_assembled_twice(output: Format) -> None:
+    """Once to see whether anything changed, once to write it."""
+    whole = built(sample())
+    assert list(output.assemble(whole.tree)) == list(output.assemble(whole.tree))
+    assert whole.written(output).endswith(b"\n")
+
+
+def test_the_settings_choose() -> None:
+    """Each file has its switch, and the options reach the formats."""
+    assert tuple(output.file_name for output in chosen_formats(Settings())) == FILE_NAMES
+    assert [output.file_name for output in chosen_formats(Settings(export_csv=False))] == ["database_export.json"]
+    assert [output.file_name for output in chosen_formats(Settings(export_json=False))] == list(FILE_NAMES[1:])
+    pretty, *tables = chosen_formats(Settings(json_style="pretty", csv_guard=False, csv_bom=True))
+    assert isinstance(pretty, JsonDocument)
+    assert pretty.style == "pretty"
+    assert all(not getattr(table, "guard") and getattr(table, "bom") for table in tables)  # noqa: B009

@@ -1,0 +1,154 @@
+"""The daemon as a process, and how a test waits for it: for a fact, never for a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from autoexport.health import Report
+from autoexport.status_socket import ask
+from tests.conftest import program_environment
+
+LIMIT_S = 30.0
+PUBLISHED = ("database_export.json", "projects.csv", "datasets.csv", "images.csv", "manifest.json")
+
+
+def wait_until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
+    """Ask again and again until it is so. Raises AssertionError after `limit_s` seconds."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
+        threading.Event().wait(0.01)
+
+
+class Daemon:
+    """`python -m autoexport --monitor` on one database and export directory; killed at the end if need be."""
+
+    def __init__(
+        self,
+        url: str,
+        directory: Path,
+        *arguments: str,
+        interval_s: float = 0.5,
+        env: Mapping[str, str] | None = None,
+        user: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self.log = directory.parent / f"daemon-{directory.name}-{os.urandom(4).hex()}.log"
+        command = [
+            sys.executable, "-m", "autoexport", "--monitor", "--database-url", url, "--export-dir", str(directory),
+            "--interval", str(interval_s), "--log-format", "json", "--log-level", "debug", *arguments,
+        ]  # fmt: skip
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=directory.parent, env=program_environment(env), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+                user=user, group=user, extra_groups=None if user is None else [],
+            )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if error is not None:
+            sys.stderr.write(self.log.read_text())
+
+    # --- what it says ------------------------------------------------------------------------------------
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The log lines of this name so far."""
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    def wait_for(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until there are so many log lines of this name."""
+        wait_until(lambda: len(self.events(name)) >= count or self.process.poll() is not None, f"{count} × {name}")
+        found = self.events(name)
+        assert len(found) >= count, f"it ended with {self.process.returncode} before {count} × {name}"
+        return found
+
+    @property
+    def report(self) -> Report | None:
+        """What it answers about itself."""
+        answer = ask(self.directory / ".autoexport")
+        return Report.from_json(answer) if answer else None
+
+    def wait_for_report(self, condition: Callable[[Report], object], what: str, limit_s: float = LIMIT_S) -> None:
+        """Wait until what it answers is so."""
+        wait_until(lambda: (report := self.report) is not None and condition(report), what, limit_s)
+
+    def wait_until_idle(self) -> None:
+        """Wait until it has exported, has looked again where time stamps were young, and waits."""
+        wait_until(lambda: self._rests(), "it watches and has nothing to do")
+
+    def _rests(self) -> bool:
+        """Two seconds after the last export that something could have made necessary."""
+        report = self.report
+        if report is None or report.state != "watching" or report.oldest_change_at is not None:
+            return False
+        exports = self.events("export.published") + self.events("export.unchanged")
+        return bool(exports) and (report.last_check_at or 0) - self.log.stat().st_mtime > 2.5
+
+    def checked_after(self, moment: float) -> None:
+        """Wait until a check was completed that began after this moment (seconds since the epoch)."""
+        self.wait_for_report(
+            lambda r: (r.last_check_at or 0) > moment + r.interval_s, "another check was completed"
+        )
+
+    # --- what it is told ---------------------------------------------------------------------------------
+
+    def export_now(self) -> bool:
+        """Ask for an export with SIGUSR1; whether it published."""
+        before = len(self.events("export.unchanged")), len(self.events("export.published"))
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(
+            lambda: (len(self.events("export.unchanged")), len(self.events("export.published"))) != before,
+            "the export that was asked for",
+        )
+        return len(self.events("export.published")) > before[1]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(LIMIT_S)
+
+
+# --- what is on disk -----------------------------------------------------------------------------
+
+
+def generation(directory: Path) -> int:
+    """Of the published files; 0 where there are none."""
+    try:
+        return int(json.loads((directory / "manifest.json").read_text())["generation"])
+    except FileNotFoundError:
+        return 0
+
+
+def project_names(directory: Path) -> list[str]:
+    """The names of the published projects; none where nothing is published."""
+    try:
+        tree = json.loads((directory / "database_export.json").read_text())
+    except FileNotFoundError:
+        return []
+    return [project["name"] for project in tree["projects"]]
+
+
+def leftovers(directory: Path) -> list[str]:
+    """Names in the export and state directory that an exporter which is not running should not leave."""
+    known = {*PUBLISHED, ".autoexport", ".gitignore", "leader.lock", "publish.lock", "ledger.json", "position",
+             "status.json"}  # fmt: skip
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)
