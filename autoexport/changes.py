@@ -127,5 +127,17 @@ def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bo
             return False
         ends[record.dataset] = record.last
     kinds = [{type(record.dataset) for record in records} | {type(key) for key in datasets}]
-    kinds.append({type(key) for record in records for key in (record.first, record.last)})
-    return all(kind <= {int} or kind <= {str} for kind in kinds)
+    ends_of_blocks = [key for record in records for key in (record.first, record.last)]
+    kinds.append({type(key) for key in ends_of_blocks})
+    if not all(kind <= {int} or kind <= {str} for kind in kinds):
+        return False
+    # Keys that are not valid UTF-8 cannot be written into the ledger.
+    return all(_is_valid(str(key)) for key in [*ends_of_blocks, *datasets])
+
+
+def _is_valid(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

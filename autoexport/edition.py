@@ -112,7 +112,9 @@ def _differs_not(layout: Layout, known: FileRecord) -> bool:
 def _remember_unchanged(edition: Edition, tree: Tree, directory: Path, state: Path, previous: Manifest) -> None:
     """Nothing is written but the position, as long as the ledger still says the truth."""
     ledger = edition.ledger
-    if ledger is not None and edition.position is not None and ledger.unpublished == _unpublished(edition, tree):
+    same = ledger is not None and ledger.unpublished == _unpublished(edition, tree)
+    # What was rendered anew may have other counts of repaired values though its bytes are the same.
+    if ledger is not None and same and edition.position is not None and not edition.rendered_images:
         save_position(state, ledger.generation, edition.position.pieces())
         return
     layouts = lay_out_all(edition, replace(tree, timestamp=datetime.fromisoformat(previous.timestamp)))

@@ -59,6 +59,9 @@ async def export_once(
             ledger = await asyncio.to_thread(load_ledger, state)
             if ledger is not None and previous is not None and ledger.database != source.identity:
                 raise foreign(directory, previous.database)
+            if previous is None and ledger is not None and ledger.database == source.identity:
+                # Somebody removed or spoiled the manifest: the files are ours all the same, and the count goes on.
+                previous = Manifest(ledger.generation, ledger.timestamp, source.database, {})
             intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
                 manifest, published = await bring_out(edition, directory, state, previous, intact, started)
@@ -91,10 +94,18 @@ async def derived(
             line = Line(snapshot, source, settings, formats, spooled, progress)
             try:
                 edition = await line.run(ledger, full=full)
-            except UndecodableText:
-                log.debug("snapshot.reread", reason="a text value is not valid UTF-8")
+            except UndecodableText as error:
+                log.debug("snapshot.reread", reason=str(error))
                 await snapshot.read_leniently()
-                edition = await line.run(ledger, full=full)
+                edition = await _leniently(line, ledger, full=full)
         for spool in spooled:
             await spool.flush()
         yield edition
+
+
+async def _leniently(line: Line, ledger: Ledger | None, *, full: bool) -> Edition:
+    try:
+        return await line.run(ledger, full=full)
+    except UndecodableText as error:
+        # A key that is not valid text cannot be asked for by name, only met in passing.
+        return await line.run(ledger, full=full, everything=str(error))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import xxhash
 
 from autoexport.files import replace_durably
 from autoexport.model import Counts, Key
@@ -24,6 +25,7 @@ from autoexport.model import Counts, Key
 LEDGER_VERSION = 1
 _LEDGER = "ledger.json"
 _POSITION = "position"
+_SEAL = b',\n"seal":"'
 _PIECE_BYTES = 1 << 20
 
 
@@ -124,7 +126,10 @@ class Ledger:
 def load_ledger(state: Path) -> Ledger | None:
     """The ledger of a state directory, or None where there is none that can be read."""
     try:
-        raw = orjson.loads((state / _LEDGER).read_bytes())
+        text = (state / _LEDGER).read_bytes()
+        raw = orjson.loads(text)
+        if raw.pop("seal") != xxhash.xxh3_64_hexdigest(text[: text.rindex(_SEAL)]):
+            return None
         if raw.pop("version") != LEDGER_VERSION:
             return None
         raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
@@ -140,12 +145,13 @@ def _block(row: list[Any]) -> BlockRecord:
 
 
 def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -> None:
-    """Write the position and then the ledger, durably. Without a position, the next export is full."""
+    """Write the ledger and then the position, durably. Without a position, the next export is full.
+
+    In this order, a crash leaves an older position, which hides nothing, or one that does not fit.
+    """
     if position is None:
         with suppress(FileNotFoundError):
             (state / _POSITION).unlink()
-    else:
-        save_position(state, ledger.generation, position)
     head = {
         "version": LEDGER_VERSION,
         "database": ledger.database,
@@ -161,7 +167,9 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
         "unpublished": ledger.unpublished,
         "datasets": ledger.datasets,
     }
-    replace_durably(state / _LEDGER, _written(head, ledger.blocks), mode=0o600)
+    replace_durably(state / _LEDGER, _sealed(_written(head, ledger.blocks)), mode=0o600)
+    if position is not None:
+        save_position(state, ledger.generation, position)
 
 
 def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
@@ -171,7 +179,16 @@ def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]
         counts = orjson.Fragment(block.packed)
         row = [block.dataset, block.first, block.last, counts, block.parents, block.ids, parts]
         yield (b",\n" if number else b"") + orjson.dumps(row)
-    yield b"]}\n"
+    yield b"]"
+
+
+def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces and a digest of them, by which a ledger that somebody edited is told."""
+    seal = xxhash.xxh3_64()
+    for piece in pieces:
+        seal.update(piece)
+        yield piece
+    yield b'%s%s"}\n' % (_SEAL, seal.hexdigest().encode())
 
 
 def save_position(state: Path, generation: int, position: Iterator[bytes]) -> None:

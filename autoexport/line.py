@@ -68,14 +68,14 @@ class Line:
         self.spooled = spooled
         self.progress = progress or _Silent()
 
-    async def run(self, ledger: Ledger | None, *, full: bool) -> Edition:
-        """From the tables to rendered blocks."""
+    async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Edition:
+        """From the tables to rendered blocks; `everything` is a reason to render all of them."""
         started = time.monotonic()
         mapping = _mapping(self.snapshot.catalog, self.settings, None if full else ledger)
         self.reading = Reading(self.snapshot, mapping)
         totals = await self.reading.totals()
         self.builder = TreeBuilder(await self.reading.parents(), mapping, self.source.database, ruled_parent)
-        found = await self._changes(mapping, ledger, full=full)
+        found = await self._changes(mapping, ledger, "it was asked for" if full else everything)
         log.debug(
             "plan.made",
             mode=found.plan.mode,
@@ -108,14 +108,13 @@ class Line:
 
     # --- changes -------------------------------------------------------------------------------------
 
-    async def _changes(self, mapping: Mapping, ledger: Ledger | None, *, full: bool) -> Found:
-        reason = "it was asked for" if full else "there is no ledger" if ledger is None else None
+    async def _changes(self, mapping: Mapping, ledger: Ledger | None, reason: str | None) -> Found:
         if ledger is not None and reason is None:
             directory = self.settings.export_directory.absolute()
             digest = mapping_digest(mapping)
             reason = ledger.misfit(self.source.identity, _settings_digest(self.settings), digest, directory)
         if ledger is None or reason is not None:
-            return Found(render_all(reason or ""), Blocks([]), False)
+            return Found(render_all(reason or "there is no ledger"), Blocks([]), False)
         return await what_changed(self.reading, mapping, self.builder, ledger, self.settings.state_dir.absolute())
 
     async def _position(self, mapping: Mapping, records: Sequence[BlockRecord]) -> Position | None:

@@ -43,7 +43,8 @@ class Range:
 @dataclass(slots=True)
 class Parents:
     """The small tables, whole and in id order. `parent` is the key of the row's project (of its
-    dataset, for labels that belong to datasets): None where it is not there."""
+    dataset, for labels that belong to datasets): None where it is not there. `named` is what images
+    call a dataset by: its key, or another column of it."""
 
     projects: list[ParentRow]
     datasets: list[ParentRow]
@@ -192,6 +193,9 @@ class Reading:
             fields["parent"] = tables.read_key(above)
             condition = and_(tables.link(logical, above), tables.live(above))
             joined = joined.outerjoin(tables.sql[above], condition)  # type: ignore[assignment]
+        named_by_images = tables.mapping.images.parent_column
+        if logical == tables.dataset_level() and named_by_images is not None:
+            fields["named"] = tables.read(logical, named_by_images)
         statement = select(*fields.values()).select_from(joined).where(tables.live(logical))
         statement = statement.order_by(tables.order(logical))
         names = list(fields)
@@ -213,15 +217,18 @@ class Reading:
         weight, ends = 0.0, _Ends(ranges)
         async for part in self.snapshot.stream(self._images(condition)):
             for row in part:
-                full = len(images) >= BLOCK_IMAGES or weight >= BLOCK_BYTES
-                if images and (ends.passed(row[0], row[key_at]) or full or row[0] != images[0][0]):
-                    yield _block(image_fields, images, annotations, spans)
-                    images, spans, weight = [], [], 0.0
-                if images and row[key_at] is not None and images[-1][key_at] == row[key_at]:
-                    raise _twice(tables, row[key_at])
+                key = row[key_at]
+                if images:
+                    full = len(images) >= BLOCK_IMAGES or weight >= BLOCK_BYTES
+                    if full or row[0] != images[0][0] or (ranges and ends.passed(row[0], key)):
+                        yield _block(image_fields, images, annotations, spans)
+                        images, spans, weight = [], [], 0.0
+                    elif key is not None and key == images[-1][key_at]:
+                        raise _twice(tables, key)
                 images.append(row)
                 before = annotations.weight
-                spans.append(await annotations.take(row[key_at]))
+                span = annotations.take_at_hand(key)
+                spans.append(await annotations.take(key) if span is None else span)
                 weight += annotations.weight - before
         if images:
             yield _block(image_fields, images, annotations, spans)
@@ -272,6 +279,19 @@ class _Annotations:
             heavy = next((name for name in ("polygon", "box_json") if name in self.fields), None)
             self._heavy = self.fields.index(heavy) + 1 if heavy else None
             self._parts = reading.snapshot.stream(reading._annotations(keys), heavy=self._heavy)
+
+    def take_at_hand(self, image: Scalar) -> int | None:
+        """As `take`, for an image whose annotations are all in the partition at hand; None if they may not be."""
+        if self._run + 1 >= len(self._runs):
+            return None
+        key, length = self._runs[self._run]
+        if key != image:
+            return 0
+        self.taken += self._rows[self._at : self._at + length]
+        self.weight += self._row_bytes * length
+        self._at += length
+        self._run += 1
+        return length
 
     async def take(self, image: Scalar) -> int:
         """Take the annotations of the next image; how many there were."""

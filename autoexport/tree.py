@@ -43,13 +43,15 @@ class TreeBuilder:
             dataset.key: (project, dataset) for project in self.projects for dataset in project.datasets
         }
         self._total_labels = self._labels(parents)
+        level = parents.datasets if mapping.datasets is not None else parents.projects
+        self._named = {row["id"]: row.get("named") for row in level}
         self._label_digest = _hashed(parents.labels) if mapping.label_joined else ""
 
     def embedded(self, dataset: Key) -> str:
-        """A digest of the values that a block of this dataset repeats from above."""
+        """A digest of the values that a block of this dataset repeats from above, or is found by."""
         project, node = self.places[dataset]
         repeated = [project.values["id"], project.values["name"], node.values["id"], node.values["name"]]
-        return _hashed((repeated, self._label_digest))
+        return _hashed((repeated, self._named.get(dataset), self._label_digest))
 
     def finish(self, timestamp: datetime, records: Sequence[BlockRecord]) -> Tree:
         """The tree with its blocks and everything that is counted."""

@@ -15,19 +15,23 @@ from types import TracebackType
 from typing import Any, Self
 
 from autoexport.health import Report
+from autoexport.loop import QUIET_S
+from autoexport.sources.sqlite_watch import YOUNG_S
 from autoexport.status_socket import ask
 from tests.conftest import program_environment
 
-LIMIT_S = 30.0
+LIMIT_S = 20.0
 PUBLISHED = ("database_export.json", "projects.csv", "datasets.csv", "images.csv", "manifest.json")
 
 
-def wait_until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, limit_s: float = LIMIT_S, every_s: float = 0.02
+) -> None:
     """Ask again and again until it is so. Raises AssertionError after `limit_s` seconds."""
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
-        threading.Event().wait(0.01)
+        threading.Event().wait(every_s)
 
 
 class Daemon:
@@ -87,26 +91,27 @@ class Daemon:
         answer = ask(self.directory / ".autoexport")
         return Report.from_json(answer) if answer else None
 
-    def wait_for_report(self, condition: Callable[[Report], object], what: str, limit_s: float = LIMIT_S) -> None:
-        """Wait until what it answers is so."""
-        wait_until(lambda: (report := self.report) is not None and condition(report), what, limit_s)
+    def wait_for_report(self, condition: Callable[[Report], object], what: str, every_s: float = 0.05) -> None:
+        """Wait until what it answers is so. Each question costs it a little."""
+        wait_until(lambda: (report := self.report) is not None and condition(report), what, every_s=every_s)
 
     def wait_until_idle(self) -> None:
-        """Wait until it has exported, has looked again where time stamps were young, and waits."""
-        wait_until(lambda: self._rests(), "it watches and has nothing to do")
+        """Wait until it has exported, has looked again at what was young, and has nothing more to do."""
+        wait_until(self._rests, "it watches and has nothing to do", every_s=0.1)
 
     def _rests(self) -> bool:
-        """Two seconds after the last export that something could have made necessary."""
         report = self.report
         if report is None or report.state != "watching" or report.oldest_change_at is not None:
             return False
-        exports = self.events("export.published") + self.events("export.unchanged")
-        return bool(exports) and (report.last_check_at or 0) - self.log.stat().st_mtime > 2.5
+        exported = self.events("export.published") + self.events("export.unchanged")
+        return bool(exported) and time.time() - self.log.stat().st_mtime > YOUNG_S + QUIET_S + 0.5
 
     def checked_after(self, moment: float) -> None:
         """Wait until a check was completed that began after this moment (seconds since the epoch)."""
         self.wait_for_report(
-            lambda r: (r.last_check_at or 0) > moment + r.interval_s, "another check was completed"
+            lambda report: (report.last_check_at or 0) > moment + report.interval_s,
+            "another check was completed",
+            every_s=2,
         )
 
     # --- what it is told ---------------------------------------------------------------------------------

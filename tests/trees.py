@@ -150,14 +150,25 @@ def sample() -> list[Project]:
         ],
     }  # fmt: skip
     second = {"id": "a-2", "filename": "", "file_path": "-1.5", "width": float("inf"), "split": "spare"}
-    third = {"id": "a-3", "filename": "b.jpg", "created_at": 1705312800, "annotations": [{"id": 9, "label": "cat"}]}
-    labels = [{"id": 1, "name": "cat", "color": "#ff0000"}, {"id": 2, "name": "@dog"}, {"id": 3, "name": None}]
+    third = {
+        "id": "a-3",
+        "filename": "b.jpg",
+        "created_at": 1705312800,
+        "annotations": [{"id": 9, "label": "cat"}],
+    }
+    labels: list[Record] = [
+        {"id": 1, "name": "cat", "color": "#ff0000"},
+        {"id": 2, "name": "@dog"},
+        {"id": 3, "name": None},
+    ]
     return [
         Project(
             {"id": 1, "name": "+Tiere\r\n\u2028", "project_type": "Object Detection", "created_at": noon},
             labels,
             [
-                Dataset({"id": "d1", "name": "day", "description": "", "updated_at": aware}, [first, second, third]),
+                Dataset(
+                    {"id": "d1", "name": "day", "description": "", "updated_at": aware}, [first, second, third]
+                ),
                 Dataset({"id": "d2", "name": "=night", "description": "+49 170"}),
             ],
         ),

@@ -21,8 +21,8 @@ from autoexport.database_url import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping import map_catalog
 from autoexport.settings import Settings
-from autoexport.sources.postgres_changes import take_position
 from autoexport.sources.postgres_errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres_portal import Portals
 from autoexport.sources.postgres_schema import Declarations, configured_schemas, read_catalog
 from autoexport.sources.postgres_snapshot import PostgresSnapshot
 from autoexport.wake import pause
@@ -66,6 +66,7 @@ class PostgresSource:
         self._schemas = configured_schemas(settings.tables)
         self._engine = _engine(url, settings)
         self._locked: tuple[str, ...] = ()
+        self._statement_name = (lambda: None) if settings.pg_prepared_statements else _unique_name
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
@@ -81,9 +82,11 @@ class PostgresSource:
                 encoding = await _setting(connection, "server_encoding")
                 if encoding == "SQL_ASCII":
                     await _decode_leniently(connection)
+            portals = Portals(session, self._statement_name)
             try:
-                yield PostgresSnapshot(session, declared.catalog, taken_at, self.database, encoding)
+                yield PostgresSnapshot(session, portals, declared.catalog, taken_at, self.database, encoding)
             finally:
+                await portals.aclose()
                 with contextlib.suppress(*DRIVER_ERRORS):
                     await session.close()
 
@@ -195,7 +198,7 @@ class PostgresSource:
                 version, size_bytes, standby, feedback = about
                 denied = (await connection.exec_driver_sql(_UNREADABLE)).scalars().all()
                 mapping = map_catalog(snapshot.catalog, self._settings.tables or None)
-                position = await take_position(snapshot.session, mapping)
+                position = await snapshot.row_versions(mapping)
         kind = "hot standby" if standby else "server"
         found = [f"PostgreSQL {version}, {kind}, {size_bytes / 1e6:,.1f} MB."]
         if standby and feedback != "on":
@@ -219,11 +222,10 @@ def _engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
     arguments = dict(url.connect_args())
     arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
     if not settings.pg_prepared_statements:
-        # Statements get names that no other client of the pooled session has.
         arguments |= {
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: f"autoexport_{uuid4()}",
+            "prepared_statement_name_func": _unique_name,
         }
     return create_async_engine(url.url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
 
@@ -236,6 +238,11 @@ def _server_and_name(url: DatabaseURL) -> str:
         shown.append(f"{plain}:{port}" if port not in (None, 5432) else plain)
     name = url.database or os.environ.get("PGDATABASE") or url.user or os.environ.get("PGUSER", "")
     return f"{','.join(shown)}/{name}"
+
+
+def _unique_name() -> str:
+    """A name that no other client of a pooled session has given to a statement."""
+    return f"autoexport_{uuid4()}"
 
 
 def _quoted(name: str) -> str:
@@ -257,6 +264,7 @@ async def _is_standby(connection: AsyncConnection) -> bool:
 async def _decode_leniently(connection: AsyncConnection) -> None:
     """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
     driver = await _driver(connection)
+    await driver.execute("SET LOCAL client_encoding = 'SQL_ASCII'")  # or the server refuses to send them
     for name in ("text", "varchar", "bpchar", "name"):
         await driver.set_type_codec(
             name, schema="pg_catalog", format="binary", encoder=_to_bytes, decoder=_from_bytes

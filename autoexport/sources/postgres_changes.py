@@ -164,7 +164,7 @@ async def changes_since(
     snapshot: PostgresSnapshot, mapping: Mapping, since: Iterator[bytes]
 ) -> Changes | Everything:
     """The images whose rows, or whose annotations' rows, the snapshot of `since` could not see."""
-    now = await take_position(snapshot.session, mapping)
+    now = await snapshot.row_versions(mapping)
     if now.unusable:
         return Everything(now.unusable)
     try:

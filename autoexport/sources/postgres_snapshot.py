@@ -25,11 +25,10 @@ from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from autoexport.contracts import Position
 from autoexport.model import Catalog, Changes, Column, ColumnKind, Everything, Key, Mapping, Scalar
-from autoexport.sources.postgres_changes import changes_since, take_position
+from autoexport.sources.postgres_changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres_errors import explained
-from autoexport.sources.reading import partitions
+from autoexport.sources.postgres_portal import Portals
 
 _BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
 """Server encodings in which the order of the bytes is the order of the code points, or nothing better is known."""
@@ -51,9 +50,16 @@ class PostgresSnapshot:
     """A read-only transaction whose tables are locked against being dropped, truncated or rewritten."""
 
     def __init__(
-        self, session: AsyncSession, catalog: Catalog, taken_at: datetime, database: str, encoding: str
+        self,
+        session: AsyncSession,
+        portals: Portals,
+        catalog: Catalog,
+        taken_at: datetime,
+        database: str,
+        encoding: str,
     ) -> None:
         self.session = session
+        self._portals = portals
         self.catalog = catalog
         self.taken_at = taken_at
         self._database = database
@@ -132,7 +138,7 @@ class PostgresSnapshot:
         self, statement: Select[Any], *, heavy: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
         """The rows of a statement in partitions, through a portal of the server."""
-        parts = partitions(self.session, statement, heavy)
+        parts = self._portals.stream(statement, heavy)
         try:
             while True:
                 with explained(self._database):
@@ -148,16 +154,20 @@ class PostgresSnapshot:
 
     # --- history -----------------------------------------------------------------------------------
 
-    async def position(self, mapping: Mapping) -> Position | None:
+    async def position(self, mapping: Mapping) -> RowVersions | None:
         """Which transactions this snapshot sees, and what the rows' meaning depends on."""
-        with explained(self._database):
-            position = await take_position(self.session, mapping)
+        position = await self.row_versions(mapping)
         return None if position.unusable else position
+
+    async def row_versions(self, mapping: Mapping) -> RowVersions:
+        """The position, usable or not."""
+        with explained(self._database):
+            async with self._portals.turn:
+                return await take_position(self.session, mapping)
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of the row versions that the earlier snapshot could not see."""
-        with explained(self._database):
-            return await changes_since(self, mapping, since)
+        return await changes_since(self, mapping, since)
 
 
 def _is_native_text(column: Column) -> bool:

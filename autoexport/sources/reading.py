@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from autoexport.snapshot import characters
 
 _FEWEST_ROWS = 16
-_MOST_ROWS = 2048
+MOST_ROWS = 2048
 _PARTITION_CHARACTERS = 2_000_000
 """What the values of a heavy column may come to in one partition, about."""
 
@@ -20,19 +20,19 @@ async def partitions(
     session: AsyncSession, statement: Select[Any], heavy: int | None
 ) -> AsyncIterator[Sequence[Sequence[Any]]]:
     """The rows of a statement, streamed: many at a time where they are small, few where they are large."""
-    rows = _MOST_ROWS if heavy is None else 256
+    rows = MOST_ROWS if heavy is None else 256
     options = {"stream_results": True, "max_row_buffer": rows}
     result = await session.stream(statement, execution_options=options)
     try:
         while part := await result.fetchmany(rows):
             if heavy is not None:
-                rows = _next_size(len(part), characters(part, heavy))
+                rows = next_size(len(part), characters(part, heavy))
             yield part
     finally:
         await result.close()
 
 
-def _next_size(rows: int, length: int) -> int:
+def next_size(rows: int, length: int) -> int:
     """As many rows as would have been right for the partition before, at most twice as many as it had."""
     fitting = _PARTITION_CHARACTERS * rows // (length + 1)
-    return max(_FEWEST_ROWS, min(fitting, 2 * rows, _MOST_ROWS))
+    return max(_FEWEST_ROWS, min(fitting, 2 * rows, MOST_ROWS))

@@ -43,6 +43,7 @@ COPY_DEADLINE_S = 60.0
 """How long a copy may wait for a writer that holds the file."""
 
 _BUSY_S = 0.05
+_CODE_POINT = "autoexport_codepoint"
 
 
 class SqliteSource:
@@ -67,7 +68,9 @@ class SqliteSource:
             try:
                 # Nobody else knows this file, so there is nothing to lock and no journal to look for.
                 url = f"sqlite+aiosqlite:///file:{quote(str(copy))}?mode=ro&immutable=1&uri=true"
-                engine = create_async_engine(url, poolclass=StaticPool)
+                engine = create_async_engine(
+                    url, poolclass=StaticPool, connect_args={"factory": _CodePointOrder}
+                )
                 direct = sqlite3.connect(
                     f"file:{quote(str(copy))}?mode=ro&immutable=1", uri=True, check_same_thread=False
                 )
@@ -105,9 +108,7 @@ class SqliteSource:
         collation = "BINARY"
         if encoding != "UTF-8":
             # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
-            collation = "autoexport_codepoint"
-            driver: Any = (await connection.get_raw_connection()).driver_connection
-            await driver.create_collation(collation, _by_code_point)
+            collation = _CODE_POINT
         return SqliteSnapshot(session, pages, taken_at, catalog, collation)
 
     def _copy(self, copy: Path) -> None:
@@ -243,6 +244,14 @@ class SqliteSnapshot:
         return await self._pages.changes(self, mapping, since)
 
 
+class _CodePointOrder(sqlite3.Connection):
+    """A connection that knows the order of code points."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.create_collation(_CODE_POINT, _by_code_point)
+
+
 def _by_code_point(left: str, right: str) -> int:
     return (left > right) - (left < right)
 
@@ -250,4 +259,7 @@ def _by_code_point(left: str, right: str) -> int:
 def _json_list(keys: Sequence[Key]) -> str:
     import orjson
 
-    return orjson.dumps(list(keys)).decode()
+    try:
+        return orjson.dumps(list(keys)).decode()
+    except orjson.JSONEncodeError as error:
+        raise UndecodableText("A key is not valid UTF-8.") from error

@@ -138,6 +138,8 @@ def test_a_start_repairs_the_manifest(exporting: Exporting, damage: Damage) -> N
     repaired = orjson.loads(path.read_bytes())
     for varying in ("timestamp", "duration_seconds", "rendered_images", "mode", "kept_bytes", "rendered_bytes"):
         del good[varying], repaired[varying]
+    for record in (good, repaired):
+        del record["files"]["database_export.json"]["digest"]  # of the time stamp, too
     assert repaired.pop("generation") >= good.pop("generation")
     assert repaired == good
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
@@ -17,11 +17,9 @@ from autoexport.model import BlockRef
 from autoexport.settings import Settings
 from tests.trees import Built, Dataset, Project, built, sample
 
-FORMATS: list[Format] = [
-    JsonDocument("records"),
-    JsonDocument("pretty"),
-    *(table(guard, bom) for table in (ProjectsTable, DatasetsTable, ImagesTable) for guard, bom in [(1, 0), (0, 1)]),  # type: ignore[arg-type]
-]
+FORMATS: list[Format] = [JsonDocument("records"), JsonDocument("pretty")]
+for table in (ProjectsTable, DatasetsTable, ImagesTable):
+    FORMATS += [table(guard=True, bom=False), table(guard=False, bom=True)]
 NAMES = [f"{output.file_name}-{number}" for number, output in enumerate(FORMATS)]
 every_format = pytest.mark.parametrize("output", FORMATS, ids=NAMES)
 
@@ -45,7 +43,9 @@ PROJECTS = st.lists(st.lists(IMAGES, max_size=3), max_size=3)
 def projects_of(drawn: list[list[list[dict[str, Any]]]]) -> list[Project]:
     """Projects of datasets of images."""
     return [
-        Project({"id": n, "name": "-p"}, [], [Dataset({"id": f"{n}-{m}"}, images) for m, images in enumerate(datasets)])
+        Project(
+            {"id": n, "name": "-p"}, [], [Dataset({"id": f"{n}-{m}"}, images) for m, images in enumerate(datasets)]
+        )
         for n, datasets in enumerate(drawn)
     ]
 
@@ -72,7 +72,7 @@ def test_blocks_are_separated_by_the_separator(output: Format) -> None:
         assert output.block(*cut.blocks[0]) == (b"", 0)
         return
     assert [pieces[place] for place in references] == [BlockRef(0), BlockRef(1), BlockRef(2)]
-    for before, after in zip(references, references[1:], strict=False):
+    for before, after in pairwise(references):
         between = [piece for piece in pieces[before + 1 : after] if isinstance(piece, bytes)]
         assert b"".join(between) == output.separator
     bodies = cut.bodies(output)

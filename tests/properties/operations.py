@@ -148,7 +148,7 @@ def flip(h: History, a: int, b: int) -> None:
 @on_a_row
 def rename_image(h: History, a: int, b: int) -> None:
     """An image gets another name, sometimes a long one, sometimes a formula."""
-    h.update("images", h.some("images", a), filename=h.word(b) + "n" * (b % 5 * 200))
+    h.update("images", h.some("images", a), filename=h.word(b) + "n" * (b % 5 * 50))
 
 
 @on_a_row

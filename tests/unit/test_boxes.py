@@ -13,7 +13,9 @@ from tests.trees import mapping
 NO_BOX = (None, None, None, None)
 
 
-def read(reading: BoxReading, *boxes: Any, box_format: BoxFormat | None = None) -> tuple[list[Any], list[bool], int]:
+def read(
+    reading: BoxReading, *boxes: Any, box_format: BoxFormat | None = None
+) -> tuple[list[Any], list[bool], int]:
     """The corners of each box, which of them are boxes, and how many values were repaired."""
     if reading == "json":
         columns: dict[str, Any] = {"box_json": boxes}
@@ -146,6 +148,6 @@ def test_lists_of_other_lengths(box_format: BoxFormat) -> None:
 
 def test_no_annotations_and_no_boxes() -> None:
     """A block without annotations, and a database without boxes, have empty columns and none in them."""
-    assert corners({}, mapping("json"), 0) == ({**dict.fromkeys(CORNERS, []), "boxed": []}, 0)
+    assert corners({}, mapping("json"), 0) == ({**{name: [] for name in CORNERS}, "boxed": []}, 0)
     found, repaired = corners({}, mapping(None), 2)
-    assert (found, repaired) == ({**dict.fromkeys(CORNERS, [None, None]), "boxed": [False, False]}, 0)
+    assert (found, repaired) == ({**{name: [None, None] for name in CORNERS}, "boxed": [False, False]}, 0)

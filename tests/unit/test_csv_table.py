@@ -16,12 +16,12 @@ from tests.trees import Dataset, Project, built, sample
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLES = (ProjectsTable, DatasetsTable, ImagesTable)
 HEADERS = {
-    "projects.csv": "project_id,project_name,dataset_count,image_count,created_at,updated_at,description,project_type,"
-    "labeled_image_count,annotation_count,label_count,labels",
+    "projects.csv": "project_id,project_name,dataset_count,image_count,created_at,updated_at,description,"
+    "project_type,labeled_image_count,annotation_count,label_count,labels",
     "datasets.csv": "dataset_id,dataset_name,project_id,project_name,image_count,train_count,val_count,test_count,"
     "unassigned_count,labeled_image_count,annotation_count,description,created_at,updated_at",
-    "images.csv": "image_id,filename,file_path,project_id,project_name,dataset_id,dataset_name,width,height,file_size,"
-    "split,annotation_count,is_labeled,original_filename,format,status,is_auto_labeled,is_verified,created_at,"
+    "images.csv": "image_id,filename,file_path,project_id,project_name,dataset_id,dataset_name,width,height,"
+    "file_size,split,annotation_count,is_labeled,original_filename,format,status,is_auto_labeled,is_verified,created_at,"
     "updated_at",
 }
 
@@ -94,7 +94,9 @@ def test_cells(field: str, stored: Any, expected: str) -> None:
         assert cell(field, stored, beside=beside) == expected
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "=", "-", "- 1", "-1%", "+1 2", "-inf", "=5"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "=", "-", "- 1", "-1%", "+1 2", "-inf", "=5"]
+)
 def test_formulas_are_guarded(text: str) -> None:
     """An apostrophe before each of the six openers, unless the guard is off."""
     for beside in (None, "x", 'x"'):
@@ -102,14 +104,18 @@ def test_formulas_are_guarded(text: str) -> None:
         assert cell("filename", text, beside=beside, guard=False) == f'"{text}"'
 
 
-@pytest.mark.parametrize("text", ["-1", "+1", "-1.5", "-.5", "+5.", "-1e-9", "1=1", "'=1", " =1", "a\n=1", '"=1', "a,=1"])
+@pytest.mark.parametrize(
+    "text", ["-1", "+1", "-1.5", "-.5", "+5.", "-1e-9", "1=1", "'=1", " =1", "a\n=1", '"=1', "a,=1"]
+)
 def test_numbers_and_ordinary_text_are_not_guarded(text: str) -> None:
     """A number may have a sign, and what is an opener elsewhere in the text is none."""
     for beside in (None, "x", "=x"):
         assert cell("filename", text, beside=beside) == '"' + text.replace('"', '""') + '"'
 
 
-@pytest.mark.parametrize("field", ["id", "filename", "file_path", "split", "original_filename", "format", "status"])
+@pytest.mark.parametrize(
+    "field", ["id", "filename", "file_path", "split", "original_filename", "format", "status"]
+)
 def test_every_text_cell_is_guarded(field: str) -> None:
     """File names too: uploaders choose them."""
     written = images_csv({"id": "a", "filename": "n", field: "=x"})
@@ -128,7 +134,12 @@ def test_guarded_cells_are_counted() -> None:
 
 def test_labels_are_joined() -> None:
     """By semicolon and space, in order; a label without a name adds nothing, no label is empty text."""
-    labels = [{"id": 1, "name": "b"}, {"id": 2, "name": 'a; "c"'}, {"id": 3, "name": None}, {"id": 4, "name": 5}]
+    labels: list[dict[str, Any]] = [
+        {"id": 1, "name": "b"},
+        {"id": 2, "name": 'a; "c"'},
+        {"id": 3, "name": None},
+        {"id": 4, "name": 5},
+    ]
     written = built([Project({"id": 1}, labels), Project({"id": 2})]).written(ProjectsTable()).decode()
     _, first, second, end = written.split("\n")
     assert first.endswith(',4,"b; a; ""c""; 5"')
@@ -138,7 +149,9 @@ def test_labels_are_joined() -> None:
 
 def test_counts_of_datasets() -> None:
     """Splits by their four words; other words are in the image count only."""
-    images = [{"id": n, "split": word, "is_labeled": n % 2} for n, word in enumerate(["train", None, "test", "x", "val"])]
+    images = [
+        {"id": n, "split": word, "is_labeled": n % 2} for n, word in enumerate(["train", None, "test", "x", "val"])
+    ]
     whole = built([Project({"id": 1, "name": "p"}, [], [Dataset({"id": 9, "name": "d"}, images)])])
     assert whole.written(DatasetsTable()).decode().split("\n")[1] == '9,"d",1,"p",5,1,1,1,1,2,0,,,'
     assert whole.written(ProjectsTable()).decode().split("\n")[1] == '1,"p",1,5,,,,,2,0,0,""'

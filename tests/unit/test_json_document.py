@@ -52,7 +52,15 @@ def example() -> list[Project]:
     box = {"box_0": 1.0, "box_1": 2.0, "box_2": 3.0, "box_3": 4.0}
     car = {"label": "car", "label_id": 1, **dots}
     annotations = [
-        {"id": 1, **car, "confidence": 0.98, **box, "is_auto_generated": 1, "is_verified": 0, "model_id": "yolov8n"},
+        {
+            "id": 1,
+            **car,
+            "confidence": 0.98,
+            **box,
+            "is_auto_generated": 1,
+            "is_verified": 0,
+            "model_id": "yolov8n",
+        },
         {"id": 2, **car, "polygon": "[[1,2],[3,4],[5,6]]", "is_auto_generated": 0, "is_verified": 1},
     ]
     image = {
@@ -125,7 +133,9 @@ def test_every_key_is_always_there() -> None:
 def test_nothing_to_export(style: JsonStyle) -> None:
     """An empty database, an empty project, an empty dataset."""
     assert json.loads(built([]).written(JsonDocument(style)))["projects"] == []
-    written = built([Project({"id": 1}), Project({"id": 2}, [], [Dataset({"id": 1})])]).written(JsonDocument(style))
+    written = built([Project({"id": 1}), Project({"id": 2}, [], [Dataset({"id": 1})])]).written(
+        JsonDocument(style)
+    )
     first, second = json.loads(written)["projects"]
     assert (first["labels"], first["datasets"]) == ([], [])
     (dataset,) = second["datasets"]
@@ -158,7 +168,9 @@ def test_names_are_counted_in_the_order_of_code_points() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("stored", ["0", "false", '""', "{}", "[]", "-0.0", '"a\\\\:b,c"', '{"\\"": [1, {"x:": ","}]}'])
+@pytest.mark.parametrize(
+    "stored", ["0", "false", '""', "{}", "[]", "-0.0", '"a\\\\:b,c"', '{"\\"": [1, {"x:": ","}]}']
+)
 def test_polygons_that_are_none(stored: str, style: JsonStyle) -> None:
     """Whatever JSON stands in the polygon column is written, alone in its block or not."""
     for others in ([], [{"id": 2, "polygon": "[[1, 2]]"}], [{"id": 2}]):

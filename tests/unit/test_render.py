@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoexport.model import ANNOTATION_FIELDS, IMAGE_FIELDS
+from autoexport.model import ANNOTATION_FIELDS, IMAGE_FIELDS, Scalar
 from autoexport.render import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, ruled_parent
 from tests.trees import rendered
 
@@ -16,7 +16,7 @@ def test_every_field_is_there() -> None:
     block = rendered([{"id": 1, "annotations": [{"id": 1}]}, {"id": 2}])
     assert set(block.images) == set(IMAGE_FIELDS)
     assert {name: column for name, column in block.images.items() if name not in ("id", "is_labeled")} == (
-        dict.fromkeys(set(IMAGE_FIELDS) - {"id", "is_labeled"}, [None, None])
+        {name: [None, None] for name in IMAGE_FIELDS if name not in ("id", "is_labeled")}
     )
     assert set(ANNOTATION_FIELDS) - {"box_0", "box_1", "box_2", "box_3", "box_json"} <= set(block.annotations)
     assert all(len(column) == 1 for column in block.annotations.values())
@@ -101,7 +101,13 @@ def test_repaired_values_are_counted_once_each() -> None:
 
 def test_rows_of_small_tables() -> None:
     """A project, a dataset or a label: the same rules for one row."""
-    row = {"id": 1, "name": 5, "description": b"\x00", "created_at": "2024-01-15 09:00:00+01:00", "other": "secret"}
+    row: dict[str, Scalar] = {
+        "id": 1,
+        "name": 5,
+        "description": b"\x00",
+        "created_at": "2024-01-15 09:00:00+01:00",
+        "other": "secret",
+    }
     values, repaired = ruled_parent(row, ("id", "name", "description", "created_at", "updated_at"))
     assert repaired == 0
     assert list(values) == ["id", "name", "description", "created_at", "updated_at"]

@@ -1,0 +1,149 @@
+"""The value rules of the contract once more, one value at a time and the long way round, without package code."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+SPLITS = {"train": "train training", "val": "val valid validation", "test": "test testing"}
+TRUE, FALSE = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[ Tt](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(?:(Z)|([+-])(\d\d):?(\d\d)?)?)?", re.ASCII
+)
+DEEPEST = 254
+
+
+class Text(bytes):
+    """A value that SQLite calls text, in the bytes it is stored in: not always valid UTF-8."""
+
+
+class Naive:
+    """Converts stored values and counts what had to be repaired."""
+
+    def __init__(self) -> None:
+        self.repaired = 0
+
+    def _null(self) -> Any:
+        self.repaired += 1
+        return None
+
+    def text(self, value: Any) -> Any:
+        """Text as stored, invalid bytes as U+FFFD; bytes as base64; numbers as numbers."""
+        if isinstance(value, Text):
+            decoded = value.decode("utf-8", "replace")
+            self.repaired += decoded.encode() != bytes(value)
+            return decoded
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._null()
+        return value
+
+    def name(self, value: Any) -> str | None:
+        """Always text."""
+        value = self.text(value)
+        return value if value is None or isinstance(value, str) else json.dumps(value)
+
+    def split(self, value: Any) -> str | None:
+        """One of three words by their usual spellings, or the word as stored."""
+        word = self.name(value)
+        if word is None or not word.strip():
+            return None
+        for usual, spellings in SPLITS.items():
+            if word.strip().lower() in spellings.split():
+                return usual
+        return word
+
+    def number(self, value: Any) -> Any:
+        """A number, also where it is stored as text."""
+        if not isinstance(value, Text):
+            return self.text(value)
+        word = value.decode("utf-8", "replace").strip()
+        if NUMBER.fullmatch(word):
+            number = float(word) if re.search(r"[.eE]", word) else int(word)
+            return number if math.isfinite(number) else self._null()
+        if word.lower().strip("+-") in ("nan", "inf", "infinity"):
+            return self._null()
+        self.repaired += 1
+        return value.decode("utf-8", "replace")
+
+    def flag(self, value: Any) -> bool | None:
+        """True or false."""
+        if value is None or isinstance(value, int | float):
+            return None if value is None else self._null() if value != value else bool(value)
+        word = value.decode("utf-8", "replace").strip().lower()
+        return True if word in TRUE else False if word in FALSE else self._null()
+
+    def time(self, value: Any) -> Any:
+        """A datetime: naive as it is, aware in UTC; anything else by the rule for text."""
+        found = TIME.fullmatch(value.decode("utf-8", "replace")) if isinstance(value, Text) else None
+        if not found:
+            return self.text(value)
+        *whole, fraction, zulu, sign, hours, minutes = found.groups()
+        try:
+            year, month, day, hour, minute, second = (int(part or 0) for part in whole)
+            microsecond = int((fraction or "0")[:6].ljust(6, "0"))
+            moment = datetime(year, month, day, hour, minute, second, microsecond)  # noqa: DTZ001
+            if zulu or sign:
+                offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+                moment = moment.replace(tzinfo=timezone(-offset if sign == "-" else offset)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return self.text(value)
+        return moment
+
+    def document(self, value: Any) -> Any:
+        """Parsed JSON; null for blank text and for what a number cannot be; text where it is no JSON."""
+        if not isinstance(value, Text):
+            return self.text(value)
+        before, words = self.repaired, value.decode("utf-8", "replace")
+        if not words.strip():
+            return None
+        try:
+            parsed = json.loads(value.decode(), parse_constant=lambda _: self._null())
+            parsed = self._finite(parsed)
+            json.dumps(parsed, ensure_ascii=False).encode()
+            if _depth(parsed) <= DEEPEST:
+                return parsed
+        except (ValueError, RecursionError):
+            pass
+        self.repaired = before + 1
+        return words
+
+    def _finite(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self._finite(item) for item in node]
+        if isinstance(node, dict):
+            return {name: self._finite(item) for name, item in node.items()}
+        if isinstance(node, int | float) and (abs(node) > 1.797e308 or node != node):
+            return self._null()
+        return node
+
+
+def _depth(node: Any) -> int:
+    below = node if isinstance(node, list) else list(node.values()) if isinstance(node, dict) else None
+    return 0 if below is None else 1 + max(map(_depth, below), default=0)
+
+
+def json_value(value: Any) -> Any:
+    """As it stands in JSON."""
+    if not isinstance(value, datetime):
+        return value
+    return value.replace(tzinfo=None).isoformat() + ("Z" if value.tzinfo else "")
+
+
+def csv_text(value: Any, *, guard: bool) -> tuple[str | None, bool]:
+    """The text of a CSV cell, None for nothing at all, and whether it is guarded."""
+    if value is None:
+        return None, False
+    if isinstance(value, datetime):
+        return json_value(value).replace("T", " "), False
+    if not isinstance(value, str):
+        # Python fills exponents up to two digits.
+        return re.sub(r"e([+-])0", r"e\1", json.dumps(value)), False
+    risky = guard and value[:1] in tuple("=+-@\t\r") and not NUMBER.fullmatch(value)
+    return ("'" if risky else "") + value, risky

@@ -1,0 +1,190 @@
+"""The plan: which blocks are kept, which ranges are rendered, and that no image falls between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoexport import plan
+from autoexport.ledger import BlockRecord, pack
+from autoexport.model import Counts, Key
+from autoexport.plan import Blocks, Plan, make_plan, render_all
+from autoexport.snapshot import Range
+
+LAST = 1000
+
+
+def record(dataset: Key, first: Key, last: Key, images: int = 256) -> BlockRecord:
+    """A block of so many images."""
+    return BlockRecord(dataset, first, last, pack(Counts(images=images)), "", 0, [])
+
+
+def row(dataset: Key, *lasts: int, images: int = 256) -> list[BlockRecord]:
+    """The blocks of a dataset that end with these images."""
+    firsts = [1, *(last + 2 for last in lasts[:-1])]
+    return [record(dataset, first, last, images) for first, last in zip(firsts, lasts, strict=True)]
+
+
+def planned(
+    records: Sequence[BlockRecord],
+    dirty: set[int],
+    *,
+    gone: frozenset[Key] = frozenset(),
+    whole: Sequence[Key] = (),
+) -> Plan:
+    """The plan for dirty blocks, with all datasets of the records there but those that are gone."""
+    datasets = ({item.dataset for item in records} | set(whole)) - gone
+    return make_plan(Blocks(records), datasets, dirty, whole, "because")
+
+
+@pytest.fixture
+def always_incremental(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many blocks are dirty."""
+    monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
+
+
+# --- which block -----------------------------------------------------------------------------------
+
+
+def test_an_image_between_two_blocks_belongs_to_the_second() -> None:
+    """A new image has its place in the block whose range is rendered for it."""
+    blocks = Blocks(row(1, 10, 20, 30))
+    assert [blocks.of(1, image) for image in (0, 1, 10, 11, 12, 20, 21, 30)] == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_an_image_after_the_last_block_belongs_to_it() -> None:
+    """The last range has no end."""
+    assert Blocks(row(1, 10, 20)).of(1, 21) == 1
+
+
+def test_a_dataset_without_blocks_has_no_block() -> None:
+    """It is rendered whole instead."""
+    assert Blocks(row(1, 10)).of(2, 5) is None
+
+
+def test_keys_of_another_type_are_strange() -> None:
+    """They cannot be put in order with the ledger's: `'1'` and 1, bytes and text, nothing."""
+    numbers, texts = Blocks([record(1, 1, 9)]), Blocks([record("d", "a", "b")])
+    assert not numbers.strange(1, 5)
+    assert not texts.strange("d", "x")
+    for key in ("5", 5.0, b"5", None):
+        assert numbers.strange(1, key)
+        assert numbers.strange(key, 5)
+    for key in (5, b"a", None):
+        assert texts.strange("d", key)
+
+
+# --- keep, render, drop ------------------------------------------------------------------------------
+
+
+def test_nothing_dirty_keeps_everything() -> None:
+    """No range is rendered, and that is not the same as all of them."""
+    found = planned(row(1, 10, 20) + row(2, 10), set())
+    assert (found.keep, found.ranges, found.mode) == ((0, 1, 2), (), "incremental")
+
+
+def test_a_dirty_block_is_rendered_up_to_its_neighbours() -> None:
+    """The gap before it, into which a new image may have come, belongs to it; the last one has no end."""
+    records = row(1, 10, 20, 30) + row(2, 10, 20)
+    assert planned(records, {1}).ranges == (Range(1, 10, 20),)
+    assert planned(records, {0}).ranges == (Range(1, None, 10),)
+    assert planned(records, {2}).ranges == (Range(1, 20, None),)
+    assert planned(records, {2}).keep == (0, 1, 3, 4)
+
+
+def test_dirty_neighbours_are_one_range() -> None:
+    """Blocks are cut anew inside it."""
+    records = row(1, 10, 20, 30, 40, 50)
+    assert planned(records, {1, 2}).ranges == (Range(1, 10, 30),)
+    assert planned(records, {0, 2}).ranges == (Range(1, None, 10), Range(1, 20, 30))
+
+
+def test_blocks_of_a_dataset_that_went_are_dropped() -> None:
+    """Neither kept nor rendered."""
+    found = planned(row(1, 10) + row(2, 10, 20, 30), set(), gone=frozenset({1}))
+    assert (found.keep, found.ranges) == ((1, 2, 3), ())
+
+
+def test_a_dataset_that_came_is_rendered_whole() -> None:
+    """It has no blocks to go by; its place is that of its key."""
+    found = planned(row(1, 10) + row(3, 10, 20), {1}, whole=[2])
+    assert found.ranges == (Range(2, None, None), Range(3, None, 10))
+    assert found.keep == (0, 2)
+
+
+def test_a_whole_dataset_that_has_blocks_loses_them() -> None:
+    """Its images are not both kept and rendered."""
+    found = planned(row(1, 10) + row(2, 10, 20, 30), set(), whole=[1])
+    assert (found.keep, found.ranges) == ((1, 2, 3), (Range(1, None, None),))
+
+
+def test_most_blocks_dirty_renders_all() -> None:
+    """More than half of them: one pass over the tables costs less. Half of them: incremental."""
+    records = row(1, 10, 20, 30, 40)
+    assert planned(records, {0, 1}).mode == "incremental"
+    found = planned(records, {0, 1, 2})
+    assert (found.mode, found.keep, found.ranges) == ("full", (), None)
+    assert "3 of 4" in found.reason
+
+
+def test_dropped_blocks_count_as_dirty() -> None:
+    """They are as little kept as those."""
+    assert planned(row(1, 10, 20, 30) + row(2, 10), set(), gone=frozenset({1})).mode == "full"
+
+
+def test_no_blocks_at_all_is_incremental() -> None:
+    """An empty database that stays empty."""
+    assert planned([], set()).ranges == ()
+    assert planned([], set(), whole=[1]).ranges == (Range(1, None, None),)
+
+
+def test_a_small_dirty_block_takes_a_neighbour_along() -> None:
+    """Blocks that lost most of their images are merged when they are rendered anyway, those of the same
+    dataset only; a small block that is clean is left alone."""
+    small = plan.SMALL_IMAGES - 1
+    records = [record(1, 1, 10), record(1, 11, 20, small), record(1, 21, 30), *row(2, 10, 20, 30, 40)]
+    assert planned(records, {1}).ranges == (Range(1, None, 20),)
+    assert planned(records, {2}).ranges == (Range(1, 20, None),)
+    assert planned([record(1, 1, 10, small), *records[1:]], {0}).ranges == (Range(1, None, 20),)
+    assert planned([record(1, 1, 10, small), *row(2, 10, 20)], {0}).ranges == (Range(1, None, None),)
+
+
+def test_rendering_all_says_why() -> None:
+    """The reason is for the log."""
+    found = render_all("the settings changed")
+    assert (found.mode, found.ranges, found.reason) == ("full", None, "the settings changed")
+
+
+@pytest.mark.usefixtures("always_incremental")
+@given(
+    lasts=st.dictionaries(st.integers(1, 4), st.lists(st.integers(1, LAST), min_size=1, unique=True), min_size=1),
+    data=st.data(),
+)
+def test_every_image_is_kept_or_rendered_once(lasts: dict[int, list[int]], data: st.DataObject) -> None:
+    """Whatever is dirty, came or went: each possible image of a living dataset is in exactly one place, and the
+    places are in the order of the tree's keys."""
+    records = [item for dataset in sorted(lasts) for item in row(dataset, *sorted(lasts[dataset]), images=100)]
+    dirty = data.draw(st.sets(st.integers(0, len(records) - 1)))
+    gone = data.draw(st.sets(st.sampled_from(sorted(lasts))))
+    whole = data.draw(st.sets(st.integers(1, 6)))
+    living = (set(lasts) | whole) - gone
+    blocks = Blocks(records)
+    found = make_plan(blocks, living, set(dirty), whole - gone, "")
+    assert found.ranges is not None
+    order = [(item.dataset, item.after or 0) for item in found.ranges]
+    assert order == sorted(order)
+    for dataset in living:
+        for image in range(LAST + 2):
+            rendered = [
+                item
+                for item in found.ranges
+                if item.dataset == dataset
+                and (item.after is None or item.after < image)  # type: ignore[operator]
+                and (item.to is None or image <= item.to)  # type: ignore[operator]
+            ]
+            kept = blocks.of(dataset, image) in found.keep
+            assert len(rendered) + kept == 1 or (dataset not in lasts and not whole)
+    assert not {number for number in found.keep if records[number].dataset in gone or number in dirty}
