@@ -63,7 +63,11 @@ async def bring_out(
     """
     tree = edition.tree()
     _warn(edition, tree, directory)
-    if previous is not None and intact and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous):
+    if (
+        previous is not None
+        and intact
+        and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous)
+    ):
         await asyncio.to_thread(_remember_unchanged, edition, tree, directory, state, previous)
         return previous, False
     layouts = await asyncio.to_thread(lay_out_all, edition, tree)

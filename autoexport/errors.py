@@ -27,6 +27,10 @@ class MappingError(ConfigurationError):
     """The tables of the database cannot be understood without being told more."""
 
 
+class EmptyDatabase(MappingError):
+    """There are no tables at all: the application has not started yet, perhaps. A daemon waits for them."""
+
+
 class SourceError(AutoexportError):
     """The database cannot be opened or read now."""
 

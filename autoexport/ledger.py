@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +193,32 @@ def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def save_position(state: Path, generation: int, position: Iterator[bytes]) -> None:
-    """Write the position that goes with the ledger of a generation."""
+    """Write the position that goes with the ledger of a generation; not if it is there already."""
+    path = state / _POSITION
+    pieces = chain([b"%020d" % generation], position)
+    alike_bytes = 0
+    try:
+        with path.open("rb") as known:
+            for piece in pieces:
+                if known.read(len(piece)) != piece:
+                    pieces = chain([piece], pieces)
+                    break
+                alike_bytes += len(piece)
+            else:
+                if not known.read(1):
+                    return
+    except FileNotFoundError:
+        pass
+    # What is alike is read again from the old file rather than held: a position may be large.
+    replace_durably(path, chain(_first(path, alike_bytes), pieces), mode=0o600)
 
-    def pieces() -> Iterator[bytes]:
-        yield b"%020d" % generation
-        yield from position
 
-    replace_durably(state / _POSITION, pieces(), mode=0o600)
+def _first(path: Path, size_bytes: int) -> Iterator[bytes]:
+    if size_bytes:
+        with path.open("rb") as file:
+            while size_bytes and (piece := file.read(min(size_bytes, _PIECE_BYTES))):
+                size_bytes -= len(piece)
+                yield piece
 
 
 def load_position(state: Path, generation: int) -> Iterator[bytes] | None:

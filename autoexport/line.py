@@ -12,15 +12,15 @@ import xxhash
 from autoexport.changes import Found, can_be_kept, conserved, recount, what_changed
 from autoexport.contracts import Format, Position, Snapshot, Source
 from autoexport.edition import Edition
-from autoexport.errors import MappedTableGone, MappingError
+from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError
 from autoexport.ledger import BlockRecord, Ledger, pack
 from autoexport.logs import get_logger
 from autoexport.mapping import map_catalog, mapping_digest
-from autoexport.model import BlockRows, Catalog, Mapping
+from autoexport.model import BlockRows, Catalog, Mapping, Range
 from autoexport.plan import Blocks, Plan, make_plan, render_all
 from autoexport.render import render, ruled_parent
 from autoexport.settings import Settings
-from autoexport.snapshot import Range, Reading, Totals
+from autoexport.snapshot import Reading, Totals
 from autoexport.spool import Spool
 from autoexport.tree import TreeBuilder
 
@@ -192,6 +192,10 @@ class Line:
 
 def _mapping(catalog: Catalog, settings: Settings, ledger: Ledger | None) -> Mapping:
     """The mapping of this snapshot's tables; a table that was exported before must still be there."""
+    if not catalog.tables and ledger is None:
+        raise EmptyDatabase(
+            "The database has no tables.", hint="Start the application once, or check --database-url."
+        )
     gone: set[str] = set()
     if ledger is not None:
         gone = set(ledger.tables.values()) - {table.full_name for table in catalog.tables}

@@ -283,6 +283,16 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """The images of a dataset whose id is after `after` (None: from the first) and up to and
+    including `to` (None: to the last)."""
+
+    dataset: Key
+    after: Key | None
+    to: Key | None
+
+
+@dataclass(frozen=True, slots=True)
 class BlockRef:
     """A place in a published file where the bytes of a block go."""
 

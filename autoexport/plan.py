@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from autoexport.ledger import BlockRecord
-from autoexport.model import Key
-from autoexport.snapshot import Range
+from autoexport.model import Key, Range
 
 MOST_DIRTY = 0.5
 """When more than this share of the blocks is dirty, all are rendered: one pass costs less than many ranges."""

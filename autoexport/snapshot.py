@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, 
 
 from autoexport.contracts import Snapshot
 from autoexport.errors import SourceError
-from autoexport.model import BlockRows, Key, Mapping, Scalar
+from autoexport.model import BlockRows, Key, Mapping, Range, Scalar
 from autoexport.tables import Tables
 
 BLOCK_IMAGES = 256
@@ -28,16 +28,6 @@ _ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first appli
 
 ParentRow = dict[str, Scalar]
 Row = Sequence[Scalar]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The images of a dataset whose id is after `after` (None: from the first) and up to and
-    including `to` (None: to the last)."""
-
-    dataset: Key
-    after: Key | None
-    to: Key | None
 
 
 @dataclass(slots=True)

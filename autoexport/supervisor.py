@@ -13,7 +13,14 @@ from pathlib import Path
 
 from autoexport.contracts import Source
 from autoexport.detector import Surroundings, detect
-from autoexport.errors import AutoexportError, ConfigurationError, LockedError, MappingError, SourceError
+from autoexport.errors import (
+    AutoexportError,
+    ConfigurationError,
+    EmptyDatabase,
+    LockedError,
+    MappingError,
+    SourceError,
+)
 from autoexport.exporter import Outcome, export_once
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
@@ -111,6 +118,7 @@ class Exporter:
         self._tempo = Tempo()
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = False
 
     def wake(self) -> None:
         """Look now whether something changed; from any thread. Costs nothing if nothing did."""
@@ -150,6 +158,7 @@ class Exporter:
             if not working.done():
                 await self._drain()
         finally:
+            self._ending = True
             stopped.cancel()
             working.cancel()
             await asyncio.wait({working, stopped})
@@ -228,10 +237,10 @@ class Exporter:
         """One cycle: everything is built anew, and runs until something fails."""
         try:
             await self._lead()
-            await self._cycle()
+            # A task of its own: in Python 3.11 a TaskGroup that fails leaves its task half cancelled.
+            await asyncio.create_task(self._cycle(), name="cycle")
         except Exception as exc:  # the one restart point of the program
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if self._ending:
                 raise asyncio.CancelledError from exc
             await self._recover(_cause(exc))
 
@@ -252,8 +261,10 @@ class Exporter:
 
     async def _recover(self, cause: BaseException) -> None:
         """Tell of the failure once, and wait before the next try."""
-        # After a publish, a mapping that does not work is a migration that is under way.
-        mending = isinstance(cause, MappingError) and self.health.report.generation is not None
+        # After a publish, a mapping that does not work is a migration that is under way; before one, a
+        # database without any table is an application that has not started yet.
+        published = self.health.report.generation is not None
+        mending = isinstance(cause, EmptyDatabase) or (isinstance(cause, MappingError) and published)
         if isinstance(cause, ConfigurationError) and not mending:
             raise cause
         delay_s = _delay_s(self.health.report.failures)

@@ -28,7 +28,7 @@ from sqlalchemy.pool import StaticPool
 
 from autoexport.contracts import Position
 from autoexport.database_url import DatabaseURL
-from autoexport.errors import SourceError, UndecodableText
+from autoexport.errors import EmptyDatabase, SourceError, UndecodableText
 from autoexport.model import Catalog, Changes, Column, Everything, Key, Mapping, Scalar
 from autoexport.settings import Settings
 from autoexport.sources.reading import partitions
@@ -161,7 +161,7 @@ class SqliteSource:
                 f"No permission to read {self.path}.", hint="Let this user read the file and its folder."
             )
         if size == 0:
-            raise SourceError(
+            raise EmptyDatabase(
                 f"{self.path} is empty: it has no tables.",
                 hint="Start the application once, or check --database-url.",
             )

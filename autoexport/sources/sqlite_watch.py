@@ -21,15 +21,19 @@ _GROUP_MS = 50
 
 log = get_logger()
 
-Stat = tuple[int, int, int, int, int]
+Stat = tuple[int, ...]
+"""Device, inode, size, and the times of modification and of change in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """What `stat` says of the file, its `-wal` and its `-journal`.
 
-    An empty companion counts as none: it holds nothing, and opening a WAL database to copy it makes
-    one. `in_use` tells of the `-shm` where we would wait for the application to make it.
+    Our own reading must not count as a change. Opening a WAL database makes an empty `-wal` where there
+    is none, so an empty companion counts as none: it holds nothing. And for root, SQLite sets the owner
+    of the `-wal` whenever it opens it, so its time of change says nothing.
+
+    `in_use` tells of the `-shm` where we would wait for the application to make it.
     """
 
     file: Stat | None
@@ -47,21 +51,19 @@ class Stamp:
 def take_stamp(path: Path) -> Stamp:
     """Look at the files without opening them; blocking. SQLite keeps the companions beside the real file."""
     real = os.path.realpath(path)
-    file = _stat(real)
+    file, wal, journal = _stat(real), _stat(f"{real}-wal"), _stat(f"{real}-journal")
     return Stamp(
         file,
-        _stat(f"{real}-wal", companion=True),
-        _stat(f"{real}-journal", companion=True),
+        wal[:4] if wal is not None and wal[2] else None,
+        journal if journal is not None and journal[2] else None,
         in_use=opens_without_traces(path) if file is not None else True,
     )
 
 
-def _stat(path: str, *, companion: bool = False) -> Stat | None:
+def _stat(path: str) -> Stat | None:
     try:
         found = os.stat(path)
     except OSError:  # what is wrong with it is told by whoever tries to read it
-        return None
-    if companion and not found.st_size:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

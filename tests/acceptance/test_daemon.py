@@ -117,7 +117,7 @@ def test_a_file_that_is_replaced_is_another_database_state(
         backup = tmp_path / "backup.sqlite3"
         with closing(create_sqlite(backup)) as connection:
             fill_sqlite(connection)
-            connection.execute(RENAME, "from the backup")
+            connection.execute(RENAME, ("from the backup",))
         os.utime(backup, (1, 1))
         os.replace(backup, sqlite_database.path)
         wait_until(lambda: "from the backup" in project_names(exports), "the backup's state is published")
@@ -252,7 +252,7 @@ def test_a_directory_without_permission_is_told_and_retried(open_directory: Path
             daemon.wait_for("export.published")
             old = (exports / "database_export.json").read_bytes()
             exports.chmod(0o555)
-            connection.execute(RENAME, "while it was closed")
+            connection.execute(RENAME, ("while it was closed",))
             daemon.wait_for_report(lambda report: report.error, "the missing permission is reported")
             code, told = status(exports)
             assert code == 1
@@ -281,7 +281,7 @@ def test_wal_of_another_user_is_not_opened_first(open_directory: Path, plain_use
         assert "WAL" in str(status(exports)[1]["last_error"])
         assert [child.name for child in folder.iterdir()] == ["application.sqlite3"]
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute(RENAME, "by its owner")
+            connection.execute(RENAME, ("by its owner",))
             for companion in folder.iterdir():
                 companion.chmod(0o666)
             wait_until(lambda: "by its owner" in project_names(exports), "the change is published")

@@ -99,13 +99,14 @@ def test_only_the_application_changes_it(sqlite_database: SqliteDatabase, elsewh
 
 
 _STATISTICS = """
-SELECT relname, n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_upd, n_live_tup FROM pg_stat_user_tables ORDER BY relname
+SELECT relname, n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_upd, n_live_tup FROM pg_stat_user_tables
+ORDER BY relname
 """
 _CATALOGS = (
     "SELECT oid, relname, relkind, relfilenode, reloptions, relhastriggers FROM pg_class ORDER BY oid",
     "SELECT oid, tgname FROM pg_trigger ORDER BY oid",
     "SELECT oid, proname FROM pg_proc ORDER BY oid",
-    "SELECT oid, nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_temp%' AND nspname NOT LIKE 'pg_toast_temp%'",
+    "SELECT oid, nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg%temp%' ORDER BY oid",
     "SELECT oid, extname FROM pg_extension ORDER BY oid",
     "SELECT oid, pubname FROM pg_publication ORDER BY oid",
     "SELECT oid, evtname FROM pg_event_trigger ORDER BY oid",

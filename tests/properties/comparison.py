@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -112,7 +113,9 @@ class Exporting:
 class _Twice:
     """A source whose snapshot is read twice: by the exporter under test, then by a full export elsewhere."""
 
-    def __init__(self, source: Source, during: Callable[[], None], beside: Callable[[Source], object]) -> None:
+    def __init__(
+        self, source: Source, during: Callable[[], None], beside: Callable[[Source], Awaitable[None]]
+    ) -> None:
         self.database = source.database
         self.identity = source.identity
         self._source = source
@@ -124,20 +127,24 @@ class _Twice:
         async with self._source.snapshot() as snapshot:
             self._during()
             yield snapshot
-            await self._beside(_Again(self._source, snapshot))  # type: ignore[arg-type,misc]
+            await self._beside(_Again(self._source, snapshot))
 
-    def looks(self, interval_s: float, *, hooks: bool) -> AsyncIterator[None]:
-        return self._source.looks(interval_s, hooks=hooks)
+    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
+        return self._source.looks(interval_s, hooks=hooks, wake=wake)
 
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+async def _nothing(source: Source) -> None:
+    """What is done beside an export that is itself beside another."""
 
 
 class _Again(_Twice):
     """A source of one snapshot, which is open already."""
 
     def __init__(self, source: Source, snapshot: Snapshot) -> None:
-        super().__init__(source, lambda: None, lambda source: None)
+        super().__init__(source, lambda: None, _nothing)
         self._snapshot = snapshot
 
     @asynccontextmanager
@@ -146,7 +153,8 @@ class _Again(_Twice):
 
 
 def _difference(published: bytes, expected: bytes) -> str:
-    lines = unified_diff(*(text.decode().splitlines() for text in (published, expected)), lineterm="", n=1)
+    before, after = (text.decode().splitlines() for text in (published, expected))
+    lines = unified_diff(before, after, lineterm="", n=1)
     return "\n".join(line[:200] for line in islice(lines, 20))
 
 

@@ -212,9 +212,9 @@ class History:
     def add_annotation(self, number: int, image: Cell, a: int) -> None:
         """Insert an annotation."""
         self.insert(
-            "annotations", id=self.key("annotations", number), image_id=image, class_name=("car", "花", "=x")[a % 3],
-            class_id=1 + a % 20, confidence=(0.5, None, a / 7)[a % 3], x_min=1.0, y_min=2.0, x_max=float(a),
-            y_max=4.0, segmentation=self.polygon(a // 3, a),
+            "annotations", id=self.key("annotations", number), image_id=image, class_id=1 + a % 20,
+            class_name=("car", "花", "=x")[a % 3], confidence=(0.5, None, a / 7)[a % 3],
+            x_min=1.0, y_min=2.0, x_max=float(a), y_max=4.0, segmentation=self.polygon(a // 3, a),
         )  # fmt: skip
 
     def populate(self, images: int) -> None:
@@ -223,11 +223,13 @@ class History:
             for number in range(2):
                 self.insert("projects", id=1 + number, name=self.word(1))
             for number in range(4):
-                self.insert("datasets", id=self.key("datasets", number), project_id=self.link("projects", number % 2),
-                            name=self.word(1))  # fmt: skip
+                project = self.link("projects", number % 2)
+                self.insert("datasets", id=self.key("datasets", number), project_id=project, name=self.word(1))
             for number in range(5):
-                self.insert("labels", id=1 + number, name=("car", "花", "x")[number % 3], color="#fff",
-                            project_id=self.link("projects", number % 2))  # fmt: skip
+                project = self.link("projects", number % 2)
+                self.insert(
+                    "labels", id=1 + number, name=("car", "花", "x")[number % 3], color="#fff", project_id=project
+                )
             for number in range(images):
                 self.add_image(number, self.link("datasets", number * 4 // max(images, 1)), number)
                 for place in range(number % 4):

@@ -111,9 +111,8 @@ def change_layout(h: History, a: int, b: int) -> None:
 def rewrite(h: History, a: int, b: int) -> None:
     """Rows move, are frozen or get other places, and no row changes."""
     table = ("annotations", "images", "datasets")[b % 3]
-    commands = (f"VACUUM FULL {table}", f"VACUUM {table}", f"VACUUM FREEZE {table}", f"CLUSTER {table} USING {table}_pkey",
-                f"ANALYZE {table}")  # fmt: skip
-    h.db.execute(commands[a % 5])
+    commands = ("VACUUM FULL {0}", "VACUUM {0}", "VACUUM FREEZE {0}", "CLUSTER {0} USING {0}_pkey", "ANALYZE {0}")
+    h.db.execute(commands[a % 5].format(table))
 
 
 @postgres_only

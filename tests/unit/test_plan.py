@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from autoexport import plan
 from autoexport.ledger import BlockRecord, pack
-from autoexport.model import Counts, Key
+from autoexport.model import Counts, Key, Range
 from autoexport.plan import Blocks, Plan, make_plan, render_all
-from autoexport.snapshot import Range
 
 LAST = 1000
 

@@ -1,3 +1,92 @@
-"""Errors of the driver and the server become a line and a hint, without a password."""
+"""Errors of the PostgreSQL driver become a line and a hint, without a password."""
 
 from __future__ import annotations
+
+import asyncpg
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from autoexport.errors import SourceError
+from autoexport.sources.postgres_errors import explain, explained, sqlstate
+
+DATABASE = "server/name"
+
+
+def server_error(state: str, text: str) -> asyncpg.PostgresError:
+    """An error as the driver makes it of the server's message."""
+    made = asyncpg.PostgresError.new({"C": state, "M": text, "S": "ERROR"})
+    assert isinstance(made, asyncpg.PostgresError)
+    return made
+
+
+def wrapped(error: Exception) -> DBAPIError:
+    """An error as SQLAlchemy passes it on: in one of its DBAPI's, in one of its own."""
+    inner = Exception("<class 'driver'>: text")
+    inner.__cause__ = error
+    return DBAPIError("SELECT secret", {"password": "secret"}, inner)
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "hint"),
+    [
+        ("42501", "permission denied for table annotations", "GRANT SELECT"),
+        ("28P01", 'password authentication failed for user "u"', "password"),
+        ("3D000", 'database "d" does not exist', "database URL"),
+        ("53300", "too many clients already", "Free some"),
+        ("57P01", "terminating connection due to administrator command", "tried again"),
+        ("57P03", "the database system is starting up", "tried again"),
+        ("57014", "canceling statement due to statement timeout", "DB_EXPORT_PG_STATEMENT_TIMEOUT"),
+        ("57014", "canceling statement due to user request", "tried again"),
+        ("55P03", "canceling statement due to lock timeout", "migration"),
+        ("40001", "canceling statement due to conflict with recovery", "hot_standby_feedback"),
+        ("26000", 'prepared statement "x" does not exist', "DB_EXPORT_PG_PREPARED_STATEMENTS"),
+        ("XX001", "invalid page in block 0", "backup"),
+        ("22012", "division by zero", "log"),
+    ],
+)
+def test_server_errors(state: str, text: str, hint: str) -> None:
+    """The server's words are kept, the remedy fits, and wrapping changes nothing."""
+    error = server_error(state, text)
+    explanation = explain(error, DATABASE)
+    assert text in str(explanation)
+    assert hint in explanation.hint
+    again = explain(wrapped(error), DATABASE)
+    assert (str(again), again.hint) == (str(explanation), explanation.hint)
+    assert sqlstate(wrapped(error)) == state
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"),
+        TimeoutError(),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        OSError("Multiple exceptions: [Errno 111] a, [Errno 111] b"),
+    ],
+)
+def test_lost_connections(error: Exception) -> None:
+    """Without a word of the server it is still said what is wrong and what to do."""
+    explanation = explain(error, DATABASE)
+    assert DATABASE in str(explanation)
+    assert explanation.hint
+    assert str(explanation).endswith(".")
+    assert ": ." not in str(explanation)
+
+
+def test_no_password() -> None:
+    """A password that a message repeats is hidden, and lines are joined."""
+    text = "could not connect to postgresql://u:hunter2@h/d\npassword=hunter2"
+    explanation = explain(server_error("08006", text), DATABASE)
+    assert "hunter2" not in str(explanation)
+    assert "\n" not in str(explanation)
+
+
+def test_explained() -> None:
+    """What the driver raises becomes ours with its cause; what others raise stays."""
+    error = server_error("42501", "no")
+    with pytest.raises(SourceError) as raised, explained(DATABASE):
+        raise error
+    assert raised.value.__cause__ is error
+    with pytest.raises(ZeroDivisionError), explained(DATABASE):
+        raise ZeroDivisionError

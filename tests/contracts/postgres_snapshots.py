@@ -1,0 +1,75 @@
+"""Snapshots, positions and changes of a PostgreSQL database, for the tests of its source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from autoexport.mapping import map_catalog
+from autoexport.model import Changes, Everything, Mapping
+from autoexport.settings import Settings
+from autoexport.sources import open_source
+from autoexport.sources.postgres import PostgresSource
+from autoexport.sources.postgres_snapshot import PostgresSnapshot
+from tests.applications import COLUMNS, annotation_row
+from tests.population import Cell, Row
+from tests.postgres_connection import PostgresConnection
+
+
+def source_of(url: str, **settings: object) -> PostgresSource:
+    """The source of a database; closing it closes no connection, as it keeps none."""
+    source = open_source(Settings(database_url=url, **settings))  # type: ignore[arg-type]
+    assert isinstance(source, PostgresSource)
+    return source
+
+
+@asynccontextmanager
+async def snapshot_of(url: str, **settings: object) -> AsyncIterator[tuple[PostgresSnapshot, Mapping]]:
+    """A snapshot and its mapping."""
+    source = source_of(url, **settings)
+    async with source.snapshot() as snapshot:
+        yield snapshot, map_catalog(snapshot.catalog, settings.get("tables"))  # type: ignore[arg-type]
+    await source.aclose()
+
+
+async def position_of(url: str) -> bytes:
+    """The position of a snapshot taken now."""
+    async with snapshot_of(url) as (snapshot, mapping):
+        position = await snapshot.position(mapping)
+        assert position is not None
+        return b"".join(position.pieces())
+
+
+async def changes_of(url: str, since: bytes, **settings: object) -> Changes | Everything:
+    """What a snapshot taken now tells about the time since a position."""
+    async with snapshot_of(url, **settings) as (snapshot, mapping):
+        return await snapshot.changes(mapping, iter([since]))
+
+
+async def images_since(url: str, since: bytes) -> set[Any]:
+    """The keys of the images that may have changed since a position."""
+    changes = await changes_of(url, since)
+    assert isinstance(changes, Changes), changes
+    return set(changes.images)
+
+
+async def rows_of(snapshot: PostgresSnapshot, statement: Any) -> list[tuple[Any, ...]]:
+    """All rows of a statement."""
+    return [tuple(row) async for part in snapshot.stream(statement) for row in part]
+
+
+def one_image(application: PostgresConnection) -> str:
+    """The key of an image that has annotations."""
+    return annotated_images(application, 1)[0]
+
+
+def annotated_images(application: PostgresConnection, number: int) -> list[Cell]:
+    """The keys of the first images that have annotations."""
+    found = application.execute("SELECT image_id FROM annotations GROUP BY 1 ORDER BY 1 LIMIT ?", number)
+    return [row[0] for row in found]
+
+
+def one_annotation(image: Cell) -> tuple[str, tuple[str, ...], list[Row]]:
+    """What `PostgresConnection.copy` needs for one more annotation of an image."""
+    return "annotations", COLUMNS["annotations"], [annotation_row(987_654, str(image))]

@@ -1,0 +1,87 @@
+"""The system calls by which an export touches its directories: seen, numbered, made to fail or to be the last."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+BY_PATH = ("open", "replace", "unlink", "link", "chmod", "mkdir")
+BY_DESCRIPTOR = ("write", "fsync", "copy_file_range", "pread")
+_RANDOM = re.compile(r"\b[0-9a-f]{16}\b")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call that is about to be made: its number from 1, its name, and the file it is about.
+
+    `writes`: whether it changes anything on the disk.
+    """
+
+    number: int
+    name: str
+    file: str
+    writes: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}({_RANDOM.sub('#', self.file)})"
+
+
+@contextmanager
+def watched(
+    roots: Sequence[Path], before: Callable[[Call], None], after: Callable[[Call], None] = lambda call: None
+) -> Iterator[None]:
+    """Call `before` ahead of each call on a file under `roots`, by whichever thread; what it raises is raised
+    in place of the call. A write is split in two, so that a process may end between its halves.
+
+    Only functions of `os` are seen, and nothing of what SQLite does; `fsync` is not carried out.
+    """
+    places = tuple(os.path.realpath(root) for root in roots)
+    numbers, lock = iter(range(1, 1_000_000)), threading.Lock()
+
+    def seen(name: str, file: str, writes: bool) -> Call | None:
+        if not any(file == place or file.startswith(place + "/") for place in places):
+            return None
+        with lock:
+            call = Call(next(numbers), name, os.path.relpath(file, places[0]), writes)
+        before(call)
+        return call
+
+    def by_path(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def stand_in(path: Any, *arguments: Any, **named: Any) -> Any:
+            target = arguments[0] if name in ("replace", "link") else path
+            writes = name != "open" or bool((arguments[0] if arguments else 0) & (os.O_WRONLY | os.O_RDWR))
+            call = seen(name, os.path.abspath(os.fsdecode(target)), writes) if not isinstance(target, int) else None
+            done = real(path, *arguments, **named)
+            if call is not None:
+                after(call)
+            return done
+
+        return stand_in
+
+    def by_descriptor(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def stand_in(*arguments: Any) -> Any:
+            descriptor = arguments[1] if name == "copy_file_range" else arguments[0]
+            file = os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)")
+            if name == "write" and len(arguments[1]) > 1 and seen(name, file, True):
+                half = real(descriptor, arguments[1][: len(arguments[1]) // 2])
+                seen(name, file, True)
+                return half
+            call = seen(name, file, name != "pread")
+            done = None if name == "fsync" else real(*arguments)
+            if call is not None:
+                after(call)
+            return done
+
+        return stand_in
+
+    fakes = {name: by_path(name, getattr(os, name)) for name in BY_PATH}
+    fakes |= {name: by_descriptor(name, getattr(os, name)) for name in BY_DESCRIPTOR}
+    with patch.multiple(os, **fakes):
+        yield

@@ -1,0 +1,121 @@
+"""Every system call of an export on its directories fails once: told with a hint, nothing torn, made good next time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoexport.errors import AutoexportError
+from tests.applications import create_sqlite, fill_sqlite
+from tests.databases import SqliteDatabase
+from tests.disk_calls import Call, watched
+from tests.trials import Trial, open_descriptors
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a descriptor is of, /proc tells")
+
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
+NUMBERS = {errno.errorcode[number]: number for number in ERRORS}
+CALLS_LIMIT = 400
+CHANGES = (
+    "UPDATE images SET filename = ? WHERE id = (SELECT min(id) FROM images)",
+    "UPDATE projects SET name = ? WHERE id = 1",
+)
+
+
+class Fault:
+    """Lets the call of one number fail, and knows which one that was."""
+
+    def __init__(self, number: int, code: int) -> None:
+        self.number = number
+        self.code = code
+        self.hit: Call | None = None
+
+    def __call__(self, call: Call) -> None:
+        if call.number == self.number:
+            self.hit = call
+            raise OSError(self.code, os.strerror(self.code), call.file)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    """The sample rows, in a file without WAL."""
+    connection = create_sqlite(tmp_path / "application.sqlite3")
+    fill_sqlite(connection)
+    connection.close()
+    made = SqliteDatabase(tmp_path / "application.sqlite3")
+    yield made
+    made.close()
+
+
+def fail_once(trial: Trial, fault: Fault) -> None:
+    """Export with the fault; then everything that must be so is checked, and an export without it."""
+    old, descriptors = trial.contents(), open_descriptors()
+    error: AutoexportError | None = None
+    with watched([trial.directory], fault):
+        try:
+            trial.export()
+        except AutoexportError as raised:
+            error = raised
+    assert open_descriptors() == descriptors, f"{fault.hit}: a descriptor leaked"
+    torn, left = trial.contents(), trial.leftovers()
+    if error is not None:
+        assert error.hint, f"{fault.hit}: {error} has no hint"
+        assert error.exit_code == 1
+    else:
+        assert trial.fits_manifest(), f"{fault.hit} was passed over, and the files do not fit the manifest"
+    if fault.hit is not None and fault.hit.name != "unlink":
+        assert not left, f"{fault.hit}: left behind {left}"
+    trial.export()
+    new = trial.contents()
+    assert set(old) <= set(torn)
+    for name, content in torn.items():
+        assert content in (old.get(name), new[name]), f"{fault.hit}: {name} was neither old nor new"
+    assert not trial.leftovers()
+    assert trial.fits_manifest()
+    assert not trial.differences()
+
+
+def fail_everywhere(database: SqliteDatabase, trial: Trial, code: int, step: int, *, first: bool) -> int:
+    """Let the calls fail one after the other, each `step`-th of them; how many there were."""
+    start = 1 + ERRORS.index(code) % step
+    for number in range(start, CALLS_LIMIT, step):
+        if first:
+            shutil.rmtree(trial.directory, ignore_errors=True)
+        for change in CHANGES:
+            database.execute(change, f"name {number}")
+        fault = Fault(number, code)
+        fail_once(trial, fault)
+        if fault.hit is None:
+            return number
+    raise AssertionError("an export makes more calls than were thought possible")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
+@pytest.mark.parametrize("code", NUMBERS.values(), ids=NUMBERS)
+def test_a_call_that_fails(database: SqliteDatabase, tmp_path: Path, code: int, first: bool) -> None:
+    """Each fourth call, beginning with another one for each error: together each call fails once."""
+    trial = Trial(database.url, tmp_path / "exports")
+    trial.export()
+    assert fail_everywhere(database, trial, code, 4, first=first) > 40
+    trial.check_equals(database.path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
+@pytest.mark.parametrize("code", NUMBERS.values(), ids=NUMBERS)
+def test_every_call_fails_with_every_error(
+    database: SqliteDatabase, tmp_path: Path, code: int, first: bool
+) -> None:
+    """Every call with every error."""
+    trial = Trial(database.url, tmp_path / "exports")
+    trial.export()
+    calls = fail_everywhere(database, trial, code, 1, first=first)
+    print(f"{calls - 1} faults, torn 0, left behind 0")
+    trial.check_equals(database.path)

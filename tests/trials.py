@@ -1,0 +1,135 @@
+"""An exporter that is mistreated: its exports in this process, and what its directories hold afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from autoexport.checksum import digest
+from autoexport.exporter import Outcome, export_once
+from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.line import Progress
+from autoexport.settings import Settings
+from autoexport.sources import open_source
+from autoexport.verification import differences
+from tests.straight_reading import expected_csv_text, expected_document
+
+Contents = dict[str, bytes]
+
+_TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
+_PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json"}
+
+
+class Trial:
+    """One database and one export directory; every export is by a new exporter, which has only its files."""
+
+    def __init__(self, url: str, directory: Path, **settings: Any) -> None:
+        self.directory = directory
+        self.settings = Settings(database_url=url, export_directory=directory, **settings)
+        self.state = self.settings.state_dir
+
+    def export(self, *, full: bool = False, progress: Progress | None = None) -> Outcome:
+        """Export once. Raises what the exporter raises."""
+        return asyncio.run(self._export(full, progress))
+
+    async def _export(self, full: bool, progress: Progress | None) -> Outcome:
+        source = open_source(self.settings)
+        try:
+            formats = chosen_formats(self.settings)
+            return await export_once(source, self.settings, formats, full=full, progress=progress)
+        finally:
+            await source.aclose()
+
+    def differences(self) -> list[str]:
+        """What `verify` finds, a line each."""
+        return asyncio.run(self._differences())
+
+    async def _differences(self) -> list[str]:
+        source = open_source(self.settings)
+        try:
+            return await differences(source, self.settings, chosen_formats(self.settings))
+        finally:
+            await source.aclose()
+
+    # --- what is there -----------------------------------------------------------------------------
+
+    def contents(self) -> Contents:
+        """The published files that are there, without the time stamp of the tree."""
+        found = {name: self.directory / name for name in FILE_NAMES}
+        return {
+            name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1) for name, path in found.items() if path.exists()
+        }
+
+    def leftovers(self) -> list[str]:
+        """Names that no exporter should leave in its directories."""
+        public = {*FILE_NAMES, "manifest.json", self.state.name}
+        found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
+        private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
+        return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
+
+    def check_whole(self, old: Contents, new: Contents) -> None:
+        """Each file is the old one or the new one, to the byte, and none of the old ones is gone."""
+        there = self.contents()
+        assert set(old) <= set(there), f"gone: {set(old) - set(there)}"
+        for name, content in there.items():
+            assert content in (old.get(name), new.get(name)), f"{name} is neither the old file nor the new one"
+
+    def check_set(self) -> bool:
+        """Every file can be parsed; whether the set is the one that its manifest describes."""
+        for path in (self.directory / name for name in ("database_export.json", "manifest.json")):
+            if path.exists():
+                json.loads(path.read_bytes())
+        for name in FILE_NAMES[1:]:
+            if (self.directory / name).exists():
+                text = (self.directory / name).read_text(encoding="utf-8")
+                assert text.endswith("\n"), f"{name} ends in the middle of a line"
+        return self.fits_manifest()
+
+    def fits_manifest(self) -> bool:
+        """Whether every file has the size and digest that the manifest says."""
+        try:
+            manifest = json.loads((self.directory / "manifest.json").read_bytes())
+        except FileNotFoundError:
+            return False
+        return all(self._is(name, record) for name, record in manifest["files"].items())
+
+    def _is(self, name: str, record: dict[str, Any]) -> bool:
+        from zlib import crc32
+
+        try:
+            content = (self.directory / name).read_bytes()
+        except FileNotFoundError:
+            return False
+        return (len(content), digest(crc32(content))) == (record["bytes"], record["digest"])
+
+    def check_equals(self, database: Path) -> None:
+        """Every file is what a plain reading of this SQLite file gives."""
+        check_equals(database, self.directory)
+
+
+def check_equals(database: Path, directory: Path) -> None:
+    """Every published file is what a plain reading of this SQLite file gives, and fits the manifest."""
+    document = json.loads((directory / "database_export.json").read_bytes())
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        expected = expected_document(connection, document["export_info"]["timestamp"])
+        assert json.dumps(document) == json.dumps(expected)
+        for name in FILE_NAMES[1:]:
+            assert (directory / name).read_bytes().decode() == expected_csv_text(connection, name)
+
+
+def open_descriptors() -> int:
+    """How many this process has; a failed export must not add to them."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def everything_in(directories: Sequence[Path]) -> bytes:
+    """All names and bytes under these directories, private files included."""
+    paths = sorted(path for directory in directories for path in directory.rglob("*"))
+    return b"\n".join(str(path).encode() + (path.read_bytes() if path.is_file() else b"") for path in paths)
