@@ -105,9 +105,7 @@ class Source(Protocol):
         """Take a snapshot, read from it, let it go. Raises `SourceError`."""
         ...
 
-    def looks(
-        self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
-    ) -> AsyncIterator[bool]:
+    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """Check, and yield what each check found: True if something may have changed (always so the first
         time, at once), False if certainly nothing has.
 

@@ -19,7 +19,7 @@ from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.mapping import mapping_digest
 from autoexport.model import Mapping, Tree
 from autoexport.plan import Plan
-from autoexport.publish import check_room, discard, publish
+from autoexport.publish import PUBLISHING, check_room, discard, publish
 from autoexport.snapshot import Totals
 from autoexport.splice import Layout, Staged, is_published, lay_out, stage
 from autoexport.spool import Spool
@@ -71,7 +71,7 @@ async def bring_out(
         await asyncio.to_thread(_remember_unchanged, edition, tree, directory, state, previous)
         return previous, False
     layouts = await asyncio.to_thread(lay_out_all, edition, tree)
-    manifest = await _publish(edition, tree, layouts, directory, previous, started)
+    manifest = await _publish(edition, tree, layouts, directory, state, previous, started)
     await asyncio.to_thread(_remember, edition, tree, layouts, directory, state, manifest)
     return manifest, True
 
@@ -133,6 +133,7 @@ async def _publish(
     tree: Tree,
     layouts: Sequence[Layout],
     directory: Path,
+    state: Path,
     previous: Manifest | None,
     started: float,
 ) -> Manifest:
@@ -146,7 +147,7 @@ async def _publish(
             staged.append(await asyncio.to_thread(stage, layout, descriptor, directory, identity))
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
         manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
-        await asyncio.to_thread(publish, staged, manifest, directory, previous)
+        await asyncio.to_thread(publish, staged, manifest, directory, previous, state / PUBLISHING)
     finally:
         await asyncio.to_thread(discard, staged)
     return manifest

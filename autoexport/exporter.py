@@ -12,6 +12,7 @@ from pathlib import Path
 from autoexport.contracts import Format, Source
 from autoexport.edition import Edition, bring_out
 from autoexport.errors import UndecodableText
+from autoexport.files import disk_errors_explained
 from autoexport.ledger import Ledger, load_ledger
 from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
@@ -51,7 +52,7 @@ async def export_once(
     """
     started = time.monotonic()
     directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
-    with directories(directory, state):
+    with disk_errors_explained(directory), directories(directory, state):
         async with publishing(state, LOCK_WAIT_S):
             await asyncio.to_thread(sweep, directory, state)
             previous = read_manifest(directory)

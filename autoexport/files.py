@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from autoexport.errors import PublishError
@@ -36,6 +36,15 @@ def explain_os_error(error: OSError, path: Path | str) -> PublishError:
         ((error.strerror or str(error)).lower(), "Check the directory and the disk it is on."),
     )
     return PublishError(f"Cannot write {path}: {reason}.", hint=hint)
+
+
+@contextmanager
+def disk_errors_explained(path: Path) -> Iterator[None]:
+    """Raise what the operating system raises inside as `PublishError`; about `path` where it names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, error.filename or path) from error
 
 
 def temp_beside(target: Path) -> Path:

@@ -197,18 +197,16 @@ def save_position(state: Path, generation: int, position: Iterator[bytes]) -> No
     path = state / _POSITION
     pieces = chain([b"%020d" % generation], position)
     alike_bytes = 0
-    try:
-        with path.open("rb") as known:
-            for piece in pieces:
-                if known.read(len(piece)) != piece:
-                    pieces = chain([piece], pieces)
-                    break
-                alike_bytes += len(piece)
-            else:
-                if not known.read(1):
-                    return
-    except FileNotFoundError:
-        pass
+    # As in `load_position`, a link is not followed: it is replaced.
+    with suppress(OSError), open(path, "rb", opener=_open_itself) as known:
+        for piece in pieces:
+            if known.read(len(piece)) != piece:
+                pieces = chain([piece], pieces)
+                break
+            alike_bytes += len(piece)
+        else:
+            if not known.read(1):
+                return
     # What is alike is read again from the old file rather than held: a position may be large.
     replace_durably(path, chain(_first(path, alike_bytes), pieces), mode=0o600)
 
@@ -221,10 +219,14 @@ def _first(path: Path, size_bytes: int) -> Iterator[bytes]:
                 yield piece
 
 
+def _open_itself(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
 def load_position(state: Path, generation: int) -> Iterator[bytes] | None:
     """The position of a generation in pieces, or None where there is none that goes with it."""
     try:
-        descriptor = os.open(state / _POSITION, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = _open_itself(str(state / _POSITION), os.O_RDONLY)
     except OSError:
         return None
     if os.read(descriptor, 20) != b"%020d" % generation:

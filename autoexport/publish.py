@@ -16,6 +16,9 @@ from autoexport.ledger import Ledger
 from autoexport.manifest import MANIFEST_NAME, Manifest
 from autoexport.splice import Staged
 
+PUBLISHING = "publishing"
+"""The name, in the state directory, of the mark of a first publish."""
+
 BACKUP_SUFFIX = ".before-autoexport"
 _RESERVE_BYTES = 16 << 20
 """Room to leave on the disk beyond what is written."""
@@ -63,14 +66,25 @@ def check_room(directory: Path, needed_bytes: int) -> None:
         )
 
 
-def publish(staged: Sequence[Staged], manifest: Manifest, directory: Path, previous: Manifest | None) -> None:
+def publish(
+    staged: Sequence[Staged],
+    manifest: Manifest,
+    directory: Path,
+    previous: Manifest | None,
+    mark: Path | None = None,
+) -> None:
     """Rename the staged files into place, then the manifest. Raises `PublishError`; what was not
-    renamed by then stays as it was, and no temp file is left."""
+    renamed by then stays as it was, and no temp file is left.
+
+    `mark` is a file that is there from before the first rename of a first publish until its manifest
+    is: it tells files of ours that no manifest knows yet from files of somebody else.
+    """
     try:
+        names = [item.layout.file_name for item in staged]
+        keep_unknown(directory, [*names, MANIFEST_NAME], previous, mark)
         for item in staged:
             target = directory / item.layout.file_name
             try:
-                _keep_unknown(target, previous)
                 _take_over_mode(item.temp, target)
                 os.replace(item.temp, target)
             except OSError as error:
@@ -80,6 +94,8 @@ def publish(staged: Sequence[Staged], manifest: Manifest, directory: Path, previ
         except OSError as error:
             raise explain_os_error(error, directory) from error
         replace_durably(directory / MANIFEST_NAME, [manifest.to_json()], mode=_mode_of(directory / MANIFEST_NAME))
+        if mark is not None:
+            mark.unlink(missing_ok=True)
     finally:
         discard(staged)
 
@@ -91,11 +107,26 @@ def discard(staged: Sequence[Staged]) -> None:
             item.temp.unlink()
 
 
-def _keep_unknown(target: Path, previous: Manifest | None) -> None:
-    """Keep, once, a file of the same name that no manifest knows: the earlier exporter's, perhaps."""
-    backup = target.with_name(target.name + BACKUP_SUFFIX)
-    if previous is None and target.is_file() and not target.is_symlink() and not backup.exists():
-        os.link(target, backup)
+def keep_unknown(
+    directory: Path, names: Sequence[str], previous: Manifest | None, mark: Path | None = None
+) -> None:
+    """Keep, once, files of our names that no manifest knows: the earlier exporter's, perhaps.
+
+    Raises `PublishError`.
+    """
+    known = {*previous.files, MANIFEST_NAME} if previous is not None else set()
+    unknown = [directory / name for name in names if name not in known]
+    if not unknown or (mark is not None and mark.exists()):
+        return
+    for target in unknown:
+        backup = target.with_name(target.name + BACKUP_SUFFIX)
+        try:
+            if target.is_file() and not target.is_symlink() and not backup.exists():
+                os.link(target, backup)
+        except OSError as error:
+            raise explain_os_error(error, backup) from error
+    if mark is not None and previous is None:
+        replace_durably(mark, [], mode=0o600)
 
 
 def _take_over_mode(temp: Path, target: Path) -> None:

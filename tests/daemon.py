@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,19 +44,19 @@ class Daemon:
         *arguments: str,
         interval_s: float = 0.5,
         env: Mapping[str, str] | None = None,
-        user: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.log = directory.parent / f"daemon-{directory.name}-{os.urandom(4).hex()}.log"
         command = [
-            sys.executable, "-m", "autoexport", "--monitor", "--database-url", url, "--export-dir", str(directory),
-            "--interval", str(interval_s), "--log-format", "json", "--log-level", "debug", *arguments,
+            *prefix, sys.executable, "-m", "autoexport", "--monitor", "--database-url", url,
+            "--export-dir", str(directory), "--interval", str(interval_s),
+            "--log-format", "json", "--log-level", "debug", *arguments,
         ]  # fmt: skip
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=directory.parent, env=program_environment(env), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
-                user=user, group=user, extra_groups=None if user is None else [],
             )  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -143,7 +143,6 @@ def csv_text(value: Any, *, guard: bool) -> tuple[str | None, bool]:
     if isinstance(value, datetime):
         return json_value(value).replace("T", " "), False
     if not isinstance(value, str):
-        # Python fills exponents up to two digits.
-        return re.sub(r"e([+-])0", r"e\1", json.dumps(value)), False
+        return json.dumps(value), False
     risky = guard and value[:1] in tuple("=+-@\t\r") and not NUMBER.fullmatch(value)
     return ("'" if risky else "") + value, risky

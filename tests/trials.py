@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from autoexport.checksum import digest
 from autoexport.exporter import Outcome, export_once
 from autoexport.formats import FILE_NAMES, chosen_formats
 from autoexport.line import Progress
+from autoexport.publish import BACKUP_SUFFIX
 from autoexport.settings import Settings
 from autoexport.sources import open_source
 from autoexport.verification import differences
@@ -71,6 +73,7 @@ class Trial:
         """Names that no exporter should leave in its directories."""
         public = {*FILE_NAMES, "manifest.json", self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
+        found = [name for name in found if not name.endswith(BACKUP_SUFFIX)]
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
         return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
 
@@ -126,6 +129,7 @@ def check_equals(database: Path, directory: Path) -> None:
 
 def open_descriptors() -> int:
     """How many this process has; a failed export must not add to them."""
+    gc.collect()  # a generator that the error's traceback kept alive holds one
     return len(os.listdir("/proc/self/fd"))
 
 

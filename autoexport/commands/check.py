@@ -182,9 +182,7 @@ def _print(display: str, directory: Path, findings: Findings) -> None:
     say()
     print_table("How it is understood", ("table", "field", "column"), describe(mapping))
     say()
-    print_table(
-        "What would be exported", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3)
-    )
+    print_table("What would be exported", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3))
     say()
     if mapping.not_found:
         say(f"Not found, so null or derived: {', '.join(mapping.not_found)}")

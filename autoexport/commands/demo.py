@@ -96,9 +96,7 @@ async def demo(settings: Settings, directory: Path, *, progress: bool = True) ->
     database = directory / "database.db"
     await asyncio.to_thread(make_database, database)
     code = await export(settings, progress=progress)
-    where = (
-        f"--database-url {shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
-    )
+    where = f"--database-url {shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
     say()
     say(f"The sample database is {database}, its export is in {settings.export_directory}.")
     say("Look at it, then try:")
@@ -197,9 +195,7 @@ def _image(project: _Project, dataset: str, index: int, minutes: int) -> Iterato
         yield _annotation(project, image, index, part, (width, height), minutes + 13 + part)
 
 
-def _annotation(
-    project: _Project, image: str, index: int, part: int, size: tuple[int, int], minutes: int
-) -> _Row:
+def _annotation(project: _Project, image: str, index: int, part: int, size: tuple[int, int], minutes: int) -> _Row:
     which = (index + part * 2) % len(project.labels)
     left, top = 40.5 + index * 83 % (size[0] // 2), 30.25 + (index * 47 + part * 131) % (size[1] // 2)
     right, bottom = left + 120 + part * 35, top + 90 + index * 3

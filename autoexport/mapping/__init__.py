@@ -53,9 +53,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     )
 
 
-def _warnings(
-    survey: Survey, family: Family, parts: dict[str, Part | None], labelling: Labelling
-) -> list[str]:
+def _warnings(survey: Survey, family: Family, parts: dict[str, Part | None], labelling: Labelling) -> list[str]:
     warnings = [*family.warnings]
     mapped = [part for part in parts.values() if part is not None]
     for part in mapped:
@@ -84,9 +82,7 @@ def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> 
     for logical, table in mapped.items():
         absent = [name for name in FOUND_FIELDS[logical] if name not in table.fields]
         if logical == "annotations":
-            absent = [name for name in absent if not (joined and name == "label")] + (
-                [] if has_box else ["box"]
-            )
+            absent = [name for name in absent if not (joined and name == "label")] + ([] if has_box else ["box"])
         if logical == "labels" and table.parent_link is None and "projects" in mapped:
             absent.append("project_id")
         missing += [f"{logical}.{name}" for name in absent]

@@ -35,8 +35,7 @@ def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
             rows.append((logical, "box", _box(mapping, table)))
         rows += _link(mapping, logical, table)
         rows += [
-            (logical, "deleted", f"{column.name}: rows that it marks are left out")
-            for column in table.deleted
+            (logical, "deleted", f"{column.name}: rows that it marks are left out") for column in table.deleted
         ]
     return rows
 
@@ -66,9 +65,7 @@ def _link(mapping: Mapping, logical: str, table: TableMapping) -> list[tuple[str
     setting = LINK_SETTING[parents[logical]]
     if table.parent_link is None or table.parent_column is None:
         return [(logical, setting, "not found")]
-    return [
-        (logical, setting, f"{table.parent_link.name} → {parent.table.full_name}.{table.parent_column.name}")
-    ]
+    return [(logical, setting, f"{table.parent_link.name} → {parent.table.full_name}.{table.parent_column.name}")]
 
 
 def _box(mapping: Mapping, table: TableMapping) -> str:

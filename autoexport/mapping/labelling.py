@@ -82,9 +82,7 @@ def _says_label(table: Table, said: TableOverride) -> bool:
 def _labels_of_images(survey: Survey, family: Family) -> list[Table]:
     """Tables that are called labels and are annotations: they name an image."""
     taken = [table for told in survey.told.values() for table in told]
-    tables = [
-        table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in taken
-    ]
+    tables = [table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in taken]
     return [table for table in tables if _names_an_image(survey, table, family.images)]
 
 
@@ -272,9 +270,7 @@ def _label_key(table: Table, said: TableOverride, found: Found, declared: _Decla
     if chosen is not None:
         return chosen
     named = [
-        column
-        for column in by_names(table, LABEL_ID_NAMES)
-        if fits(column, "label_id") and found.free(column)
+        column for column in by_names(table, LABEL_ID_NAMES) if fits(column, "label_id") and found.free(column)
     ]
     codes = [column for column in by_names(table, LABEL_NAMES) if found.free(column)]
     links = {**declared.keys, **declared.others}
@@ -289,7 +285,5 @@ def _label_key(table: Table, said: TableOverride, found: Found, declared: _Decla
             )
         return possible[0]
     numbers = [column for column in codes if fits(column, "label_id") and not fits(column, "label")]
-    referring = [
-        column for column in codes if any(key.columns == (column.name,) for key in table.foreign_keys)
-    ]
+    referring = [column for column in codes if any(key.columns == (column.name,) for key in table.foreign_keys)]
     return next(iter(named + numbers + referring), None)

@@ -35,9 +35,7 @@ def referred_table(catalog: Catalog, child: Table, key: ForeignKey) -> Table | N
 def refers_elsewhere(catalog: Catalog, child: Table, column: Column, parent: Table | None) -> bool:
     """Whether a declared foreign key of this one column refers to another table than `parent`."""
     keys = [key for key in child.foreign_keys if key.columns == (column.name,)]
-    return bool(keys) and all(
-        parent is None or referred_table(catalog, child, key) is not parent for key in keys
-    )
+    return bool(keys) and all(parent is None or referred_table(catalog, child, key) is not parent for key in keys)
 
 
 def declared_links(catalog: Catalog, child: Table, parent: Table, parent_key: Column) -> dict[str, Link]:
@@ -85,9 +83,7 @@ def find_link(
     if setting in said.columns:
         column = named_column(logical, setting, child, said.columns[setting])
         return links.get(column.name, Link(column, parent_key))
-    named = [
-        c for c in by_names(child, LINK_NAMES[relation]) if not refers_elsewhere(catalog, child, c, parent)
-    ]
+    named = [c for c in by_names(child, LINK_NAMES[relation]) if not refers_elsewhere(catalog, child, c, parent)]
     conventional = [column for column in named if comparable(column, parent_key)]
     if links:
         declared = [column.name for column in named if column.name in links]

@@ -98,9 +98,7 @@ def _text(setting: str, value: object) -> str | None:
 
 def _known(setting: str, name: str, allowed: Iterable[str]) -> None:
     if name not in allowed:
-        raise ConfigurationError(
-            f"{setting} is not a setting.", hint=_nearest(name, list(allowed), "Allowed")
-        )
+        raise ConfigurationError(f"{setting} is not a setting.", hint=_nearest(name, list(allowed), "Allowed"))
 
 
 # --- names in the database -----------------------------------------------------------------------
@@ -188,9 +186,7 @@ def settle_table(logical: str, tables: Sequence[Table], *others: str) -> str:
     """The hint that shows how to choose one of several tables."""
     with_schema = len({table.name for table in tables}) < len(tables)
     choices = [
-        toml_lines(
-            logical, table=table.name, **({"schema": table.schema} if with_schema and table.schema else {})
-        )
+        toml_lines(logical, table=table.name, **({"schema": table.schema} if with_schema and table.schema else {}))
         for table in tables
     ]
     return settle(*choices, *others)

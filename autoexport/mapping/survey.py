@@ -81,9 +81,7 @@ class Survey:
         if logical in self.told:
             return self.told[logical]
         taken = [table for tables in self.told.values() for table in tables]
-        within = (
-            named_tables(self.catalog, logical, self.said[logical]) if self.said[logical].schema else None
-        )
+        within = named_tables(self.catalog, logical, self.said[logical]) if self.said[logical].schema else None
         tables = self.catalog.tables if within is None else within
         return [table for table in tables if is_named(table.name, logical) and table not in taken]
 
@@ -145,9 +143,7 @@ class Survey:
             if table is None or table in tables:
                 continue
             told = relation[1] in self.told or self.said[relation[1]].left_out
-            unknown = (
-                not told and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
-            )
+            unknown = not told and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
             if table in candidates or (unknown and by_column & set(key.columns)):
                 tables.append(table)
         return tables
@@ -240,9 +236,7 @@ class Survey:
         for table in unlinked:
             self._leave_out(family, "projects", table, datasets.table, "datasets")
 
-    def _leave_out(
-        self, family: Family, logical: str, table: Table, child: Table, child_logical: str
-    ) -> None:
+    def _leave_out(self, family: Family, logical: str, table: Table, child: Table, child_logical: str) -> None:
         setting = LINK_SETTING[logical]
         if logical in self.told:
             raise MappingError(

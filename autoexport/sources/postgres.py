@@ -11,16 +11,15 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import xxhash
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.database_url import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping import map_catalog
 from autoexport.settings import Settings
+from autoexport.sources.postgres_engine import decode_leniently, driver_of, make_engine, unique_name
 from autoexport.sources.postgres_errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres_portal import Portals
 from autoexport.sources.postgres_schema import Declarations, configured_schemas, read_catalog
@@ -28,10 +27,13 @@ from autoexport.sources.postgres_snapshot import PostgresSnapshot
 from autoexport.wake import pause
 
 OLDEST_VERSION = 13
-CONNECT_TIMEOUT_S = 15.0
 LOOK_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 30.0
-"""How long a snapshot waits behind a migration or a TRUNCATE; whoever queues behind it waits as long."""
+"""How long a snapshot tries to get behind a migration or a TRUNCATE."""
+
+LOCK_TRY_S = 0.25
+"""How long it waits each time: less than the server's deadlock_timeout (1 s), so that in a deadlock with
+the application it is never the application's transaction that is ended."""
 
 IDLE_LIMIT_S = 900.0
 """After so long without a statement the server ends the transaction: a snapshot holds back its vacuum."""
@@ -41,6 +43,7 @@ WORK_MEMORY_KB = 32 * 1024
 
 _ATTEMPTS = 4
 _UNDEFINED_TABLE = "42P01"
+_LOCK_NOT_AVAILABLE = "55P03"
 _SNAPSHOT = "SELECT pg_catalog.pg_current_snapshot()::text, NULL"
 _SNAPSHOT_OF_STANDBY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_last_wal_replay_lsn()::text"
 _ABOUT = """
@@ -64,9 +67,9 @@ class PostgresSource:
         self.database = _server_and_name(url)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
         self._schemas = configured_schemas(settings.tables)
-        self._engine = _engine(url, settings)
+        self._engine = make_engine(url, settings)
         self._locked: tuple[str, ...] = ()
-        self._statement_name = (lambda: None) if settings.pg_prepared_statements else _unique_name
+        self._statement_name = (lambda: None) if settings.pg_prepared_statements else unique_name
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
@@ -81,7 +84,7 @@ class PostgresSource:
                 taken_at = datetime.now(UTC)
                 encoding = await _setting(connection, "server_encoding")
                 if encoding == "SQL_ASCII":
-                    await _decode_leniently(connection)
+                    await decode_leniently(connection)
             portals = Portals(session, self._statement_name)
             try:
                 yield PostgresSnapshot(session, portals, declared.catalog, taken_at, self.database, encoding)
@@ -95,7 +98,7 @@ class PostgresSource:
         """A connection of its own. What goes wrong when it is closed has no consequence."""
         with explained(self.database):
             opened = await self._engine.connect()
-            major = (await _driver(opened)).get_server_version().major
+            major = (await driver_of(opened)).get_server_version().major
             if major < OLDEST_VERSION:
                 await opened.close()
                 raise SourceError(
@@ -112,14 +115,8 @@ class PostgresSource:
         """Begin again until the tables that were locked are those that the snapshot's catalog maps."""
         connection = await opened.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         for _ in range(_ATTEMPTS):
-            try:
-                await self._lock(connection, self._locked)
-            except DRIVER_ERRORS as error:
-                if sqlstate(error) != _UNDEFINED_TABLE:
-                    raise
+            if not await self._locked_in_time(connection):
                 self._locked = ()
-                await connection.rollback()
-                continue
             declared = await read_catalog(connection, self._schemas)
             wanted = self._lockable(declared)
             if wanted == self._locked:
@@ -130,13 +127,34 @@ class PostgresSource:
             f"The tables of {self.database} keep changing.", hint="A migration may be running; it is tried again."
         )
 
+    async def _locked_in_time(self, connection: AsyncConnection) -> bool:
+        """Lock what was mapped the last time; false, and nothing is locked, if a table of it is gone."""
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                await self._lock(connection, self._locked)
+                return True
+            except DRIVER_ERRORS as error:
+                gone = sqlstate(error) == _UNDEFINED_TABLE
+                late = asyncio.get_running_loop().time() > deadline
+                if not gone and (late or sqlstate(error) != _LOCK_NOT_AVAILABLE):
+                    raise
+            await connection.rollback()
+            if gone:
+                await self._lock(connection, ())
+                return False
+
     async def _lock(self, connection: AsyncConnection, tables: Sequence[str]) -> None:
         """None of these statements takes a snapshot: they are utility commands."""
         await connection.exec_driver_sql("SET LOCAL TimeZone = 'UTC'")
         commands = [f"SET LOCAL {name} = '{value}'" for name, value in self._parameters().items()]
         if tables:
-            commands.append(f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE")
-        await (await _driver(connection)).execute("; ".join(commands))
+            commands += [
+                f"SET LOCAL lock_timeout = '{round(LOCK_TRY_S * 1000)}ms'",
+                f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE",
+                f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT_S * 1000)}ms'",
+            ]
+        await (await driver_of(connection)).execute("; ".join(commands))
 
     def _parameters(self) -> dict[str, str]:
         """Set inside the transaction: pgbouncer refuses most of them at the start of a session."""
@@ -149,7 +167,6 @@ class PostgresSource:
             "row_security": "off",  # fail rather than export a part
             "jit": "off",
             "work_mem": f"{WORK_MEMORY_KB}kB",
-            "lock_timeout": f"{round(LOCK_TIMEOUT_S * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{round(IDLE_LIMIT_S * 1000)}ms",
             **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
         }
@@ -218,18 +235,6 @@ class PostgresSource:
         await self._engine.dispose()
 
 
-def _engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
-    arguments = dict(url.connect_args())
-    arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
-    if not settings.pg_prepared_statements:
-        arguments |= {
-            "statement_cache_size": 0,
-            "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": _unique_name,
-        }
-    return create_async_engine(url.url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
-
-
 def _server_and_name(url: DatabaseURL) -> str:
     hosts = url.hosts or ((os.environ.get("PGHOST", ""), None),)
     shown = []
@@ -240,17 +245,8 @@ def _server_and_name(url: DatabaseURL) -> str:
     return f"{','.join(shown)}/{name}"
 
 
-def _unique_name() -> str:
-    """A name that no other client of a pooled session has given to a statement."""
-    return f"autoexport_{uuid4()}"
-
-
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-async def _driver(connection: AsyncConnection) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
 
 
 async def _setting(connection: AsyncConnection, name: str) -> str:
@@ -259,21 +255,3 @@ async def _setting(connection: AsyncConnection, name: str) -> str:
 
 async def _is_standby(connection: AsyncConnection) -> bool:
     return bool((await connection.exec_driver_sql("SELECT pg_catalog.pg_is_in_recovery()")).scalar_one())
-
-
-async def _decode_leniently(connection: AsyncConnection) -> None:
-    """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
-    driver = await _driver(connection)
-    await driver.execute("SET LOCAL client_encoding = 'SQL_ASCII'")  # or the server refuses to send them
-    for name in ("text", "varchar", "bpchar", "name"):
-        await driver.set_type_codec(
-            name, schema="pg_catalog", format="binary", encoder=_to_bytes, decoder=_from_bytes
-        )
-
-
-def _to_bytes(value: str) -> bytes:
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _from_bytes(value: bytes) -> str:
-    return bytes(value).decode("utf-8", "surrogateescape")

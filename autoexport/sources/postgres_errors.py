@@ -145,7 +145,7 @@ def _words_for(error: BaseException) -> tuple[str, str]:
     for words, found in _BY_WORDS:
         if words in text:
             return found
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) or "SSL upgrade" in text:
         return (
             "No secure connection to {database}: {error}.",
             "Check sslmode and sslrootcert of the database URL against the server's certificate.",

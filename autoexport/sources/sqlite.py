@@ -68,9 +68,7 @@ class SqliteSource:
             try:
                 # Nobody else knows this file, so there is nothing to lock and no journal to look for.
                 url = f"sqlite+aiosqlite:///file:{quote(str(copy))}?mode=ro&immutable=1&uri=true"
-                engine = create_async_engine(
-                    url, poolclass=StaticPool, connect_args={"factory": _CodePointOrder}
-                )
+                engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": _CodePointOrder})
                 direct = sqlite3.connect(
                     f"file:{quote(str(copy))}?mode=ro&immutable=1", uri=True, check_same_thread=False
                 )
@@ -166,9 +164,7 @@ class SqliteSource:
                 hint="Start the application once, or check --database-url.",
             )
 
-    def looks(
-        self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
-    ) -> AsyncIterator[bool]:
+    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """By `stat`, sooner with file events; the file is not opened."""
         return watch_file(self.path, interval_s, hooks=hooks, wake=wake or asyncio.Event())
 

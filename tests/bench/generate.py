@@ -181,9 +181,7 @@ def write_postgres(url: str, images: int, annotations_per_image: float, *, seed:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, help="SQLite file to make")
     parser.add_argument("--postgres", metavar="URL", help="empty PostgreSQL database to fill")
     parser.add_argument("--images", type=int, default=200_000)

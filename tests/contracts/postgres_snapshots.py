@@ -61,7 +61,7 @@ async def rows_of(snapshot: PostgresSnapshot, statement: Any) -> list[tuple[Any,
 
 def one_image(application: PostgresConnection) -> str:
     """The key of an image that has annotations."""
-    return annotated_images(application, 1)[0]
+    return str(annotated_images(application, 1)[0])
 
 
 def annotated_images(application: PostgresConnection, number: int) -> list[Cell]:

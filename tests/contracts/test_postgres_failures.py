@@ -40,7 +40,7 @@ class Disturbed:
             self._disturb()
             yield snapshot
 
-    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event) -> AsyncIterator[bool]:
+    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """Nobody looks."""
         raise NotImplementedError
 

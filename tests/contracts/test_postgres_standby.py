@@ -32,7 +32,8 @@ class Standby(PostgresServer):
     """A server that is ready when it can be read."""
 
     def _accepts_connections(self) -> bool:
-        lines = (self.data / "postmaster.pid").read_text().splitlines() if self.running else []
+        file = self.data / "postmaster.pid"
+        lines = file.read_text().splitlines() if file.exists() else []
         return len(lines) >= 8 and lines[7].strip() in ("standby", "ready")
 
 
@@ -41,9 +42,9 @@ def standby(own_postgres_server: PostgresServer) -> Iterator[Standby]:
     """A standby of the test's own server that cancels queries at once where they are in the way."""
     primary = own_postgres_server
     directory = Path(tempfile.mkdtemp(prefix=f"autoexport-postgres-{os.getpid()}-standby-"))
-    source = f"host=127.0.0.1 port={primary.port} user={SUPERUSER} password={PASSWORD}"
+    primary_is = f"host=127.0.0.1 port={primary.port} user={SUPERUSER} password={PASSWORD}"
     settings = {
-        "primary_conninfo": source,
+        "primary_conninfo": primary_is,
         "max_standby_streaming_delay": "0",
         "wal_retrieve_retry_interval": "50ms",
     }
@@ -101,9 +102,7 @@ async def test_recovery_conflict(own_postgres_server: PostgresServer, standby: S
     """An export that the standby's recovery cancels is an error that names the remedy."""
     with own_postgres_server.database() as url, closing(PostgresConnection(url)) as application:
         fill_postgres(application)
-        application.execute(
-            "CREATE TABLE many AS SELECT n, repeat('x', 500) AS s FROM generate_series(1, 50000) n"
-        )
+        application.execute("CREATE TABLE many AS SELECT n, repeat('x', 500) s FROM generate_series(1, 50000) n")
         place = standby.url(url.rpartition("/")[2])
         await until(standby, f"SELECT pg_last_wal_replay_lsn() >= '{_lsn(application)}'", standby.url("postgres"))
 
@@ -127,4 +126,4 @@ async def test_recovery_conflict(own_postgres_server: PostgresServer, standby: S
 
 
 def _lsn(application: PostgresConnection) -> str:
-    return str(application.execute("SELECT pg_current_wal_flush_lsn()::text")[0][0])
+    return str(application.execute("SELECT pg_current_wal_insert_lsn()::text")[0][0])

@@ -24,6 +24,7 @@ REFUSED = (
     sqlite3.OperationalError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.LockNotAvailableError,
+    asyncpg.FeatureNotSupportedError,
     asyncpg.UndefinedObjectError,
 )
 """What an operation may come to nothing by: a key that is taken, a lock that is held."""

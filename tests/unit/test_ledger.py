@@ -120,6 +120,26 @@ def test_a_position_that_is_a_link_is_not_followed(published: Path) -> None:
     assert load_position(published, 7) is None
 
 
+def test_a_link_in_place_of_the_position_is_replaced(published: Path) -> None:
+    """Even by the position that it leads to."""
+    save_position(published, 7, iter([b"x"]))
+    (published / "position").rename(published / "elsewhere")
+    (published / "position").symlink_to(published / "elsewhere")
+    save_position(published, 7, iter([b"x"]))
+    assert b"".join(load_position(published, 7) or ()) == b"x"
+
+
+def test_an_unchanged_position_is_left_alone(published: Path) -> None:
+    """An idle look writes nothing at all; whatever differs, at the end too, is written."""
+    save_position(published, 7, iter([b"x", b"y"]))
+    before = (published / "position").stat()
+    save_position(published, 7, iter([b"xy"]))
+    assert (published / "position").stat() == before
+    for pieces in ([b"x"], [b"x", b"y", b"z"], [b"z", b"y"], [b"xy", b""]):
+        save_position(published, 7, iter(pieces))
+        assert b"".join(load_position(published, 7) or ()) == b"".join(pieces)
+
+
 def test_a_position_that_is_cut_short_is_given_as_it_is(published: Path) -> None:
     """Whether it is complete is for the source to know; less than its head is none."""
     save_position(published, 7, iter([b"xyz"]))

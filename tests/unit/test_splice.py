@@ -139,7 +139,7 @@ def test_neighbours_are_one_segment(output: Format) -> None:
 
 @every_format
 def test_what_is_not_side_by_side_is_not_joined(output: Format) -> None:
-    """A block left out, blocks that changed places, and a fresh one between kept ones, are segments of their own."""
+    """Blocks that changed places, and a fresh one between kept ones, are segments of their own."""
     with workshop(output) as shop:
         tree = tree_of(NAMES[:6], (1,))
         published = shop.publish(tree)

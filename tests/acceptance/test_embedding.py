@@ -1,0 +1,300 @@
+"""Inside somebody else's program: the public names, and everything that an exporter must not do there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import autoexport
+from autoexport import AutoexportError, Settings, exporting, run_exporter, watch_engine
+from autoexport.errors import ConfigurationError, SourceError
+from tests.bench.generate import write_sqlite
+from tests.conftest import program_environment
+from tests.daemon import LIMIT_S, generation, leftovers, project_names
+from tests.databases import Database, SqliteDatabase
+
+RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """Where the files are to go: not there yet."""
+    return tmp_path / "exports"
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    """Let the program go on until it is so. Raises AssertionError after a long while."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        await asyncio.sleep(0.01)
+
+
+# --- run_exporter ------------------------------------------------------------------------------------
+
+
+async def test_it_runs_until_it_is_told_to_stop(database: Database, exports: Path) -> None:
+    """Exports, follows the database, and returns soon after the event is set, with nothing left behind."""
+    stop = asyncio.Event()
+    settings = Settings(database_url=database.url, export_directory=exports, check_interval=0.2)
+    task = asyncio.create_task(run_exporter(settings, stop=stop))
+    await eventually(lambda: generation(exports) == 1, "the first export")
+    database.execute(RENAME, "in an embedding")
+    await eventually(lambda: "in an embedding" in project_names(exports), "the change is published")
+    stop.set()
+    async with asyncio.timeout(10):
+        await task
+    assert leftovers(exports) == []
+
+
+async def test_cancelling_it_cleans_up(tmp_path: Path, exports: Path) -> None:
+    """In the middle of an export: no file is published in part, none of the working files stays."""
+    path = tmp_path / "larger.sqlite3"
+    write_sqlite(path, 10_000, 4, seed=1, indexes=True, journal="wal")
+    settings = Settings(database_url=str(path), export_directory=exports)
+    task = asyncio.create_task(run_exporter(settings))
+    await eventually(lambda: list((exports / ".autoexport").glob("spool-*")), "an export is in hand")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert generation(exports) == 0
+    assert leftovers(exports) == []
+
+
+@pytest.mark.parametrize(
+    ("monitoring", "environment"), [(False, "development"), (True, "production")], ids=["off", "production"]
+)
+async def test_without_monitoring_it_is_one_export(
+    sqlite_database: SqliteDatabase, exports: Path, monitoring: bool, environment: str
+) -> None:
+    """It returns when that is done."""
+    settings = Settings(
+        database_url=sqlite_database.url, export_directory=exports, enable_monitoring=monitoring,
+        environment=environment,
+    )  # fmt: skip
+    async with asyncio.timeout(LIMIT_S):
+        await run_exporter(settings)
+    assert generation(exports) == 1
+
+
+async def test_switched_off_it_returns_at_once(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """And makes nothing; who asks for an export is told."""
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports, enable_auto_export=False)
+    async with asyncio.timeout(LIMIT_S):
+        await run_exporter(settings)
+    async with exporting(settings) as exporter:
+        exporter.wake()
+        with pytest.raises(ConfigurationError, match="switched off"):
+            await exporter.export_now()
+    assert not exports.exists()
+
+
+async def test_settings_come_from_the_environment(
+    sqlite_database: SqliteDatabase, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When none are given."""
+    monkeypatch.setenv("DB_EXPORT_DATABASE_URL", sqlite_database.url)
+    monkeypatch.setenv("DB_EXPORT_EXPORT_DIRECTORY", str(exports))
+    async with asyncio.timeout(LIMIT_S):
+        await run_exporter(monitor=False)
+    assert generation(exports) == 1
+
+
+async def test_what_trying_again_cannot_help_is_raised(tmp_path: Path, exports: Path) -> None:
+    """As one error, not as a group, and with nothing made for nothing."""
+    from tests.databases import SqliteConnection
+
+    path = tmp_path / "strange.sqlite3"
+    connection = SqliteConnection(path)
+    connection.execute("CREATE TABLE strange (a)")
+    connection.close()
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(ConfigurationError):
+            await run_exporter(Settings(database_url=str(path), export_directory=exports))
+    assert not exports.exists()
+
+
+# --- exporting ---------------------------------------------------------------------------------------
+
+
+async def test_export_now_returns_what_then_stands(database: Database, exports: Path) -> None:
+    """Everything that was committed before is in it, without waiting for a check or for the pace."""
+    settings = Settings(database_url=database.url, export_directory=exports, check_interval=60)
+    async with exporting(settings) as exporter:
+        for turn in range(3):
+            database.execute(RENAME, f"turn {turn}")
+            manifest = await exporter.export_now()
+            assert f"turn {turn}" in project_names(exports)
+            assert manifest.generation == generation(exports)
+        again = await exporter.export_now()
+        assert again.generation == manifest.generation
+    assert leftovers(exports) == []
+
+
+async def test_export_now_raises_what_goes_wrong(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """To whoever asked; the background goes on."""
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports, check_interval=0.1)
+    sqlite_database.close()
+    async with exporting(settings) as exporter:
+        await exporter.export_now()
+        away = sqlite_database.path.rename(sqlite_database.path.with_name("away"))
+        with pytest.raises(SourceError, match="no database file"):
+            await exporter.export_now()
+        away.rename(sqlite_database.path)
+        assert (await exporter.export_now()).generation == 1
+
+
+async def test_wake_makes_it_look(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """Now, from any thread, without waiting for the interval."""
+    settings = Settings(
+        database_url=sqlite_database.url, export_directory=exports, check_interval=3600, enable_hooks=False
+    )
+    async with exporting(settings) as exporter:
+        await eventually(lambda: generation(exports) == 1, "the first export")
+        await eventually(lambda: exporter.health.report.state == "watching", "it is over")
+        sqlite_database.execute(RENAME, "woken")
+        await asyncio.to_thread(exporter.wake)
+        await eventually(lambda: "woken" in project_names(exports), "the change is published")
+
+
+async def test_a_commit_of_the_application_s_engine_wakes_it(postgres_database: str, exports: Path) -> None:
+    """Long before the next check; PostgreSQL has nothing else that would."""
+    from tests.applications import fill_postgres
+    from tests.postgres_connection import PostgresConnection
+
+    with PostgresConnection(postgres_database) as connection:
+        fill_postgres(connection)
+    engine = create_async_engine(postgres_database.replace("postgresql://", "postgresql+asyncpg://"))
+    watch_engine(engine)
+    settings = Settings(database_url=postgres_database, export_directory=exports, check_interval=3600)
+    async with exporting(settings) as exporter:
+        await eventually(lambda: generation(exports) == 1, "the first export")
+        await eventually(lambda: exporter.health.report.state == "watching", "it is over")
+        async with engine.begin() as connection_:
+            await connection_.execute(text("UPDATE projects SET name = 'committed here' WHERE id = 1"))
+        await eventually(lambda: "committed here" in project_names(exports), "the change is published")
+    await engine.dispose()
+
+
+async def test_two_in_one_process_do_not_both_export(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """The locks hold between tasks as they do between processes; either can be asked to export."""
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports, check_interval=0.1)
+    async with exporting(settings) as first, exporting(settings) as second:
+        await eventually(lambda: generation(exports) == 1, "the first export")
+        states = {first.health.report.state, second.health.report.state}
+        await eventually(
+            lambda: {first.health.report.state, second.health.report.state} == {"watching", "standing by"},
+            f"one waits: {states}",
+        )
+        assert (await first.export_now()).generation == (await second.export_now()).generation == 1
+
+
+async def test_a_configuration_error_is_logged_and_does_not_end_the_application(
+    sqlite_database: SqliteDatabase, exports: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The export directory of another database: the lifespan goes on, `export_now` raises it."""
+    await run_exporter(Settings(database_url=sqlite_database.url, export_directory=exports), monitor=False)
+    other = sqlite_database.path.with_name("other.sqlite3")
+    sqlite_database.execute(f"VACUUM INTO '{other}'")
+    with caplog.at_level(logging.ERROR, logger="autoexport"):
+        async with exporting(Settings(database_url=str(other), export_directory=exports)) as exporter:
+            with pytest.raises(AutoexportError, match="another database"):
+                await exporter.export_now()
+            await eventually(lambda: "exporter.ended" in caplog.text, "the end is logged")
+
+
+# --- manners -----------------------------------------------------------------------------------------
+
+_QUIET = """
+import asyncio, logging, signal, sys
+from autoexport import Settings, exporting
+
+async def main():
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    async with exporting(Settings(database_url=sys.argv[1], export_directory=sys.argv[2])) as exporter:
+        await exporter.export_now()
+        assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
+        assert not logging.root.handlers and not logging.getLogger("autoexport").handlers
+asyncio.run(main())
+"""
+
+
+def test_it_has_the_manners_of_a_guest(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """No signal handler, no logging set up, nothing printed: neither to standard output nor to error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _QUIET, sqlite_database.url, str(exports)],
+        env=program_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """No driver, no database library, no settings library before a name is used; all names are there."""
+    probe = (
+        "import sys, autoexport; heavy = {'sqlalchemy', 'pydantic', 'structlog', 'watchfiles', 'asyncio'};"
+        "print(sorted(heavy & set(sys.modules)), all(hasattr(autoexport, name) for name in autoexport.__all__))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=program_environment(), capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[] True\n"
+    with pytest.raises(AttributeError):
+        _ = autoexport.no_such_name  # type: ignore[attr-defined]
+
+
+async def test_the_application_s_loop_is_not_held_up(tmp_path: Path, exports: Path) -> None:
+    """Measured every 5 ms during a first export: in 99 of 100 times it is late by at most 20 ms."""
+    path = tmp_path / "larger.sqlite3"
+    write_sqlite(
+        path, int(os.environ.get("AUTOEXPORT_TEST_IMAGES", "15000")), 5, seed=1, indexes=True, journal="wal"
+    )
+    late_ms: list[float] = []
+    stop = asyncio.Event()
+
+    async def measure() -> None:
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            due = loop.time() + 0.005
+            await asyncio.sleep(0.005)
+            late_ms.append((loop.time() - due) * 1000)
+
+    measuring = asyncio.create_task(measure())
+    async with exporting(Settings(database_url=str(path), export_directory=exports)):
+        await eventually(lambda: generation(exports) == 1, "the first export")
+    stop.set()
+    await measuring
+    p99 = statistics.quantiles(late_ms, n=100)[98]
+    print(f"event loop: p99 {p99:.1f} ms, worst {max(late_ms):.1f} ms late, {len(late_ms)} times")
+    assert p99 <= 20, f"{p99:.1f} ms"
+
+
+def test_a_signal_of_the_host_is_the_host_s(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """SIGINT ends an asyncio program as it always does, with nothing left behind."""
+    program = (
+        "import asyncio, sys\nfrom autoexport import Settings, run_exporter\n"
+        "asyncio.run(run_exporter(Settings(database_url=sys.argv[1], export_directory=sys.argv[2])))"
+    )
+    host = subprocess.Popen(
+        [sys.executable, "-c", program, sqlite_database.url, str(exports)], env=program_environment(),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + LIMIT_S
+    while generation(exports) == 0:
+        assert time.monotonic() < deadline
+    host.send_signal(signal.SIGINT)
+    _, complaint = host.communicate(timeout=LIMIT_S)
+    assert complaint.rstrip().endswith("KeyboardInterrupt")
+    assert leftovers(exports) == []

@@ -1,0 +1,147 @@
+"""Several processes on one export directory: one exports, the others wait and take over."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import program_environment
+from tests.daemon import Daemon, generation, leftovers, project_names, wait_until
+from tests.databases import Database, SqliteDatabase
+
+RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+
+APPLICATION = """
+import os
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from autoexport import Settings, exporting
+
+@asynccontextmanager
+async def lifespan(app):
+    async with exporting(Settings(check_interval=0.3)) as exporter:
+        app.state.exporter = exporter
+        yield
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/export")
+async def export():
+    manifest = await app.state.exporter.export_now()
+    return {"pid": os.getpid(), "generation": manifest.generation}
+
+@app.get("/state")
+async def state():
+    return {"pid": os.getpid(), "state": app.state.exporter.health.report.state}
+"""
+
+
+def test_another_daemon_takes_over_when_the_leader_is_killed(database: Database, tmp_path: Path) -> None:
+    """Two on one directory: one exports. Killed with SIGKILL, the other has taken over within an interval."""
+    exports = tmp_path / "exports"
+    with Daemon(database.url, exports, interval_s=1) as leader:
+        leader.wait_for("export.published")
+        with Daemon(database.url, exports, interval_s=1) as other:
+            other.wait_for("leader.waiting")
+            database.execute(RENAME, "while both ran")
+            wait_until(lambda: "while both ran" in project_names(exports), "the change is published")
+            assert not other.events("snapshot.opened")
+            report = leader.report
+            assert report is not None
+            assert report.pid == leader.process.pid
+            leader.process.kill()
+            leader.process.wait()
+            killed = time.monotonic()
+            other.wait_for("leader.taken")
+            assert time.monotonic() - killed < 1 + 1
+            database.execute(RENAME, "after the takeover")
+            wait_until(lambda: "after the takeover" in project_names(exports), "the change is published")
+            other.wait_for_report(lambda report: report.pid == other.process.pid, "the other one answers now")
+            assert other.stop() == 0
+    assert leftovers(exports) == []
+
+
+def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """It does not wait for the daemon to end, and the daemon is not put off by it."""
+    exports = tmp_path / "exports"
+    with Daemon(sqlite_database.url, exports, "--disable-hooks", interval_s=60) as daemon:
+        daemon.wait_until_idle()
+        sqlite_database.execute(RENAME, "exported by hand")
+        command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url]
+        subprocess.run(
+            [*command, "--export-dir", str(exports)], check=True, timeout=60, env=program_environment(),
+            capture_output=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert "exported by hand" in project_names(exports)
+        assert not daemon.export_now()
+        assert generation(exports) == 2
+        assert daemon.events("cycle.failed") == []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """FastAPI under `uvicorn --workers 3`: one leads, any of them can be asked to export, and when the
+    leader's process dies another one leads."""
+    (tmp_path / "application.py").write_text(APPLICATION)
+    port, exports = _free_port(), tmp_path / "exports"
+    env = program_environment(
+        {"DB_EXPORT_DATABASE_URL": sqlite_database.url, "DB_EXPORT_EXPORT_DIRECTORY": str(exports)}
+    )
+    env["PYTHONPATH"] += f":{tmp_path}"
+    command = [
+        sys.executable, "-m", "uvicorn", "application:app", "--port", str(port), "--workers", "3",
+        "--log-level", "warning",
+    ]  # fmt: skip
+    log = (tmp_path / "uvicorn.log").open("wb")
+    server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log)
+
+    def ask(path: str) -> dict[str, object]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+            found: dict[str, object] = json.load(answer)
+            return found
+
+    states: dict[object, object] = {}
+
+    def know(count: int) -> bool:
+        """Each connection reaches one of the workers: ask until so many have answered."""
+        try:
+            told = ask("state")
+        except OSError:
+            return False
+        states[told["pid"]] = told["state"]
+        return len(states) >= count and "starting" not in states.values()
+
+    try:
+        wait_until(lambda: know(3), "three workers answer")
+        wait_until(lambda: generation(exports) == 1, "the first export")
+        assert sorted(states.values()).count("standing by") == 2, states  # type: ignore[type-var]
+        sqlite_database.execute(RENAME, "asked for")
+        asked = ask("export")
+        assert asked["generation"] == generation(exports)
+        assert "asked for" in project_names(exports)
+        (leader,) = [pid for pid, state in states.items() if state != "standing by"]
+        psutil.Process(int(str(leader))).kill()
+        sqlite_database.execute(RENAME, "under another leader")
+        wait_until(lambda: "under another leader" in project_names(exports), "another worker exports")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        log.close()
+    assert leftovers(exports) == []

@@ -1,0 +1,136 @@
+"""What the application notices: its commits with and without a daemon that exports as fast as its pace allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.results import Table, Value, middle, percentile, ratio
+from tests.bench.running import answer_of, number_of, python
+from tests.bench.scenario import Bench
+from tests.daemon import Daemon, wait_until
+
+INTERVAL_S = 0.05
+"""The shortest that the settings allow: what holds the daemon back is its own pace alone."""
+
+FIRST_EXPORT_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Period:
+    """What the application saw for a while."""
+
+    taken_s: Sequence[float]
+    locked: int
+    lasted_s: float
+    exports: int = 0
+    daemon_cpu_share: float | None = None
+    daemon_memory_mb: float | None = None
+
+    @property
+    def rate(self) -> float:
+        return (len(self.taken_s) - self.locked) / self.lasted_s
+
+    def ms(self, share: float) -> float:
+        return 1000 * (percentile(self.taken_s, share) or 0.0)
+
+
+def impact_sqlite(bench: Bench) -> list[Table]:
+    """A commit every 10 ms, rollback journal and WAL."""
+    table = Table("impact-sqlite", f"A writer committing every 10 ms, SQLite, {bench.usual:,} images")
+    for journal, name in (("delete", "rollback journal"), ("wal", "WAL")):
+        with bench.databases.sqlite_copy(bench.usual, journal=journal) as path:
+            application = python("tests.bench.writer", str(path), str(bench.seconds))
+            _compare(bench, table, name, path, application)
+    table.notes += [
+        "locked: transactions given up after a busy timeout of 1 s; synchronous = FULL, SQLite's default",
+        *_notes(bench),
+    ]
+    return [table]
+
+
+def impact_postgres(bench: Bench) -> list[Table]:
+    """Two clients as fast as they can."""
+    table = Table("impact-postgres", f"Two clients, short transactions, PostgreSQL, {bench.usual:,} images")
+    url = bench.databases.postgres(bench.usual, indexed=True)
+    application = python("tests.bench.transactions", url, str(bench.seconds))
+    _compare(bench, table, "PostgreSQL", url, application)
+    table.notes += [
+        "fsync and synchronous_commit are on; server, clients and daemon share the machine",
+        *_notes(bench),
+    ]
+    return [table]
+
+
+def _notes(bench: Bench) -> list[str]:
+    return [
+        f"{bench.seconds:g} s each time, {bench.rounds} rounds, alternately without and with the daemon "
+        f"(`--monitor --interval {INTERVAL_S}`, its first export done before)",
+        "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
+    ]
+
+
+def _compare(bench: Bench, table: Table, name: str, url: str | Path, application: Sequence[str]) -> None:
+    exports = bench.exported(url)
+    without, with_us = [], []
+    for _ in range(bench.rounds):
+        without.append(_period(answer_of(application, bench.scratch)))
+        with_us.append(_beside_daemon(bench, url, exports, application))
+    table.rows.append(_row(name, "without us", without))
+    compared: dict[str, Value] = {
+        "p99_ratio": ratio([one.ms(0.99) for one in with_us], [one.ms(0.99) for one in without]),
+        "throughput_ratio": ratio([one.rate for one in with_us], [one.rate for one in without]),
+        "exports": middle([one.exports for one in with_us]),
+        "daemon cpu share": middle([one.daemon_cpu_share for one in with_us if one.daemon_cpu_share is not None]),
+        "daemon_mb": max((one.daemon_memory_mb or 0.0 for one in with_us), default=None),
+    }
+    table.rows.append(_row(name, "with us", with_us) | compared)
+
+
+def _row(name: str, which: str, periods: Sequence[_Period]) -> dict[str, Value]:
+    return {
+        "database": name,
+        "application": which,
+        "p50_ms": middle([one.ms(0.5) for one in periods]),
+        "p99_ms": middle([one.ms(0.99) for one in periods]),
+        "max_ms": max(one.ms(1.0) for one in periods),
+        "locked": sum(one.locked for one in periods),
+        "per second": round(middle([one.rate for one in periods]) or 0.0, 1),
+    }
+
+
+def _period(answer: dict[str, object]) -> _Period:
+    taken = answer["taken_s"]
+    assert isinstance(taken, list)
+    return _Period(taken, int(number_of(answer, "locked")), number_of(answer, "lasted_s"))
+
+
+def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Sequence[str]) -> _Period:
+    with Daemon(str(url), exports, interval_s=INTERVAL_S) as daemon:
+        wait_until(
+            lambda: daemon.events("export.published") or daemon.events("export.unchanged"),
+            "the first export",
+            FIRST_EXPORT_LIMIT_S,
+            0.1,
+        )
+        before, cpu_s, at = len(daemon.events("export.published")), _cpu_s(daemon), time.monotonic()
+        seen = _period(answer_of(application, bench.scratch))
+        share = (_cpu_s(daemon) - cpu_s) / (time.monotonic() - at)
+        exported = len(daemon.events("export.published")) - before
+        memory_mb = _peak_mb(daemon)
+        daemon.process.terminate()
+        daemon.process.wait()
+    return _Period(seen.taken_s, seen.locked, seen.lasted_s, exported, share, memory_mb)
+
+
+def _cpu_s(daemon: Daemon) -> float:
+    """Processor time of the process so far (proc(5): utime and stime, after the name in parentheses)."""
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _peak_mb(daemon: Daemon) -> float:
+    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6

@@ -1,0 +1,46 @@
+"""What every scenario is given: the sizes, the rounds, the databases, a place to work in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.databases import Databases
+from tests.bench.results import Table
+from tests.bench.running import exporter, must, run_once
+
+USUAL_IMAGES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The circumstances. `seconds` is how long an impact measurement lasts each time."""
+
+    sizes: tuple[int, ...]
+    rounds: int
+    seconds: float
+    databases: Databases
+    scratch: Path
+
+    @property
+    def usual(self) -> int:
+        """The size at which what is not about sizes is measured."""
+        return min(self.sizes, key=lambda images: abs(images - USUAL_IMAGES))
+
+    def fresh(self, name: str) -> Path:
+        """An empty directory."""
+        directory = self.scratch / name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        return directory
+
+    def exported(self, url: str | Path, name: str = "exports") -> Path:
+        """A directory with a full export of a database, by us. Raises BenchError."""
+        directory = self.fresh(name)
+        must(run_once([exporter(str(url), directory, "--full")], self.scratch))
+        return directory
+
+
+Scenario = Callable[[Bench], list[Table]]

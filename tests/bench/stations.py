@@ -1,0 +1,157 @@
+"""One export in this process with a stopwatch at every station; prints the seconds as JSON.
+
+python -m tests.bench.stations URL DIRECTORY [--full]
+
+The stopwatches are put on from here, by name, so that the product carries none. A name that is gone is an
+error: a station that is silently not measured would make the others' sum look wrong instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import json
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+PARTS = {
+    "copy": "autoexport.sources.sqlite:SqliteSource._copy",
+    "hash": "autoexport.sources.sqlite_pages:_hash_pages",
+    "walk": "autoexport.sources.sqlite_changes:fingerprint",
+    "compare": "autoexport.sources.sqlite_changes:compare autoexport.sources.sqlite_changes:changed_ranges",
+    "render": "autoexport.line:render",
+    "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
+    "lay out": "autoexport.edition:lay_out_all",
+    "compare bytes": "autoexport.edition:is_published",
+    "splice": "autoexport.edition:stage",
+    "fsync": "os:fsync",
+    "rename": "autoexport.edition:publish",
+    "ledger": "autoexport.exporter:load_ledger autoexport.edition:save_ledger",
+}
+"""What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
+
+AWAITED = {"position": "autoexport.sources.postgres_snapshot:take_position"}
+STREAMED = {
+    "query": "autoexport.sources.sqlite:SqliteSnapshot.stream "
+    "autoexport.sources.postgres_snapshot:PostgresSnapshot.stream"
+}
+"""Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""
+
+ORDER = ("copy", "hash", "walk", "position", "compare", "query", "render", "format", "lay out", "compare bytes",
+         "splice", "fsync", "rename", "ledger")  # fmt: skip
+
+
+class Stopwatches:
+    """Seconds by part, without those of parts within; from any thread."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._adding = threading.Lock()
+        self._within = threading.local()
+
+    def add(self, part: str, seconds: float) -> None:
+        """Add to a part."""
+        with self._adding:
+            self.seconds[part] += seconds
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with a stopwatch."""
+
+        @functools.wraps(function)
+        def stopped(*arguments: Any, **options: Any) -> Any:
+            inner: list[float] = getattr(self._within, "stack", [])
+            self._within.stack = inner
+            inner.append(0.0)
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                took = time.perf_counter() - began
+                self.add(part, took - inner.pop())
+                if inner:
+                    inner[-1] += took
+
+        return stopped
+
+    def awaited(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The coroutine function with a stopwatch."""
+
+        @functools.wraps(function)
+        async def stopped(*arguments: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return await function(*arguments, **options)
+            finally:
+                self.add(part, time.perf_counter() - began)
+
+        return stopped
+
+    def streamed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The asynchronous generator function with a stopwatch that runs while it is waited for."""
+
+        @functools.wraps(function)
+        async def stopped(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+            stream = function(*arguments, **options)
+            began = time.perf_counter()
+            try:
+                async for item in stream:
+                    self.add(part, time.perf_counter() - began)
+                    yield item
+                    began = time.perf_counter()
+            finally:
+                await stream.aclose()
+            self.add(part, time.perf_counter() - began)
+
+        return stopped
+
+
+def put_on(places: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace the functions at these places, `module:name` or `module:Class.name`, by wrapped ones."""
+    for place in places.split():
+        module, _, path = place.partition(":")
+        owner: Any = importlib.import_module(module)
+        *outer, name = path.split(".")
+        for attribute in outer:
+            owner = getattr(owner, attribute)
+        setattr(owner, name, wrap(getattr(owner, name)))
+
+
+async def export(url: str, directory: str, *, full: bool) -> dict[str, object]:
+    """Export with stopwatches on; the parts, the whole and what was done."""
+    from autoexport.settings import Settings
+    from autoexport.supervisor import run_once
+
+    watches = Stopwatches()
+    for part, places in PARTS.items():
+        put_on(places, functools.partial(watches.timed, part))
+    for part, places in AWAITED.items():
+        put_on(places, functools.partial(watches.awaited, part))
+    for part, places in STREAMED.items():
+        put_on(places, functools.partial(watches.streamed, part))
+    outcome = await run_once(Settings(database_url=url, export_directory=directory), full=full)
+    return {
+        "parts": {part: watches.seconds[part] for part in ORDER if part in watches.seconds},
+        "total_s": outcome.duration_s,
+        "published": outcome.published,
+        "mode": outcome.manifest.mode,
+        "reason": outcome.reason,
+        "rendered_images": outcome.manifest.rendered_images,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    from autoexport.arenas import share_one_arena
+
+    share_one_arena()
+    url, directory, *flags = sys.argv[1:]
+    print(json.dumps(asyncio.run(export(url, directory, full="--full" in flags))))
+
+
+if __name__ == "__main__":
+    main()

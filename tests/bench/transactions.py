@@ -1,0 +1,65 @@
+"""Clients of a PostgreSQL database, like pgbench's, as fast as they can; prints what they took as JSON.
+
+python -m tests.bench.transactions URL SECONDS [CLIENTS]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from typing import Any
+
+import asyncpg
+
+CLIENTS = 2
+_KEYS = 5000
+
+
+async def run_for(url: str, seconds: float, clients: int) -> dict[str, object]:
+    """Transactions of read, update, update by so many clients; how long each took, in seconds."""
+    connections = [await asyncpg.connect(url) for _ in range(clients)]
+    found = await connections[0].fetch(
+        f"SELECT id, image_id FROM annotations TABLESAMPLE SYSTEM (20) LIMIT {_KEYS}"
+    )
+    keys = [(row[0], row[1]) for row in found]
+    if not keys:
+        keys = [
+            (row[0], row[1]) for row in await connections[0].fetch("SELECT id, image_id FROM annotations LIMIT 50")
+        ]
+    taken: list[float] = []
+    began = time.perf_counter()
+    await asyncio.gather(
+        *(_client(one, keys, random.Random(seed), began + seconds, taken) for seed, one in enumerate(connections))
+    )
+    lasted = time.perf_counter() - began
+    for connection in connections:
+        await connection.close()
+    return {"taken_s": taken, "locked": 0, "lasted_s": lasted}
+
+
+async def _client(
+    connection: Any, keys: list[tuple[str, str]], draw: random.Random, end: float, taken: list[float]
+) -> None:
+    while (at := time.perf_counter()) < end:
+        annotation, image = draw.choice(keys)
+        async with connection.transaction():
+            # In the order of the tables everywhere, so that two clients never wait for each other in a circle.
+            await connection.execute("UPDATE images SET updated_at = now()::timestamp WHERE id = $1", image)
+            await connection.execute(
+                "UPDATE annotations SET confidence = $1 WHERE id = $2", draw.random(), annotation
+            )
+            await connection.fetch("SELECT * FROM annotations WHERE id = $1", annotation)
+        taken.append(time.perf_counter() - at)
+
+
+def main() -> None:
+    """The command line."""
+    url, seconds, *clients = sys.argv[1:]
+    print(json.dumps(asyncio.run(run_for(url, float(seconds), int(clients[0]) if clients else CLIENTS))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Staged files into place: what is kept of the old ones, what is refused, what is swept."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoexport.errors import ConfigurationError, PublishError
+from autoexport.files import TEMP_SUFFIX, replace_durably, temp_beside
+from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
+from autoexport.publish import BACKUP_SUFFIX, check_room, discard, publish, read_manifest, refuse_foreign, sweep
+from autoexport.splice import Layout, Staged, is_published, stage
+
+NAMES = ("database_export.json", "images.csv")
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """An ordinary umask, whatever the surroundings have."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def layout(name: str, content: bytes) -> Layout:
+    return Layout(name, [content], len(content), zlib.crc32(content))
+
+
+def manifest(generation: int = 1, *names: str, database: str = "app.db") -> Manifest:
+    """A manifest that knows these files."""
+    files = {name: FileRecord(3, "crc32:00000000", 1) for name in names or NAMES}
+    return Manifest(generation, "2024-01-20T10:30:00Z", database, files)
+
+
+def publish_once(directory: Path, content: bytes = b"new", previous: Manifest | None = None) -> list[Staged]:
+    """Stage and publish both files with this content."""
+    staged = [stage(layout(name, content), None, directory, None) for name in NAMES]
+    publish(staged, manifest(), directory, previous)
+    return staged
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+# --- into place ----------------------------------------------------------------------------------
+
+
+def test_new_files(tmp_path: Path, umask: None) -> None:
+    """The files and the manifest, with the mode that the umask gives, and nothing else."""
+    publish_once(tmp_path)
+    assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
+    assert [mode(tmp_path / name) for name in (*NAMES, MANIFEST_NAME)] == [0o644] * 3
+    assert read_manifest(tmp_path) == manifest()
+
+
+def test_a_reader_keeps_what_it_has_open(tmp_path: Path) -> None:
+    """A file is replaced, never written over."""
+    publish_once(tmp_path, b"old")
+    with (tmp_path / NAMES[0]).open("rb") as reader:
+        publish_once(tmp_path, b"new", manifest())
+        assert reader.read() == b"old"
+    assert (tmp_path / NAMES[0]).read_bytes() == b"new"
+
+
+def test_the_manifest_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, then the directory made durable, then the manifest, then the directory again."""
+    steps: list[str] = []
+    real_replace, real_fsync = os.replace, os.fsync
+
+    def replace(source: Path, target: Path) -> None:
+        steps.append(Path(target).name)
+        real_replace(source, target)
+
+    def fsync(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        steps.append(f"fsync {kind}")
+        real_fsync(descriptor)
+
+    staged = [stage(layout(name, b"new"), None, tmp_path, None) for name in NAMES]
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "fsync", fsync)
+    publish(staged, manifest(), tmp_path, None)
+    assert steps == [*NAMES, "fsync directory", "fsync file", MANIFEST_NAME, "fsync directory"]
+
+
+# --- mode and owner ------------------------------------------------------------------------------
+
+
+# --- what was there before -----------------------------------------------------------------------
+
+
+def test_files_of_the_earlier_exporter_are_kept_once(tmp_path: Path) -> None:
+    """Under another name, with their bytes; the second time there is nothing to keep."""
+    (tmp_path / NAMES[1]).write_bytes(b"earlier")
+    publish_once(tmp_path)
+    backup = tmp_path / (NAMES[1] + BACKUP_SUFFIX)
+    assert backup.read_bytes() == b"earlier"
+    publish_once(tmp_path, b"newer", manifest())
+    (tmp_path / MANIFEST_NAME).unlink()
+    publish_once(tmp_path, b"newest")
+    assert backup.read_bytes() == b"earlier"
+    assert names(tmp_path) >= {*NAMES, MANIFEST_NAME, backup.name}
+
+
+def test_our_own_files_are_not_kept(tmp_path: Path) -> None:
+    """What a manifest knows is replaced without a copy."""
+    publish_once(tmp_path)
+    publish_once(tmp_path, b"newer", manifest())
+    assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
+
+
+# --- links ---------------------------------------------------------------------------------------
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_directory_in_the_way(tmp_path: Path) -> None:
+    """It stays; the error names it; no temp file and no manifest are left."""
+    (tmp_path / NAMES[1]).mkdir()
+    assert not is_published(layout(NAMES[1], b"new"), None, tmp_path)
+    with pytest.raises(PublishError, match=r"images\.csv") as raised:
+        publish_once(tmp_path)
+    assert raised.value.hint
+    assert (tmp_path / NAMES[1]).is_dir()
+    assert not [name for name in names(tmp_path) if name.endswith(TEMP_SUFFIX)]
+    assert not (tmp_path / MANIFEST_NAME).exists()
+
+
+@pytest.mark.parametrize("failing", ["first rename", "second rename", "manifest"])
+def test_a_rename_that_fails(tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not renamed by then is the old file, whole; no temp file is left."""
+    publish_once(tmp_path, b"old")
+    before = (tmp_path / MANIFEST_NAME).read_bytes()
+    refused = {"first rename": NAMES[0], "second rename": NAMES[1], "manifest": MANIFEST_NAME}[failing]
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if Path(target).name == refused:
+            raise OSError(errno.EBUSY, "busy")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PublishError, match=refused.replace(".", r"\.")) as raised:
+        publish_once(tmp_path, b"new", manifest())
+    assert raised.value.hint
+    assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
+    assert (tmp_path / MANIFEST_NAME).read_bytes() == before
+    expected = {"first rename": (b"old", b"old"), "second rename": (b"new", b"old"), "manifest": (b"new", b"new")}
+    assert tuple((tmp_path / name).read_bytes() for name in NAMES) == expected[failing]
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """An export that cannot fit is refused before anything is written; one that fits is not."""
+    with pytest.raises(PublishError, match="No room") as raised:
+        check_room(tmp_path, 2**60)
+    assert "Free some space" in raised.value.hint
+    check_room(tmp_path, 0)
+
+
+def test_an_export_of_another_database(tmp_path: Path) -> None:
+    """A configuration error that names it; no manifest, or one of the same database, is fine."""
+    with pytest.raises(ConfigurationError, match=r"other\.db") as raised:
+        refuse_foreign(manifest(database="other.db"), "app.db", tmp_path)
+    assert raised.value.exit_code == 2
+    refuse_foreign(manifest(), "app.db", tmp_path)
+    refuse_foreign(None, "app.db", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"null", b'{"format_version": 1}', b'{"format_version": 99}', b'{"files": 3}', b"\xff"]
+)
+def test_what_is_no_manifest(tmp_path: Path, text: bytes) -> None:
+    """Anything that was not written here is no manifest of ours, and no error."""
+    (tmp_path / MANIFEST_NAME).write_bytes(text)
+    assert read_manifest(tmp_path) is None
+
+
+# --- leftovers -----------------------------------------------------------------------------------
+
+
+def test_leftovers_are_swept(tmp_path: Path) -> None:
+    """Temp files, working copies and spools of a killed exporter, and nothing else."""
+    state = tmp_path / ".autoexport"
+    state.mkdir()
+    gone = [
+        stage(layout(NAMES[0], b"half"), None, tmp_path, None).temp,
+        temp_beside(tmp_path / MANIFEST_NAME),
+        temp_beside(state / "ledger.json"),
+        state / "copy-0123456789abcdef.sqlite3",
+        state / "copy-0123456789abcdef.sqlite3-journal",
+        state / "spool-0123456789abcdef",
+    ]
+    kept = [
+        tmp_path / NAMES[0], tmp_path / "notes.txt", tmp_path / ".hidden", tmp_path / ("mine" + TEMP_SUFFIX),
+        tmp_path / (NAMES[0] + BACKUP_SUFFIX), tmp_path / "copy-of-my-thesis", tmp_path / "spool-a",
+        state / "ledger.json", state / "position", state / "publish.lock",
+    ]  # fmt: skip
+    for path in gone + kept:
+        path.touch()
+    (tmp_path / f".directory{TEMP_SUFFIX}").mkdir()
+    assert sweep(tmp_path, state) == len(gone)
+    assert not [path for path in gone if path.exists()]
+    assert not [path for path in kept if not path.exists()]
+    assert (tmp_path / f".directory{TEMP_SUFFIX}").is_dir()
+    assert sweep(tmp_path, state) == 0
+
+
+def test_a_swept_link_is_not_followed(tmp_path: Path) -> None:
+    """A link among the leftovers goes; what it points to stays."""
+    precious = tmp_path / "precious"
+    precious.touch()
+    state = tmp_path / ".autoexport"
+    state.mkdir()
+    (state / "copy-link").symlink_to(precious)
+    (tmp_path / f".x{TEMP_SUFFIX}").symlink_to(precious)
+    assert sweep(tmp_path, state) == 2
+    assert precious.exists()
+
+
+def test_discard_is_harmless_twice(tmp_path: Path) -> None:
+    """Staged files that were published, or discarded before, are no trouble."""
+    staged = publish_once(tmp_path)
+    discard(staged)
+    assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
+
+
+def test_small_files_are_replaced_whole(tmp_path: Path) -> None:
+    """An error half way through leaves the old file and no temp file."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(errno.ENOSPC, "full")
+
+    target = tmp_path / "ledger.json"
+    replace_durably(target, [b"a", b"b"], mode=0o600)
+    assert (target.read_bytes(), mode(target)) == (b"ab", 0o600)
+    with pytest.raises(PublishError, match="no room"):
+        replace_durably(target, pieces())
+    assert target.read_bytes() == b"ab"
+    assert names(tmp_path) == {"ledger.json"}
