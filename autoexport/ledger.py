@@ -232,11 +232,14 @@ def load_position(state: Path, generation: int) -> Iterator[bytes] | None:
     if os.read(descriptor, 20) != b"%020d" % generation:
         os.close(descriptor)
         return None
-    return _pieces(descriptor)
+    pieces = _pieces(descriptor)
+    next(pieces)  # one that never began would not close its file when it is dropped
+    return pieces
 
 
 def _pieces(descriptor: int) -> Iterator[bytes]:
     try:
+        yield b""
         while piece := os.read(descriptor, _PIECE_BYTES):
             yield piece
     finally:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -38,17 +40,22 @@ def watched(
     roots: Sequence[Path], before: Callable[[Call], None], after: Callable[[Call], None] = lambda call: None
 ) -> Iterator[None]:
     """Call `before` ahead of each call on a file under `roots`, by whichever thread; what it raises is raised
-    in place of the call. A write is split in two, so that a process may end between its halves.
+    in place of the call. A write is done in two halves, each a call, and of many reads of one file two are seen.
 
     Only functions of `os` are seen, and nothing of what SQLite does; `fsync` is not carried out.
     """
     places = tuple(os.path.realpath(root) for root in roots)
-    numbers, lock = iter(range(1, 1_000_000)), threading.Lock()
+    numbers, lock = count(1), threading.Lock()
+    reads: Counter[str] = Counter()
 
     def seen(name: str, file: str, writes: bool) -> Call | None:
         if not any(file == place or file.startswith(place + "/") for place in places):
             return None
         with lock:
+            if name == "pread":
+                reads[file] += 1
+                if reads[file] > 2:
+                    return None
             call = Call(next(numbers), name, os.path.relpath(file, places[0]), writes)
         before(call)
         return call
@@ -70,9 +77,10 @@ def watched(
             descriptor = arguments[1] if name == "copy_file_range" else arguments[0]
             file = os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)")
             if name == "write" and len(arguments[1]) > 1 and seen(name, file, True):
-                half = real(descriptor, arguments[1][: len(arguments[1]) // 2])
+                middle = len(arguments[1]) // 2
+                real(descriptor, arguments[1][:middle])
                 seen(name, file, True)
-                return half
+                return middle + int(real(descriptor, arguments[1][middle:]))
             call = seen(name, file, name != "pread")
             done = None if name == "fsync" else real(*arguments)
             if call is not None:

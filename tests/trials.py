@@ -26,7 +26,7 @@ from tests.straight_reading import expected_csv_text, expected_document
 Contents = dict[str, bytes]
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
-_PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json"}
+_PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json", "publishing"}
 
 
 class Trial:

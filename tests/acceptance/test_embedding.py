@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
 
 import autoexport
 from autoexport import AutoexportError, Settings, exporting, run_exporter, watch_engine
@@ -64,9 +65,10 @@ async def test_cancelling_it_cleans_up(tmp_path: Path, exports: Path) -> None:
     path = tmp_path / "larger.sqlite3"
     write_sqlite(path, 10_000, 4, seed=1, indexes=True, journal="wal")
     settings = Settings(database_url=str(path), export_directory=exports)
-    task = asyncio.create_task(run_exporter(settings))
-    await eventually(lambda: list((exports / ".autoexport").glob("spool-*")), "an export is in hand")
-    task.cancel()
+    with capture_logs() as logs:
+        task = asyncio.create_task(run_exporter(settings))
+        await eventually(lambda: any(line["event"] == "plan.made" for line in logs), "an export is in hand")
+        task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert generation(exports) == 0
@@ -255,30 +257,55 @@ def test_importing_the_package_is_cheap() -> None:
         _ = autoexport.no_such_name  # type: ignore[attr-defined]
 
 
-async def test_the_application_s_loop_is_not_held_up(tmp_path: Path, exports: Path) -> None:
-    """Measured every 5 ms during a first export: in 99 of 100 times it is late by at most 20 ms."""
-    path = tmp_path / "larger.sqlite3"
-    write_sqlite(
-        path, int(os.environ.get("AUTOEXPORT_TEST_IMAGES", "15000")), 5, seed=1, indexes=True, journal="wal"
-    )
-    late_ms: list[float] = []
-    stop = asyncio.Event()
+class LoopWatch:
+    """How late the event loop wakes somebody every 5 ms, and how long each of its steps kept the processor."""
 
-    async def measure() -> None:
+    def __init__(self) -> None:
+        self.late_ms: list[float] = []
+        self.steps_ms: list[float] = []
+
+    async def measure_forever(self) -> None:
+        """Be woken, and note how late it was."""
         loop = asyncio.get_running_loop()
-        while not stop.is_set():
+        while True:
             due = loop.time() + 0.005
             await asyncio.sleep(0.005)
-            late_ms.append((loop.time() - due) * 1000)
+            self.late_ms.append((loop.time() - due) * 1000)
 
-    measuring = asyncio.create_task(measure())
+    def step(self, run: Callable[[asyncio.Handle], None], handle: asyncio.Handle) -> None:
+        """Run a step of the loop and note the time of this thread that it took."""
+        began = time.thread_time()
+        run(handle)
+        self.steps_ms.append((time.thread_time() - began) * 1000)
+
+    def late_p99_ms(self) -> float:
+        """So late or less in 99 of 100 cases; and begin anew."""
+        found, self.late_ms = statistics.quantiles(self.late_ms, n=100)[98], []
+        return found
+
+
+async def test_the_application_s_loop_is_not_held_up(
+    tmp_path: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """During a first export no step takes long, and on a machine that has nothing else to do, whoever is
+    woken every 5 ms is late by at most 20 ms in 99 of 100 cases."""
+    path = tmp_path / "larger.sqlite3"
+    images = int(os.environ.get("AUTOEXPORT_TEST_IMAGES", "15000"))
+    write_sqlite(path, images, 5, seed=1, indexes=True, journal="wal")
+    watch = LoopWatch()
+    measuring = asyncio.create_task(watch.measure_forever())
+    await eventually(lambda: len(watch.late_ms) >= 200, "the loop is measured at rest")
+    at_rest_ms = watch.late_p99_ms()
+    run = asyncio.Handle._run
+    monkeypatch.setattr(asyncio.Handle, "_run", lambda handle: watch.step(run, handle))
     async with exporting(Settings(database_url=str(path), export_directory=exports)):
         await eventually(lambda: generation(exports) == 1, "the first export")
-    stop.set()
-    await measuring
-    p99 = statistics.quantiles(late_ms, n=100)[98]
-    print(f"event loop: p99 {p99:.1f} ms, worst {max(late_ms):.1f} ms late, {len(late_ms)} times")
-    assert p99 <= 20, f"{p99:.1f} ms"
+    monkeypatch.undo()
+    measuring.cancel()
+    late_ms, steps_ms = watch.late_p99_ms(), sorted(watch.steps_ms)
+    print(f"p99 late {late_ms:.1f} ms, at rest {at_rest_ms:.1f} ms; longest steps {steps_ms[-5:]} ms")
+    assert steps_ms[int(len(steps_ms) * 0.999)] <= 10
+    assert late_ms <= 20 or at_rest_ms > 3
 
 
 def test_a_signal_of_the_host_is_the_host_s(sqlite_database: SqliteDatabase, exports: Path) -> None:
