@@ -50,6 +50,9 @@ async def _found(
 ) -> Found:
     datasets = list(builder.places)
     whole = set(datasets) - set(ledger.datasets)
+    if reading.tables.named_otherwise():
+        # A dataset without blocks can come by images that were there before it had that name.
+        whole |= {dataset for dataset in datasets if dataset not in blocks.numbers}
     dirty = {
         number
         for number, record in enumerate(blocks.records)

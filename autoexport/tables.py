@@ -70,6 +70,11 @@ class Tables:
         above = self.chain[self.chain.index("images") + 1 :]
         return above[0] if above else None
 
+    def named_otherwise(self) -> bool:
+        """Whether images name their dataset by another column than its key."""
+        level, named = self.dataset_level(), self.mapping.images.parent_column
+        return level is not None and named is not None and named.name != self.key_column(level).name
+
     def live(self, logical: str) -> ColumnElement[bool]:
         """That a row is not soft-deleted."""
         conditions: list[ColumnElement[bool]] = []

@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY, program_environment
 from tests.databases import Connection, Database, PostgresDatabase, SqliteDatabase
 from tests.population import COLUMNS, annotation_row, image_row
 
-PAUSE_S = 0.004
+PAUSE_S = 0.02
 """Between commits: an exporter must find time for its copy in rollback-journal mode."""
 
 SEALED = (1, 2)

@@ -13,8 +13,11 @@ from typing import Any
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from autoexport.snapshot import characters
-from autoexport.sources.reading import MOST_ROWS, next_size
+from autoexport.gather import characters
+from autoexport.sources.reading import next_size
+
+MOST_ROWS = 1024
+"""In a partition; two of a stream are held at a time."""
 
 Rows = Sequence[Sequence[Any]]
 
@@ -39,7 +42,7 @@ class Portals:
             while ahead is not None and (part := await ahead):
                 over = len(part) < rows
                 if heavy is not None:
-                    rows = next_size(len(part), characters(part, heavy))
+                    rows = min(next_size(len(part), characters(part, heavy)), MOST_ROWS)
                 ahead = None if over else self._fetch_ahead(cursor, rows)
                 yield part
         finally:

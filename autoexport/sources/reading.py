@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from autoexport.snapshot import characters
+from autoexport.gather import characters
 
 _FEWEST_ROWS = 16
-MOST_ROWS = 2048
+_MOST_ROWS = 2048
 _PARTITION_CHARACTERS = 2_000_000
 """What the values of a heavy column may come to in one partition, about."""
 
 
 async def partitions(
     session: AsyncSession, statement: Select[Any], heavy: int | None
-) -> AsyncIterator[Sequence[Sequence[Any]]]:
+) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
     """The rows of a statement, streamed: many at a time where they are small, few where they are large."""
-    rows = MOST_ROWS if heavy is None else 256
+    rows = _MOST_ROWS if heavy is None else 256
     options = {"stream_results": True, "max_row_buffer": rows}
     result = await session.stream(statement, execution_options=options)
     try:
@@ -35,4 +35,4 @@ async def partitions(
 def next_size(rows: int, length: int) -> int:
     """As many rows as would have been right for the partition before, at most twice as many as it had."""
     fitting = _PARTITION_CHARACTERS * rows // (length + 1)
-    return max(_FEWEST_ROWS, min(fitting, 2 * rows, MOST_ROWS))
+    return max(_FEWEST_ROWS, min(fitting, 2 * rows, _MOST_ROWS))

@@ -13,7 +13,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import xxhash
 from sqlalchemy import ColumnElement, Select, bindparam, collate, func, select
+from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
@@ -74,7 +75,11 @@ class SqliteSource:
                 )
                 try:
                     async with AsyncSession(engine) as session:
-                        yield await self._opened(session, copy, descriptor, direct, taken_at)
+                        snapshot = await self._opened(session, copy, descriptor, direct, taken_at)
+                        try:
+                            yield snapshot
+                        finally:
+                            await snapshot.aclose()
                 finally:
                     direct.close()
                     await engine.dispose()
@@ -107,7 +112,7 @@ class SqliteSource:
         if encoding != "UTF-8":
             # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
             collation = _CODE_POINT
-        return SqliteSnapshot(session, pages, taken_at, catalog, collation)
+        return SqliteSnapshot(session, pages, taken_at, catalog, collation, (self.path, self._private))
 
     def _copy(self, copy: Path) -> None:
         self._refuse_what_cannot_be_opened()
@@ -180,13 +185,21 @@ class SqliteSnapshot:
     """A private copy and the session that reads it."""
 
     def __init__(
-        self, session: AsyncSession, pages: PageChanges, taken_at: datetime, catalog: Catalog, collation: str
+        self,
+        session: AsyncSession,
+        pages: PageChanges,
+        taken_at: datetime,
+        catalog: Catalog,
+        collation: str,
+        places: tuple[Path, Path],
     ) -> None:
         self.session = session
         self._pages = pages
         self.taken_at = taken_at
         self.catalog = catalog
         self._collation = collation
+        self._places = places  # of the application's file and of the copies, for errors
+        self._streams: set[AsyncGenerator[Sequence[Sequence[Scalar]], None]] = set()
 
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """Binary order: numbers before text, text by code point."""
@@ -217,13 +230,22 @@ class SqliteSnapshot:
         self, statement: Select[Any], *, heavy: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
         """The rows of a statement in partitions."""
+        parts = partitions(self.session, statement, heavy)
+        self._streams.add(parts)
         try:
-            async for part in partitions(self.session, statement, heavy):
+            async for part in parts:
                 yield part
         except DBAPIError as error:
             if "Could not decode to UTF-8" in str(error.orig):
                 raise UndecodableText("A text value is not valid UTF-8.") from error
-            raise explain(error.orig or error, Path(), Path()) from error
+            raise explain(error.orig or error, *self._places) from error
+        finally:
+            self._streams.discard(parts)
+
+    async def aclose(self) -> None:
+        """End the streams that were given up half-way, before their connection is closed."""
+        for parts in list(self._streams):
+            await parts.aclose()
 
     async def read_leniently(self) -> None:
         """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""

@@ -33,6 +33,10 @@ from tests.postgres import PostgresServer
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
+# Where the journal mode makes no difference, one of them is enough.
+in_delete_mode = pytest.mark.parametrize("sqlite_database", ["delete"], indirect=True, ids=["sqlite"])
+in_wal_mode = pytest.mark.parametrize("sqlite_database", ["wal"], indirect=True, ids=["sqlite"])
+
 
 @pytest.fixture
 def exports(tmp_path: Path) -> Path:
@@ -66,7 +70,7 @@ def test_commits_of_other_processes_arrive_within_a_second(sqlite_database: Sqli
 
 
 def test_without_hooks_only_time_is_lost(database: Database, exports: Path) -> None:
-    """Insert, update, delete, bulk SQL and a move, each by another process, are in the files soon after the
+    """Insert, update, delete and bulk SQL, each by another process, are in the files soon after the
     next poll."""
     with Daemon(database.url, exports, "--disable-hooks", interval_s=0.3) as daemon:
         daemon.wait_for("export.published")
@@ -74,7 +78,6 @@ def test_without_hooks_only_time_is_lost(database: Database, exports: Path) -> N
             "INSERT INTO projects (id, name) VALUES (90, 'one more')",
             "UPDATE projects SET name = 'renamed by another process' WHERE id = 90",
             "UPDATE annotations SET confidence = 0.5",
-            "UPDATE datasets SET project_id = 90 WHERE id = (SELECT min(id) FROM datasets)",
             "DELETE FROM annotations WHERE id = (SELECT max(id) FROM annotations)",
         ):
             before = generation(exports)
@@ -106,6 +109,7 @@ def test_what_changes_no_exported_data_publishes_nothing(database: Database, exp
         assert {name: os.stat(exports / name).st_mtime_ns for name in PUBLISHED} == before
 
 
+@in_delete_mode
 def test_a_file_that_is_replaced_is_another_database_state(
     sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +126,7 @@ def test_a_file_that_is_replaced_is_another_database_state(
         wait_until(lambda: "from the backup" in project_names(exports), "the backup's state is published")
 
 
+@in_wal_mode
 def test_the_export_directory_may_be_the_database_s_own(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
     """What the exporter does there itself does not set it going again."""
     with Daemon(sqlite_database.url, tmp_path, interval_s=0.2) as daemon:
@@ -133,9 +138,10 @@ def test_the_export_directory_may_be_the_database_s_own(sqlite_database: SqliteD
         assert len(daemon.events("snapshot.opened")) == exports
 
 
-def test_a_published_file_that_is_lost_comes_back(database: Database, exports: Path) -> None:
+@in_delete_mode
+def test_a_published_file_that_is_lost_comes_back(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """Deleted or edited by somebody while the database rests: it is noticed and put right."""
-    with Daemon(database.url, exports, interval_s=0.2) as daemon:
+    with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:
         daemon.wait_until_idle()
         right = (exports / "projects.csv").read_bytes()
         (exports / "projects.csv").unlink()
@@ -149,6 +155,7 @@ def test_a_published_file_that_is_lost_comes_back(database: Database, exports: P
 # --- at rest -----------------------------------------------------------------------------------------
 
 
+@in_wal_mode
 def test_idle_costs_next_to_nothing(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """At an interval of one second: at most half a percent of a core, no byte written, no file touched,
     and the database not open."""
@@ -158,7 +165,7 @@ def test_idle_costs_next_to_nothing(sqlite_database: SqliteDatabase, exports: Pa
         watched = [exports, *exports.rglob("*"), *sqlite_database.path.parent.glob("application*")]
         before = {path: _facts(path) for path in watched}
         cpu_s, written, began = sum(process.cpu_times()[:2]), _written_bytes(process.pid), time.time()
-        daemon.checked_after(began + 10)
+        daemon.checked_after(began + 8)
         spent_s = sum(process.cpu_times()[:2]) - cpu_s
         assert spent_s / (time.time() - began) <= 0.005, f"{spent_s} s of a core"
         assert _written_bytes(process.pid) == written
@@ -181,6 +188,7 @@ def _written_bytes(pid: int) -> str:
 # --- trouble -----------------------------------------------------------------------------------------
 
 
+@in_delete_mode
 def test_a_database_that_is_away_is_waited_for(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """At start and later: moved away it is a failure that `status` tells, moved back it is exported soon."""
     sqlite_database.close()
@@ -209,9 +217,10 @@ def test_a_database_that_is_away_is_waited_for(sqlite_database: SqliteDatabase, 
         assert generation(exports) == 1
 
 
-def test_an_export_directory_that_is_removed_is_made_again(database: Database, exports: Path) -> None:
+@in_delete_mode
+def test_an_export_directory_that_is_removed_is_made_again(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """With all that was in it, the locks included."""
-    with Daemon(database.url, exports, interval_s=0.3) as daemon:
+    with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
         daemon.wait_until_idle()
         shutil.rmtree(exports)
         wait_until(lambda: generation(exports) == 1 and daemon.report is not None, "the files are there again")
@@ -310,6 +319,7 @@ def test_postgresql_that_is_restarted_is_found_again(own_postgres_server: Postgr
         own_postgres_server.stop("immediate")
 
 
+@in_delete_mode
 def test_a_migration_is_lived_through(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """A table that is dropped keeps the old files and is an error; made again, its rows are exported."""
     with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
@@ -368,12 +378,13 @@ def test_a_second_signal_gives_up(larger: Path, exports: Path, tmp_path: Path, f
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_stop_at_rest_is_clean(database: Database, exports: Path, number: int) -> None:
+@in_wal_mode
+def test_a_stop_at_rest_is_clean(sqlite_database: SqliteDatabase, exports: Path, number: int) -> None:
     """Exit code 0, and a change of the last moment is still exported."""
-    with Daemon(database.url, exports, interval_s=0.2) as daemon:
+    with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:
         daemon.wait_for("export.published")
         daemon.wait_until_idle()
-        database.execute(RENAME, "at the last moment")
+        sqlite_database.execute(RENAME, "at the last moment")
         daemon.wait_for_report(lambda report: report.oldest_change_at, "the change is seen")
         assert daemon.stop(number) == 0
         assert "at the last moment" in project_names(exports)
@@ -382,6 +393,7 @@ def test_a_stop_at_rest_is_clean(database: Database, exports: Path, number: int)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
+@in_delete_mode
 def test_export_now(sqlite_database: SqliteDatabase, exports: Path, number: int) -> None:
     """These signals make it look, whether or not something seems to have changed."""
     with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
@@ -402,6 +414,7 @@ def test_what_trying_again_cannot_help_ends_it(tmp_path: Path, exports: Path) ->
         assert not exports.exists()
 
 
+@in_delete_mode
 def test_production_logs_json_and_monitors_only_when_asked(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """`--monitor` is the explicit request, and one line says that it won."""
     with Daemon(sqlite_database.url, exports, env={"DB_EXPORT_ENVIRONMENT": "production"}) as daemon:
@@ -424,6 +437,7 @@ def received(receiving: socket.socket) -> list[str]:
             return found
 
 
+@in_delete_mode
 def test_systemd_sees_it_live(sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path) -> None:
     """READY, what it does, the watchdog as long as it moves, STOPPING; no more watchdog once it hangs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
@@ -450,6 +464,7 @@ def test_systemd_sees_it_live(sqlite_database: SqliteDatabase, exports: Path, tm
             assert hears("STOPPING=1")
 
 
+@in_delete_mode
 def test_switched_off_it_is_ready_and_ends(sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path) -> None:
     """A service that is told to do nothing has not failed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:

@@ -12,12 +12,16 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.conftest import program_environment
 from tests.daemon import Daemon, generation, leftovers, project_names, wait_until
-from tests.databases import Database, SqliteDatabase
+from tests.databases import SqliteDatabase
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+
+# The journal mode makes no difference here.
+in_wal_mode = pytest.mark.parametrize("sqlite_database", ["wal"], indirect=True, ids=["sqlite"])
 
 APPLICATION = """
 import os
@@ -44,14 +48,17 @@ async def state():
 """
 
 
-def test_another_daemon_takes_over_when_the_leader_is_killed(database: Database, tmp_path: Path) -> None:
+@in_wal_mode
+def test_another_daemon_takes_over_when_the_leader_is_killed(
+    sqlite_database: SqliteDatabase, tmp_path: Path
+) -> None:
     """Two on one directory: one exports. Killed with SIGKILL, the other has taken over within an interval."""
     exports = tmp_path / "exports"
-    with Daemon(database.url, exports, interval_s=1) as leader:
+    with Daemon(sqlite_database.url, exports, interval_s=1) as leader:
         leader.wait_for("export.published")
-        with Daemon(database.url, exports, interval_s=1) as other:
+        with Daemon(sqlite_database.url, exports, interval_s=1) as other:
             other.wait_for("leader.waiting")
-            database.execute(RENAME, "while both ran")
+            sqlite_database.execute(RENAME, "while both ran")
             wait_until(lambda: "while both ran" in project_names(exports), "the change is published")
             assert not other.events("snapshot.opened")
             report = leader.report
@@ -62,13 +69,14 @@ def test_another_daemon_takes_over_when_the_leader_is_killed(database: Database,
             killed = time.monotonic()
             other.wait_for("leader.taken")
             assert time.monotonic() - killed < 1 + 1
-            database.execute(RENAME, "after the takeover")
+            sqlite_database.execute(RENAME, "after the takeover")
             wait_until(lambda: "after the takeover" in project_names(exports), "the change is published")
             other.wait_for_report(lambda report: report.pid == other.process.pid, "the other one answers now")
             assert other.stop() == 0
     assert leftovers(exports) == []
 
 
+@in_wal_mode
 def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
     """It does not wait for the daemon to end, and the daemon is not put off by it."""
     exports = tmp_path / "exports"
@@ -92,6 +100,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@in_wal_mode
 def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
     """FastAPI under `uvicorn --workers 3`: one leads, any of them can be asked to export, and when the
     leader's process dies another one leads."""

@@ -76,6 +76,7 @@ def main() -> int:
     try:
         scratch = directory / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
+        _keep_bytecode(directory / "bytecode")
         databases = Databases(directory)
         try:
             bench = Bench(tuple(sorted(given.images)), given.rounds, given.seconds, databases, scratch)
@@ -106,6 +107,12 @@ def _measured(name: str, bench: Bench) -> list[Table]:
         return [Table(name, name, notes=[f"could not be measured: {exc or type(exc).__name__}"])]
     finally:
         _say(f"{name}: {time.monotonic() - began:.0f} s")
+
+
+def _keep_bytecode(directory: Path) -> None:
+    """Let every process find its modules compiled, as those of an installed program are; not in this tree."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(directory)
 
 
 def _machine() -> dict[str, Value]:

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from autoexport import Settings, run_exporter
 from tests.bench.results import percentile
@@ -54,7 +55,7 @@ async def measure(url: str, directory: str) -> dict[str, object]:
     busy: list[float] = []
     began = time.perf_counter()
     async with ticking(busy):
-        await run_exporter(Settings(database_url=url, export_directory=directory), monitor=False)
+        await run_exporter(Settings(database_url=url, export_directory=Path(directory)), monitor=False)
     seconds = time.perf_counter() - began
     return {"idle": _summary(idle), "busy": _summary(busy), "export_s": seconds}
 

@@ -23,9 +23,8 @@ _RATIO = "our ratio: our time over theirs, the median of the rounds' ratios; pro
 def full_sqlite(bench: Bench) -> list[Table]:
     """All sizes, with and without indexes, rollback journal and WAL."""
     table = Table("full-sqlite", "Full export, SQLite", notes=[_RATIO])
-    table.notes.append(
-        "ours, load-all and sqlite-utils read the file without indexes unless said; peers make no datasets.csv, projects.csv and counts"
-    )
+    table.notes.append("all but the shell read the file without indexes, rollback journal, unless said")
+    table.notes.append("peers make no projects.csv, no datasets.csv and no counts in the tree")
     for images in bench.sizes:
         plain = bench.databases.sqlite(images)
         indexed = bench.databases.sqlite(images, indexed=True)

@@ -25,9 +25,10 @@ def loop_lag(bench: Bench) -> list[Table]:
             os.sync()
             answers.append(answer_of(python("tests.bench.embedded", url, str(directory)), bench.scratch))
         for which in ("idle", "busy"):
-            table.rows.append({"database": name, "loop": which} | _row(answers, which))
+            table.rows.append({"database": name, "loop": which, **_row(answers, which)})
     table.notes += [
-        "p50 and p99 are medians of the rounds', worst is over all; a stall counts once for every tick that it swallows",
+        "p50 and p99 are medians of the rounds', worst is over all",
+        "a stall counts once for every tick that it swallows",
         f"limits: p99 {P99_LIMIT_MS:g} ms, worst {WORST_LIMIT_MS:g} ms",
     ]
     return [table]

@@ -97,7 +97,8 @@ def _costs(kinds: list[_Kind], images: int) -> Table:
         row |= {"process_ratio": ratio(kind.process, kind.copied), "export_ratio": ratio(kind.export, kind.copied)}
         table.rows.append(row)
     table.notes += [
-        "process: `python -m autoexport`, start included; export: the same run by its manifest, what a daemon needs",
+        "process: `python -m autoexport`, start included",
+        "export: the same run by its manifest, which is what a daemon needs",
         "cp: of the database and of all published files; the ratios are over cp without sync",
     ]
     return table
@@ -106,12 +107,10 @@ def _costs(kinds: list[_Kind], images: int) -> Table:
 def _parts(kinds: list[_Kind], images: int) -> Table:
     table = Table("one-row-parts", f"One changed row of {images:,} images: where the time goes")
     for part in ORDER:
-        values = {f"{kind.name} (s)": middle(kind.parts[part]) for kind in kinds}
+        values = {f"{kind.name} (s)": middle(kind.parts[part]) or None for kind in kinds}
         if any(values.values()):
             table.rows.append({"part": part, **values})
     whole = {f"{kind.name} (s)": middle(kind.profiled) for kind in kinds}
     table.rows.append({"part": "the whole export", **whole})
-    table.notes.append(
-        "measured in the process; a part does not include those within it (hash in walk, fsync in splice, rename and ledger)"
-    )
+    table.notes.append("a part does not include those within it: hash in walk, fsync in splice, rename, ledger")
     return table

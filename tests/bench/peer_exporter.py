@@ -28,6 +28,11 @@ PARENTS = {
     "datasets": ("id", "name", "description", "project_id", "created_at", "updated_at"),
 }
 STATEMENTS = {name: f"SELECT {', '.join(columns)} FROM {name} ORDER BY id" for name, columns in PARENTS.items()}
+EVERYTHING = {
+    **STATEMENTS,
+    "images": rows_of_images(ordered=False),
+    "annotations": rows_of_annotations(ordered=False),
+}
 ROWS_AT_ONCE = 2000
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -39,25 +44,15 @@ def load_sqlite(path: str) -> Rows:
     """All rows as dictionaries."""
     connection = sqlite3.connect(path)
     connection.row_factory = sqlite3.Row
-    wanted = {
-        **STATEMENTS,
-        "images": rows_of_images(ordered=False),
-        "annotations": rows_of_annotations(ordered=False),
-    }
-    return {name: [dict(row) for row in connection.execute(sql)] for name, sql in wanted.items()}
+    return {name: [dict(row) for row in connection.execute(sql)] for name, sql in EVERYTHING.items()}
 
 
 async def load_postgres(url: str) -> Rows:
     """All rows as dictionaries."""
     import asyncpg
 
-    wanted = {
-        **STATEMENTS,
-        "images": rows_of_images(ordered=False),
-        "annotations": rows_of_annotations(ordered=False),
-    }
     connection = await asyncpg.connect(url)
-    rows = {name: [dict(row) for row in await connection.fetch(sql)] for name, sql in wanted.items()}
+    rows = {name: [dict(row) for row in await connection.fetch(sql)] for name, sql in EVERYTHING.items()}
     await connection.close()
     return rows
 

@@ -75,10 +75,11 @@ def read_lock(bench: Bench) -> list[Table]:
                     assert isinstance(parts, dict)
                     copied.append(number_of(parts, "copy"))
                 table.rows.append(
-                    {"images": images, "file_gb": size_gb, "export": what} | _row(held, copied, size_gb)
+                    {"images": images, "file_gb": size_gb, "export": what, **_row(held, copied, size_gb)}
                 )
     table.notes += [
-        f"held: the longest run of refusals that a writer met who tried every {1000 * PROBE_EVERY_S:g} ms, worst of the rounds",
+        "held: the longest run of refusals of a writer, worst of the rounds; "
+        f"it tried every {1000 * PROBE_EVERY_S:g} ms",
         f"limit: {LIMIT_PER_GB_S:g} s per GB; GB are 10^9 bytes; the file is in the page cache",
     ]
     return [table]

@@ -73,7 +73,7 @@ def environment() -> dict[str, str]:
     """That of a program which no setting from outside reaches."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_AMBIENT)}
     kept.pop("DATABASE_URL", None)
-    return kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | {"PYTHONPATH": str(REPOSITORY)}
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 PARTS = {
@@ -133,7 +134,7 @@ async def export(url: str, directory: str, *, full: bool) -> dict[str, object]:
         put_on(places, functools.partial(watches.awaited, part))
     for part, places in STREAMED.items():
         put_on(places, functools.partial(watches.streamed, part))
-    outcome = await run_once(Settings(database_url=url, export_directory=directory), full=full)
+    outcome = await run_once(Settings(database_url=url, export_directory=Path(directory)), full=full)
     return {
         "parts": {part: watches.seconds[part] for part in ORDER if part in watches.seconds},
         "total_s": outcome.duration_s,

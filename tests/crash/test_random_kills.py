@@ -20,8 +20,8 @@ from tests.writer import SEALED, Writer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a descriptor is of, /proc tells")
 
-CI_KILLS, SOAK_KILLS = 12, 340
-"""For each kind of database: 36 and 1,020 together."""
+CI_KILLS, SOAK_KILLS = 10, 340
+"""For each kind of database: 30 and 1,020 together."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ def run(database: Database, directory: Path, kills: int, seed: int) -> Tally:
 
 
 def test_a_few_kills(database: Database, tmp_path: Path) -> None:
-    """A dozen, of either sort."""
+    """Ten, of either sort."""
     tally = run(database, tmp_path / "exports", CI_KILLS, seed=random.randrange(1 << 30))
     assert tally.kills == CI_KILLS
 

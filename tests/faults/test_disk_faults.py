@@ -84,7 +84,7 @@ def fail_once(trial: Trial, fault: Fault) -> None:
 
 def fail_everywhere(database: SqliteDatabase, trial: Trial, code: int, step: int, *, first: bool) -> int:
     """Let the calls fail one after the other, each `step`-th of them; how many there were."""
-    start = 1 + 3 * ERRORS.index(code) % step
+    start = 1 + 5 * ERRORS.index(code) % step
     for number in range(start, CALLS_LIMIT, step):
         if first:
             shutil.rmtree(trial.directory, ignore_errors=True)
@@ -101,10 +101,10 @@ def fail_everywhere(database: SqliteDatabase, trial: Trial, code: int, step: int
 @pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
 @pytest.mark.parametrize("code", NUMBERS.values(), ids=NUMBERS)
 def test_a_call_that_fails(database: SqliteDatabase, tmp_path: Path, code: int, first: bool) -> None:
-    """Each twelfth call, beginning with another one for each error: a sample of what the long profile does."""
+    """Each twentieth call, beginning with another one for each error: a sample of what the long profile does."""
     trial = Trial(database.url, tmp_path / "exports")
     trial.export()
-    assert fail_everywhere(database, trial, code, 12, first=first) > 40
+    assert fail_everywhere(database, trial, code, 20, first=first) > 40
     trial.check_equals(database.path)
 
 

@@ -18,7 +18,7 @@ import orjson
 import pandas  # type: ignore[import-untyped]
 import polars
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoexport import values
@@ -293,16 +293,17 @@ def export(database: Path, directory: Path, **options: Any) -> Any:
     """One export; the manifest that stands then."""
 
     async def run() -> Any:
-        settings = Settings(database_url=f"sqlite:///{database}", export_directory=directory, **options)
-        source = open_source(settings)
+        chosen = Settings(database_url=f"sqlite:///{database}", export_directory=directory, **options)
+        source = open_source(chosen)
         try:
-            return (await export_once(source, settings, chosen_formats(settings))).manifest
+            return (await export_once(source, chosen, chosen_formats(chosen))).manifest
         finally:
             await source.aclose()
 
     return asyncio.run(run())
 
 
+@settings(max_examples=settings().max_examples // 2)  # each is two exports and nine readings
 @given(databases(), st.booleans(), st.booleans(), st.sampled_from(["records", "pretty"]))
 def test_whole_databases(rows: dict[str, Any], guard: bool, bom: bool, style: str) -> None:
     """From SQLite to the files and back: every value as the contract says, everything counted, once."""

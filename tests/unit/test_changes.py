@@ -20,6 +20,7 @@ from autoexport.snapshot import Totals
 from tests.applications import annotation_row, create_sqlite, image_row, key
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
+from tests.properties.schemas import CODES
 
 # --- conservation, as arithmetic -----------------------------------------------------------------------
 
@@ -330,6 +331,32 @@ def test_columns_that_exchange_their_names(watched: Watched) -> None:
         "ALTER TABLE annotations RENAME COLUMN swapping TO y_min",
     )
     assert done.outcome.manifest.mode == "full"
+
+
+def test_datasets_that_exchange_what_images_call_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images name their dataset by its code: two datasets exchange theirs, then a new code adopts an orphan, and
+    no row of an image was touched."""
+    monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
+    database = SqliteDatabase(tmp_path / "application.sqlite3")
+    database.script(CODES.sql)
+    database.execute("INSERT INTO projects (id, code, name) VALUES (1, 'p', 'p')")
+    for number, code in enumerate(("a", "b", "c")):
+        database.execute("INSERT INTO datasets VALUES (?, ?, 'd', NULL, 'p', NULL)", number, code)
+    for number, code in enumerate(("a", "a", "b", "lost")):
+        database.execute("INSERT INTO images (id, filename, dataset_id) VALUES (?, 'x', ?)", number, code)
+    exporting = Exporting(database.url, tmp_path)
+    asyncio.run(exporting.export())
+    codes = "UPDATE datasets SET code = CASE id WHEN 0 THEN {} WHEN 1 THEN {} ELSE {} END"
+    for exchanged in (
+        ("'b_'", "'a_'", "'c_'"),
+        ("'b'", "'a'", "'c'"),
+        ("'b'", "'c'", "'a'"),
+        ("'b'", "'c'", "'lost'"),
+    ):
+        database.execute("UPDATE datasets SET code = code || '-'")
+        database.execute(codes.format(*exchanged))
+        assert asyncio.run(exporting.export()).outcome.published
+    database.close()
 
 
 @pytest.mark.parametrize("rows", [1, 10])

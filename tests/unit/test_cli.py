@@ -293,7 +293,7 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "missing file": (lambda _: ["--database-url", "no.db"], 1, "no.db"),
     "directory": (_directory, 1, "not a file"),
     "garbage": (_garbage, 1, "g.db"),
-    "empty file": (_empty, 1, "e.db"),
+    "empty file": (_empty, 2, "e.db"),
     "no known table": (_no_known_table, 2, "images"),
     "wrong scheme": (lambda _: ["--database-url", f"mysql://u:{SECRET}@h/db"], 2, "'mysql'"),
     "wrong port": (lambda _: ["--database-url", f"postgresql://u:{SECRET}@h:x/db"], 2, "port"),

@@ -1,0 +1,164 @@
+"""Two streams in the same order, images and annotations, gathered into blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any
+
+from autoexport.model import BlockRows, Range, Scalar
+
+Row = Sequence[Scalar]
+
+_ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first application's rows take
+
+
+@dataclass(slots=True)
+class Stream:
+    """Rows in partitions: first a key (of images, their dataset's; of annotations, their image's), then
+    the fields. `heavy` is the place of a column whose values may be long."""
+
+    fields: list[str]
+    parts: AsyncIterator[Sequence[Row]]
+    heavy: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSize:
+    """When a block is full: so many images, or about so many bytes of JSON."""
+
+    images: int
+    json_bytes: int
+
+
+async def gather(
+    images: Stream,
+    annotations: Stream | None,
+    ranges: Sequence[Range],
+    size: BlockSize,
+    twice: Callable[[Scalar], Exception],
+) -> AsyncIterator[BlockRows]:
+    """The images of a dataset, with their annotations, as blocks; no block reaches over the end of one
+    of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
+    key_at = images.fields.index("id") + 1
+    taking = _Taking(annotations)
+    rows: list[Row] = []
+    spans: list[int] = []
+    weight, ends = 0.0, _Ends(ranges)
+    async for part in images.parts:
+        for row in part:
+            key = row[key_at]
+            if rows:
+                full = len(rows) >= size.images or weight >= size.json_bytes
+                if full or row[0] != rows[0][0] or (ranges and ends.passed(row[0], key)):
+                    yield _block(images, rows, taking, spans)
+                    rows, spans, weight = [], [], 0.0
+                elif key is not None and key == rows[-1][key_at]:
+                    raise twice(key)
+            rows.append(row)
+            before = taking.weight
+            span = taking.take_at_hand(key)
+            spans.append(await taking.take(key) if span is None else span)
+            weight += taking.weight - before
+    if rows:
+        yield _block(images, rows, taking, spans)
+
+
+class _Ends:
+    """Tells where, in the stream of images, one range is over and the next begins."""
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        self._ranges = ranges
+        self._at = 0
+
+    def passed(self, dataset: Any, image: Any) -> bool:
+        """Whether this image is the first of another range than the image before it."""
+        before = self._at
+        while self._at < len(self._ranges):
+            item = self._ranges[self._at]
+            if item.dataset == dataset and (item.to is None or image <= item.to):
+                break
+            self._at += 1
+        return self._at != before
+
+
+class _Taking:
+    """The stream of annotations, from which the images take theirs in turn."""
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.taken: list[Row] = []
+        self.weight = 0.0
+        self.fields = stream.fields if stream is not None else []
+        self._heavy = stream.heavy if stream is not None else None
+        self._parts = stream.parts if stream is not None else None
+        self._rows: Sequence[Row] = ()
+        self._runs: list[tuple[Scalar, int]] = []
+        self._at = self._run = 0
+        self._row_bytes = 0.0
+
+    def take_at_hand(self, image: Scalar) -> int | None:
+        """As `take`, for an image whose annotations are all in the partition at hand; None if they may not be."""
+        if self._run + 1 >= len(self._runs):
+            return None
+        key, length = self._runs[self._run]
+        return self._took(length) if key == image else 0
+
+    async def take(self, image: Scalar) -> int:
+        """Take the annotations of the next image; how many there were."""
+        count = 0
+        while self._run < len(self._runs) or await self._next():
+            key, length = self._runs[self._run]
+            if key != image:
+                break
+            count += self._took(length)
+            if self._run < len(self._runs):
+                break
+        return count
+
+    def _took(self, length: int) -> int:
+        self.taken += self._rows[self._at : self._at + length]
+        self.weight += self._row_bytes * length
+        self._at += length
+        self._run += 1
+        return length
+
+    async def _next(self) -> bool:
+        """Fetch the next partition and find the runs of rows that belong to one image."""
+        if self._parts is None:
+            return False
+        try:
+            self._rows = await anext(self._parts)
+        except StopAsyncIteration:
+            self._parts = None
+            return False
+        self._runs = [(key, len(list(rows))) for key, rows in groupby(map(itemgetter(0), self._rows))]
+        self._at = self._run = 0
+        heavy = characters(self._rows, self._heavy) if self._heavy is not None else 0
+        self._row_bytes = _ANNOTATION_BYTES + heavy / len(self._rows)
+        return True
+
+
+def characters(rows: Sequence[Row], place: int) -> int:
+    """How long the values of one column are, together."""
+    values = [value for row in rows if (value := row[place]) is not None]
+    return sum(len(value) for value in values if isinstance(value, str | bytes))
+
+
+def _block(images: Stream, rows: list[Row], taking: _Taking, spans: list[int]) -> BlockRows:
+    taken, taking.taken = taking.taken, []
+    return BlockRows(
+        dataset=rows[0][0],  # type: ignore[arg-type]
+        images=_columns(images.fields, rows),
+        annotations=_columns(taking.fields, taken) if taken else {},
+        spans=spans,
+    )
+
+
+def _columns(fields: list[str], rows: list[Row]) -> dict[str, Sequence[Scalar]]:
+    """Rows as columns, without the key that stands first."""
+    # One flat list and slices of it: several times as fast as `zip(*rows)` on rows of a driver.
+    flat = list(chain.from_iterable(rows))
+    width = len(fields) + 1
+    return {name: flat[place::width] for place, name in enumerate(fields, start=1)}

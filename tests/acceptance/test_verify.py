@@ -1,0 +1,296 @@
+"""`verify` finds every changed byte of a file and every changed row of the database, says where, and costs little."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoexport.formats import FILE_NAMES
+from tests.applications import COLUMNS, create_sqlite, fill_sqlite, key
+from tests.bench.generate import write_sqlite
+from tests.conftest import program_environment, run_autoexport
+from tests.daemon import Daemon, wait_until
+from tests.databases import Database, SqliteDatabase
+from tests.trials import Trial
+
+CI_BYTES, SOAK_BYTES = 12, 150
+"""For each of the four files."""
+
+CI_ROWS = 16
+MEMORY_LIMIT_KB = 100 * 1024
+
+PUBLISHED_COLUMNS = {
+    "projects": ("name", "description", "created_at", "updated_at", "project_type"),
+    "datasets": ("name", "description", "project_id", "created_at", "updated_at"),
+    "images": ("filename", "original_filename", "file_path", "file_size", "width", "height", "format", "dataset_id",
+               "is_labeled", "is_auto_labeled", "is_verified", "split_type", "created_at", "updated_at",
+               "split_section"),
+    "annotations": ("image_id", "class_name", "class_id", "confidence", "x_min", "y_min", "x_max", "y_max",
+                    "segmentation", "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at"),
+    "labels": ("name", "color", "project_id"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def verified(tmp_path: Path) -> tuple[SqliteDatabase, Trial]:
+    """The sample, exported."""
+    connection = create_sqlite(tmp_path / "application.sqlite3")
+    fill_sqlite(connection)
+    connection.close()
+    database = SqliteDatabase(tmp_path / "application.sqlite3")
+    trial = Trial(database.url, tmp_path / "exports")
+    trial.export()
+    return database, trial
+
+
+# --- every byte --------------------------------------------------------------------------------------
+
+
+def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
+    """Change one byte after the other, all of them if there are not more; how many. Each is found and named."""
+    assert not trial.differences()
+    changed = 0
+    for name in FILE_NAMES:
+        path = trial.directory / name
+        right = path.read_bytes()
+        places = range(len(right)) if len(right) <= count else draw.sample(range(len(right)), count)
+        for place in places:
+            other = draw.choice([byte for byte in range(256) if byte != right[place]])
+            path.write_bytes(right[:place] + bytes([other]) + right[place + 1 :])
+            found = trial.differences()
+            assert any(f"{name}, byte {place:,}" in line for line in found), f"{name}, byte {place}: {found}"
+            assert not any(line.startswith(wrong) for line in found for wrong in FILE_NAMES if wrong != name)
+            changed += 1
+        path.write_bytes(right)
+    assert not trial.differences()
+    return changed
+
+
+def test_a_changed_byte_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """Wherever it is, in each of the files; another file is not blamed."""
+    assert check_bytes(verified[1], CI_BYTES, random.Random()) == 4 * CI_BYTES
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_every_changed_byte_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """A sample of 600."""
+    print(f"{check_bytes(verified[1], SOAK_BYTES, random.Random())} changed bytes, missed 0")
+
+
+def test_a_changed_byte_of_the_manifest_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """Every digit and letter, and every byte at all."""
+    path, draw = verified[1].directory / "manifest.json", random.Random()
+    right = path.read_bytes()
+    for place in draw.sample(range(len(right)), CI_BYTES):
+        path.write_bytes(right[:place] + bytes([right[place] ^ (1 << draw.randrange(7))]) + right[place + 1 :])
+        found = verified[1].differences()
+        assert any("manifest.json" in line for line in found), f"byte {place}"
+    path.write_bytes(right)
+    assert not verified[1].differences()
+
+
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_a_missing_or_longer_file_is_found(verified: tuple[SqliteDatabase, Trial], name: str) -> None:
+    """Gone, with a line more, or cut."""
+    trial = verified[1]
+    path = trial.directory / name
+    right = path.read_bytes()
+    for content in (None, right + b"\n", right[:-1], b""):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        assert any(line.startswith(name) for line in trial.differences())
+
+
+# --- every row ---------------------------------------------------------------------------------------
+
+
+def rows_of(database: SqliteDatabase) -> list[tuple[str, object, str]]:
+    """Table, key and column of every published value."""
+    return [
+        (table, row[0], column)
+        for table, columns in PUBLISHED_COLUMNS.items()
+        for row in database.execute(f"SELECT id FROM {table}")
+        for column in columns
+    ]
+
+
+def change(database: SqliteDatabase, table: str, row: object, column: str) -> str | None:
+    """Change one value to another that is published otherwise; what undoes it. None where there is none."""
+    (old,) = database.execute(f"SELECT {column} FROM {table} WHERE id = ?", row)[0]  # type: ignore[arg-type]
+    if column in ("project_id", "dataset_id", "image_id"):
+        parent = f"{column.removesuffix('_id')}s"
+        new = database.execute(f"SELECT id FROM {parent} WHERE id <> ? ORDER BY id", old)[0][0]
+    elif column == "segmentation":
+        new = "[[9, 9], [8, 8], [7, 7.5]]"
+    elif isinstance(old, int | float):
+        new = old + 1 if column not in ("is_labeled", "is_verified", "is_auto_labeled", "is_auto_generated") else 1 - old
+    elif column.endswith("_at"):
+        new = "2031-01-02 03:04:05"
+    else:
+        new = f"{old}~" if isinstance(old, str) else 1
+    database.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", new, row)  # type: ignore[arg-type]
+    return None if old is None else str(old)
+
+
+def check_rows(verified: tuple[SqliteDatabase, Trial], count: int, draw: random.Random) -> int:
+    """Change one value after the other and put it back; how many. Each is found."""
+    database, trial = verified
+    database.close()
+    kept = shutil.copy(database.path, database.path.with_name("kept"))
+    every = rows_of(database)
+    for table, row, column in draw.sample(every, min(count, len(every))):
+        change(database, table, row, column)
+        assert trial.differences(), f"{table}.{column} of {row}"
+        database.close()
+        shutil.copy(kept, database.path)
+    assert not trial.differences()
+    return min(count, len(every))
+
+
+def test_a_changed_row_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """Whatever column of whatever table that is published."""
+    assert check_rows(verified, CI_ROWS, random.Random()) == CI_ROWS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_every_changed_row_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """Every published value of every row."""
+    print(f"{check_rows(verified, 1 << 30, random.Random())} changed values, missed 0")
+
+
+def test_rows_that_come_and_go_are_found(database: Database, tmp_path: Path) -> None:
+    """An insertion and a deletion in each table, on every kind of database."""
+    trial = Trial(database.url, tmp_path / "exports")
+    trial.export()
+    assert not trial.differences()
+    for table in ("annotations", "images", "labels", "datasets", "projects"):
+        names = ", ".join(COLUMNS[table])
+        (row,) = database.execute(f"SELECT {names} FROM {table} ORDER BY id LIMIT 1")
+        database.execute(f"DELETE FROM {table} WHERE id = ?", row[0])
+        assert trial.differences(), f"a row of {table} is gone"
+        database.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", *row)
+        assert not trial.differences(), f"a row of {table} is back"
+
+
+# --- the words, the exit code, the repair ------------------------------------------------------------
+
+
+def verify(trial: Trial, *more: str) -> tuple[int, str]:
+    """By the command: exit code and standard output."""
+    done = run_autoexport("verify", "--database-url", trial.settings.database_url, "--export-dir",
+                          str(trial.directory), *more)  # fmt: skip
+    return done.exit_code, done.stdout
+
+
+def test_the_command_says_where_and_repairs(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """0 when equal; 3 with file, project, dataset and image; `--full` repairs, and then it is 0 again."""
+    database, trial = verified
+    code, said = verify(trial)
+    assert (code, "to the byte" in said) == (0, True)
+    before = {path: path.stat() for path in trial.directory.iterdir() if path.is_file()}
+    database.execute("UPDATE images SET filename = 'other.jpg' WHERE id = ?", key(104))
+    code, said = verify(trial)
+    assert code == 3
+    (line,) = [line for line in said.splitlines() if line.startswith("images.csv, byte")]
+    assert "project 1 (Vehicles, day)" in line
+    assert f"dataset {key(0x10)} (day)" in line
+    assert f"image {key(104)}" in line
+    assert "img_104.jpg" in line
+    assert any(line.startswith("database_export.json, byte") for line in said.splitlines())
+    assert "--full" in said
+    assert {path: path.stat() for path in before} == before, "it changes no file"
+    assert not trial.leftovers()
+    assert verify(trial, "--full")[0] == 0
+    assert verify(trial)[0] == 0
+    trial.check_equals(database.path)
+
+
+def test_a_publish_that_is_due_is_no_drift(verified: tuple[SqliteDatabase, Trial], tmp_path: Path) -> None:
+    """Beside a daemon that has not looked yet: it waits for that, and compares like with like."""
+    database, trial = verified
+    with Daemon(database.url, trial.directory, "--disable-hooks", interval_s=3) as daemon:
+        daemon.wait_until_idle()
+        generation = json.loads((trial.directory / "manifest.json").read_bytes())["generation"]
+        database.execute("UPDATE projects SET name = 'not seen yet' WHERE id = 1")
+        assert verify(trial)[0] == 0
+        assert json.loads((trial.directory / "manifest.json").read_bytes())["generation"] == generation + 1
+
+
+def test_drift_beside_a_daemon_is_still_drift(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """A file that was changed by hand is found, or repaired by the daemon in the meantime."""
+    database, trial = verified
+    with Daemon(database.url, trial.directory, "--disable-hooks", interval_s=0.5) as daemon:
+        daemon.wait_until_idle()
+        with (trial.directory / "images.csv").open("ab") as file:
+            file.write(b"by hand\n")
+        code, said = verify(trial)
+        assert code in (0, 3), said
+        wait_until(lambda: b"by hand" not in (trial.directory / "images.csv").read_bytes(), "it is repaired")
+        daemon.wait_until_idle()
+        assert verify(trial)[0] == 0
+
+
+# --- what it costs -----------------------------------------------------------------------------------
+
+_PEAK = """
+import resource, runpy, sys
+sys.argv = ["autoexport", *sys.argv[1:]]
+try:
+    runpy.run_module("autoexport", run_name="__main__")
+except SystemExit as end:
+    code = end.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def peak_kb(*arguments: str) -> int:
+    """The most memory that a run of the command had resident."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, *arguments], env=program_environment(), capture_output=True, text=True,
+        check=True, timeout=110,
+    )  # fmt: skip
+    return int(done.stderr.splitlines()[-1])
+
+
+def test_memory_is_flat(tmp_path: Path) -> None:
+    """The same for eight times the rows, below 100 MB."""
+    peaks = []
+    for images in (3_000, 24_000):
+        path = tmp_path / f"{images}.sqlite3"
+        write_sqlite(path, images=images, annotations_per_image=3, seed=1, indexes=False, journal="delete")
+        where = ("--database-url", str(path), "--export-dir", str(tmp_path / f"exports-{images}"))
+        run_autoexport(*where, timeout_s=110)
+        peaks.append(peak_kb("verify", *where))
+        os.unlink(path)
+    assert max(peaks) < MEMORY_LIMIT_KB, peaks
+    assert peaks[1] - peaks[0] < 16 * 1024, peaks
+
+
+def test_a_database_that_cannot_be_read_is_no_drift(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """Exit code 1: nothing is known of the files then."""
+    database, trial = verified
+    database.path.rename(database.path.with_name("aside"))
+    assert verify(trial)[0] == 1
+
+
+def test_a_reader_may_verify_in_the_middle_of_writing(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """A transaction of the application that is not committed is not seen."""
+    database, trial = verified
+    with sqlite3.connect(database.path, isolation_level=None) as writing:
+        writing.execute("BEGIN")
+        writing.execute("UPDATE projects SET name = 'uncommitted'")
+        assert not trial.differences()
+        writing.execute("ROLLBACK")
+    writing.close()

@@ -1,0 +1,104 @@
+"""Killed at each station of the line, a daemon's next start is right and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autoexport import Settings, run_exporter
+from tests.conftest import program_environment
+from tests.daemon import PUBLISHED, generation, leftovers, project_names
+from tests.databases import SqliteDatabase
+
+RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+
+# Where each station is called from: the name in that module is replaced by one that kills, in the child alone.
+STATIONS = {
+    "sweep": "autoexport.exporter:sweep",
+    "copy": "sqlite3:connect",
+    "snapshot": "autoexport.sources.sqlite:read_catalog",
+    "plan": "autoexport.exporter:Line.run",
+    "render": "autoexport.line:render",
+    "check_room": "autoexport.edition:check_room",
+    "splice": "autoexport.edition:stage",
+    "publish": "autoexport.edition:publish",
+    "manifest": "autoexport.publish:replace_durably",
+    "ledger": "autoexport.edition:save_ledger",
+    "report": "autoexport.supervisor:write_report",
+}
+
+_DAEMON = """
+import importlib, os, signal, sys
+station, moment, url, directory = sys.argv[1:]
+module, _, path = station.partition(":")
+*owners, name = path.split(".")
+place = importlib.import_module(module)
+for owner in owners:
+    place = getattr(place, owner)
+original = getattr(place, name)
+
+def killing(*arguments, **named):
+    if moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(place, name, killing)
+from autoexport.cli import main
+main(["--monitor", "--interval", "0.2", "--database-url", url, "--export-dir", directory])
+sys.exit("the station was not reached")
+"""
+
+
+def killed(station: str, moment: str, url: str, exports: Path) -> None:
+    """Run a daemon until it kills itself there."""
+    done = subprocess.run(
+        [sys.executable, "-c", _DAEMON, STATIONS[station], moment, url, str(exports)], cwd=exports.parent,
+        env=program_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def check_whole(exports: Path) -> None:
+    """Every published file that is there is a whole one."""
+    for name in PUBLISHED:
+        path = exports / name
+        if path.exists():
+            text = path.read_text()
+            assert text.endswith("\n")
+            if name.endswith(".json"):
+                json.loads(text)
+
+
+MOMENTS = [(station, "before") for station in STATIONS] + [("publish", "after"), ("ledger", "after")]
+
+
+@pytest.mark.parametrize(("station", "moment"), MOMENTS)
+@pytest.mark.parametrize("sqlite_database", ["delete"], indirect=True, ids=["sqlite"])
+def test_the_next_start_is_right(
+    station: str, moment: str, sqlite_database: SqliteDatabase, tmp_path: Path
+) -> None:
+    """After a kill in the export of a change: old or new files, whole; then the new ones and nothing else,
+    byte for byte what a first export elsewhere makes."""
+    exports, elsewhere = tmp_path / "exports", tmp_path / "elsewhere"
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports)
+    if station != "report":  # this one is reached only by a publish that changes something
+        asyncio.run(run_exporter(settings, monitor=False))
+    sqlite_database.execute(RENAME, "changed before the kill")
+    killed(station, moment, sqlite_database.url, exports)
+    check_whole(exports)
+    asyncio.run(run_exporter(settings, monitor=False))
+    assert "changed before the kill" in project_names(exports)
+    assert [name for name in leftovers(exports) if not name.endswith("status.sock")] == []
+    asyncio.run(run_exporter(settings.model_copy(update={"export_directory": elsewhere}), monitor=False))
+    assert generation(elsewhere) == 1
+    for name in PUBLISHED[1:4]:
+        assert (exports / name).read_bytes() == (elsewhere / name).read_bytes()
+    trees = [json.loads((place / PUBLISHED[0]).read_text())["projects"] for place in (exports, elsewhere)]
+    assert trees[0] == trees[1]

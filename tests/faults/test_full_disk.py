@@ -1,0 +1,93 @@
+"""A disk that is really full, at any point of an export: a small tmpfs with a ballast that leaves ever more room."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoexport import edition
+from autoexport.errors import AutoexportError
+from tests.bench.generate import write_sqlite
+from tests.trials import Trial, open_descriptors
+
+DISK_BYTES = 48 << 20
+STEP_BYTES = 256 << 10
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux may mount a tmpfs"
+)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"this machine lets nobody mount: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def leave_room(disk: Path, room_bytes: int) -> None:
+    """Make the ballast so large that only this much is free."""
+    ballast = disk / "ballast"
+    ballast.unlink(missing_ok=True)
+    free = shutil.disk_usage(disk).free
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, free - room_bytes))
+
+
+def test_no_room_at_any_point(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the copy, for the spools, for the staged files, for the ledger: told, nothing torn or left, made good."""
+    monkeypatch.setattr(edition, "check_room", lambda directory, needed_bytes: None)  # so that writing fails
+    database = tmp_path / "application.sqlite3"
+    write_sqlite(database, images=600, annotations_per_image=4, seed=1, indexes=False, journal="delete")
+    trial = Trial(f"sqlite:///{database}", disk / "exports")
+    trial.export()
+    old = trial.contents()
+    size = database.stat().st_size
+    rename = "UPDATE projects SET name = name || '!'; UPDATE images SET file_size = file_size + 1"
+    subprocess.run(
+        [sys.executable, "-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])",
+         str(database), rename], check=True,
+    )  # fmt: skip
+    told: set[str] = set()
+    descriptors = open_descriptors()
+    for room_bytes in range(0, 12 * size, STEP_BYTES):
+        leave_room(disk, room_bytes)
+        try:
+            trial.export()
+        except AutoexportError as error:
+            assert error.hint
+            told.add(type(error).__name__)
+            assert "room" in str(error), error
+            assert not trial.leftovers()
+            assert trial.contents() == old
+            assert trial.fits_manifest()
+        else:
+            break
+    else:
+        raise AssertionError("twelve times the room was not enough")
+    assert open_descriptors() == descriptors
+    assert told == {"SourceError", "PublishError"}, "no room for the copy, and none for the files"
+    trial.check_equals(database)
+
+
+def test_the_room_is_checked_before(disk: Path, tmp_path: Path) -> None:
+    """Where the new files cannot fit beside the old ones, nothing is begun."""
+    database = tmp_path / "application.sqlite3"
+    write_sqlite(database, images=20, annotations_per_image=1, seed=1, indexes=False, journal="delete")
+    trial = Trial(f"sqlite:///{database}", disk / "exports")
+    with pytest.raises(AutoexportError, match="No room"):
+        leave_room(disk, 4 << 20)
+        trial.export()
+    assert not (disk / "exports").exists(), "what was made for nothing is taken away again"

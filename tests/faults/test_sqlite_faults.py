@@ -1,0 +1,262 @@
+"""What may be wrong with a SQLite file: told with a hint, the old files stay, and the next export is right again."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from autoexport.errors import SourceError
+from autoexport.sources import sqlite as sqlite_source
+from tests.applications import create_sqlite, fill_sqlite
+from tests.conftest import program_environment
+from tests.daemon import wait_until
+from tests.databases import SqliteDatabase
+from tests.trials import Trial, open_descriptors
+
+RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+PAGE_BYTES = 4096
+
+# Takes a lock, or writes, and then does nothing until it is killed or told to go on.
+_HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.executescript(sys.argv[2])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holding(path: Path, script: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has carried out a script on the file and keeps its connection; ended by SIGKILL."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", _HOLD, str(path), script],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def check_failure(trial: Trial, says: str) -> None:
+    """An export fails with these words and a hint; every published file is the one that was there."""
+    before = {path: path.stat().st_mtime_ns for path in trial.directory.iterdir() if path.is_file()}
+    descriptors = open_descriptors()
+    with pytest.raises(SourceError) as raised:
+        trial.export()
+    assert says in str(raised.value)
+    assert trial.settings.database_url.rpartition("/")[2] in str(raised.value), "it says which file"
+    assert raised.value.hint
+    assert raised.value.exit_code == 1
+    del raised
+    assert {path: path.stat().st_mtime_ns for path in trial.directory.iterdir() if path.is_file()} == before
+    assert not trial.leftovers()
+    assert open_descriptors() == descriptors
+
+
+def check_recovery(trial: Trial, database: SqliteDatabase) -> None:
+    """The next export is what the database says."""
+    database.execute(RENAME, "well again")
+    assert trial.export().published
+    trial.check_equals(database.path)
+    assert not trial.leftovers()
+
+
+@pytest.fixture
+def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
+    """An exporter of the sample that has exported once."""
+    made = Trial(sqlite_database.url, tmp_path / "exports")
+    made.export()
+    return made
+
+
+# --- locked ----------------------------------------------------------------------------------------
+
+
+def test_locked_for_long(
+    trial: Trial, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process keeps the file to itself for longer than a copy waits."""
+    monkeypatch.setattr(sqlite_source, "COPY_DEADLINE_S", 0.3)
+    sqlite_database.close()
+    with holding(sqlite_database.path, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM labels"):
+        check_failure(trial, "stayed locked")
+    check_recovery(trial, sqlite_database)
+
+
+def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDatabase) -> None:
+    """A transaction that is shorter than the deadline costs time, no error."""
+    script = f"BEGIN EXCLUSIVE; {RENAME.replace('?', chr(39) + 'first' + chr(39))}"
+    with holding(sqlite_database.path, script) as process:
+        command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url,
+                   "--export-dir", str(trial.directory)]  # fmt: skip
+        export = subprocess.Popen(command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if sqlite_database.kind == "sqlite-delete":
+            wait_until(lambda: list(trial.state.glob("copy-*")), "it is about to copy")
+        process.kill()
+        _, errors = export.communicate(timeout=60)
+        assert export.returncode == 0, errors
+    check_recovery(trial, sqlite_database)
+
+
+# --- damaged ---------------------------------------------------------------------------------------
+
+
+def overwrite_pages(path: Path) -> None:
+    """Every page but the first is noise."""
+    with path.open("r+b") as file:
+        file.seek(PAGE_BYTES)
+        file.write(b"\xa5" * (path.stat().st_size - PAGE_BYTES))
+
+
+def cut(path: Path) -> None:
+    """Half of the file is not there."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def spoil_header(path: Path) -> None:
+    """The first bytes are somebody else's."""
+    with path.open("r+b") as file:
+        file.write(b"no database")
+
+
+def all_zero(path: Path) -> None:
+    """As after a crash of some file systems."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def garbage(path: Path) -> None:
+    """Nothing of a database."""
+    path.write_bytes(b"PK\x03\x04 an archive " * 500)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(overwrite_pages, "is damaged"), (cut, "is damaged"), (spoil_header, "is not a SQLite database"),
+     (all_zero, "is not a SQLite database"), (garbage, "is not a SQLite database")],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_a_damaged_file(
+    trial: Trial, sqlite_database: SqliteDatabase, damage: Callable[[Path], None], says: str
+) -> None:
+    """Found out, said, and forgotten when the file is back from a backup."""
+    sqlite_database.close()
+    backup = shutil.copy(sqlite_database.path, sqlite_database.path.with_name("backup"))
+    damage(sqlite_database.path)
+    check_failure(trial, says)
+    Path(backup).replace(sqlite_database.path)
+    check_recovery(trial, sqlite_database)
+
+
+def test_one_damaged_page_of_a_table(trial: Trial, sqlite_database: SqliteDatabase) -> None:
+    """A page of the annotations alone; the others can be read."""
+    (root,) = sqlite_database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'annotations'")[0]
+    sqlite_database.close()
+    backup = shutil.copy(sqlite_database.path, sqlite_database.path.with_name("backup"))
+    with sqlite_database.path.open("r+b") as file:
+        file.seek((root - 1) * PAGE_BYTES)
+        file.write(b"\xa5" * PAGE_BYTES)
+    check_failure(trial, "is damaged")
+    Path(backup).replace(sqlite_database.path)
+    check_recovery(trial, sqlite_database)
+
+
+def test_a_file_that_is_replaced(trial: Trial, sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """An older or other file under the same name is what is exported then."""
+    sqlite_database.close()
+    other = create_sqlite(tmp_path / "other.sqlite3")
+    fill_sqlite(other, orphans=True)
+    other.execute(RENAME, ("of the other file",))
+    other.close()
+    (tmp_path / "other.sqlite3").replace(sqlite_database.path)
+    assert trial.export().published
+    assert "of the other file" in (trial.directory / "projects.csv").read_text()
+    assert not trial.differences()
+
+
+def test_a_file_that_goes_away(trial: Trial, sqlite_database: SqliteDatabase) -> None:
+    """A missing file is an error, not an empty export; nothing is created in its place."""
+    sqlite_database.close()
+    aside = sqlite_database.path.rename(sqlite_database.path.with_name("aside"))
+    check_failure(trial, "There is no database file")
+    assert not sqlite_database.path.exists()
+    aside.rename(sqlite_database.path)
+    check_recovery(trial, sqlite_database)
+
+
+# --- WAL -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.77, 0.99])
+def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
+    """Of a WAL that was cut, as much is published as SQLite itself makes of it."""
+    path = tmp_path / "application.sqlite3"
+    with closing(create_sqlite(path, journal_mode="wal")) as connection:
+        fill_sqlite(connection)
+    trial = Trial(f"sqlite:///{path}", tmp_path / "exports")
+    trial.export()
+    commits = "".join(f"UPDATE images SET file_size = {n}; UPDATE labels SET color = '{n}';" for n in range(20))
+    with holding(path, f"PRAGMA wal_autocheckpoint = 0; {commits}"):
+        pass
+    wal = path.with_name(path.name + "-wal")
+    assert wal.stat().st_size > 40 * PAGE_BYTES, "it was killed before a checkpoint"
+    os.truncate(wal, int(wal.stat().st_size * share))
+    path.with_name(path.name + "-shm").unlink()
+    trial.export()
+    trial.check_equals(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a user whom permissions bind")
+def test_a_wal_database_in_a_directory_without_permission() -> None:
+    """Another user may read the file and not write beside it: said, nothing created, read when it is open."""
+    nobody = pwd.getpwnam("nobody")
+    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
+    if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
+        pytest.skip("another user cannot reach the interpreter or the package")
+    with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "exports").mkdir()
+        os.chown(place / "exports", nobody.pw_uid, nobody.pw_gid)
+        folder = place / "application"
+        folder.mkdir(mode=0o755)
+        path = folder / "application.sqlite3"
+        with closing(create_sqlite(path, journal_mode="wal")) as connection:
+            fill_sqlite(connection)
+        path.chmod(0o644)
+
+        def export() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-m", "autoexport", "--database-url", str(path), "--export-dir",
+                 str(place / "exports")],
+                env=program_environment(), cwd=place, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
+                capture_output=True, text=True, check=False, timeout=60,
+            )  # fmt: skip
+
+        failed = export()
+        assert failed.returncode == 1
+        assert "WAL" in failed.stderr
+        assert "hint: " in failed.stderr
+        assert [child.name for child in folder.iterdir()] == ["application.sqlite3"]
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(RENAME, ("open now",))
+            for companion in folder.glob("*-*"):
+                companion.chmod(0o644)
+            done = export()
+            assert done.returncode == 0, done.stderr
+        assert "open now" in (place / "exports" / "projects.csv").read_text()
