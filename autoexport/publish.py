@@ -11,7 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, PublishError
-from autoexport.files import TEMP_SUFFIX, explain_os_error, fsync_directory, replace_durably
+from autoexport.files import (
+    TEMP_SUFFIX,
+    create_new,
+    explain_os_error,
+    fsync_directory,
+    replace_durably,
+    temp_beside,
+    write_all,
+)
 from autoexport.ledger import Ledger
 from autoexport.manifest import MANIFEST_NAME, Manifest
 from autoexport.splice import Staged
@@ -76,8 +84,8 @@ def publish(
     """Rename the staged files into place, then the manifest. Raises `PublishError`; what was not
     renamed by then stays as it was, and no temp file is left.
 
-    `mark` is a file that is there from before the first rename of a first publish until its manifest
-    is: it tells files of ours that no manifest knows yet from files of somebody else.
+    `mark` is a file that is there from before the first rename of a file that no manifest knows until
+    the manifest knows it: it tells files of ours from files of somebody else.
     """
     try:
         names = [item.layout.file_name for item in staged]
@@ -93,7 +101,7 @@ def publish(
             fsync_directory(directory)
         except OSError as error:
             raise explain_os_error(error, directory) from error
-        replace_durably(directory / MANIFEST_NAME, [manifest.to_json()], mode=_mode_of(directory / MANIFEST_NAME))
+        _publish_manifest(manifest, directory / MANIFEST_NAME)
         if mark is not None:
             mark.unlink(missing_ok=True)
     finally:
@@ -121,12 +129,44 @@ def keep_unknown(
     for target in unknown:
         backup = target.with_name(target.name + BACKUP_SUFFIX)
         try:
-            if target.is_file() and not target.is_symlink() and not backup.exists():
-                os.link(target, backup)
+            if target.is_file() and not target.is_symlink() and not os.path.lexists(backup):
+                _keep(target, backup)
         except OSError as error:
             raise explain_os_error(error, backup) from error
-    if mark is not None and previous is None:
+    if mark is not None:
         replace_durably(mark, [], mode=0o600)
+
+
+def _keep(target: Path, backup: Path) -> None:
+    try:
+        os.link(target, backup)
+    except OSError:
+        # A file system without hard links: the copy comes into being whole, like everything here.
+        copy = temp_beside(backup)
+        try:
+            shutil.copy2(target, copy)
+            os.replace(copy, backup)
+        finally:
+            copy.unlink(missing_ok=True)
+
+
+def _publish_manifest(manifest: Manifest, target: Path) -> None:
+    temp = temp_beside(target)
+    try:
+        descriptor = create_new(temp)
+        try:
+            write_all(descriptor, manifest.to_json())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _take_over_mode(temp, target)
+        os.replace(temp, target)
+        fsync_directory(target.parent)
+    except OSError as error:
+        raise explain_os_error(error, target) from error
+    finally:
+        with suppress(OSError):
+            temp.unlink()
 
 
 def _take_over_mode(temp: Path, target: Path) -> None:
@@ -138,16 +178,12 @@ def _take_over_mode(temp: Path, target: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         return
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-        with suppress(PermissionError):
+        try:
             os.chown(temp, status.st_uid, status.st_gid)
+        except PermissionError:
+            with suppress(PermissionError):
+                os.chown(temp, -1, status.st_gid)
     os.chmod(temp, stat.S_IMODE(status.st_mode))
-
-
-def _mode_of(target: Path) -> int:
-    try:
-        return stat.S_IMODE(target.stat().st_mode)
-    except FileNotFoundError:
-        return 0o666
 
 
 def sweep(directory: Path, state: Path) -> int:

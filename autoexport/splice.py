@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,10 @@ from autoexport.model import BlockRef, Tree
 _COPY_BYTES = 16 << 20
 """A copy is done in steps of this many bytes, so that it can be stopped."""
 
-_NO_COPY_FILE_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
+# EPERM: what sandboxes answer for a system call that they do not know.
+_NO_COPY_FILE_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
+# A link may lead out of the directory, and a pipe would be waited for.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +105,12 @@ def is_published(layout: Layout, spool: int | None, directory: Path) -> bool:
     """Whether the published file has exactly these bytes already. Reads it only if its size fits, and
     of it only what is not kept in its place."""
     try:
-        descriptor = os.open(directory / layout.file_name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(directory / layout.file_name, _READ)
     except OSError:
         return False
     try:
-        if os.fstat(descriptor).st_size != layout.length:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != layout.length:
             return False
         at = 0
         for piece in layout.pieces:
@@ -142,9 +147,11 @@ def stage(layout: Layout, spool: int | None, directory: Path, known: FileIdentit
     target = directory / layout.file_name
     temp = temp_beside(target)
     try:
-        kept = os.open(target, os.O_RDONLY | os.O_CLOEXEC) if layout.kept_bytes else None
+        kept = os.open(target, _READ) if layout.kept_bytes else None
         try:
-            descriptor = create_new(temp)
+            # What replaces a private file is private from its first byte on.
+            replaced = target.is_file() and not target.is_symlink()
+            descriptor = create_new(temp, 0o600 if replaced else 0o666)
             try:
                 _same(kept, known, layout.file_name)
                 for piece in layout.pieces:
@@ -190,6 +197,8 @@ def _copy(source: int | None, target: int, piece: Segment, name: str) -> None:
             except OSError as error:
                 if error.errno not in _NO_COPY_FILE_RANGE:
                     raise
+                done = 0
+            if not done:  # some file systems say so instead of refusing
                 in_kernel = False
                 continue
         else:

@@ -11,8 +11,8 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from autoexport.errors import LockedError, PublishError
-from autoexport.files import explain_os_error
+from autoexport.errors import ConfigurationError, LockedError, PublishError
+from autoexport.files import create_new, explain_os_error, write_all
 
 PUBLISH_LOCK = "publish.lock"
 LEADER_LOCK = "leader.lock"
@@ -69,12 +69,26 @@ def _check(directory: Path, state: Path) -> None:
     try:
         # Working copies of the database lie here: nobody else may look.
         if stat.S_IMODE(state.stat().st_mode) != 0o700:
+            _refuse_shared(state)
             state.chmod(0o700)
-        ignore = state / ".gitignore"
-        if not ignore.exists():
-            ignore.write_bytes(_IGNORE)
+        with contextlib.suppress(FileExistsError):
+            descriptor = create_new(state / ".gitignore")
+            try:
+                write_all(descriptor, _IGNORE)
+            finally:
+                os.close(descriptor)
     except OSError as error:
         raise explain_os_error(error, state) from error
+
+
+def _refuse_shared(state: Path) -> None:
+    """Raise `ConfigurationError` for a directory that others use: its mode is not ours to change."""
+    names = {path.name for path in state.iterdir()} - {".gitignore"}
+    if names and not names & {PUBLISH_LOCK, LEADER_LOCK}:
+        raise ConfigurationError(
+            f"{state} is used for other things, and the state directory must be private.",
+            hint="Set DB_EXPORT_STATE_DIRECTORY to a directory of its own; it is made if it is not there.",
+        )
 
 
 class Lock:

@@ -54,7 +54,7 @@ class SqliteSource:
         if url.path is None:
             raise SourceError("The URL names no file.", hint="Give sqlite:///path/to/file.db.")
         self.path = Path(os.path.abspath(url.path))
-        self.database = self.path.name
+        self.database = os.fsencode(self.path.name).decode("utf-8", "replace")
         self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
         self._private = Path(settings.state_dir)
 

@@ -205,7 +205,7 @@ def test_the_command_says_where_and_repairs(verified: tuple[SqliteDatabase, Tria
     (line,) = [line for line in said.splitlines() if line.startswith("images.csv, byte")]
     assert "project 1 (Vehicles, day)" in line
     assert f"dataset {key(0x10)} (day)" in line
-    assert f"image {key(104)}" in line
+    assert key(104) in line.partition(" image ")[2].partition(":")[0]
     assert "img_104.jpg" in line
     assert any(line.startswith("database_export.json, byte") for line in said.splitlines())
     assert "--full" in said
@@ -243,14 +243,16 @@ def test_drift_beside_a_daemon_is_still_drift(verified: tuple[SqliteDatabase, Tr
 
 # --- what it costs -----------------------------------------------------------------------------------
 
+# Not `ru_maxrss`: it is handed down from the process that started this one (VmHWM: proc(5)).
 _PEAK = """
-import resource, runpy, sys
+import runpy, sys
 sys.argv = ["autoexport", *sys.argv[1:]]
 try:
     runpy.run_module("autoexport", run_name="__main__")
 except SystemExit as end:
     code = end.code
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
 sys.exit(code)
 """
 
@@ -264,6 +266,7 @@ def peak_kb(*arguments: str) -> int:
     return int(done.stderr.splitlines()[-1])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the most memory that was resident, /proc tells")
 def test_memory_is_flat(tmp_path: Path) -> None:
     """The same for eight times the rows, below 100 MB."""
     peaks = []

@@ -97,6 +97,53 @@ def test_the_manifest_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 # --- mode and owner ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kept", [0o600, 0o640, 0o664, 0o444])
+def test_modes_are_kept(tmp_path: Path, umask: None, kept: int) -> None:
+    """A file that is there keeps its mode, wider than the umask too, and so does the manifest."""
+    publish_once(tmp_path)
+    for name in (*NAMES, MANIFEST_NAME):
+        (tmp_path / name).chmod(kept)
+    publish_once(tmp_path, b"newer", manifest())
+    assert [mode(tmp_path / name) for name in (*NAMES, MANIFEST_NAME)] == [kept] * 3
+
+
+def test_a_private_file_is_never_public(tmp_path: Path, umask: None) -> None:
+    """Not even under its temporary name, while it is being written."""
+    publish_once(tmp_path)
+    (tmp_path / NAMES[0]).chmod(0o600)
+    staged = stage(layout(NAMES[0], b"new"), None, tmp_path, None)
+    assert mode(staged.temp) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_owners_are_kept(tmp_path: Path) -> None:
+    """Owner and group, of the manifest as well."""
+    publish_once(tmp_path)
+    for name in (*NAMES, MANIFEST_NAME):
+        os.chown(tmp_path / name, 12345, 23456)
+    publish_once(tmp_path, b"new", manifest())
+    owners = {(status.st_uid, status.st_gid) for status in map(os.lstat, map(tmp_path.joinpath, NAMES))}
+    assert owners == {(12345, 23456)}
+    assert os.lstat(tmp_path / MANIFEST_NAME).st_gid == 23456
+
+
+def test_the_group_is_kept_where_the_owner_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that may not give files away still keeps them readable for the group that reads them."""
+    asked: list[tuple[int, int]] = []
+
+    def chown(path: Path, user: int, group: int) -> None:
+        asked.append((user, group))
+        if user != -1:
+            raise PermissionError(errno.EPERM, "not permitted")
+
+    publish_once(tmp_path)
+    status = os.lstat(tmp_path / NAMES[0])
+    monkeypatch.setattr(os, "geteuid", lambda: status.st_uid + 1)
+    monkeypatch.setattr(os, "chown", chown)
+    publish_once(tmp_path, b"new", manifest())
+    assert (-1, status.st_gid) in asked
+
+
 # --- what was there before -----------------------------------------------------------------------
 
 
@@ -120,7 +167,73 @@ def test_our_own_files_are_not_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
 
 
+def test_a_file_that_the_manifest_does_not_know_is_kept(tmp_path: Path) -> None:
+    """An output that was off until now: a file of its name is somebody else's."""
+    publish_once(tmp_path)
+    (tmp_path / NAMES[1]).write_bytes(b"by hand")
+    publish_once(tmp_path, b"newer", manifest(1, NAMES[0]))
+    assert (tmp_path / (NAMES[1] + BACKUP_SUFFIX)).read_bytes() == b"by hand"
+    assert not (tmp_path / (NAMES[0] + BACKUP_SUFFIX)).exists()
+
+
+def test_a_manifest_that_is_none_of_ours_is_kept(tmp_path: Path) -> None:
+    """Other programs write a manifest.json too."""
+    (tmp_path / MANIFEST_NAME).write_bytes(b'{"name": "my web app"}')
+    assert read_manifest(tmp_path) is None
+    publish_once(tmp_path)
+    assert (tmp_path / (MANIFEST_NAME + BACKUP_SUFFIX)).read_bytes() == b'{"name": "my web app"}'
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_files_are_kept_where_there_are_no_hard_links(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT and some network file systems have none: a copy is kept."""
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    (tmp_path / NAMES[0]).write_bytes(b"earlier")
+    publish_once(tmp_path)
+    assert (tmp_path / (NAMES[0] + BACKUP_SUFFIX)).read_bytes() == b"earlier"
+    assert (tmp_path / NAMES[0]).read_bytes() == b"new"
+
+
 # --- links ---------------------------------------------------------------------------------------
+
+
+def test_links_are_replaced_and_not_followed(tmp_path: Path, umask: None) -> None:
+    """What a symbolic link in the export directory points to is neither written nor given another mode."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    outside.chmod(0o600)
+    directory = tmp_path / "exports"
+    directory.mkdir()
+    for name in (*NAMES, MANIFEST_NAME):
+        (directory / name).symlink_to(outside)
+    publish_once(directory)
+    assert (outside.read_bytes(), mode(outside)) == (b"precious", 0o600)
+    for name in (*NAMES, MANIFEST_NAME):
+        assert not (directory / name).is_symlink()
+        assert (directory / name).read_bytes() != b"precious"
+        assert mode(directory / name) == 0o644
+
+
+def test_a_link_to_equal_bytes_is_not_published(tmp_path: Path) -> None:
+    """The file has to be there itself: what a link leads to belongs to somebody else."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"new")
+    (tmp_path / NAMES[0]).symlink_to(outside)
+    assert not is_published(layout(NAMES[0], b"new"), None, tmp_path)
+
+
+def test_a_pipe_in_the_way_does_not_hang(tmp_path: Path) -> None:
+    """It is no published file, and is replaced."""
+    os.mkfifo(tmp_path / NAMES[0])
+    assert not is_published(layout(NAMES[0], b""), None, tmp_path)
+    publish_once(tmp_path)
+    assert (tmp_path / NAMES[0]).read_bytes() == b"new"
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.errors import LockedError, PublishError
+from autoexport.errors import ConfigurationError, LockedError, PublishError
 from autoexport.workspace import LEADER_LOCK, PUBLISH_LOCK, Lock, directories, publishing
 from tests.conftest import program_environment
 
@@ -114,6 +114,16 @@ def test_a_state_directory_that_is_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_link_planted_in_the_state_directory(tmp_path: Path) -> None:
+    """Nothing is written to where it leads."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / ".gitignore").symlink_to(tmp_path / "planted")
+    with directories(tmp_path, state):
+        pass
+    assert not (tmp_path / "planted").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_no_permission(tmp_path: Path) -> None:
     """A directory that this user cannot write to is an error that says so."""
@@ -210,3 +220,14 @@ async def test_an_error_lets_go(state: Path) -> None:
             raise KeyError
     async with publishing(state, 0):
         pass
+
+
+def test_a_directory_that_is_used_for_other_things(tmp_path: Path) -> None:
+    """It is refused as a state directory, and its mode stays what it is."""
+    state = tmp_path / "shared"
+    state.mkdir()
+    state.chmod(0o755)
+    (state / "of somebody else").touch()
+    with pytest.raises(ConfigurationError, match="other things"), directories(tmp_path, state):
+        pass
+    assert mode(state) == 0o755
