@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -316,19 +317,20 @@ def test_no_password_gets_out_of_a_daemon(
     assert PASSWORD.encode() not in everything
 
 
-@pytest.mark.parametrize("level", ["debug", "info"])
-@pytest.mark.parametrize("command", [(), ("--full",), ("check",), ("verify",), ("status",)], ids=str)
-def test_no_password_gets_out_of_a_command_that_fails(tmp_path: Path, command: tuple[str, ...], level: str) -> None:
-    """Tracebacks at debug level included; the password has every character that could end it early."""
-    url = f"postgresql://reader:{WRONG_PASSWORD}@127.0.0.1:1/name?sslmode=disable"
+@pytest.mark.parametrize("command", ["--full", "check", "verify"])
+def test_no_password_gets_out_of_a_command_that_fails(tmp_path: Path, command: str) -> None:
+    """Tracebacks at debug level included; the password has every character that could end it early, as it is
+    (then the URL is refused) and encoded (then there is no server)."""
     (tmp_path / "exports").mkdir()
-    done = run_autoexport(*command, "--database-url", url, "--export-dir", "exports", "--log-level", level,
-                          cwd=tmp_path)  # fmt: skip
-    told = done.stdout + done.stderr
-    assert done.exit_code in (1, 3), told
-    assert "not-to-be-shown" not in told
-    assert "hunter2" not in told
-    assert b"hunter2" not in everything_in([tmp_path])
+    for password, exit_codes in ((WRONG_PASSWORD, (2,)), (quote(WRONG_PASSWORD, safe=""), (1, 3))):
+        url = f"postgresql://reader:{password}@127.0.0.1:1/name?sslmode=disable"
+        done = run_autoexport(command, "--database-url", url, "--export-dir", "exports", "--log-level", "debug",
+                              cwd=tmp_path)  # fmt: skip
+        told = done.stdout + done.stderr
+        assert done.exit_code in exit_codes, told
+        assert "not-to-be-shown" not in told
+        assert "hunter2" not in told
+        assert b"hunter2" not in everything_in([tmp_path])
 
 
 # --- columns that are not mapped ---------------------------------------------------------------------
@@ -336,13 +338,13 @@ def test_no_password_gets_out_of_a_command_that_fails(tmp_path: Path, command: t
 
 def test_no_canary_gets_out(database: Database, tmp_path: Path) -> None:
     """Of no table and column that is not mapped, on any kind of database: not into any file, log or message,
-    by a full and by an incremental export, by `check`, `verify` and `status`, at debug level."""
+    by exports, by `check` and by a `verify` that finds drift, at debug level."""
     exports = tmp_path / "exports"
     where = ("--database-url", database.url, "--export-dir", str(exports), "--log-level", "debug")
     told = b""
-    for command in ((), ("check",), ("verify",), ("status",), ("--full",)):
+    for command, exit_codes in (((), (0,)), (("check",), (0,)), (("verify",), (3,)), (("--full",), (0,))):
         done = run_autoexport(*command, *where, cwd=tmp_path)
-        assert done.exit_code == 0, done.stderr
+        assert done.exit_code in exit_codes, done.stderr
         told += (done.stdout + done.stderr).encode()
         database.execute(RENAME, f"before the command after {command}")
     told += everything_in([exports])

@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -68,14 +69,15 @@ def main() -> int:
     """The command line; 1 if a scenario could not be measured."""
     given = _arguments()
     to_stdout = given.json == Path("-")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # daemons and servers end with us
     machine = _machine()
     _say(", ".join(f"{name}: {value}" for name, value in machine.items()))
     own = tempfile.mkdtemp(prefix="autoexport-bench-") if given.directory is None else None
     directory = Path(own or given.directory).absolute()
     tables: list[Table] = []
     try:
-        scratch = directory / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=directory))
         _keep_bytecode(directory / "bytecode")
         databases = Databases(directory)
         try:

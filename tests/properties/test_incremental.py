@@ -366,11 +366,11 @@ def test_a_writer_that_does_not_wait(journal: str, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("journal", JOURNALS)
 def test_long_sqlite_histories(journal: str) -> None:
     """The same, for longer: at least two thousand steps in each journal mode."""
-    run_state_machine_as_test(in_journal_mode(journal), settings=of(50, 40))
+    run_state_machine_as_test(in_journal_mode(journal), settings=of(52, 40))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_long_postgres_histories(postgres_server: PostgresServer) -> None:
     """The same on PostgreSQL: at least two thousand steps."""
-    run_state_machine_as_test(on_server(postgres_server), settings=of(50, 40))
+    run_state_machine_as_test(on_server(postgres_server), settings=of(52, 40))
