@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from autoexport.logs import get_logger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.mapping import mapping_digest
 from autoexport.model import Mapping, Tree
+from autoexport.offloop import in_thread
 from autoexport.plan import Plan
 from autoexport.publish import PUBLISHING, check_room, discard, publish
 from autoexport.snapshot import Totals
@@ -63,16 +63,12 @@ async def bring_out(
     """
     tree = edition.tree()
     _warn(edition, tree, directory)
-    if (
-        previous is not None
-        and intact
-        and await asyncio.to_thread(_is_unchanged, edition, tree, directory, previous)
-    ):
-        await asyncio.to_thread(_remember_unchanged, edition, tree, directory, state, previous)
+    if previous is not None and intact and await in_thread(_is_unchanged, edition, tree, directory, previous):
+        await in_thread(_remember_unchanged, edition, tree, directory, state, previous)
         return previous, False
-    layouts = await asyncio.to_thread(lay_out_all, edition, tree)
+    layouts = await in_thread(lay_out_all, edition, tree)
     manifest = await _publish(edition, tree, layouts, directory, state, previous, started)
-    await asyncio.to_thread(_remember, edition, tree, layouts, directory, state, manifest)
+    await in_thread(_remember, edition, tree, layouts, directory, state, manifest)
     return manifest, True
 
 
@@ -141,16 +137,23 @@ async def _publish(
     staged: list[Staged] = []
     try:
         changed = [layout for layout in layouts if not await _stands(edition, layout, directory, previous)]
-        await asyncio.to_thread(check_room, directory, sum(layout.length for layout in changed))
+        await in_thread(check_room, directory, sum(layout.length for layout in changed))
         for layout in changed:
-            descriptor, identity = spool_of(edition, layout), known.get(layout.file_name)
-            staged.append(await asyncio.to_thread(stage, layout, descriptor, directory, identity))
+            identity = known.get(layout.file_name)
+            await in_thread(_stage, staged, layout, spool_of(edition, layout), directory, identity)
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
         manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
-        await asyncio.to_thread(publish, staged, manifest, directory, previous, state / PUBLISHING)
+        await in_thread(publish, staged, manifest, directory, previous, state / PUBLISHING)
     finally:
-        await asyncio.to_thread(discard, staged)
+        await in_thread(discard, staged)
     return manifest
+
+
+def _stage(
+    staged: list[Staged], layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None
+) -> None:
+    # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
+    staged.append(stage(layout, spool, directory, known))
 
 
 async def _stands(edition: Edition, layout: Layout, directory: Path, previous: Manifest | None) -> bool:
@@ -158,7 +161,7 @@ async def _stands(edition: Edition, layout: Layout, directory: Path, previous: M
     known = previous.files.get(layout.file_name) if previous is not None else None
     if known is None or not _differs_not(layout, known):
         return False
-    return await asyncio.to_thread(is_published, layout, spool_of(edition, layout), directory)
+    return await in_thread(is_published, layout, spool_of(edition, layout), directory)
 
 
 def make_manifest(

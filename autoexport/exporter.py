@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +16,8 @@ from autoexport.ledger import Ledger, load_ledger
 from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
 from autoexport.manifest import Manifest
-from autoexport.publish import foreign, is_intact, read_manifest, refuse_foreign, sweep
+from autoexport.offloop import in_thread
+from autoexport.publish import foreign, is_intact, published_files, read_manifest, refuse_foreign, sweep
 from autoexport.settings import Settings
 from autoexport.spool import spools
 from autoexport.workspace import directories, publishing
@@ -54,15 +54,15 @@ async def export_once(
     directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
     with disk_errors_explained(directory), directories(directory, state):
         async with publishing(state, LOCK_WAIT_S):
-            await asyncio.to_thread(sweep, directory, state)
+            await in_thread(sweep, directory, state)
             previous = read_manifest(directory)
             refuse_foreign(previous, source.database, directory)
-            ledger = await asyncio.to_thread(load_ledger, state)
+            ledger = await in_thread(load_ledger, state)
             if ledger is not None and previous is not None and ledger.database != source.identity:
                 raise foreign(directory, previous.database)
             if previous is None and ledger is not None and ledger.database == source.identity:
                 # Somebody removed or spoiled the manifest: the files are ours all the same, and the count goes on.
-                previous = Manifest(ledger.generation, ledger.timestamp, source.database, {})
+                previous = Manifest(ledger.generation, ledger.timestamp, source.database, published_files(ledger))
             intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
                 manifest, published = await bring_out(edition, directory, state, previous, intact, started)

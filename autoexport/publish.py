@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from autoexport.checksum import digest
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.files import (
     TEMP_SUFFIX,
@@ -21,7 +22,7 @@ from autoexport.files import (
     write_all,
 )
 from autoexport.ledger import Ledger
-from autoexport.manifest import MANIFEST_NAME, Manifest
+from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.splice import Staged
 
 PUBLISHING = "publishing"
@@ -48,6 +49,15 @@ def is_intact(manifest: Manifest, ledger: Ledger | None, directory: Path) -> boo
         return False
     known = ledger.files.get(MANIFEST_NAME) if ledger is not None else None
     return text == manifest.to_json() and (known is None or known.crc == zlib.crc32(text))
+
+
+def published_files(ledger: Ledger) -> dict[str, FileRecord]:
+    """The files that a lost manifest named, as far as the ledger knows them: without their rows."""
+    return {
+        name: FileRecord(known.size, digest(known.crc), 0)
+        for name, known in ledger.files.items()
+        if name != MANIFEST_NAME
+    }
 
 
 def refuse_foreign(manifest: Manifest | None, database: str, directory: Path) -> None:

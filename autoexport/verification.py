@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from autoexport.ledger import Part, load_ledger
 from autoexport.line import Progress
 from autoexport.manifest import MANIFEST_NAME, Manifest
 from autoexport.model import Tree
+from autoexport.offloop import in_thread
 from autoexport.publish import is_intact, read_manifest, refuse_foreign, sweep
 from autoexport.settings import Settings
 from autoexport.splice import Layout, contents
@@ -38,11 +38,11 @@ async def differences(
         return [f"{directory} is not there: nothing was exported"]
     with disk_errors_explained(directory), directories(directory, state):
         async with publishing(state, LOCK_WAIT_S):
-            await asyncio.to_thread(sweep, directory, state)
+            await in_thread(sweep, directory, state)
             manifest = read_manifest(directory)
             if manifest is None:
                 return [f"{MANIFEST_NAME} is not there or cannot be read"]
-            ledger = await asyncio.to_thread(load_ledger, state)
+            ledger = await in_thread(load_ledger, state)
             if not is_intact(manifest, ledger, directory):
                 return [f"{MANIFEST_NAME} was changed by someone else"]
             refuse_foreign(manifest, source.database, directory)
@@ -52,7 +52,7 @@ async def differences(
                 return [f"{MANIFEST_NAME}: the time stamp {manifest.timestamp!r} is none"]
             async with derived(source, settings, formats, state, None, full=True, progress=progress) as edition:
                 tree = replace(edition.tree(), timestamp=timestamp)
-                return await asyncio.to_thread(_compare, edition, tree, manifest, directory)
+                return await in_thread(_compare, edition, tree, manifest, directory)
 
 
 def _compare(edition: Edition, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:

@@ -64,7 +64,9 @@ def watched(
         def stand_in(path: Any, *arguments: Any, **named: Any) -> Any:
             target = arguments[0] if name in ("replace", "link") else path
             writes = name != "open" or bool((arguments[0] if arguments else 0) & (os.O_WRONLY | os.O_RDWR))
-            call = seen(name, os.path.abspath(os.fsdecode(target)), writes) if not isinstance(target, int) else None
+            call = (
+                seen(name, os.path.abspath(os.fsdecode(target)), writes) if not isinstance(target, int) else None
+            )
             done = real(path, *arguments, **named)
             if call is not None:
                 after(call)

@@ -17,7 +17,6 @@ from autoexport.checksum import digest
 from autoexport.exporter import Outcome, export_once
 from autoexport.formats import FILE_NAMES, chosen_formats
 from autoexport.line import Progress
-from autoexport.publish import BACKUP_SUFFIX
 from autoexport.settings import Settings
 from autoexport.sources import open_source
 from autoexport.verification import differences
@@ -66,14 +65,15 @@ class Trial:
         """The published files that are there, without the time stamp of the tree."""
         found = {name: self.directory / name for name in FILE_NAMES}
         return {
-            name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1) for name, path in found.items() if path.exists()
+            name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1)
+            for name, path in found.items()
+            if path.exists()
         }
 
     def leftovers(self) -> list[str]:
         """Names that no exporter should leave in its directories."""
         public = {*FILE_NAMES, "manifest.json", self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
-        found = [name for name in found if not name.endswith(BACKUP_SUFFIX)]
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
         return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
 

@@ -101,7 +101,9 @@ def move_image(session: Connection, draw: random.Random, number: int) -> None:
 
 def correct(session: Connection, draw: random.Random, number: int) -> None:
     """A box."""
-    session.execute("UPDATE annotations SET x_min = ? WHERE id = ?", number + 0.25, _some(session, "annotations", draw))
+    session.execute(
+        "UPDATE annotations SET x_min = ? WHERE id = ?", number + 0.25, _some(session, "annotations", draw)
+    )
 
 
 def rename(session: Connection, draw: random.Random, number: int) -> None:

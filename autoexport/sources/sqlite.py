@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from autoexport.contracts import Position
 from autoexport.database_url import DatabaseURL
 from autoexport.errors import EmptyDatabase, SourceError, UndecodableText
 from autoexport.model import Catalog, Changes, Column, Everything, Key, Mapping, Scalar
+from autoexport.offloop import in_stoppable_thread, in_thread
 from autoexport.settings import Settings
 from autoexport.sources.reading import partitions
 from autoexport.sources.sqlite_changes import PageChanges
@@ -63,7 +65,8 @@ class SqliteSource:
         """Copy the file, open the copy, unlink it: it vanishes with the last descriptor."""
         copy = self._private / f"copy-{secrets.token_hex(8)}.sqlite3"
         try:
-            await asyncio.to_thread(self._copy, copy)
+            given_up = threading.Event()
+            await in_stoppable_thread(given_up, self._copy, copy, given_up)
             taken_at = datetime.now(UTC)
             descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -114,13 +117,13 @@ class SqliteSource:
             collation = _CODE_POINT
         return SqliteSnapshot(session, pages, taken_at, catalog, collation, (self.path, self._private))
 
-    def _copy(self, copy: Path) -> None:
+    def _copy(self, copy: Path, given_up: threading.Event) -> None:
         self._refuse_what_cannot_be_opened()
         refuse_to_leave_traces(self.path)
         deadline = time.monotonic() + COPY_DEADLINE_S
 
         def waiting(status: int, remaining: int, total: int) -> None:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or given_up.is_set():
                 raise sqlite3.OperationalError("database is locked")
 
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -175,7 +178,7 @@ class SqliteSource:
 
     async def remarks(self) -> list[str]:
         """What `check` has to say about the file. Raises `SourceError`."""
-        return await asyncio.to_thread(remarks, self.path)
+        return await in_thread(remarks, self.path)
 
     async def aclose(self) -> None:
         """Nothing is held between snapshots."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, literal_column, 
 
 from autoexport.contracts import Snapshot
 from autoexport.model import Changes, Everything, Key, Mapping, TableMapping
+from autoexport.offloop import in_thread
 from autoexport.sources.sqlite_pages import (
     Difference,
     Fingerprint,
@@ -52,7 +52,7 @@ class PageChanges:
             names = [item.table.name for item in large]
             roots = [TableRoot(name, self._schema[name][0]) for name in names]
             digest = b"".join(self._schema[name][1] for name in names)
-            self._taken = await asyncio.to_thread(fingerprint, self._descriptor, roots, digest)
+            self._taken = await in_thread(fingerprint, self._descriptor, roots, digest)
         return self._taken
 
     async def changes(self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
@@ -60,14 +60,14 @@ class PageChanges:
         taken = await self.position(mapping)
         if taken is None:
             return Everything("images or annotations are a view")
-        difference = await asyncio.to_thread(compare, since, taken)
+        difference = await in_thread(compare, since, taken)
         if difference.everything is not None:
             return Everything(difference.everything)
         if difference.identical:
             return Changes(frozenset())
         if _share(taken, difference) > _MOST_CHANGED:
             return Everything("most pages changed")
-        ranges = await asyncio.to_thread(changed_ranges, self._connection, self._descriptor, taken, difference)
+        ranges = await in_thread(changed_ranges, self._connection, self._descriptor, taken, difference)
         if isinstance(ranges, Everything):
             return ranges
         return await self._images(snapshot, mapping, ranges)

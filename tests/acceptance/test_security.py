@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -24,15 +23,17 @@ from autoexport.files import create_new, temp_beside
 from autoexport.formats import FILE_NAMES, chosen_formats
 from autoexport.sources import open_source
 from autoexport.spool import spools
-from tests.applications import CANARY, CANARY_NUMBER
-from tests.conftest import run_autoexport
-from tests.daemon import Daemon
+from tests.applications import CANARY, CANARY_NUMBER, fill_postgres
+from tests.conftest import program_environment, run_autoexport
+from tests.daemon import wait_until
 from tests.databases import Database, SqliteDatabase
-from tests.postgres import PASSWORD, READER, PostgresServer
+from tests.postgres import PASSWORD, PostgresServer
+from tests.postgres_connection import PostgresConnection
 from tests.trials import Trial, everything_in
 
 PRIVATE = ("ledger.json", "position", "publish.lock", ".gitignore")
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
+END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'application'"
 WRONG_PASSWORD = "hunter2:/@not-to-be-shown"
 
 
@@ -292,28 +293,33 @@ def test_a_copy_and_a_spool_refuse_a_name_that_is_taken(
 # --- passwords ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the process title, /proc tells")
 def test_no_password_gets_out_of_a_daemon(
     postgres_server: PostgresServer, postgres_database: str, tmp_path: Path
 ) -> None:
     """Log at debug level, status, state, manifest, files and process title, while it works and while it fails."""
-    exports = tmp_path / "exports"
+    exports, log = tmp_path / "exports", tmp_path / "log"
     env = {"DB_EXPORT_DATABASE_URL": postgres_database}
-    with Daemon("", exports, interval_s=0.3, env=env) as daemon:
-        daemon.wait_for("export.published")
-        title = " ".join(psutil.Process(daemon.process.pid).cmdline())
+    with PostgresConnection(postgres_database) as connection:
+        fill_postgres(connection)
+    command = [sys.executable, "-m", "autoexport", "--monitor", "--interval", "0.3", "--log-level", "debug"]
+    with log.open("wb") as file:
+        daemon = subprocess.Popen(
+            [*command, "--export-dir", str(exports)], env=program_environment(env), stdout=file, stderr=file
+        )
+    try:
+        wait_until(lambda: b"export.published" in log.read_bytes(), "it has published")
+        title = Path(f"/proc/{daemon.pid}/cmdline").read_bytes() + Path(f"/proc/{daemon.pid}/comm").read_bytes()
         postgres_server.admin(f"ALTER ROLE application PASSWORD '{WRONG_PASSWORD}'")
-        try:
-            postgres_server.admin(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'application'"
-            )
-            daemon.wait_for("cycle.failed")
-            told = run_autoexport("status", "--json", "--export-dir", str(exports), env=env)
-        finally:
-            postgres_server.admin(f"ALTER ROLE application PASSWORD '{PASSWORD}'")
-        daemon.stop()
-        everything = everything_in([exports]) + (title + told.stdout + told.stderr).encode() + daemon.log.read_bytes()
+        postgres_server.admin(END_SESSIONS)
+        wait_until(lambda: b"refused the login" in log.read_bytes(), "it cannot log in any more")
+        told = run_autoexport("status", "--json", "--export-dir", str(exports), env=env)
+    finally:
+        postgres_server.admin(f"ALTER ROLE application PASSWORD '{PASSWORD}'")
+        daemon.terminate()
+        daemon.wait(20)
+    everything = everything_in([exports]) + title + (told.stdout + told.stderr).encode() + log.read_bytes()
     assert json.loads(told.stdout)["last_error"]
-    assert b"refused the login" in everything, "it did fail, and said so"
     assert PASSWORD.encode() not in everything
 
 
@@ -354,26 +360,28 @@ def test_no_canary_gets_out(database: Database, tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_mapped_are_not_asked_for(
-    postgres_server: PostgresServer, database: Database, tmp_path: Path
+    postgres_server: PostgresServer, postgres_database: str, tmp_path: Path
 ) -> None:
-    """On PostgreSQL a role that may read the mapped columns alone can export."""
-    if database.kind != "postgresql":
-        pytest.skip("SQLite has no permissions for columns; the canaries stand in for them")
-    name = database.url.rpartition("/")[2]
-    columns = {
-        "projects": "id, name, description, created_at, updated_at, project_type",
-        "datasets": "id, name, description, project_id, created_at, updated_at",
-        "images": "id, filename, original_filename, file_path, file_size, width, height, format, dataset_id, "
-        "is_labeled, is_auto_labeled, is_verified, split_type, created_at, updated_at, split_section",
-        "annotations": "id, image_id, class_name, class_id, confidence, x_min, y_min, x_max, y_max, segmentation, "
-        "is_auto_generated, is_verified, model_id, created_at, updated_at",
-        "labels": "id, name, color, project_id",
-    }
-    for table, names in columns.items():
-        postgres_server.admin(f"GRANT SELECT ({names}) ON {table} TO {READER}", database=name)
-    trial = Trial(postgres_server.url(name, user=READER), tmp_path / "exports")
-    trial.export()
-    assert trial.fits_manifest()
+    """No statement that reaches the server names one, and none asks for all columns."""
+    with PostgresConnection(postgres_database) as connection:
+        fill_postgres(connection)
+    postgres_server.admin("ALTER ROLE application SET log_statement = 'all'")
+    already = postgres_server.log.stat().st_size
+    try:
+        trial = Trial(postgres_database, tmp_path / "exports")
+        trial.export()
+        with PostgresConnection(postgres_database) as connection:
+            connection.execute(RENAME, "another")
+        trial.export()
+        assert not trial.differences()
+    finally:
+        postgres_server.admin("ALTER ROLE application RESET log_statement")
+    statements = postgres_server.log.read_bytes()[already:].decode()
+    assert "file_path" in statements, "what is mapped was asked for"
+    for name in ("dev_mode_settings", "password_hash", "label_analytics", "alembic_version", "default_model_id",
+                 "total_images", "iou_threshold", "auto_label_enabled"):  # fmt: skip
+        assert name not in statements
+    assert "SELECT *" not in statements.upper()
 
 
 # --- the code ----------------------------------------------------------------------------------------
@@ -396,7 +404,9 @@ def _offences(tree: ast.AST) -> Iterator[str]:
                 if (function.value.id, function.attr) in _SHELLS:
                     yield f"calls {function.value.id}.{function.attr}"
             for keyword in node.keywords:
-                if keyword.arg == "shell" and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value):
+                if keyword.arg == "shell" and not (
+                    isinstance(keyword.value, ast.Constant) and not keyword.value.value
+                ):
                     yield "uses a shell"
 
 

@@ -133,7 +133,11 @@ def change(database: SqliteDatabase, table: str, row: object, column: str) -> st
     elif column == "segmentation":
         new = "[[9, 9], [8, 8], [7, 7.5]]"
     elif isinstance(old, int | float):
-        new = old + 1 if column not in ("is_labeled", "is_verified", "is_auto_labeled", "is_auto_generated") else 1 - old
+        new = (
+            old + 1
+            if column not in ("is_labeled", "is_verified", "is_auto_labeled", "is_auto_generated")
+            else 1 - old
+        )
     elif column.endswith("_at"):
         new = "2031-01-02 03:04:05"
     else:

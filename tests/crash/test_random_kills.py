@@ -75,7 +75,9 @@ def kill_again_and_again(database: Database, trial: Trial, kills: int, draw: ran
     with Yard(database.url, trial.directory) as yard, Writer(database.url, seed=1):
         longest_s = yard.order("whole").duration_s
         while tally.kills < kills:
-            order = f"call {draw.randint(1, 110)}" if draw.random() < 0.5 else f"after {draw.uniform(0, longest_s)}"
+            order = (
+                f"call {draw.randint(1, 110)}" if draw.random() < 0.5 else f"after {draw.uniform(0, longest_s)}"
+            )
             death = yard.order(order)
             tally.add(death, mixed=not check_directory(trial))
             if draw.random() < 0.5:

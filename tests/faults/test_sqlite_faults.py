@@ -88,9 +88,7 @@ def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
 # --- locked ----------------------------------------------------------------------------------------
 
 
-def test_locked_for_long(
-    trial: Trial, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locked_for_long(trial: Trial, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process keeps the file to itself for longer than a copy waits."""
     monkeypatch.setattr(sqlite_source, "COPY_DEADLINE_S", 0.3)
     sqlite_database.close()
@@ -105,7 +103,9 @@ def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDat
     with holding(sqlite_database.path, script) as process:
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url,
                    "--export-dir", str(trial.directory)]  # fmt: skip
-        export = subprocess.Popen(command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        export = subprocess.Popen(
+            command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         if sqlite_database.kind == "sqlite-delete":
             wait_until(lambda: list(trial.state.glob("copy-*")), "it is about to copy")
         process.kill()

@@ -1,0 +1,35 @@
+"""Blocking work in a thread: what the event loop must not do itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `asyncio.to_thread`, but a cancelled caller waits for the thread before it goes on.
+
+    A thread cannot be cancelled. If its caller left at once, it would work on without the lock, the
+    descriptors and the directories that the caller held for it.
+    """
+    return await in_stoppable_thread(threading.Event(), function, *args, **kwargs)
+
+
+async def in_stoppable_thread(
+    stop: threading.Event, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """As `in_thread`; when the caller is cancelled, `stop` is set, which the function may look at."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # It is of no interest any more, and must not be reported as never retrieved.
+        raise

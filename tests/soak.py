@@ -1,0 +1,197 @@
+"""Daemons on three databases, under writers, random kills and restarts of PostgreSQL: `python -m tests.soak --minutes 30`.
+
+At the end, and whenever a daemon was killed, the files are looked at: torn is a file that cannot be parsed or that
+mixes two snapshots, missed is a difference that `verify` finds when all is at rest, leaked is a password, or a value
+of a column that is not mapped, in any file, log or message. Exit code 0 when there is none of these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.applications import CANARY, CANARY_NUMBER, create_sqlite, fill_postgres, fill_sqlite
+from tests.conftest import run_autoexport
+from tests.crash.test_random_kills import check_directory
+from tests.daemon import Daemon, generation, wait_until
+from tests.postgres import PASSWORD, PostgresServer, running_server
+from tests.postgres_connection import PostgresConnection
+from tests.trials import Trial, everything_in
+from tests.writer import Writer, database_of
+
+SECRETS = (PASSWORD, CANARY, str(CANARY_NUMBER))
+SETTLE_LIMIT_S = 120.0
+LONGEST_LIFE_S = 8.0
+RESTART_SHARE = 0.1
+
+
+@dataclass
+class Figures:
+    """What is counted, over all databases."""
+
+    kills: int = 0
+    restarts: int = 0
+    publishes: int = 0
+    commits: int = 0
+    looks: int = 0
+    torn: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    leaked: list[str] = field(default_factory=list)
+
+    def table(self, minutes: float) -> str:
+        """Two lines, as the README has them."""
+        names = (
+            "minutes",
+            "commits",
+            "publishes",
+            "kills",
+            "restarts of PostgreSQL",
+            "looks",
+            "torn",
+            "missed",
+            "leaked",
+        )
+        values = (f"{minutes:.1f}", self.commits, self.publishes, self.kills, self.restarts, self.looks,
+                  len(self.torn), len(self.missed), len(self.leaked))  # fmt: skip
+        return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (names, ["---"] * len(names), values))
+
+
+class Place:
+    """One database, its application at work, and a daemon that is killed and started again."""
+
+    def __init__(self, name: str, url: str, root: Path, seed: int) -> None:
+        self.name = name
+        self.url = url
+        self.root = root / name
+        self.root.mkdir()
+        database = database_of(url)
+        database.execute("UPDATE projects SET description = 'commit 0' WHERE id IN (1, 2)")
+        database.close()
+        self.trial = Trial(url, self.root / "exports")
+        self.writer = Writer(url, seed)
+        self.daemon = self.start()
+
+    def start(self) -> Daemon:
+        """A new daemon."""
+        return Daemon(self.url, self.root / "exports", interval_s=0.5)
+
+    def kill(self, figures: Figures) -> None:
+        """End the daemon as a power cut would, look at the files, start it again."""
+        if self.daemon.process.poll() is not None:
+            figures.missed.append(f"{self.name}: the daemon ended by itself with {self.daemon.process.returncode}")
+        self.daemon.process.send_signal(signal.SIGKILL)
+        self.daemon.process.wait()
+        figures.kills += 1
+        self.look(figures)
+        self.daemon = self.start()
+
+    def look(self, figures: Figures) -> None:
+        """Every file must be whole."""
+        figures.looks += 1
+        try:
+            check_directory(self.trial)
+        except (AssertionError, ValueError) as error:
+            figures.torn.append(f"{self.name}: {error}")
+
+    def finish(self, figures: Figures) -> None:
+        """Stop the application, let the daemon come to rest, and compare."""
+        figures.commits += self.writer.stop()
+        try:
+            wait_until(lambda: self._at_rest(), "the daemon has nothing more to do", SETTLE_LIMIT_S, every_s=1.0)
+        except AssertionError as error:
+            figures.missed.append(f"{self.name}: {error}")
+        self.daemon.stop()
+        done = run_autoexport("verify", "--database-url", self.url, "--export-dir", str(self.trial.directory),
+                              timeout_s=300)  # fmt: skip
+        if done.exit_code:
+            figures.missed.append(f"{self.name}: {done.stdout}{done.stderr}")
+        if self.trial.leftovers():
+            figures.missed.append(f"{self.name}: left behind {self.trial.leftovers()}")
+        if self.url.startswith("sqlite"):
+            self.trial.check_equals(Path(self.url.removeprefix("sqlite:///")))
+        self.look(figures)
+        figures.publishes += generation(self.trial.directory)
+        told = everything_in([self.root]) + done.stdout.encode() + done.stderr.encode()
+        figures.leaked += [f"{self.name}: {secret}" for secret in SECRETS if secret.encode() in told]
+
+    def _at_rest(self) -> bool:
+        report = self.daemon.report
+        quiet = report is not None and report.state == "watching" and report.oldest_change_at is None
+        return quiet and time.time() - self.daemon.log.stat().st_mtime > 4
+
+    def close(self) -> None:
+        """End everything."""
+        self.daemon.process.kill()
+        self.daemon.process.wait()
+        self.writer._process.kill()
+        self.writer._process.communicate()
+
+
+def _sqlite(path: Path, mode: str) -> str:
+    connection: sqlite3.Connection = create_sqlite(path, journal_mode=mode)
+    fill_sqlite(connection)
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+@contextmanager
+def places(root: Path, server: PostgresServer) -> Iterator[list[Place]]:
+    """The three databases; the files of SQLite lie outside of what is searched for secrets."""
+    with ExitStack() as stack:
+        url = stack.enter_context(server.database())
+        with PostgresConnection(url) as connection:
+            fill_postgres(connection)
+        urls = {
+            "delete": _sqlite(root / "delete.sqlite3", "delete"),
+            "wal": _sqlite(root / "wal.sqlite3", "wal"),
+            "postgresql": url,
+        }
+        made: list[Place] = []
+        for seed, (name, own) in enumerate(urls.items(), start=1):
+            made.append(Place(name, own, root, seed))
+            stack.callback(made[-1].close)
+        yield made
+
+
+def soak(minutes: float, seed: int) -> Figures:
+    """Do it, and count."""
+    figures, draw = Figures(), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="autoexport-soak-") as name, running_server() as server:
+        with places(Path(name), server) as made:
+            deadline = time.monotonic() + 60 * minutes
+            while time.monotonic() < deadline:
+                time.sleep(draw.uniform(0, LONGEST_LIFE_S / len(made)))
+                if draw.random() < RESTART_SHARE:
+                    server.restart(draw.choice(("fast", "immediate")))
+                    figures.restarts += 1
+                draw.choice(made).kill(figures)
+            for place in made:
+                place.finish(figures)
+    return figures
+
+
+def main() -> int:
+    """Run it and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    figures = soak(chosen.minutes, chosen.seed)
+    print(figures.table(chosen.minutes))
+    for found in (*figures.torn, *figures.missed, *figures.leaked):
+        print(found, file=sys.stderr)
+    return 1 if figures.torn or figures.missed or figures.leaked else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

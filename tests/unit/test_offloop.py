@@ -1,0 +1,53 @@
+"""Blocking work in a thread, and what becomes of it when its caller is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from autoexport.offloop import in_stoppable_thread, in_thread
+
+
+async def test_the_result_and_the_error_of_the_function() -> None:
+    """They are those of the call."""
+    assert await in_thread(max, 3, 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(divmod, 1, 0)
+
+
+async def test_a_cancelled_caller_waits_for_the_thread() -> None:
+    """What the caller holds for the thread is not let go before the thread is done."""
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.1)
+    assert not done
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_a_function_that_looks_is_stopped() -> None:
+    """The event is set as soon as the caller is cancelled."""
+    begun, stop = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return stop.wait(10)
+
+    task = asyncio.create_task(in_stoppable_thread(stop, work))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stop.is_set()
