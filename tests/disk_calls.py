@@ -7,7 +7,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -93,5 +93,7 @@ def watched(
 
     fakes = {name: by_path(name, getattr(os, name)) for name in BY_PATH}
     fakes |= {name: by_descriptor(name, getattr(os, name)) for name in BY_DESCRIPTOR}
-    with patch.multiple(os, **fakes):
+    with ExitStack() as stack:
+        for name, fake in fakes.items():
+            stack.enter_context(patch.object(os, name, fake))
         yield

@@ -152,29 +152,21 @@ def sample_rows(orphans: bool = False) -> dict[str, list[Row]]:
     images += [image_row(200 - n, key(0x20), is_labeled=n % 2, is_verified=None) for n in range(5)]
     images += [
         image_row(300, "b-garden", filename="=cmd|' /C calc'!A0", original_filename='a "quoted", name.png'),
-        image_row(
-            301, "b-garden", file_size=2**53 + 1, width=None, height=None, format=None, split_type=None
-        ),
+        image_row(301, "b-garden", file_size=2**53 + 1, width=None, height=None, format=None, split_type=None),
         image_row(302, "B-garden", is_labeled=None, is_auto_labeled=1, created_at=None, split_section="val"),
         image_row(303, "é", filename="größe 花.jpg", original_filename="", file_path="-1.5", is_labeled=0),
     ]
     objects = '[{"x": 143.5, "y": 589}, {"x": 130.25, "y": 1e3}, {"x": -0.5, "y": 516.5}]'
     shapes: list[Cell] = ["null", None, objects, "[[1, 2], [3, 4.5], [5, 6]]"]
     annotations = [
-        annotation_row(
-            5000 - n, key(100 + n % 9), segmentation=shapes[n % 4], confidence=[0.1, None, 1.0][n % 3]
-        )
+        annotation_row(5000 - n, key(100 + n % 9), segmentation=shapes[n % 4], confidence=[0.1, None, 1.0][n % 3])
         for n in range(30)
     ]
     annotations += [
         annotation_row(6000, key(200), class_name="truck", class_id=2, x_min=-12.5, x_max=1e4),
         annotation_row(6001, key(300), class_name="花", class_id=9, model_id=None, is_auto_generated=0),
-        annotation_row(
-            6002, key(300), class_name="unlisted", class_id=99, is_auto_generated=None, is_verified=1
-        ),
-        annotation_row(
-            6003, key(303), class_name="@sum", class_id=20, x_min=1 / 3, y_min=5e-324, x_max=0.1 + 0.2
-        ),
+        annotation_row(6002, key(300), class_name="unlisted", class_id=99, is_auto_generated=None, is_verified=1),
+        annotation_row(6003, key(303), class_name="@sum", class_id=20, x_min=1 / 3, y_min=5e-324, x_max=0.1 + 0.2),
         annotation_row(6004, key(303), created_at=None, updated_at="2025-01-02 03:04:05.100000"),
     ]
     tables |= {"images": images, "annotations": annotations}

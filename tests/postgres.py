@@ -93,9 +93,7 @@ class PostgresServer:
     the same histories (orphans included) can be played on both. `reader` may log in and nothing else.
     """
 
-    def __init__(
-        self, directory: Path, *, major: int = NEWEST, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, directory: Path, *, major: int = NEWEST, settings: Mapping[str, str] | None = None) -> None:
         self.major = major
         self.port = _free_port()
         self.directory = directory
@@ -169,9 +167,7 @@ class PostgresServer:
         while not self._accepts_connections():
             if not self.running or time.monotonic() - begun > START_LIMIT_S:
                 self.stop("immediate")
-                raise RuntimeError(
-                    f"PostgreSQL did not start: {self.log.read_text(errors='replace')[-2000:]}"
-                )
+                raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text(errors='replace')[-2000:]}")
             threading.Event().wait(0.01)
         self.started_in_s = time.monotonic() - begun
 
@@ -245,9 +241,7 @@ def _sweep_directories(root: Path) -> None:
 
 
 @contextmanager
-def running_server(
-    *, major: int = NEWEST, settings: Mapping[str, str] | None = None
-) -> Iterator[PostgresServer]:
+def running_server(*, major: int = NEWEST, settings: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
     """A new server with the template database, stopped and removed afterwards.
 
     Its directory is not pytest's: those are closed to other users, and root must run the server as one.

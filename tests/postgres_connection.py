@@ -77,9 +77,7 @@ class PostgresConnection:
         """Run one statement and return its rows."""
         numbers = count(1)
         numbered = (
-            "".join(f"${next(numbers)}" if part == "?" else part for part in _parts(sql))
-            if parameters
-            else sql
+            "".join(f"${next(numbers)}" if part == "?" else part for part in _parts(sql)) if parameters else sql
         )
         return [tuple(row) for row in _loop_thread().run(self._connection.fetch(numbered, *parameters))]
 

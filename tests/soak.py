@@ -1,8 +1,8 @@
-"""Daemons on three databases, under writers, random kills and restarts of PostgreSQL: `python -m tests.soak --minutes 30`.
+"""Daemons on three databases under writers, kills and restarts of PostgreSQL: `python -m tests.soak --minutes 30`.
 
-At the end, and whenever a daemon was killed, the files are looked at: torn is a file that cannot be parsed or that
-mixes two snapshots, missed is a difference that `verify` finds when all is at rest, leaked is a password, or a value
-of a column that is not mapped, in any file, log or message. Exit code 0 when there is none of these.
+At the end, and whenever a daemon was killed, the files are looked at: torn is a file that cannot be parsed or
+that mixes two snapshots, missed is a difference that `verify` finds when all is at rest, leaked is a password or
+a value of a column that is not mapped in any file, log or message. Exit code 0 when there is none of these.
 """
 
 from __future__ import annotations
@@ -165,17 +165,19 @@ def places(root: Path, server: PostgresServer) -> Iterator[list[Place]]:
 def soak(minutes: float, seed: int) -> Figures:
     """Do it, and count."""
     figures, draw = Figures(), random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="autoexport-soak-") as name, running_server() as server:
-        with places(Path(name), server) as made:
-            deadline = time.monotonic() + 60 * minutes
-            while time.monotonic() < deadline:
-                time.sleep(draw.uniform(0, LONGEST_LIFE_S / len(made)))
-                if draw.random() < RESTART_SHARE:
-                    server.restart(draw.choice(("fast", "immediate")))
-                    figures.restarts += 1
-                draw.choice(made).kill(figures)
-            for place in made:
-                place.finish(figures)
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoexport-soak-")))
+        server = stack.enter_context(running_server())
+        made = stack.enter_context(places(root, server))
+        deadline = time.monotonic() + 60 * minutes
+        while time.monotonic() < deadline:
+            time.sleep(draw.uniform(0, LONGEST_LIFE_S / len(made)))
+            if draw.random() < RESTART_SHARE:
+                server.restart(draw.choice(("fast", "immediate")))
+                figures.restarts += 1
+            draw.choice(made).kill(figures)
+        for place in made:
+            place.finish(figures)
     return figures
 
 

@@ -228,9 +228,7 @@ def expected_csv(connection: Readable, file: str) -> list[list[Any]]:
     if file == "projects.csv":
         records = [_project_cells(project) for project in projects]
     elif file == "datasets.csv":
-        records = [
-            _dataset_cells(project, dataset) for project in projects for dataset in project["datasets"]
-        ]
+        records = [_dataset_cells(project, dataset) for project in projects for dataset in project["datasets"]]
     else:
         records = [
             _image_cells(project, dataset, image)

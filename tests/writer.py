@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -162,7 +161,6 @@ def main() -> None:
     made: list[int] = []
     thread = threading.Thread(target=lambda: made.append(write_until(sys.argv[1], int(sys.argv[2]), enough)))
     thread.start()
-    time.sleep(0)
     sys.stdout.write("writing\n")
     sys.stdout.flush()
     sys.stdin.read()

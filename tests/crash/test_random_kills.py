@@ -1,7 +1,8 @@
-"""SIGKILL ahead of any system call and at any moment, while the application writes: never torn, always made good."""
+"""SIGKILL ahead of any system call and at any moment while the application writes: never torn, made good."""
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import sys
@@ -61,8 +62,6 @@ def check_one_snapshot(trial: Trial, *, fits: bool) -> None:
         projects = json.loads(tree.read_bytes())["projects"]
         seen.append({project["description"] for project in projects if project["id"] in SEALED})
     if table.exists():
-        import csv
-
         with table.open(newline="", encoding="utf-8") as file:
             seen.append({row["description"] for row in csv.DictReader(file) if int(row["project_id"]) in SEALED})
     assert all(len(words) == 1 for words in seen), f"a file of two snapshots: {seen}"

@@ -8,7 +8,6 @@ seconds after it began), `whole` (not at all). The answer is a line of JSON.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -112,7 +111,6 @@ def _carry_out(trial: Trial, order: str) -> dict[str, object]:
 
 def main() -> None:
     """Carry out orders until there are no more."""
-    asyncio.set_event_loop_policy(None)
     trial = Trial(sys.argv[1], Path(sys.argv[2]))
     trial.settings.database  # noqa: B018 - loads what parses it, before the first fork
     for line in sys.stdin:

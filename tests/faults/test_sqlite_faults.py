@@ -1,4 +1,4 @@
-"""What may be wrong with a SQLite file: told with a hint, the old files stay, and the next export is right again."""
+"""What may be wrong with a SQLite file: told with a hint, the old files stay, the next export is right."""
 
 from __future__ import annotations
 

@@ -82,9 +82,7 @@ class History(RuleBasedStateMachine):
         rows: int,
     ) -> None:
         """A database with some rows, looked at for the first time."""
-        create(
-            self.path, page_size, reserved_bytes, (f"auto_vacuum = {auto_vacuum}", f"encoding = '{encoding}'")
-        )
+        create(self.path, page_size, reserved_bytes, (f"auto_vacuum = {auto_vacuum}", f"encoding = '{encoding}'"))
         self.page_size, self.pace = page_size, pace
         self.db = sqlite3.connect(self.path, isolation_level=None)
         self.db.executescript(
@@ -294,9 +292,7 @@ class History(RuleBasedStateMachine):
             return
         for table in MAPPED:
             changed = {row for row in rows[table].values() if rows_before[table].get(row[0]) != row}
-            missed = [
-                row[0] for row in changed if not any(low <= row[0] <= high for low, high in answer[table])
-            ]
+            missed = [row[0] for row in changed if not any(low <= row[0] <= high for low, high in answer[table])]
             assert not missed, f"rows of {table} that nothing points to: {missed}"
             if changed and not difference.dirty_leaves[table]:
                 event("found through an overflow page alone")

@@ -383,9 +383,7 @@ def test_an_unexpected_error_is_told_without_its_secrets(
     assert ("Traceback" in err) == (level == "debug")
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(KeyboardInterrupt(), 130), (DriftError("differs", hint="mend"), 3)]
-)
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (DriftError("differs", hint="mend"), 3)])
 def test_errors_that_commands_raise_have_their_exit_codes(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -435,9 +433,7 @@ def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_terminal_that_is_not_utf8_is_no_reason_to_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_that_is_not_utf8_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names and help texts hold characters that ASCII does not have."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
     done = _run("check", "--database-url", "näh.db", folder=tmp_path, stdout=subprocess.PIPE)

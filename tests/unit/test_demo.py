@@ -79,15 +79,10 @@ def test_the_sample_database_is_lively(tmp_path: Path) -> None:
         assert count("datasets WHERE id NOT IN (SELECT dataset_id FROM images)") == 1
         assert count("projects WHERE id NOT IN (SELECT project_id FROM datasets)") == 1
         assert count("images WHERE id NOT IN (SELECT image_id FROM annotations)") > 3
-        names = [
-            row[0] for row in connection.execute("SELECT name FROM projects UNION SELECT name FROM datasets")
-        ]
+        names = [row[0] for row in connection.execute("SELECT name FROM projects UNION SELECT name FROM datasets")]
         assert sum(not name.isascii() for name in names) >= 4
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        assert (
-            count("annotations JOIN images ON images.id = image_id WHERE x_max > width OR y_max > height")
-            == 0
-        )
+        assert count("annotations JOIN images ON images.id = image_id WHERE x_max > width OR y_max > height") == 0
 
 
 def _other_database(path: Path) -> None:
@@ -214,9 +209,7 @@ def test_check_shows_the_mapping_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["app.db"]
 
 
-def test_check_warns_about_missing_indexes_and_orphans(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_warns_about_missing_indexes_and_orphans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the statement that would help, and how many rows are exported nowhere; the exit code stays 0."""
     make_database(tmp_path / "app.db")
     change(tmp_path / "app.db", "DROP INDEX ix_annotations_image_id")

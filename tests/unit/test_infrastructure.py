@@ -54,9 +54,7 @@ def test_straight_reading_of_the_real_database(real_database: Path) -> None:
     connection.close()
 
 
-def test_real_database_reads_the_same_in_postgresql(
-    real_database: Path, postgres_server: PostgresServer
-) -> None:
+def test_real_database_reads_the_same_in_postgresql(real_database: Path, postgres_server: PostgresServer) -> None:
     """A database that was copied into PostgreSQL reads the same there, with json and with jsonb."""
     source = sqlite3.connect(real_database)
     for json_type in ("json", "jsonb"):
@@ -188,9 +186,7 @@ def test_databases_are_separate_and_dropped(postgres_server: PostgresServer) -> 
         with PostgresConnection(second) as other:
             assert other.execute("SELECT * FROM alembic_version") == []
     held.close()
-    left = postgres_server.admin(
-        "SELECT datname FROM pg_database WHERE datname = ?", first.rpartition("/")[2]
-    )
+    left = postgres_server.admin("SELECT datname FROM pg_database WHERE datname = ?", first.rpartition("/")[2])
     assert left == []
 
 

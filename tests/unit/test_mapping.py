@@ -19,15 +19,9 @@ from autoexport.sources.sqlite_schema import read_catalog
 from tests.applications import SCHEMA
 
 PROJECTS = "CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);"
-DATASETS = (
-    "CREATE TABLE datasets (id INTEGER PRIMARY KEY, name TEXT, project_id INTEGER REFERENCES projects);"
-)
-IMAGES = (
-    "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT, dataset_id INTEGER REFERENCES datasets);"
-)
-ANNOTATIONS = (
-    "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER REFERENCES images, label TEXT);"
-)
+DATASETS = "CREATE TABLE datasets (id INTEGER PRIMARY KEY, name TEXT, project_id INTEGER REFERENCES projects);"
+IMAGES = "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT, dataset_id INTEGER REFERENCES datasets);"
+ANNOTATIONS = "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER REFERENCES images, label TEXT);"
 LABELS = "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT, project_id INTEGER REFERENCES projects);"
 ABOVE = PROJECTS + DATASETS
 IMAGED = ABOVE + IMAGES
@@ -88,9 +82,7 @@ def link(mapping: Mapping, logical: str) -> tuple[str, str] | None:
 def test_first_application_is_mapped_whole() -> None:
     """Every field of the first application is found; nothing but the unstored type is missing."""
     mapping = mapped(SCHEMA)
-    assert names(mapping) == {
-        name: name for name in ("projects", "datasets", "labels", "images", "annotations")
-    }
+    assert names(mapping) == {name: name for name in ("projects", "datasets", "labels", "images", "annotations")}
     assert columns(mapping, "annotations") == {
         "id": "id", "label": "class_name", "label_id": "class_id", "confidence": "confidence",
         "box_0": "x_min", "box_1": "y_min", "box_2": "x_max", "box_3": "y_max", "polygon": "segmentation",
@@ -296,14 +288,10 @@ def test_primary_key_wins_over_id() -> None:
 
 def test_composite_primary_key() -> None:
     """With several key columns a table maps by its id, which is said, or not at all."""
-    keyed = mapped(
-        "CREATE TABLE images (tenant INTEGER, id INTEGER, filename TEXT, PRIMARY KEY (tenant, id))"
-    )
+    keyed = mapped("CREATE TABLE images (tenant INTEGER, id INTEGER, filename TEXT, PRIMARY KEY (tenant, id))")
     assert columns(keyed, "images")["id"] == "id"
     assert "rows are told apart by id alone" in keyed.warnings[0]
-    error = refused(
-        "CREATE TABLE images (tenant INTEGER, no INTEGER, filename TEXT, PRIMARY KEY (tenant, no))"
-    )
+    error = refused("CREATE TABLE images (tenant INTEGER, no INTEGER, filename TEXT, PRIMARY KEY (tenant, no))")
     assert "images has no key column" in str(error)
 
 
@@ -384,8 +372,7 @@ def test_one_table_name_in_two_schemas() -> None:
     images = _in_schema("a", "image", "id filename dataset_id")
     error = refused(Catalog((*projects, datasets, images)))
     assert (
-        '[tables.projects]\ntable = "project"\nschema = "a"\n# or: table = "project", schema = "b"'
-        in error.hint
+        '[tables.projects]\ntable = "project"\nschema = "a"\n# or: table = "project", schema = "b"' in error.hint
     )
     settled = map_catalog(Catalog((*projects, datasets, images)), {"projects": {"schema": "b"}})
     assert settled.projects is not None
@@ -396,9 +383,7 @@ def test_one_table_name_in_two_schemas() -> None:
     assert declared.projects.table.schema == "b"
 
 
-@pytest.mark.parametrize(
-    "ddl", ["", "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", ABOVE + LABELS]
-)
+@pytest.mark.parametrize("ddl", ["", "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)", ABOVE + LABELS])
 def test_no_image_table_is_refused(ddl: str) -> None:
     """A database without images is an error that says so, not an empty export."""
     error = refused(ddl)
@@ -555,9 +540,7 @@ def test_projects_that_datasets_do_not_name() -> None:
     mapping = mapped(PROJECTS + datasets + IMAGES)
     assert mapping.projects is None
     assert "projects is not exported: no column of datasets names it" in mapping.warnings[0]
-    images = (
-        "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT, dataset_id INTEGER, project_id INTEGER)"
-    )
+    images = "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT, dataset_id INTEGER, project_id INTEGER)"
     error = refused(PROJECTS + datasets + images)
     assert "datasets does not name its project" in str(error)
     assert link(mapped(PROJECTS + datasets + images, **said_by(error)), "images") == ("dataset_id", "id")
@@ -604,9 +587,7 @@ def test_labels_by_dataset() -> None:
 def test_label_or_id(declared: str, label: str | None, label_id: str | None, joined: bool) -> None:
     """An integer is an id; it is joined by a declared foreign key, or where no name is stored."""
     ddl = (
-        IMAGED
-        + LABELS
-        + f"CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INT, bbox JSON, {declared})"
+        IMAGED + LABELS + f"CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INT, bbox JSON, {declared})"
     )
     mapping = mapped(ddl)
     found = columns(mapping, "annotations")
@@ -653,9 +634,7 @@ def test_several_label_ids_are_refused() -> None:
 
 def test_labels_can_be_left_out() -> None:
     """`false` leaves out the labels table, the stored name or the id; a name that is left out is joined."""
-    ddl = (
-        IMAGED + LABELS + ANNOTATIONS.replace("label TEXT", "label TEXT, label_id INTEGER REFERENCES labels")
-    )
+    ddl = IMAGED + LABELS + ANNOTATIONS.replace("label TEXT", "label TEXT, label_id INTEGER REFERENCES labels")
     without = mapped(ddl, labels={"table": False})
     assert (without.labels, without.label_joined) == (None, False)
     assert set(columns(without, "annotations")) == {"id", "label", "label_id"}

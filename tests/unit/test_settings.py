@@ -148,16 +148,12 @@ def test_an_unknown_argument_is_refused() -> None:
 # --- the configuration file ----------------------------------------------------------------------
 
 
-def test_relative_paths_in_the_file_are_relative_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And only those: a path in a variable is relative to the working directory."""
     folder = tmp_path / "etc"
     folder.mkdir()
     file = folder / "mine.toml"
-    file.write_text(
-        'export_directory = "out"\nstate_directory = "../state"\ndatabase_url = "sqlite:///app.db"\n'
-    )
+    file.write_text('export_directory = "out"\nstate_directory = "../state"\ndatabase_url = "sqlite:///app.db"\n')
     settings = Settings.load(file)
     assert settings.export_directory == folder / "out"
     assert settings.state_dir.resolve() == tmp_path / "state"
@@ -180,9 +176,7 @@ def test_a_file_path_with_odd_characters_survives(tmp_path: Path) -> None:
 
 def test_tables_come_from_the_file_or_the_constructor_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mapping is nested; a variable cannot hold it, and the constructor replaces the file's."""
-    Path("autoexport.toml").write_text(
-        '[tables.images]\ntable = "asset"\ncolumns.file_path = "storage_key"\n'
-    )
+    Path("autoexport.toml").write_text('[tables.images]\ntable = "asset"\ncolumns.file_path = "storage_key"\n')
     assert Settings().tables == {"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}
     assert Settings(tables={}).tables == {}
     monkeypatch.setenv("DB_EXPORT_TABLES", '{"labels": {}}')

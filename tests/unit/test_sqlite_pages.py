@@ -49,9 +49,7 @@ def copied(source: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ("t
     fd = os.open(path, os.O_RDONLY)
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
-            roots = connection.execute(
-                "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"
-            ).fetchall()
+            roots = connection.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
             mapped = [TableRoot(name, root) for name, root in sorted(roots) if name in tables]
             yield Copy(fd, connection, fingerprint(fd, mapped, SCHEMA))
     finally:
@@ -75,9 +73,7 @@ def path(tmp_path: Path) -> Path:
 def source(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A database with a table of 3000 rows on some 150 leaves; freed pages keep their bytes."""
     with closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as connection:
-        connection.executescript(
-            "PRAGMA page_size = 1024; PRAGMA secure_delete = OFF; PRAGMA synchronous = OFF"
-        )
+        connection.executescript("PRAGMA page_size = 1024; PRAGMA secure_delete = OFF; PRAGMA synchronous = OFF")
         connection.executescript("CREATE TABLE t (n INTEGER, v TEXT); CREATE TABLE other (v)")
         rows = ((i, f"{i:040}") for i in range(1, 3001))
         connection.execute("BEGIN")
@@ -219,9 +215,7 @@ def test_ranges_of_extreme_rowids_and_row_counts(
     with closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as source:
         source.executescript(f"PRAGMA page_size = {page_size}; PRAGMA auto_vacuum = {auto_vacuum}")
         source.executescript("CREATE TABLE t (v TEXT); CREATE TABLE none (v)")
-        source.executemany(
-            "INSERT INTO t (rowid, v) VALUES (?, ?)", [(i, "x" * (page_size // 8)) for i in rowids]
-        )
+        source.executemany("INSERT INTO t (rowid, v) VALUES (?, ?)", [(i, "x" * (page_size // 8)) for i in rowids])
         with copied(source, path, ("t", "none")) as copy:
             assert copy.pages.row_counts == {"t": len(rowids), "none": 0}
             found = set()
