@@ -61,7 +61,7 @@ async def bring_out(
 
     `intact`: the manifest is as it was written; one that was edited is written anew.
     """
-    tree = edition.tree()
+    tree = await in_thread(edition.tree)
     _warn(edition, tree, directory)
     if previous is not None and intact and await in_thread(_is_unchanged, edition, tree, directory, previous):
         await in_thread(_remember_unchanged, edition, tree, directory, state, previous)

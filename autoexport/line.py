@@ -17,6 +17,7 @@ from autoexport.ledger import BlockRecord, Ledger, pack
 from autoexport.logs import get_logger
 from autoexport.mapping import map_catalog, mapping_digest
 from autoexport.model import BlockRows, Catalog, Mapping, Range
+from autoexport.offloop import in_thread
 from autoexport.plan import Blocks, Plan, make_plan, render_all
 from autoexport.render import render, ruled_parent
 from autoexport.settings import Settings
@@ -71,10 +72,11 @@ class Line:
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Edition:
         """From the tables to rendered blocks; `everything` is a reason to render all of them."""
         started = time.monotonic()
-        mapping = _mapping(self.snapshot.catalog, self.settings, None if full else ledger)
+        mapping = await in_thread(_mapping, self.snapshot.catalog, self.settings, None if full else ledger)
         self.reading = Reading(self.snapshot, mapping)
         totals = await self.reading.totals()
-        self.builder = TreeBuilder(await self.reading.parents(), mapping, self.source.database, ruled_parent)
+        parents = await self.reading.parents()
+        self.builder = await in_thread(TreeBuilder, parents, mapping, self.source.database, ruled_parent)
         found = await self._changes(mapping, ledger, "it was asked for" if full else everything)
         log.debug(
             "plan.made",
@@ -118,7 +120,7 @@ class Line:
         return await what_changed(self.reading, mapping, self.builder, ledger, self.settings.state_dir.absolute())
 
     async def _position(self, mapping: Mapping, records: Sequence[BlockRecord]) -> Position | None:
-        if not can_be_kept(records, list(self.builder.places)):
+        if not await in_thread(can_be_kept, records, list(self.builder.places)):
             return None
         return await self.snapshot.position(mapping)
 
@@ -132,7 +134,7 @@ class Line:
         if plan.ranges is not None and ledger is not None:
             fresh = await self._rendered(mapping, plan.ranges, None)
             kept = [found.blocks.records[number] for number in plan.keep]
-            if not conserved(kept, fresh, ledger, totals, found):
+            if not await in_thread(conserved, kept, fresh, ledger, totals, found):
                 lossy = await recount(self.reading, found.blocks, plan.keep)
                 log.debug("changes.recounted", lossy=len(lossy))
                 plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy)

@@ -35,6 +35,7 @@ class TreeBuilder:
     def __init__(self, parents: Parents, mapping: Mapping, database: str, rule: Ruled) -> None:
         self.mapping = mapping
         self.repaired = 0
+        self._embedded: dict[Key, str] = {}
         self._rule = rule
         self.projects = self._projects(parents, database)
         self._by_project = {project.key: project for project in self.projects}
@@ -49,9 +50,12 @@ class TreeBuilder:
 
     def embedded(self, dataset: Key) -> str:
         """A digest of the values that a block of this dataset repeats from above, or is found by."""
+        if dataset in self._embedded:
+            return self._embedded[dataset]
         project, node = self.places[dataset]
         repeated = [project.values["id"], project.values["name"], node.values["id"], node.values["name"]]
-        return _hashed((repeated, self._named.get(dataset), self._label_digest))
+        self._embedded[dataset] = _hashed((repeated, self._named.get(dataset), self._label_digest))
+        return self._embedded[dataset]
 
     def finish(self, timestamp: datetime, records: Sequence[BlockRecord]) -> Tree:
         """The tree with its blocks and everything that is counted."""

@@ -104,8 +104,9 @@ def check_recovery(trial: Trial) -> None:
     assert not trial.leftovers()
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["incremental", "full"])
-@pytest.mark.parametrize("station", STATIONS)
+@pytest.mark.parametrize(
+    ("station", "full"), [*((station, False) for station in STATIONS), ("plan.made", True), ("a block", True)]
+)
 def test_killed_at_a_station(
     mortal_server: PostgresServer, tmp_path: Path, logged: None, station: str, full: bool
 ) -> None:
