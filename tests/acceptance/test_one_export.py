@@ -244,7 +244,7 @@ BAD = [
     Bad("a directory in place of a file", 1, "bad.db", prepare=lambda d: (d / "bad.db").mkdir(),
         database="bad.db"),
     Bad("a garbage file", 1, "bad.db", prepare=_make_garbage, database="bad.db"),
-    Bad("an empty file", 1, "empty", prepare=lambda d: (d / "bad.db").touch(), database="bad.db"),
+    Bad("an empty file", 2, "empty", prepare=lambda d: (d / "bad.db").touch(), database="bad.db"),
     Bad("a database without a known table", 2, "images", prepare=_make_other_tables, database="bad.db"),
     Bad("a wrong scheme", 2, "mysql", database=f"mysql://user:{PASSWORD}@host/name"),
     Bad("a server that is not there", 1, "127.0.0.1", database=f"postgresql://user:{PASSWORD}@127.0.0.1:1/name"),

@@ -1,4 +1,4 @@
-"""What an export may leave open to others: modes of files, links that lead elsewhere, names that can be guessed."""
+"""What an export may leave open to others: modes of files, links that lead elsewhere, names to be guessed."""
 
 from __future__ import annotations
 
