@@ -158,7 +158,9 @@ def _words_for(error: BaseException) -> tuple[str, str]:
     if state:
         return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], _OTHER)
     closed = isinstance(error, asyncpg.InterfaceError) and "closed" in text
-    return _LOST if closed else _OTHER
+    # A connection that goes while an answer is on its way leaves the driver in a state it cannot leave.
+    cut_off = isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in text
+    return _LOST if closed or cut_off else _OTHER
 
 
 def _one_line(error: BaseException) -> str:
