@@ -288,7 +288,7 @@ async def test_the_application_s_loop_is_not_held_up(
     tmp_path: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """During a first export no step takes long. Whoever is woken every 5 ms should be late by at most 20 ms in
-    99 of 100 cases; 36 ms is what was measured for 100,000 images, so the limit here only keeps it from growing."""
+    99 of 100 cases; for 100,000 images 36 ms were measured, so the limit here only keeps it from growing."""
     path = tmp_path / "larger.sqlite3"
     images = int(os.environ.get("AUTOEXPORT_TEST_IMAGES", "15000"))
     write_sqlite(path, images, 5, seed=1, indexes=True, journal="wal")
