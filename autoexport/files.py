@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -73,8 +73,17 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_durably(target: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:
-    """Put a small file in place of another, whole and durable. Raises `PublishError`."""
+def replace_durably(
+    target: Path,
+    pieces: Iterable[bytes],
+    *,
+    mode: int = 0o666,
+    before_rename: Callable[[Path, Path], None] | None = None,
+) -> None:
+    """Put a small file in place of another, whole and durable. Raises `PublishError`.
+
+    `before_rename` is called with the temp file, written and durable, and the target.
+    """
     temp = temp_beside(target)
     try:
         descriptor = create_new(temp, mode)
@@ -84,6 +93,8 @@ def replace_durably(target: Path, pieces: Iterable[bytes], *, mode: int = 0o666)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if before_rename is not None:
+            before_rename(temp, target)
         os.replace(temp, target)
         fsync_directory(target.parent)
     except OSError as error:

@@ -14,12 +14,10 @@ from autoexport.checksum import digest
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.files import (
     TEMP_SUFFIX,
-    create_new,
     explain_os_error,
     fsync_directory,
     replace_durably,
     temp_beside,
-    write_all,
 )
 from autoexport.ledger import Ledger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
@@ -161,22 +159,7 @@ def _keep(target: Path, backup: Path) -> None:
 
 
 def _publish_manifest(manifest: Manifest, target: Path) -> None:
-    temp = temp_beside(target)
-    try:
-        descriptor = create_new(temp)
-        try:
-            write_all(descriptor, manifest.to_json())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        _take_over_mode(temp, target)
-        os.replace(temp, target)
-        fsync_directory(target.parent)
-    except OSError as error:
-        raise explain_os_error(error, target) from error
-    finally:
-        with suppress(OSError):
-            temp.unlink()
+    replace_durably(target, [manifest.to_json()], before_rename=_take_over_mode)
 
 
 def _take_over_mode(temp: Path, target: Path) -> None:
