@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 import autoexport
@@ -47,6 +49,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _is_ambient(name: str) -> bool:
     return name.startswith(AMBIENT_PREFIXES) or name in AMBIENT_NAMES
+
+
+@pytest.fixture
+def log_setup_put_back() -> Iterator[None]:
+    """What the command line sets up for logs does not outlive the test."""
+    handlers = list(logging.root.handlers)
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)

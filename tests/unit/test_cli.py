@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import structlog
 
 from autoexport import __version__
 from autoexport.cli import main
@@ -25,17 +23,7 @@ ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-geheim"
 
 
-@pytest.fixture(autouse=True)
-def _bare_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty working directory, no variables of ours, and no log set-up left behind."""
-    for name in list(os.environ):
-        if name.upper().startswith("DB_EXPORT_") or name == "DATABASE_URL":
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    handlers = list(logging.root.handlers)
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
+pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 
 
 @pytest.fixture

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import structlog
 
 from autoexport.cli import main
 from autoexport.commands.demo import make_database
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
 from autoexport.sources.sqlite_remarks import remarks
 
-
-@pytest.fixture(autouse=True)
-def _bare_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty working directory, no variables of ours, and no log set-up left behind."""
-    for name in list(os.environ):
-        if name.upper().startswith("DB_EXPORT_") or name == "DATABASE_URL":
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    handlers = list(logging.root.handlers)
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
+pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 
 
 def dump(database: Path) -> list[str]:
