@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from autoexport import values
-from autoexport.model import BoxFormat, Mapping, Scalar
+from autoexport.model import BoxFormat, BoxReading, Scalar
 
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
@@ -26,12 +26,26 @@ _KEYS: tuple[tuple[BoxFormat, tuple[str, ...]], ...] = (
 )
 
 
+class BoxMapping(Protocol):
+    """What the mapping says of boxes."""
+
+    @property
+    def box(self) -> BoxReading | None:
+        """How a box is stored; None where there is none."""
+        ...
+
+    @property
+    def box_format(self) -> BoxFormat | None:
+        """How a JSON list of four is read."""
+        ...
+
+
 Box = tuple[Any, Any, Any, Any]
 _NO_BOX: Box = (None, None, None, None)
 
 
 def corners(
-    columns: dict[str, Sequence[Scalar]], mapping: Mapping, length: int
+    columns: dict[str, Sequence[Scalar]], mapping: BoxMapping, length: int
 ) -> tuple[dict[str, Sequence[Any]], int]:
     """The columns `x_min` to `y_max`, all null where there is no box, and `boxed`; and how many values
     had to be repaired or, where a box cannot be read at all, boxes."""

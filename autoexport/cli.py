@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from autoexport import __version__
-from autoexport.arenas import collect_seldom, share_one_arena
+from autoexport.arenas import collect_seldom, return_memory
 from autoexport.errors import AutoexportError
 from autoexport.redaction import redact
 from autoexport.settings import Settings, debugging_was_asked_for
@@ -225,7 +225,7 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` if None) and return the exit code."""
-    share_one_arena()
+    return_memory()
     collect_seldom()
     invocation = Invocation()
     module = Path(sys.argv[0]).name == "__main__.py"

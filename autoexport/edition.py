@@ -32,7 +32,8 @@ log = get_logger()
 class Edition:
     """Everything that the stations before found out, apart from the snapshot, which is over.
 
-    `ledger` is the one that the kept blocks come from; None if everything was rendered.
+    `ledger` is the one that the kept blocks come from; None if everything was rendered. `elsewhere_s` is how
+    many seconds of a core a rendering process used.
     """
 
     source: Source
@@ -48,6 +49,7 @@ class Edition:
     rendered_images: int
     position: Position | None
     ledger: Ledger | None
+    elsewhere_s: float = 0.0
 
     def tree(self) -> Tree:
         """The finished tree; to be asked for once."""

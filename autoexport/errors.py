@@ -47,6 +47,10 @@ class PublishError(AutoexportError):
     """The export directory cannot be written to; the old files stay."""
 
 
+class RenderError(AutoexportError):
+    """The rows that were read could not be rendered; the old files stay."""
+
+
 class LockedError(AutoexportError):
     """Another exporter holds the lock of this export directory."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +48,7 @@ def disk_errors_explained(path: Path) -> Iterator[None]:
 
 def temp_beside(target: Path) -> Path:
     """A name beside the target that nobody can guess and a later start recognises as a leftover."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(8)}{TEMP_SUFFIX}")
+    return target.with_name(f".{target.name}.{os.urandom(8).hex()}{TEMP_SUFFIX}")
 
 
 def create_new(path: Path, mode: int = 0o666) -> int:

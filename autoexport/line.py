@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,13 +12,15 @@ from autoexport.changes import Found, can_be_kept, conserved, recount, what_chan
 from autoexport.contracts import Format, Position, Snapshot, Source
 from autoexport.edition import Edition
 from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError
-from autoexport.ledger import BlockRecord, Ledger, pack
+from autoexport.formats import FormatOptions
+from autoexport.ledger import BlockRecord, Ledger
 from autoexport.logs import get_logger
 from autoexport.mapping import map_catalog, mapping_digest
-from autoexport.model import BlockRows, Catalog, Mapping, Range
+from autoexport.model import Catalog, Key, Mapping, Range
 from autoexport.offloop import in_thread
 from autoexport.plan import Blocks, Plan, make_plan, render_all
-from autoexport.render import render, ruled_parent
+from autoexport.render import ruled_parent
+from autoexport.renderer import Rendered, rendering
 from autoexport.settings import Settings
 from autoexport.snapshot import Reading, Totals
 from autoexport.spool import Spool
@@ -68,6 +69,7 @@ class Line:
         self.formats = formats
         self.spooled = spooled
         self.progress = progress or _Silent()
+        self.elsewhere_s = 0.0
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Edition:
         """From the tables to rendered blocks; `everything` is a reason to render all of them."""
@@ -106,6 +108,7 @@ class Line:
             rendered_images=sum(record.counts.images for record in fresh),
             position=await self._position(mapping, records),
             ledger=ledger if plan.ranges is not None else None,
+            elsewhere_s=self.elsewhere_s,
         )
 
     # --- changes -------------------------------------------------------------------------------------
@@ -130,25 +133,26 @@ class Line:
         self, mapping: Mapping, found: Found, ledger: Ledger | None, totals: Totals
     ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
         """The records of all blocks in the order of the tree's keys, and of those the rendered ones."""
-        plan = found.plan
+        plan, rows = found.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
         if plan.ranges is not None and ledger is not None:
-            fresh = await self._rendered(mapping, plan.ranges, None)
+            dirty = 1 - len(plan.keep) / max(1, len(found.blocks.records))
+            fresh = await self._rendered(mapping, plan.ranges, int(rows * dirty))
             kept = [found.blocks.records[number] for number in plan.keep]
             if not await in_thread(conserved, kept, fresh, ledger, totals, found):
                 lossy = await recount(self.reading, found.blocks, plan.keep)
                 log.debug("changes.recounted", lossy=len(lossy))
-                plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy)
+                plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy, rows)
                 if more is not None:
                     fresh += more
             if plan.ranges is not None:
                 kept = [found.blocks.records[number] for number in plan.keep]
                 records = sorted(kept + fresh, key=lambda record: (record.dataset, record.first))
                 return plan, records, fresh
-        fresh = await self._rendered(mapping, None, totals)
+        fresh = await self._rendered(mapping, None, rows)
         return plan, fresh, fresh
 
     async def _render_lossy(
-        self, mapping: Mapping, blocks: Blocks, plan: Plan, lossy: set[int]
+        self, mapping: Mapping, blocks: Blocks, plan: Plan, lossy: set[int], rows: int
     ) -> tuple[Plan, list[BlockRecord] | None]:
         if not lossy:
             return plan, []
@@ -156,40 +160,30 @@ class Line:
         if again.ranges is None:
             return again, None
         keep = tuple(number for number in plan.keep if number not in lossy)
-        return Plan(keep, plan.ranges, plan.reason), await self._rendered(mapping, again.ranges, None)
+        expected = rows * len(lossy) // len(blocks.records)
+        return Plan(keep, plan.ranges, plan.reason), await self._rendered(mapping, again.ranges, expected)
 
     async def _rendered(
-        self, mapping: Mapping, ranges: Sequence[Range] | None, totals: Totals | None
+        self, mapping: Mapping, ranges: Sequence[Range] | None, expected: int
     ) -> list[BlockRecord]:
-        self.progress.start(
-            totals.live.get("images", 0) + totals.live.get("annotations", 0) if totals is not None else None
-        )
-        records = []
+        """Render these ranges, or everything; `expected` is about how many rows that is."""
+        self.progress.start(expected if ranges is None else None)
+        found: list[tuple[Key, Key, Key]] = []
+        rendered: list[Rendered] = []
         if ranges is None or ranges:
-            async for rows in self.reading.blocks(ranges):
-                records.append(await self._rendered_block(rows, mapping))
-                self.progress.advance(len(rows.spans) + sum(rows.spans))
+            options = FormatOptions.of(self.settings)
+            async with rendering(self.spooled, mapping, options, expected) as renderer:
+                async for rows in self.reading.blocks(ranges):
+                    await renderer.add(rows, *self.builder.places[rows.dataset])
+                    found.append((rows.dataset, rows.first, rows.last))
+                    self.progress.advance(len(rows.spans) + sum(rows.spans))
+                rendered = await renderer.finish()
+            self.elsewhere_s += renderer.elsewhere_s
         self.progress.finish()
-        return records
-
-    async def _rendered_block(self, rows: BlockRows, mapping: Mapping) -> BlockRecord:
-        project, dataset = self.builder.places[rows.dataset]
-        block = await asyncio.to_thread(render, rows, mapping)
-        parts = []
-        for spool in self.spooled:
-            body, guarded = await asyncio.to_thread(spool.output.block, block, project, dataset)
-            parts.append(await spool.add(body))
-            block.counts.guarded += guarded
-        keys = rows.images["id"]
-        return BlockRecord(
-            dataset=rows.dataset,
-            first=keys[0],  # type: ignore[arg-type]
-            last=keys[-1],  # type: ignore[arg-type]
-            packed=pack(block.counts),
-            parents=self.builder.embedded(rows.dataset),
-            ids=sum(xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape")) for key in keys) % 2**64,
-            parts=parts,
-        )
+        return [
+            BlockRecord(dataset, first, last, made.packed, self.builder.embedded(dataset), made.ids, made.parts)
+            for (dataset, first, last), made in zip(found, rendered, strict=True)
+        ]
 
 
 def _mapping(catalog: Catalog, settings: Settings, ledger: Ledger | None) -> Mapping:

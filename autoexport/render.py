@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autoexport import values
-from autoexport.boxes import corners
-from autoexport.model import Block, BlockRows, Counts, Mapping, Scalar
+from autoexport.boxes import BoxMapping, corners
+from autoexport.model import Block, BlockRows, Counts, Scalar
 
 Rule = Callable[[Sequence[Scalar]], values.Ruled]
 
@@ -55,14 +55,15 @@ UNASSIGNED = "unassigned"
 _TYPES = {"bbox", "polygon", "classification"}
 
 
-def render(rows: BlockRows, mapping: Mapping) -> Block:
+def render(rows: BlockRows, mapping: BoxMapping) -> Block:
     """The block of these rows: every published column, and the counts."""
-    images, repaired = _ruled(rows.images, IMAGE_RULES, len(rows.spans))
-    annotations, more = _ruled(rows.annotations, ANNOTATION_RULES, sum(rows.spans))
-    boxes, unread = corners(rows.annotations, mapping, sum(rows.spans))
+    stored, stored_annotations = rows.images.columns(), rows.annotations.columns()
+    images, repaired = _ruled(stored, IMAGE_RULES, len(rows.spans))
+    annotations, more = _ruled(stored_annotations, ANNOTATION_RULES, sum(rows.spans))
+    boxes, unread = corners(stored_annotations, mapping, sum(rows.spans))
     annotations.update(boxes)
     _derive_names(images)
-    if "is_labeled" not in rows.images:
+    if "is_labeled" not in stored:
         images["is_labeled"] = [span > 0 for span in rows.spans]
     annotations["type"] = _types(annotations)
     return Block(

@@ -198,10 +198,9 @@ class Reading:
         annotations = None
         if "annotations" in tables.mapped:
             fields = list(tables.fields("annotations"))
-            heavy = next((name for name in ("polygon", "box_json") if name in fields), None)
-            place = fields.index(heavy) + 1 if heavy else None
-            parts = self.snapshot.stream(self._annotations(keys), heavy=place)
-            annotations = Stream(fields, parts, place)
+            heavy = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
+            place = heavy + 1 if heavy is not None else None
+            annotations = Stream(fields, self.snapshot.stream(self._annotations(keys), heavy=place), heavy)
         size = BlockSize(BLOCK_IMAGES, BLOCK_BYTES)
         return gather(images, annotations, ranges, size, partial(_twice, tables))
 

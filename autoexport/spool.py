@@ -33,12 +33,16 @@ class Spool:
 
     async def add(self, body: bytes) -> Part:
         """Append a block. Raises `PublishError`."""
-        part = Part(self.bytes, len(body), zlib.crc32(body), fresh=True)
         try:
             await self._stream.write(body + self.output.separator)
         except OSError as error:
             raise explain_os_error(error, "the working files") from error
-        self.bytes += len(body) + len(self.output.separator)
+        return self.added(len(body), zlib.crc32(body))
+
+    def added(self, length: int, crc: int) -> Part:
+        """Note a block that somebody else appended through the same descriptor."""
+        part = Part(self.bytes, length, crc, fresh=True)
+        self.bytes += length + len(self.output.separator)
         return part
 
     async def flush(self) -> None:

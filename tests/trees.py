@@ -20,6 +20,7 @@ from autoexport.model import (
     BoxReading,
     Column,
     DatasetNode,
+    FlatRows,
     LabelNode,
     Mapping,
     ProjectNode,
@@ -57,16 +58,18 @@ class Project:
     datasets: list[Dataset] = field(default_factory=list)
 
 
-def _columns(rows: Sequence[Record]) -> dict[str, Sequence[Scalar]]:
+def _flat(rows: Sequence[Record]) -> FlatRows:
     names = list(dict.fromkeys(name for row in rows for name in row if name != "annotations"))
-    return {name: tuple(row.get(name) for row in rows) for name in names}
+    values: list[Scalar] = [row.get(name) for row in rows for name in names]
+    return FlatRows(names, values)
 
 
 def block_rows(images: Sequence[Record], dataset: Any = 1) -> BlockRows:
     """The rows of a block as a snapshot delivers them: only the fields that some record has."""
     annotations = [annotation for image in images for annotation in image.get("annotations", [])]
     spans = [len(image.get("annotations", [])) for image in images]
-    return BlockRows(dataset, _columns(images), _columns(annotations), spans)
+    first, last = (images[0].get("id", 0), images[-1].get("id", 0)) if images else (0, 0)
+    return BlockRows(dataset, first, last, _flat(images), _flat(annotations), spans)
 
 
 def rendered(images: Sequence[Record], read: Mapping | None = None) -> Block:

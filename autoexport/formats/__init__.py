@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from autoexport.contracts import Format
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
-from autoexport.settings import Settings
+
+if TYPE_CHECKING:  # A rendering process needs neither SQL nor the settings: they are most of its memory.
+    from autoexport.contracts import Format
+    from autoexport.model import JsonStyle
+    from autoexport.settings import Settings
 
 FILE_NAMES = ("database_export.json", "projects.csv", "datasets.csv", "images.csv")
 """Every file that a format may write, in the order of publication."""
 
 
-def chosen_formats(settings: Settings) -> list[Format]:
-    """The formats that the settings switch on, in the order of publication."""
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """What the settings say about the files."""
+
+    export_json: bool
+    json_style: JsonStyle
+    export_csv: bool
+    csv_guard: bool
+    csv_bom: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> FormatOptions:
+        """The part of the settings that formats look at."""
+        return cls(
+            settings.export_json, settings.json_style, settings.export_csv, settings.csv_guard, settings.csv_bom
+        )
+
+
+def chosen_formats(options: FormatOptions | Settings) -> list[Format]:
+    """The formats that are switched on, in the order of publication."""
     formats: list[Format] = []
-    if settings.export_json:
-        formats.append(JsonDocument(settings.json_style))
-    if settings.export_csv:
-        guard, bom = settings.csv_guard, settings.csv_bom
+    if options.export_json:
+        formats.append(JsonDocument(options.json_style))
+    if options.export_csv:
+        guard, bom = options.csv_guard, options.csv_bom
         formats += [ProjectsTable(guard, bom), DatasetsTable(guard, bom), ImagesTable(guard, bom)]
     return formats

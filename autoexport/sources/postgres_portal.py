@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from autoexport.gather import characters
+from autoexport.gather import lengths
 from autoexport.sources.reading import next_size
 
 MOST_ROWS = 1024
@@ -42,7 +42,7 @@ class Portals:
             while ahead is not None and (part := await ahead):
                 over = len(part) < rows
                 if heavy is not None:
-                    rows = min(next_size(len(part), characters(part, heavy)), MOST_ROWS)
+                    rows = min(next_size(len(part), lengths([row[heavy] for row in part])), MOST_ROWS)
                 ahead = None if over else self._fetch_ahead(cursor, rows)
                 yield part
         finally:

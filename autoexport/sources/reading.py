@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from autoexport.gather import characters
+from autoexport.gather import lengths
 
 _FEWEST_ROWS = 16
-_MOST_ROWS = 2048
-_PARTITION_CHARACTERS = 2_000_000
+_MOST_ROWS = 512
+_PARTITION_CHARACTERS = 500_000
 """What the values of a heavy column may come to in one partition, about."""
 
 
@@ -26,7 +26,7 @@ async def partitions(
     try:
         while part := await result.fetchmany(rows):
             if heavy is not None:
-                rows = next_size(len(part), characters(part, heavy))
+                rows = next_size(len(part), lengths([row[heavy] for row in part]))
             yield part
     finally:
         await result.close()

@@ -102,6 +102,7 @@ class SqliteSource:
         """Unlink the copy's name, now that everything has it open, and read its declarations."""
         try:
             connection = await session.connection()
+            await connection.exec_driver_sql("PRAGMA cache_size=-500")
             encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
             copy.unlink()

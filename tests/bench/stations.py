@@ -25,7 +25,7 @@ PARTS = {
     "hash": "autoexport.sources.sqlite_pages:_hash_pages",
     "walk": "autoexport.sources.sqlite_changes:fingerprint",
     "compare": "autoexport.sources.sqlite_changes:compare autoexport.sources.sqlite_changes:changed_ranges",
-    "render": "autoexport.line:render",
+    "render": "autoexport.bodies:render",
     "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
     "lay out": "autoexport.edition:lay_out_all",
     "compare bytes": "autoexport.edition:is_published",
@@ -36,14 +36,19 @@ PARTS = {
 }
 """What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
 
-AWAITED = {"position": "autoexport.sources.postgres_snapshot:take_position"}
+AWAITED = {
+    "position": "autoexport.sources.postgres_snapshot:take_position",
+    "hand over": "autoexport.renderer:_Apart.add autoexport.renderer:_Apart.finish",
+}
+"""Waited for; "hand over" is to the process that renders, where there is one."""
+
 STREAMED = {
     "query": "autoexport.sources.sqlite:SqliteSnapshot.stream "
     "autoexport.sources.postgres_snapshot:PostgresSnapshot.stream"
 }
 """Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""
 
-ORDER = ("copy", "hash", "walk", "position", "compare", "query", "render", "format", "lay out", "compare bytes",
+ORDER = ("copy", "hash", "walk", "position", "compare", "query", "hand over", "render", "format", "lay out", "compare bytes",
          "splice", "fsync", "rename", "ledger")  # fmt: skip
 
 
@@ -147,9 +152,9 @@ async def export(url: str, directory: str, *, full: bool) -> dict[str, object]:
 
 def main() -> None:
     """The command line."""
-    from autoexport.arenas import share_one_arena
+    from autoexport.arenas import return_memory
 
-    share_one_arena()
+    return_memory()
     url, directory, *flags = sys.argv[1:]
     print(json.dumps(asyncio.run(export(url, directory, full="--full" in flags))))
 

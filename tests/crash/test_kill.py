@@ -24,7 +24,7 @@ STATIONS = {
     "copy": "sqlite3:connect",
     "snapshot": "autoexport.sources.sqlite:read_catalog",
     "plan": "autoexport.exporter:Line.run",
-    "render": "autoexport.line:render",
+    "render": "autoexport.renderer:bodies_of",
     "check_room": "autoexport.edition:check_room",
     "splice": "autoexport.edition:stage",
     "publish": "autoexport.edition:publish",

@@ -1,0 +1,200 @@
+"""Who renders: threads of this process for a few blocks, a process of its own for many."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from autoexport.bodies import bodies_of
+from autoexport.boxes import BoxMapping
+from autoexport.errors import RenderError
+from autoexport.files import explain_os_error
+from autoexport.formats import FormatOptions
+from autoexport.ledger import Part
+from autoexport.logs import get_logger
+from autoexport.model import BlockRows, DatasetNode, ProjectNode
+from autoexport.render_messages import LENGTH, READY, Start, block_message, decoded
+from autoexport.spool import Spool
+
+APART_FROM_ROWS = 50_000
+"""Rows from which a process of its own is worth its start, which takes about 0.15 s of a core."""
+
+_UNSENT_BYTES = 1 << 20
+_START_S = 20.0
+# The path is handed over, so that the process finds the same modules; `-I` keeps the environment out.
+CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.render_worker import main; main()"
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What the ledger keeps of a rendered block: packed counts, the sum of its ids, its parts in the spools."""
+
+    packed: bytes
+    ids: int
+    parts: list[Part]
+
+
+class Renderer(Protocol):
+    """Takes blocks in order and appends their bytes to the spools."""
+
+    elsewhere_s: float
+    """Seconds of a core that were used outside this process; known after `finish`."""
+
+    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
+        """Render one more block, sooner or later. Raises `PublishError` or `RenderError`, also for one before."""
+        ...
+
+    async def finish(self) -> list[Rendered]:
+        """What was rendered, in the order in which it was added. Raises as `add`."""
+        ...
+
+
+@contextlib.asynccontextmanager
+async def rendering(
+    spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions, rows: int
+) -> AsyncIterator[Renderer]:
+    """Somebody who renders about so many rows."""
+    if rows >= APART_FROM_ROWS and spools:
+        async with _apart(spools, mapping, options) as renderer:
+            if renderer is not None:
+                yield renderer
+                return
+    yield _InThreads(spools, mapping)
+
+
+class _InThreads:
+    """Renders block by block, in a thread."""
+
+    elsewhere_s = 0.0
+
+    def __init__(self, spools: Sequence[Spool], mapping: BoxMapping) -> None:
+        self._spools = spools
+        self._outputs = [spool.output for spool in spools]
+        self._mapping = mapping
+        self._rendered: list[Rendered] = []
+
+    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
+        made = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
+        parts = [await spool.add(body) for spool, body in zip(self._spools, made.bodies, strict=True)]
+        self._rendered.append(Rendered(made.packed, made.ids, parts))
+
+    async def finish(self) -> list[Rendered]:
+        return self._rendered
+
+
+# --- a process of its own ------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _apart(
+    spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions
+) -> AsyncIterator[_Apart | None]:
+    """A rendering process; None where none can be started, which costs time and nothing else."""
+    for spool in spools:
+        await spool.flush()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-c", CODE, *sys.path,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=[spool.descriptor for spool in spools],
+        )  # fmt: skip
+    except (OSError, NotImplementedError, TypeError) as error:
+        log.debug("render.no_process", error=str(error))
+        yield None
+        return
+    renderer = _Apart(process, spools)
+    try:
+        start = Start(options, mapping.box, mapping.box_format, [spool.descriptor for spool in spools])
+        yield renderer if await renderer.begin(start) else None
+    finally:
+        await renderer.end()
+
+
+class _Apart:
+    """Hands blocks to a rendering process, and takes its answers while it works."""
+
+    def __init__(self, process: asyncio.subprocess.Process, spools: Sequence[Spool]) -> None:
+        assert process.stdin is not None  # noqa: S101 - both are pipes
+        assert process.stdout is not None  # noqa: S101
+        self._process = process
+        self._to, self._from = process.stdin, process.stdout
+        self._to.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
+        self._spools = spools
+        self._added = 0
+        self.elsewhere_s = 0.0
+        self._answers: asyncio.Task[list[Rendered]] | None = None
+
+    async def begin(self, start: Start) -> bool:
+        """Whether it answers at all."""
+        try:
+            async with asyncio.timeout(_START_S):
+                self._to.write(start.message())
+                await self._to.drain()
+                ready = await self._answer()
+        except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
+            log.debug("render.no_process", error=str(error) or type(error).__name__)
+            return False
+        if ready != READY:
+            return False
+        self._answers = asyncio.create_task(self._collect(), name="rendering")
+        return True
+
+    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
+        assert self._answers is not None  # noqa: S101 - it has begun
+        self._to.write(block_message(rows, project, dataset))
+        self._added += 1
+        with contextlib.suppress(ConnectionError):  # The answers tell why.
+            await self._to.drain()
+        if self._answers.done():
+            await self.finish()
+
+    async def finish(self) -> list[Rendered]:
+        assert self._answers is not None  # noqa: S101 - it has begun
+        self._to.close()
+        rendered = await self._answers
+        if len(rendered) != self._added:
+            await self._process.wait()
+            raise RenderError(
+                f"The rendering process ended before its time, with {self._process.returncode}.",
+                hint="Was it killed, or short of memory? See the kernel's log; it is tried again.",
+            )
+        return rendered
+
+    async def end(self) -> None:
+        """Leave nothing running."""
+        if self._answers is not None:
+            self._answers.cancel()
+            await asyncio.wait({self._answers})
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._to.close()
+        await self._process.wait()
+
+    async def _collect(self) -> list[Rendered]:
+        rendered: list[Rendered] = []
+        while (answer := await self._answer()) is not None:
+            kind, *content = answer
+            if kind == "done":
+                (self.elsewhere_s,) = content
+                continue
+            if kind == "os error":
+                raise explain_os_error(OSError(content[0], ""), "the working files")
+            if kind != "block":
+                raise RenderError(f"A block could not be rendered: {content[0]}.", hint="Please report this.")
+            packed, ids, lengths = content
+            parts = [spool.added(*part) for spool, part in zip(self._spools, lengths, strict=True)]
+            rendered.append(Rendered(packed, ids, parts))
+        return rendered
+
+    async def _answer(self) -> tuple[Any, ...] | None:
+        try:
+            (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
+            return decoded(await self._from.readexactly(length))
+        except asyncio.IncompleteReadError:
+            return None

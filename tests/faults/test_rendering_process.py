@@ -1,0 +1,214 @@
+"""The rendering process: the same bytes as in threads, and every way in which it can fail or be left alone."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autoexport import renderer
+from autoexport.errors import AutoexportError, PublishError, RenderError
+from tests.applications import create_sqlite, fill_sqlite
+from tests.bench.generate import write_sqlite
+from tests.conftest import program_environment
+from tests.daemon import LIMIT_S
+from tests.trials import Trial, open_descriptors
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+
+MANY = 12_000
+"""Images, with six times as many rows, so that they are rendered apart."""
+
+
+def children(process: int) -> list[int]:
+    """The processes that this one started and that have not been waited for."""
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        found += map(int, task.read_text().split())
+    return found
+
+
+def rendering(process: int) -> list[int]:
+    """Those of them that render."""
+    return [
+        child for child in children(process) if b"render_worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+class Hook:
+    """A progress display that does something when the first blocks are on their way."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+        self.blocks = 0
+
+    def start(self, total_rows: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, rows: int) -> None:
+        """A block was handed over."""
+        self.blocks += 1
+        if self.blocks == 3:
+            self._act()
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    """A database of a few rows, rendered apart all the same."""
+    monkeypatch.setattr(renderer, "APART_FROM_ROWS", 0)
+    connection = create_sqlite(tmp_path / "app.db")
+    fill_sqlite(connection, orphans=True)
+    connection.close()
+    return Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "exports")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a database large enough to be rendered apart."""
+    path = tmp_path_factory.mktemp("many") / "app.db"
+    write_sqlite(path, MANY, 5, seed=7, indexes=False, journal="delete")
+    return f"sqlite:///{path}"
+
+
+def test_the_same_bytes(many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apart or in threads, in either style."""
+    for style in ("records", "pretty"):
+        apart = Trial(many, tmp_path / f"apart-{style}", json_style=style)
+        here = Trial(many, tmp_path / f"here-{style}", json_style=style)
+        seen: list[int] = []
+        hook = Hook(lambda seen=seen: seen.extend(rendering(os.getpid())))  # type: ignore[misc]
+        outcome = apart.export(progress=hook)
+        assert len(seen) == 1
+        with monkeypatch.context() as patched:
+            patched.setattr(renderer, "APART_FROM_ROWS", 10**9)
+            assert here.export().manifest.counts == outcome.manifest.counts
+        assert apart.contents() == here.contents()
+        assert apart.differences() == []
+    assert rendering(os.getpid()) == []
+
+
+def test_odd_values_cross_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lone surrogates, bytes, numbers beyond 64 bits and infinities, in rows and in what stands above them."""
+    connection = create_sqlite(tmp_path / "app.db")
+    fill_sqlite(connection, orphans=True)
+    connection.executescript(
+        """UPDATE projects SET name = CAST(x'61ff62' AS TEXT), created_at = '2024-01-15 09:00:00+02:00';
+        UPDATE datasets SET name = CAST('18446744073709551616' AS TEXT), description = x'00ff';
+        UPDATE images SET width = 9e999, height = 1e300, filename = '=1+' || char(9) || id, file_size = x'01';
+        UPDATE annotations SET confidence = -9e999, x_min = 0.1, segmentation = '[18446744073709551616, NaN]';"""
+    )
+    connection.close()
+    apart = Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "apart")
+    here = Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "here")
+    expected = here.export().manifest
+    monkeypatch.setattr(renderer, "APART_FROM_ROWS", 0)
+    manifest = apart.export().manifest
+    assert apart.contents() == here.contents()
+    assert (manifest.repaired, manifest.guarded) == (expected.repaired, expected.guarded)
+    assert manifest.repaired > 0
+
+
+@pytest.mark.parametrize("program", ["/nonexistent", "/bin/true", "/bin/cat"])
+def test_no_process_can_be_started(small: Trial, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Inside a program that is not an interpreter, say: it is rendered here."""
+    monkeypatch.setattr(sys, "executable", program)
+    assert small.export().published
+    assert small.differences() == []
+
+
+def test_killed_half_way(many: str, tmp_path: Path) -> None:
+    """Told, the old files whole, nothing left, and made good by the next export."""
+    trial = Trial(many, tmp_path / "exports")
+    trial.export()
+    before, descriptors = trial.contents(), open_descriptors()
+
+    def kill() -> None:
+        (child,) = rendering(os.getpid())
+        os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(RenderError, match="ended before its time") as caught:
+        trial.export(full=True, progress=Hook(kill))
+    assert "memory" in caught.value.hint
+    caught.value.__traceback__ = None
+    del caught
+    assert trial.contents() == before
+    assert trial.leftovers() == []
+    assert (children(os.getpid()), open_descriptors()) == ([], descriptors)
+    assert trial.export(full=True).manifest.rendered_images == MANY
+
+
+def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
+    """What the system refuses to the other process is told as if it had been refused here."""
+    trial = Trial(many, tmp_path / "exports")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    copy_bytes = Path(many.removeprefix("sqlite:///")).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (copy_bytes + (1 << 20), limits[1]))
+    try:
+        with pytest.raises(PublishError, match="working files"):
+            trial.export()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert trial.leftovers() == []
+    assert trial.contents() == {}
+    assert children(os.getpid()) == []
+
+
+def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of ours in the other process comes back in words."""
+    broken = "import autoexport.render_worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
+    monkeypatch.setattr(renderer, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
+    with pytest.raises(RenderError, match="ZeroDivisionError"):
+        small.export()
+    assert small.leftovers() == []
+    assert children(os.getpid()) == []
+
+
+def test_given_up_half_way(many: str, tmp_path: Path) -> None:
+    """What ends the export ends the other process: here an error of the progress display."""
+
+    def fail() -> None:
+        raise AutoexportError("the display broke")
+
+    trial = Trial(many, tmp_path / "exports")
+    with pytest.raises(AutoexportError, match="the display broke"):
+        trial.export(progress=Hook(fail))
+    assert children(os.getpid()) == []
+    assert trial.leftovers() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGINT, 0)])
+def test_the_parent_is_ended(many: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """However it ends, alone or with its whole group, the other process is gone and the files are whole."""
+    trial = Trial(many, tmp_path / "exports")
+    options = ["--database-url", many, "--export-dir", str(trial.directory), "--monitor"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autoexport", *options],
+        env=program_environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + LIMIT_S
+    while not (found := rendering(process.pid)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    if number is signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, number)
+    assert process.wait(LIMIT_S) == code
+    while (
+        Path(f"/proc/{found[0]}").exists() and b"render_worker" in Path(f"/proc/{found[0]}/cmdline").read_bytes()
+    ):
+        assert time.monotonic() < deadline
+    if code:
+        trial.export()
+    assert trial.check_set()
+    assert [name for name in trial.leftovers() if name != "status.sock"] == []
