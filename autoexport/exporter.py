@@ -30,12 +30,13 @@ log = get_logger()
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What an export did: whether it published, the manifest that now stands, why it was full or
-    incremental, how long it took in seconds."""
+    incremental, how long it took in seconds, and how many seconds of a core it used in a rendering process."""
 
     published: bool
     manifest: Manifest
     reason: str
     duration_s: float
+    elsewhere_s: float = 0.0
 
 
 async def export_once(
@@ -74,7 +75,7 @@ async def export_once(
         reason=edition.plan.reason,
         seconds=duration_s,
     )
-    return Outcome(published, manifest, edition.plan.reason, duration_s)
+    return Outcome(published, manifest, edition.plan.reason, duration_s, edition.elsewhere_s)
 
 
 @contextlib.asynccontextmanager

@@ -43,18 +43,19 @@ class Tempo:
             tick()
         self.hurry.clear()
 
-    def exported(self, duration_s: float) -> None:
-        """An export ended that took so long."""
-        self._not_before = self._clock() + REST_PER_WORK * duration_s
+    def exported(self, work_s: float) -> None:
+        """An export ended that kept a core busy for so long."""
+        self._not_before = self._clock() + REST_PER_WORK * work_s
 
 
 async def export_forever(
     queue: asyncio.Queue[None],
-    export: Callable[[], Awaitable[object]],
+    export: Callable[[], Awaitable[float | None]],
     tempo: Tempo,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Export after each look on the queue; what `export` raises ends it.
+    """Export after each look on the queue; what `export` raises ends it. What it returns is how many seconds
+    of another core it used.
 
     The looks that came until an export begins are served by it: it reads the database after them.
     """
@@ -64,8 +65,8 @@ async def export_forever(
         await tempo.rest(tick)
         while not queue.empty():
             queue.get_nowait()
-        began = time.monotonic()
+        began, elsewhere_s = time.monotonic(), None
         try:
-            await export()
+            elsewhere_s = await export()
         finally:
-            tempo.exported(time.monotonic() - began)
+            tempo.exported(time.monotonic() - began + (elsewhere_s or 0.0))

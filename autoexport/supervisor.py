@@ -203,6 +203,9 @@ class Exporter:
                 await self._persist()
             return outcome
 
+    async def _work(self, source: Source) -> float:
+        return (await self._export(source)).elsewhere_s
+
     async def _export_when_free(self) -> None:
         """One export, however long another process has one in hand."""
         while True:
@@ -253,7 +256,7 @@ class Exporter:
                 detect(looks, self._queue, self._surroundings, self.health, interval_s), name="detector"
             )
             group.create_task(
-                export_forever(self._queue, partial(self._export, source), self._tempo, self.health.progressed),
+                export_forever(self._queue, partial(self._work, source), self._tempo, self.health.progressed),
                 name="exporter",
             )
             if not self._socket.is_open:

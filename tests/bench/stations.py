@@ -48,8 +48,8 @@ STREAMED = {
 }
 """Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""
 
-ORDER = ("copy", "hash", "walk", "position", "compare", "query", "hand over", "render", "format", "lay out", "compare bytes",
-         "splice", "fsync", "rename", "ledger")  # fmt: skip
+ORDER = ("copy", "hash", "walk", "position", "compare", "query", "hand over", "render", "format", "lay out",
+         "compare bytes", "splice", "fsync", "rename", "ledger")  # fmt: skip
 
 
 class Stopwatches:
