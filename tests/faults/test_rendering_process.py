@@ -143,7 +143,7 @@ def test_killed_half_way(many: str, tmp_path: Path) -> None:
     del caught
     assert trial.contents() == before
     assert trial.leftovers() == []
-    assert (children(os.getpid()), open_descriptors()) == ([], descriptors)
+    assert (rendering(os.getpid()), open_descriptors()) == ([], descriptors)
     assert trial.export(full=True).manifest.rendered_images == MANY
 
 
@@ -160,7 +160,7 @@ def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert trial.leftovers() == []
     assert trial.contents() == {}
-    assert children(os.getpid()) == []
+    assert rendering(os.getpid()) == []
 
 
 def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.Monke
     with pytest.raises(RenderError, match="ZeroDivisionError"):
         small.export()
     assert small.leftovers() == []
-    assert children(os.getpid()) == []
+    assert rendering(os.getpid()) == []
 
 
 def test_given_up_half_way(many: str, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_given_up_half_way(many: str, tmp_path: Path) -> None:
     trial = Trial(many, tmp_path / "exports")
     with pytest.raises(AutoexportError, match="the display broke"):
         trial.export(progress=Hook(fail))
-    assert children(os.getpid()) == []
+    assert rendering(os.getpid()) == []
     assert trial.leftovers() == []
 
 
@@ -204,9 +204,7 @@ def test_the_parent_is_ended(many: str, tmp_path: Path, number: signal.Signals, 
     else:
         os.killpg(process.pid, number)
     assert process.wait(LIMIT_S) == code
-    while (
-        Path(f"/proc/{found[0]}").exists() and b"render_worker" in Path(f"/proc/{found[0]}/cmdline").read_bytes()
-    ):
+    while is_rendering(found[0]):
         assert time.monotonic() < deadline
     if code:
         trial.export()
