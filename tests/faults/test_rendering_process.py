@@ -37,9 +37,15 @@ def children(process: int) -> list[int]:
 
 def rendering(process: int) -> list[int]:
     """Those of them that render."""
-    return [
-        child for child in children(process) if b"render_worker" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return [child for child in children(process) if is_rendering(child)]
+
+
+def is_rendering(process: int) -> bool:
+    """Whether it is there and renders; one that has ended and was not waited for has no command line."""
+    try:
+        return b"render_worker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Hook:
