@@ -87,7 +87,8 @@ class SqliteSource:
                     direct.close()
                     await engine.dispose()
             finally:
-                os.close(descriptor)
+                # With the last descriptor of a file without a name goes its memory: 0.1 s for 400 MB.
+                await in_thread(os.close, descriptor)
         finally:
             copy.unlink(missing_ok=True)
 
