@@ -12,6 +12,8 @@ from autoexport.gather import lengths
 
 _FEWEST_ROWS = 16
 _MOST_ROWS = 512
+"""In a partition. Four times as many took 5 MB more and no less time, measured at 1.1 million rows."""
+
 _PARTITION_CHARACTERS = 500_000
 """What the values of a heavy column may come to in one partition, about."""
 
