@@ -36,7 +36,5 @@ def bodies_of(
         body, guarded = output.block(block, project, dataset)
         bodies.append(body)
         block.counts.guarded += guarded
-    width, place = len(rows.images.fields), rows.images.fields.index("id")
-    keys = rows.images.values[place::width]
-    ids = sum(xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape")) for key in keys) % 2**64
-    return Bodies(bodies, pack(block.counts), ids)
+    hashes = (xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape")) for key in rows.image_keys())
+    return Bodies(bodies, pack(block.counts), sum(hashes) % 2**64)

@@ -48,6 +48,7 @@ def disk_errors_explained(path: Path) -> Iterator[None]:
 
 def temp_beside(target: Path) -> Path:
     """A name beside the target that nobody can guess and a later start recognises as a leftover."""
+    # As `secrets` would, which loads OpenSSL: 3 MB more in every rendering process.
     return target.with_name(f".{target.name}.{os.urandom(8).hex()}{TEMP_SUFFIX}")
 
 

@@ -149,12 +149,9 @@ def lengths(column: Sequence[Scalar]) -> int:
 
 def _block(images: Stream, rows: list[Row], taking: _Taking, spans: list[int]) -> BlockRows:
     datasets, values = _flat(rows)
-    key_at, width = images.fields.index("id"), len(images.fields)
     taken, taking.taken = taking.taken, []
     return BlockRows(
         dataset=datasets[0],  # type: ignore[arg-type]
-        first=values[key_at],  # type: ignore[arg-type]
-        last=values[key_at - width],  # type: ignore[arg-type]
         images=FlatRows(images.fields, values),
         annotations=FlatRows(taking.fields, taken),
         spans=spans,

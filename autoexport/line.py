@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Protocol
 
 import xxhash
@@ -175,7 +176,8 @@ class Line:
             async with rendering(self.spooled, mapping, options, expected) as renderer:
                 async for rows in self.reading.blocks(ranges):
                     await renderer.add(rows, *self.builder.places[rows.dataset])
-                    found.append((rows.dataset, rows.first, rows.last))
+                    keys = rows.image_keys()
+                    found.append((rows.dataset, keys[0], keys[-1]))
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.elsewhere_s += renderer.elsewhere_s
@@ -218,12 +220,5 @@ def _gone(tables: set[str]) -> MappedTableGone:
 def _settings_digest(settings: Settings) -> str:
     from autoexport import __version__
 
-    chosen = (
-        __version__,
-        settings.export_json,
-        settings.export_csv,
-        settings.json_style,
-        settings.csv_guard,
-        settings.csv_bom,
-    )
+    chosen = (__version__, *astuple(FormatOptions.of(settings)))
     return xxhash.xxh3_64_hexdigest(repr(chosen).encode("utf-8", "surrogateescape"))

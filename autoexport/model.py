@@ -171,8 +171,11 @@ class FlatRows:
 
     def columns(self) -> dict[str, Sequence[Scalar]]:
         """The columns by field; none if there are no rows."""
-        width = len(self.fields)
-        return {name: self.values[place::width] for place, name in enumerate(self.fields)} if self.values else {}
+        return {name: self.column(name) for name in self.fields} if self.values else {}
+
+    def column(self, name: str) -> Sequence[Scalar]:
+        """One column. Raises ValueError if there is no such field."""
+        return self.values[self.fields.index(name) :: len(self.fields)]
 
 
 @dataclass(slots=True)
@@ -180,15 +183,17 @@ class BlockRows:
     """The raw rows of one block: images in id order and the annotations of each of them, in id order.
 
     The fields are logical ones; a field that the database does not have is absent. `spans` says how many
-    annotations each image has. `first` and `last` are image keys.
+    annotations each image has.
     """
 
     dataset: Key
-    first: Key
-    last: Key
     images: FlatRows
     annotations: FlatRows
     spans: list[int]
+
+    def image_keys(self) -> Sequence[Key]:
+        """The keys of the images."""
+        return self.images.column("id")  # type: ignore[return-value]
 
 
 @dataclass(slots=True)

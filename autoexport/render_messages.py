@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -51,9 +51,7 @@ class Start:
 
     def message(self) -> bytes:
         """As it is sent."""
-        made = self.options
-        options = (made.export_json, made.json_style, made.export_csv, made.csv_guard, made.csv_bom)
-        return encoded((options, self.box, self.box_format, tuple(self.spools)))
+        return encoded((astuple(self.options), self.box, self.box_format, tuple(self.spools)))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
@@ -66,13 +64,13 @@ def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -
     """A block to be rendered, and what is above it."""
     tables = [(list(table.fields), table.values) for table in (rows.images, rows.annotations)]
     above = [(node.key, _described(node.values)) for node in (project, dataset)]
-    return encoded((rows.dataset, rows.first, rows.last, tables, rows.spans, above))
+    return encoded((rows.dataset, tables, rows.spans, above))
 
 
 def read_block(content: tuple[Any, ...]) -> tuple[BlockRows, ProjectNode, DatasetNode]:
     """As it arrives."""
-    key, first, last, (images, annotations), spans, above = content
-    rows = BlockRows(key, first, last, FlatRows(*images), FlatRows(*annotations), spans)
+    key, (images, annotations), spans, above = content
+    rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans)
     (project, own), (dataset, other) = above
     return rows, ProjectNode(project, _values(own)), DatasetNode(dataset, _values(other))
 

@@ -68,8 +68,7 @@ def block_rows(images: Sequence[Record], dataset: Any = 1) -> BlockRows:
     """The rows of a block as a snapshot delivers them: only the fields that some record has."""
     annotations = [annotation for image in images for annotation in image.get("annotations", [])]
     spans = [len(image.get("annotations", [])) for image in images]
-    first, last = (images[0].get("id", 0), images[-1].get("id", 0)) if images else (0, 0)
-    return BlockRows(dataset, first, last, _flat(images), _flat(annotations), spans)
+    return BlockRows(dataset, _flat(images), _flat(annotations), spans)
 
 
 def rendered(images: Sequence[Record], read: Mapping | None = None) -> Block:

@@ -22,8 +22,8 @@ class FormatOptions:
     """What the settings say about the files."""
 
     export_json: bool
-    json_style: JsonStyle
     export_csv: bool
+    json_style: JsonStyle
     csv_guard: bool
     csv_bom: bool
 
@@ -31,7 +31,7 @@ class FormatOptions:
     def of(cls, settings: Settings) -> FormatOptions:
         """The part of the settings that formats look at."""
         return cls(
-            settings.export_json, settings.json_style, settings.export_csv, settings.csv_guard, settings.csv_bom
+            settings.export_json, settings.export_csv, settings.json_style, settings.csv_guard, settings.csv_bom
         )
 
 
