@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autoexport import renderer
@@ -21,30 +22,20 @@ from tests.conftest import program_environment
 from tests.daemon import LIMIT_S
 from tests.trials import Trial, open_descriptors
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
-
 MANY = 12_000
 """Images, with six times as many rows, so that they are rendered apart."""
 
 
-def children(process: int) -> list[int]:
-    """The processes that this one started and that have not been waited for."""
-    found: list[int] = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        found += map(int, task.read_text().split())
-    return found
-
-
 def rendering(process: int) -> list[int]:
-    """Those of them that render."""
-    return [child for child in children(process) if is_rendering(child)]
+    """The children of a process that render."""
+    return [child.pid for child in psutil.Process(process).children() if is_rendering(child.pid)]
 
 
 def is_rendering(process: int) -> bool:
     """Whether it is there and renders; one that has ended and was not waited for has no command line."""
     try:
-        return b"render_worker" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+        return any("render_worker" in word for word in psutil.Process(process).cmdline())
+    except psutil.Error:
         return False
 
 
