@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from autoexport import values
+from autoexport.documents import parse
 from autoexport.model import BoxFormat, BoxReading, Scalar
 
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
@@ -113,7 +114,7 @@ def _from_json(column: Sequence[Scalar], list_format: BoxFormat | None) -> tuple
     boxes: list[Box] = []
     repaired = 0
     for value in column:
-        parsed, bad = values.document(value)
+        parsed, bad = parse(value)
         box = _read(parsed, list_format)
         boxes.append(box or _NO_BOX)
         repaired += max(bad, box is None and parsed is not None)

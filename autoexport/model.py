@@ -227,7 +227,7 @@ class Block:
     """The values of one block, ready for the formats: columns by the name of the published field.
 
     In `annotations`, `bbox` is four columns `x_min` to `y_max`, all null where there is no box, and
-    `polygon` holds parsed JSON. `json_cells` keeps the JSON of columns that several formats write.
+    `polygon` holds JSON on one line. `json_cells` keeps the JSON of columns that several formats write.
     """
 
     images: dict[str, Sequence[Any]]

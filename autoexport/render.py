@@ -8,6 +8,7 @@ from typing import Any
 
 from autoexport import values
 from autoexport.boxes import BoxMapping, corners
+from autoexport.documents import documents
 from autoexport.model import Block, BlockRows, Counts, Scalar
 
 Rule = Callable[[Sequence[Scalar]], values.Ruled]
@@ -35,7 +36,7 @@ ANNOTATION_RULES: dict[str, Rule] = {
     "label": values.names,
     "label_id": values.texts,
     "confidence": values.numbers,
-    "polygon": values.documents,
+    "polygon": documents,
     "is_auto_generated": values.flags,
     "is_verified": values.flags,
     "model_id": values.texts,
@@ -52,6 +53,7 @@ PARENT_RULES: dict[str, Rule] = {
     "updated_at": values.times,
 }
 UNASSIGNED = "unassigned"
+_NO_SHAPE = {b"[]", b"{}", b'""', b"0", b"0.0", b"-0.0", b"false"}
 _TYPES = {"bbox", "polygon", "classification"}
 
 
@@ -117,7 +119,7 @@ def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
     """The source's own word where it is one of the three, else what the annotation has."""
     shapes, boxed = annotations["polygon"], annotations["boxed"]
     derived = [
-        "polygon" if shape else "bbox" if box else "classification"
+        "polygon" if shape and shape not in _NO_SHAPE else "bbox" if box else "classification"
         for shape, box in zip(shapes, boxed, strict=True)
     ]
     words = annotations["type"]

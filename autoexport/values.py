@@ -8,7 +8,6 @@ to the same rule value by value for a column that holds anything odd.
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -25,11 +24,7 @@ Ruled = tuple[Sequence[Any], int]
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,400}")
-_LONG_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{19}")
-_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _INT64 = range(-(2**63), 2**63)
-_DEEPEST = 254
-"""Levels of nesting that orjson writes; it reads 1,024 (https://github.com/ijl/orjson, "Questions")."""
 
 # What follows the separator is left to the parser. Digits alone are no time here: thirteen of them, an
 # epoch in milliseconds, would be read as the year 1705. Newer parsers read 24:00 as the next midnight.
@@ -47,7 +42,8 @@ _SPLITS = {
 }  # fmt: skip
 
 
-def _value_by_value(column: Sequence[Scalar], rule: Callable[[Any], tuple[Any, int]]) -> Ruled:
+def value_by_value(column: Sequence[Scalar], rule: Callable[[Any], tuple[Any, int]]) -> Ruled:
+    """The way of a column that is not ordinary."""
     values, repaired = [], 0
     for value in column:
         ruled, bad = rule(value)
@@ -76,7 +72,7 @@ def texts(column: Sequence[Scalar]) -> Ruled:
         ordinary = False
     except TypeError:
         ordinary = _are_numbers(present)
-    return (column, 0) if ordinary else _value_by_value(column, text)
+    return (column, 0) if ordinary else value_by_value(column, text)
 
 
 def text(value: Any) -> tuple[Any, int]:
@@ -132,7 +128,7 @@ def split(word: str | None) -> str | None:
 
 def numbers(column: Sequence[Scalar]) -> Ruled:
     """Numbers with all their digits; NaN and infinities become null and count as repaired."""
-    return (column, 0) if _are_numbers(_present(column)) else _value_by_value(column, number)
+    return (column, 0) if _are_numbers(_present(column)) else value_by_value(column, number)
 
 
 def _are_numbers(present: Sequence[Any]) -> bool:
@@ -160,11 +156,12 @@ def number(value: Any) -> tuple[Any, int]:
             return value, 0
         return (orjson.Fragment(str(value).encode()), 0) if abs(value) < 10**308 else (None, 1)
     if isinstance(value, str):
-        return _number_from_text(value)
+        return number_from_text(value)
     return text(value)
 
 
-def _number_from_text(value: str) -> tuple[Any, int]:
+def number_from_text(value: str) -> tuple[Any, int]:
+    """The number rule for text."""
     word = value.strip()
     if _NUMBER.fullmatch(word):
         as_float = float(word)
@@ -196,7 +193,7 @@ def flags(column: Sequence[Scalar]) -> Ruled:
     try:
         return [_FLAGS[value] for value in column], 0
     except (KeyError, TypeError):
-        return _value_by_value(column, flag)
+        return value_by_value(column, flag)
 
 
 def flag(value: Any) -> tuple[bool | None, int]:
@@ -222,12 +219,12 @@ def times(column: Sequence[Scalar]) -> Ruled:
     try:
         lines = "\n".join([*present, ""])
         if not _ORDINARY_TIMES.fullmatch(lines):
-            return _value_by_value(column, time)
+            return value_by_value(column, time)
         parsed: list[Any] = list(map(datetime.fromisoformat, present))
         if "+" in lines or "Z" in lines or lines.count("-") > 2 * len(present):
             parsed = [value if value.tzinfo is None else value.astimezone(UTC) for value in parsed]
     except (TypeError, ValueError, OverflowError):
-        return _value_by_value(column, time)
+        return value_by_value(column, time)
     if len(present) < len(column):
         following = iter(parsed)
         parsed = [None if value is None else next(following) for value in column]
@@ -243,60 +240,6 @@ def time(value: Any) -> tuple[Value, int]:
         return (parsed if parsed.tzinfo is None else parsed.astimezone(UTC)), 0
     except (ValueError, OverflowError):
         return text(value)
-
-
-# --- JSON --------------------------------------------------------------------------------------------
-
-
-def documents(column: Sequence[Scalar]) -> Ruled:
-    """JSON columns parsed; text that is not JSON is left as stored and counts as repaired."""
-    if column.count(None) == len(column):
-        return column, 0
-    return _value_by_value(column, document)
-
-
-def document(value: Any) -> tuple[Any, int]:
-    """The JSON rule for one value. The text `null`, and blank text, are null; JSON that is nested too
-    deep to be written is left as text."""
-    if value is None or value == "null":
-        return None, 0
-    if not isinstance(value, str):
-        return text(value)
-    try:
-        raw = value.encode()
-        # Looking for a run of zeros in a copy is much faster than looking for a run of digits.
-        if b"0" * 19 not in raw.translate(_TO_ZERO) or not _LONG_INTEGER.search(raw):
-            parsed = orjson.loads(raw)
-            if len(raw) > 2 * _DEEPEST and raw.count(b"[") + raw.count(b"{") > _DEEPEST:
-                orjson.dumps(parsed)
-            return parsed, 0
-    except ValueError:
-        pass
-    except TypeError:
-        return text(value)[0], 1
-    return _document_at_length(value) if value.strip() else (None, 0)
-
-
-def _document_at_length(value: str) -> tuple[Any, int]:
-    """JSON with what orjson does not read: NaN, infinities, integers beyond 64 bits."""
-    bad = 0
-
-    def number_or_null(digits: str) -> Any:
-        nonlocal bad
-        read, repaired = _number_from_text(digits)
-        bad += repaired
-        return read
-
-    def real(digits: str) -> Any:
-        read = float(digits)
-        return read if math.isfinite(read) else number_or_null(digits)
-
-    try:
-        parsed = json.loads(value, parse_constant=number_or_null, parse_float=real, parse_int=number_or_null)
-        orjson.dumps(parsed)
-    except (ValueError, RecursionError, TypeError):
-        return text(value)[0], 1
-    return parsed, bad
 
 
 # --- bytes -------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from autoexport.boxes import CORNERS
+from autoexport.documents import parse, spaced
 from autoexport.model import (
     ANNOTATION_FIELDS,
     IMAGE_FIELDS,
@@ -60,69 +61,90 @@ class JsonDocument:
     def __init__(self, style: JsonStyle = "records") -> None:
         self.style = style
         pretty = style == "pretty"
-        self._image = _template(IMAGE_FIELDS, 12, pretty)[:-1].rstrip() + (
-            b',\n              "annotation_count": %b,\n              "annotations": %b\n            }'
+        self._image = _frame(IMAGE_FIELDS, 12, pretty, opened=True) + (
+            b',\n              "annotation_count": %b,\n              "annotations": '
             if pretty
-            else b', "annotation_count": %b, "annotations": %b}'
+            else b', "annotation_count": %b, "annotations": '
         )
+        self._image_ends = b"\n            }" if pretty else b"}"
         self._annotation_indent = 16 if pretty else 14
-        self._annotation = _template(_ANNOTATION_KEYS, self._annotation_indent, pretty)
-        box_indent = self._annotation_indent + 2
-        self._box = _template(CORNERS, box_indent, pretty).lstrip()
+        self._annotation_frame = _frame(_ANNOTATION_KEYS, self._annotation_indent, pretty)
+        self._box_frame = _frame(CORNERS, self._annotation_indent + 2, pretty).lstrip()
 
     # --- blocks ------------------------------------------------------------------------------------
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The images of a block, separated as they are in the file."""
-        lines = self._annotation_lines(block)
-        cells = [_cells(block.json_cells, block.images, name) for name in IMAGE_FIELDS]
-        end = b"\n" + b" " * (self._annotation_indent - 2) + b"]"
-        lists: list[bytes] = []
-        at = 0
-        for span in block.spans:
-            lists.append(b"[\n" + b",\n".join(lines[at : at + span]) + end if span else b"[]")
-            at += span
-        counts = encoded(block.spans)
-        return b",\n".join(map(self._image.__mod__, zip(*cells, counts, lists, strict=True))), 0
+        between, last = self._between(block)
+        if not between:
+            return last, 0
+        parts = [between, *self._annotations(block)]
+        # One list and one join for the whole block: a `bytes` for each annotation would take twice as long.
+        pieces = [part if isinstance(part, bytes) else b"" for part in parts] * len(between)
+        for place, part in enumerate(parts):
+            if not isinstance(part, bytes):
+                pieces[place :: len(parts)] = part
+        return b"".join(pieces) + last, 0
 
     def image_at(self, body: bytes, offset: int) -> str:
         """The id of the image that begins last before this byte."""
         begun = [found for found in _IMAGE_BEGINS.finditer(body) if found.start() <= offset]
         return begun[-1][1].decode() if begun else ""
 
-    def _annotation_lines(self, block: Block) -> list[bytes]:
-        columns = block.annotations
-        if not block.counts.annotations:
-            return []
-        cells = {name: encoded(columns[name]) for name in _ANNOTATION_KEYS if name not in ("bbox", "polygon")}
-        cells["bbox"] = self._boxes(columns)
-        cells["polygon"] = self._polygons(columns["polygon"])
-        return list(map(self._annotation.__mod__, zip(*(cells[name] for name in _ANNOTATION_KEYS), strict=True)))
+    def _between(self, block: Block) -> tuple[list[bytes], bytes]:
+        """What stands before each annotation: a comma, or all from the annotation before to the one that is the
+        first of its image; and what stands after the last one."""
+        cells = [_cells(block.json_cells, block.images, name) for name in IMAGE_FIELDS]
+        heads = map(self._image.__mod__, zip(*cells, encoded(block.spans), strict=True))
+        end = b"\n" + b" " * (self._annotation_indent - 2) + b"]" + self._image_ends
+        between = [self.separator] * sum(block.spans)
+        at, text = 0, b""
+        for head, span in zip(heads, block.spans, strict=True):
+            if span:
+                between[at] = text + head + b"[\n"
+                at += span
+                text = end + self.separator
+            else:
+                text += head + b"[]" + self._image_ends + self.separator
+        return between, text[: -len(self.separator)]
 
-    def _boxes(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
+    def _annotations(self, block: Block) -> list[bytes | list[bytes]]:
+        """What annotations are put together from, in order: text that all of them have, and columns of cells."""
+        columns = block.annotations
+        parts: list[bytes | list[bytes]] = []
+        frame = iter(self._annotation_frame.split(b"%b"))
+        for name in _ANNOTATION_KEYS:
+            parts.append(next(frame))
+            if name == "bbox":
+                parts += self._boxes(columns)
+            elif name == "polygon":
+                parts.append(self._polygons(columns["polygon"]))
+            else:
+                parts.append(encoded(columns[name]))
+        return _joined([*parts, next(frame)])
+
+    def _boxes(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes | list[bytes]]:
         boxed = columns["boxed"]
         if not any(boxed):
-            return [b"null"] * len(boxed)
-        boxes = list(map(self._box.__mod__, zip(*(encoded(columns[name]) for name in CORNERS), strict=True)))
+            return [b"null"]
+        corners = [encoded(columns[name]) for name in CORNERS]
         if all(boxed):
-            return boxes
-        return [box if there else b"null" for box, there in zip(boxes, boxed, strict=True)]
+            texts = self._box_frame.split(b"%b")
+            between: list[bytes | list[bytes]] = [texts[0]]
+            for text, cells in zip(texts[1:], corners, strict=True):
+                between += (cells, text)
+            return between
+        boxes = map(self._box_frame.__mod__, zip(*corners, strict=True))
+        return [[box if there else b"null" for box, there in zip(boxes, boxed, strict=True)]]
 
-    def _polygons(self, column: Sequence[Any]) -> list[bytes]:
+    def _polygons(self, column: Sequence[bytes | None]) -> bytes | list[bytes]:
         if column.count(None) == len(column):
-            return [b"null"] * len(column)
-        nested = self._nested
-        return [b"null" if polygon is None else nested(polygon) for polygon in column]
-
-    def _nested(self, value: Any) -> bytes:
-        if self.style == "pretty":
-            indent = b"\n" + b" " * (self._annotation_indent + 2)
-            return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(b"\n", indent)
-        compact = orjson.dumps(value, option=_STANDARD)
-        if compact.count(b'"') == 2 * (compact.count(b'"x":') + compact.count(b'"y":')):
-            # No string but the names of coordinates, or none at all: every comma and colon is structure.
-            return compact.replace(b",", b", ").replace(b":", b": ")
-        return _spaced(value, compact)
+            return b"null"
+        if self.style != "pretty":
+            return [polygon or b"null" for polygon in column]
+        indent = b"\n" + b" " * (self._annotation_indent + 2)
+        parsed = [parse(polygon.decode())[0] if polygon else None for polygon in column]
+        return [orjson.dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", indent) for value in parsed]
 
     # --- the tree ----------------------------------------------------------------------------------
 
@@ -180,7 +202,7 @@ class JsonDocument:
             return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(
                 b"\n", b"\n" + b" " * indent
             )
-        return _spaced(value, orjson.dumps(value, option=_STANDARD))
+        return spaced(orjson.dumps(value, option=_STANDARD))
 
     def guarded(self, tree: Tree) -> int:
         """JSON always has the exact text."""
@@ -209,38 +231,30 @@ def _list(items: Iterator[Any], indent: int) -> Iterator[Any]:
     yield b"[]" if first else b"\n" + b" " * indent + b"]"
 
 
-def _template(names: Sequence[str], indent: int, pretty: bool) -> bytes:
-    """A bytes template of an object with these members, at this indentation."""
+def _frame(names: Sequence[str], indent: int, pretty: bool, *, opened: bool = False) -> bytes:
+    """A bytes template of an object with these members, at this indentation; `opened`: more will follow."""
     margin = b" " * indent
     if not pretty:
-        return margin + b"{" + b", ".join(encode(name) + b": %b" for name in names) + b"}"
+        return margin + b"{" + b", ".join(encode(name) + b": %b" for name in names) + (b"" if opened else b"}")
     inner = b",\n".join(margin + b"  " + encode(name) + b": %b" for name in names)
-    return margin + b"{\n" + inner + b"\n" + margin + b"}"
+    return margin + b"{\n" + inner + (b"" if opened else b"\n" + margin + b"}")
+
+
+def _joined(parts: Sequence[bytes | list[bytes]]) -> list[bytes | list[bytes]]:
+    """The same parts, with no text beside another text."""
+    joined: list[bytes | list[bytes]] = []
+    for part in parts:
+        if isinstance(part, bytes) and joined and isinstance(last := joined[-1], bytes):
+            joined[-1] = last + part
+        else:
+            joined.append(part)
+    return joined
 
 
 def _cells(kept: dict[str, list[bytes]], columns: Mapping[str, Sequence[Any]], name: str) -> list[bytes]:
     if name not in kept:
         kept[name] = encoded(columns[name])
     return kept[name]
-
-
-def _spaced(value: Any, compact: bytes) -> bytes:
-    """JSON on one line with a space after every comma and colon that is not inside a string."""
-    parts = compact.split(b'"')
-    if b"\\" not in compact:
-        # Without escapes, every second part lies between quotes.
-        parts[::2] = [part.replace(b",", b", ").replace(b":", b": ") for part in parts[::2]]
-        return b'"'.join(parts)
-    return _spaced_slowly(value)
-
-
-def _spaced_slowly(value: Any) -> bytes:
-    if isinstance(value, dict):
-        members = (encode(str(name)) + b": " + _spaced_slowly(item) for name, item in value.items())
-        return b"{" + b", ".join(members) + b"}"
-    if isinstance(value, list | tuple):
-        return b"[" + b", ".join(map(_spaced_slowly, value)) + b"]"
-    return encode(value)
 
 
 assert set(_ANNOTATION_KEYS) - {"bbox"} <= set(ANNOTATION_FIELDS)  # noqa: S101  (the names are one vocabulary)

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoexport import values
+from autoexport import documents, values
 from autoexport.exporter import export_once
 from autoexport.formats import chosen_formats
 from autoexport.settings import Settings
@@ -327,13 +327,18 @@ COLUMN_RULES: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any], str, s
     ("numbers", values.numbers, values.number, "number", mostly(1, 2.5, None)),
     ("flags", values.flags, values.flag, "flag", FLAG),
     ("times", values.times, values.time, "time", TIME),
-    ("documents", values.documents, values.document, "document", texts_or_anything(*DOCUMENTS)),
+    ("documents", documents.documents, documents.document, "document", texts_or_anything(*DOCUMENTS)),
 ]
 
 
 def delivered(value: Any) -> Any:
     """A stored value as a source delivers it."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, Text) else value
+
+
+def as_json(value: Any) -> bytes:
+    """A ruled value as it stands in JSON, which a document already is."""
+    return value if isinstance(value, bytes) else values.encode(value)
 
 
 @pytest.mark.parametrize(("column_rule", "rule", "naive", "cells"), [row[1:] for row in COLUMN_RULES])
@@ -348,12 +353,11 @@ def test_columns_and_values_agree(
     column = [delivered(value) for value in stored]
     ruled, repaired = column_rule(tuple(column))
     single = [rule(value) for value in column]
-    assert [values.encode(value) for value in ruled] == [values.encode(value) for value, _ in single]
+    assert [as_json(value) for value in ruled] == [as_json(value) for value, _ in single]
     assert repaired == sum(bad for _, bad in single)
     reference = Naive()
     wanted = [json_value(getattr(reference, naive)(value)) for value in stored]
-    assert json.dumps([json.loads(values.encode(value)) for value in ruled]) == json.dumps(wanted)
+    assert json.dumps([json.loads(as_json(value)) for value in ruled]) == json.dumps(wanted)
     assert repaired == reference.repaired
-    assert values.encoded(ruled) == [values.encode(v) for v in ruled] or any(
-        isinstance(v, list | dict) for v in ruled
-    )
+    if column_rule is not documents.documents:
+        assert values.encoded(ruled) == [values.encode(value) for value in ruled]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import pytest
 
 from autoexport import values
@@ -198,53 +197,6 @@ def test_what_is_no_time_stays_as_stored(stored: str) -> None:
 def test_times_stored_as_something_else(stored: Any, expected: str) -> None:
     """An epoch stays the number it is."""
     check(values.times, stored, expected)
-
-
-def deep(levels: int) -> str:
-    return "[" * levels + "]" * levels
-
-
-@pytest.mark.parametrize(
-    ("stored", "expected", "repaired"),
-    [
-        ("null", "null", 0),
-        (" null ", "null", 0),
-        ("", "null", 0),
-        (" \n", "null", 0),
-        ("[]", "[]", 0),
-        ("0", "0", 0),
-        ('[[1, 2.50], {"x": 1e3, "y": -0.0}]', '[[1,2.5],{"x":1000.0,"y":-0.0}]', 0),
-        ('{"b": 1, "a": "ü,:\\" "}', '{"b":1,"a":"ü,:\\" "}', 0),
-        ("[9007199254740993, 18446744073709551616]", "[9007199254740993,18446744073709551616]", 0),
-        ("[NaN, 1, -Infinity]", "[null,1,null]", 2),
-        ("[1e999, 0.12345678901234567890]", "[null,0.12345678901234568]", 1),
-        ("[" + "9" * 400 + "]", "[null]", 1),
-        ("[" + "9" * 5000 + "]", "[null]", 1),
-        ("[1, 2", '"[1, 2"', 1),
-        ("POLYGON((0 0))", '"POLYGON((0 0))"', 1),
-        ('"\\ud800"', '"\\"\\\\ud800\\""', 1),
-        (LONE, '"caf\ufffd"', 1),
-        (deep(254), deep(254), 0),
-        (deep(255), f'"{deep(255)}"', 1),
-        (deep(1000), f'"{deep(1000)}"', 1),
-        (deep(100_000), f'"{deep(100_000)}"', 1),
-        (5, "5", 0),
-        (0, "0", 0),
-        (b"[1]", '"WzFd"', 0),
-        (b"", '""', 0),
-        (float("inf"), "null", 1),
-    ],
-)
-def test_documents(stored: Any, expected: str, repaired: int) -> None:
-    """JSON is parsed; NaN in it is null and counted; what is no JSON, or too deep, is text and counted."""
-    check(values.documents, stored, expected, repaired)
-
-
-def test_deep_documents_can_be_read_again() -> None:
-    """Nothing is written that orjson or Python refuse to read at the place where it stands."""
-    (ruled,), _ = values.documents((deep(254),))
-    document = b"[" * 8 + values.encode(ruled) + b"]" * 8
-    assert orjson.loads(document) == json.loads(document)
 
 
 @pytest.mark.parametrize("column", [(), [], ("a",), ("line\nbreak", None, 1.5, True), [1, 2], ('",\n  "',)])
