@@ -9,6 +9,7 @@ from typing import Protocol
 
 import xxhash
 
+from autoexport.ahead import fetched_ahead
 from autoexport.changes import Found, can_be_kept, conserved, recount, what_changed
 from autoexport.contracts import Format, Position, Snapshot, Source
 from autoexport.edition import Edition
@@ -173,8 +174,11 @@ class Line:
         rendered: list[Rendered] = []
         if ranges is None or ranges:
             options = FormatOptions.of(self.settings)
-            async with rendering(self.spooled, mapping, options, expected) as renderer:
-                async for rows in self.reading.blocks(ranges):
+            async with (
+                fetched_ahead(self.reading.blocks(ranges)) as blocks,
+                rendering(self.spooled, mapping, options, expected) as renderer,
+            ):
+                async for rows in blocks:
                     await renderer.add(rows, *self.builder.places[rows.dataset])
                     keys = rows.image_keys()
                     found.append((rows.dataset, keys[0], keys[-1]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any, Protocol
 from autoexport.bodies import bodies_of
 from autoexport.boxes import BoxMapping
 from autoexport.errors import RenderError
-from autoexport.files import explain_os_error
+from autoexport.files import explain_os_error, write_all
 from autoexport.formats import FormatOptions
 from autoexport.ledger import Part
 from autoexport.logs import get_logger
@@ -23,7 +25,10 @@ from autoexport.spool import Spool
 APART_FROM_ROWS = 50_000
 """Rows from which a process of its own is worth its start, which takes about 0.15 s of a core."""
 
-_UNSENT_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 20
+"""Of the pipe to the process: what an unprivileged one may have (proc(5), `pipe-max-size`). With the usual 64 KiB
+the process waits for the rest of a block whenever this one is busy with the next."""
+
 _START_S = 20.0
 # The path is handed over, so that the process finds the same modules; `-I` keeps the environment out.
 CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.render_worker import main; main()"
@@ -98,17 +103,26 @@ async def _apart(
     """A rendering process; None where none can be started, which costs time and nothing else."""
     for spool in spools:
         await spool.flush()
+    theirs, ours = os.pipe2(os.O_CLOEXEC)
     try:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-c", CODE, *sys.path,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             pass_fds=[spool.descriptor for spool in spools],
         )  # fmt: skip
     except (OSError, NotImplementedError, TypeError) as error:
         log.debug("render.no_process", error=str(error))
+        os.close(ours)
         yield None
         return
-    renderer = _Apart(process, spools)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    renderer = _Apart(process, ours, spools)
     try:
         start = Start(options, mapping.box, mapping.box_format, [spool.descriptor for spool in spools])
         yield renderer if await renderer.begin(start) else None
@@ -119,23 +133,22 @@ async def _apart(
 class _Apart:
     """Hands blocks to a rendering process, and takes its answers while it works."""
 
-    def __init__(self, process: asyncio.subprocess.Process, spools: Sequence[Spool]) -> None:
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101
+    def __init__(self, process: asyncio.subprocess.Process, pipe: int, spools: Sequence[Spool]) -> None:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
         self._process = process
-        self._to, self._from = process.stdin, process.stdout
-        self._to.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
+        self._pipe: int | None = pipe
+        self._from = process.stdout
         self._spools = spools
         self._added = 0
         self.elsewhere_s = 0.0
+        self._sending: asyncio.Future[None] | None = None
         self._answers: asyncio.Task[list[Rendered]] | None = None
 
     async def begin(self, start: Start) -> bool:
         """Whether it answers at all."""
         try:
             async with asyncio.timeout(_START_S):
-                self._to.write(start.message())
-                await self._to.drain()
+                await self._send(start.message())
                 ready = await self._answer()
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
@@ -147,16 +160,15 @@ class _Apart:
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
         assert self._answers is not None  # noqa: S101 - it has begun
-        self._to.write(block_message(rows, project, dataset))
+        await self._send(block_message(rows, project, dataset))
         self._added += 1
-        with contextlib.suppress(ConnectionError):  # The answers tell why.
-            await self._to.drain()
         if self._answers.done():
             await self.finish()
 
     async def finish(self) -> list[Rendered]:
         assert self._answers is not None  # noqa: S101 - it has begun
-        self._to.close()
+        await self._sent()
+        self._close()
         rendered = await self._answers
         if len(rendered) != self._added:
             await self._process.wait()
@@ -173,8 +185,27 @@ class _Apart:
             await asyncio.wait({self._answers})
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        self._to.close()
+        # Whoever is in the middle of sending to it is now told that there is nobody.
+        if self._sending is not None:
+            await asyncio.wait({self._sending})
+        self._close()
         await self._process.wait()
+
+    async def _send(self, message: bytes) -> None:
+        """Have a thread send a message, when the one before is sent."""
+        await self._sent()
+        assert self._pipe is not None  # noqa: S101 - nothing is sent after the end
+        self._sending = asyncio.get_running_loop().run_in_executor(None, write_all, self._pipe, message)
+
+    async def _sent(self) -> None:
+        if self._sending is not None:
+            with contextlib.suppress(ConnectionError):  # The answers tell why.
+                await asyncio.shield(self._sending)
+
+    def _close(self) -> None:
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
 
     async def _collect(self) -> list[Rendered]:
         rendered: list[Rendered] = []
