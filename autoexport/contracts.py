@@ -46,6 +46,10 @@ class Snapshot(Protocol):
     catalog: Catalog
     """The tables and views as they are in this snapshot."""
 
+    places_images: bool
+    """Whether annotations are sorted sooner by the place of their image, which the database has to number
+    first, than by the keys of its dataset and itself."""
+
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """The expression to order a key by: binary, text by code point, null first."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any
@@ -144,6 +145,8 @@ class _Taking:
 
 def lengths(column: Sequence[Scalar]) -> int:
     """How long the values of a column are, together."""
+    with suppress(TypeError):
+        return sum(map(len, filter(None, column)))  # type: ignore[arg-type]
     return sum(len(value) for value in column if isinstance(value, str | bytes))
 
 

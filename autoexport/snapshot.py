@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, 
 from autoexport.contracts import Snapshot
 from autoexport.errors import SourceError
 from autoexport.gather import BlockSize, Stream, gather
-from autoexport.model import BlockRows, Key, Mapping, Range, Scalar
+from autoexport.model import BlockRows, Column, Key, Mapping, Range, Scalar
 from autoexport.tables import Tables
 
 BLOCK_IMAGES = 256
@@ -73,7 +73,7 @@ class Reading:
             labels=await self._parent_rows("labels", labels_above),
         )
 
-    async def blocks(self, ranges: Sequence[Range] | None = None) -> AsyncIterator[BlockRows]:
+    async def blocks(self, ranges: Sequence[Range] | None = None) -> AsyncGenerator[BlockRows, None]:
         """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given.
 
         A dataset's blocks follow one another; the datasets come in the order of their keys. Blocks
@@ -139,9 +139,12 @@ class Reading:
         return and_(*conditions)
 
     def _ordered(self, statement: Select[Any], *lowest: str) -> Select[Any]:
+        return statement.order_by(*self._order(), *map(self.tables.order, lowest))
+
+    def _order(self) -> list[ColumnElement[Any]]:
+        """The order of the images: by dataset and id."""
         level = self.tables.dataset_level()
-        order = [self.tables.order(name) for name in ([level] if level else []) + ["images", *lowest]]
-        return statement.order_by(*order)
+        return [self.tables.order(name) for name in ([level] if level else []) + ["images"]]
 
     def _image_keys(self, condition: ColumnElement[bool]) -> Select[Any]:
         joined, live = self.tables.reachable("images")
@@ -156,14 +159,36 @@ class Reading:
 
     def _annotations(self, keys: Sequence[Key] | None) -> Select[Any]:
         tables = self.tables
+        fields = tables.fields("annotations").values()
+        if keys is None and tables.snapshot.places_images:
+            return self._placed_annotations(fields)
         joined, live = tables.reachable("annotations")
-        statement = select(tables.read_key("images"), *tables.fields("annotations").values())
-        statement = statement.select_from(joined).where(live)
+        statement = select(tables.read_key("images"), *fields).select_from(joined).where(live)
         if keys is not None:
             statement = statement.where(
                 tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
             )
         return self._ordered(statement, "annotations")
+
+    def _placed_annotations(self, fields: Iterable[ColumnElement[Any]]) -> Select[Any]:
+        """All of them, in the same order."""
+        tables = self.tables
+        joined, live = tables.reachable("images")
+        named: Column = tables.mapped["annotations"].parent_column  # type: ignore[assignment]
+        link: Column = tables.mapped["annotations"].parent_link  # type: ignore[assignment]
+        placed = (
+            select(
+                tables.read_key("images").label("key"),
+                tables.at("images", named).label("named"),
+                func.row_number().over(order_by=self._order()).label("place"),
+            )
+            .select_from(joined)
+            .where(live)
+            .subquery("placed")
+        )
+        same = tables.snapshot.same((link, tables.at("annotations", link)), (named, placed.c.named))
+        statement = select(placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
+        return statement.where(tables.live("annotations")).order_by(placed.c.place, tables.order("annotations"))
 
     async def _number(self, statement: Select[Any]) -> int:
         async for part in self.snapshot.stream(statement):

@@ -42,7 +42,7 @@ class Portals:
             while ahead is not None and (part := await ahead):
                 over = len(part) < rows
                 if heavy is not None:
-                    rows = min(next_size(len(part), lengths([row[heavy] for row in part])), MOST_ROWS)
+                    rows = next_size(len(part), lengths([row[heavy] for row in part]), MOST_ROWS)
                 ahead = None if over else self._fetch_ahead(cursor, rows)
                 yield part
         finally:

@@ -28,13 +28,13 @@ async def partitions(
     try:
         while part := await result.fetchmany(rows):
             if heavy is not None:
-                rows = next_size(len(part), lengths([row[heavy] for row in part]))
+                rows = next_size(len(part), lengths([row[heavy] for row in part]), _MOST_ROWS)
             yield part
     finally:
         await result.close()
 
 
-def next_size(rows: int, length: int) -> int:
+def next_size(rows: int, length: int, most: int) -> int:
     """As many rows as would have been right for the partition before, at most twice as many as it had."""
     fitting = _PARTITION_CHARACTERS * rows // (length + 1)
-    return max(_FEWEST_ROWS, min(fitting, 2 * rows, _MOST_ROWS))
+    return max(_FEWEST_ROWS, min(fitting, 2 * rows, most))
