@@ -24,27 +24,25 @@ def _times(a: int, b: int) -> int:
     return product
 
 
-def _powers() -> list[int]:
-    """x to the power 8, 16, 32, …: what a shift by 1, 2, 4, … bytes multiplies by."""
-    power, powers = 1 << 30, []
-    for _ in range(3):
-        power = _times(power, power)
-    for _ in range(64):
-        powers.append(power)
-        power = _times(power, power)
-    return powers
-
-
-_SHIFT = _powers()
+@lru_cache(maxsize=8 * 256)
+def _shift(digit: int, place: int) -> int:
+    """What a shift by `digit` * 256 ** `place` bytes multiplies by: x to the power of eight times that."""
+    if digit > 1:
+        half = _shift(digit // 2, place)
+        return _times(_times(half, half), _shift(digit % 2, place))
+    if digit == 0:
+        return _ONE
+    # x to the power 8, to begin with
+    return _times(_shift(128, place - 1), _shift(128, place - 1)) if place else 1 << 23
 
 
 @lru_cache(maxsize=4096)
 def _shift_by(length: int) -> int:
     factor, place = _ONE, 0
     while length:
-        if length & 1:
-            factor = _times(factor, _SHIFT[place])
-        length >>= 1
+        length, digit = divmod(length, 256)
+        if digit:
+            factor = _times(factor, _shift(digit, place))
         place += 1
     return factor
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from autoexport.checksum import combine
 from autoexport.contracts import Format
 from autoexport.errors import PublishError
-from autoexport.files import create_new, explain_os_error, temp_beside, write_all
+from autoexport.files import create_new, explain_os_error, made_durable, temp_beside, write_all
 from autoexport.ledger import BlockRecord, FileIdentity, Part
 from autoexport.model import BlockRef, Tree
 
@@ -153,14 +153,14 @@ def stage(layout: Layout, spool: int | None, directory: Path, known: FileIdentit
             replaced = target.is_file() and not target.is_symlink()
             descriptor = create_new(temp, 0o600 if replaced else 0o666)
             try:
-                _same(kept, known, layout.file_name)
-                for piece in layout.pieces:
-                    if isinstance(piece, bytes):
-                        write_all(descriptor, piece)
-                    else:
-                        _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name)
-                _same(kept, known, layout.file_name)
-                os.fsync(descriptor)
+                with made_durable(descriptor, layout.length):
+                    _same(kept, known, layout.file_name)
+                    for piece in layout.pieces:
+                        if isinstance(piece, bytes):
+                            write_all(descriptor, piece)
+                        else:
+                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name)
+                    _same(kept, known, layout.file_name)
             finally:
                 os.close(descriptor)
         finally:
