@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import xxhash
@@ -26,7 +26,9 @@ from autoexport.model import Counts, Key
 LEDGER_VERSION = 1
 _LEDGER = "ledger.json"
 _POSITION = "position"
+_BLOCKS = b',"blocks":[\n'
 _SEAL = b',\n"seal":"'
+_SEAL_BYTES = len(_SEAL) + 16 + len(b'"}\n')
 _PIECE_BYTES = 1 << 20
 
 
@@ -66,12 +68,17 @@ class BlockRecord:
 
 def pack(counts: Counts) -> bytes:
     """Counts as a block record keeps them."""
-    return orjson.dumps(
+    return _packed(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
             counts.repaired, counts.guarded,
         ]
     )  # fmt: skip
+
+
+def _packed(counts: list[Any]) -> bytes:
+    # A copy: orjson gives its result together with all the room that it made for it, 4 KB at least.
+    return bytes(memoryview(orjson.dumps(counts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +132,59 @@ class Ledger:
 
 
 def load_ledger(state: Path) -> Ledger | None:
-    """The ledger of a state directory, or None where there is none that can be read."""
+    """The ledger of a state directory, or None where there is none that can be read.
+
+    Block by block, because all of it parsed at once would take six times as much memory as the blocks themselves.
+    """
     try:
-        text = (state / _LEDGER).read_bytes()
-        raw = orjson.loads(text)
-        if raw.pop("seal") != xxhash.xxh3_64_hexdigest(text[: text.rindex(_SEAL)]):
-            return None
-        if raw.pop("version") != LEDGER_VERSION:
-            return None
-        raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
-        raw["blocks"] = [_block(row) for row in raw["blocks"]]
-        return Ledger(**raw)
+        with (state / _LEDGER).open("rb") as file:
+            end = _sealed_bytes(file)
+            file.seek(0)
+            head = file.readline()
+            raw = orjson.loads(head.removesuffix(_BLOCKS) + b"}")
+            if raw.pop("version") != LEDGER_VERSION:
+                return None
+            raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
+            return Ledger(**raw, blocks=list(_blocks(file, end - len(head))))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _block(row: list[Any]) -> BlockRecord:
-    dataset, first, last, counts, parents, ids, parts = row
-    return BlockRecord(dataset, first, last, orjson.dumps(counts), parents, ids, [Part(*part) for part in parts])
+def _sealed_bytes(file: BinaryIO) -> int:
+    """How much of a ledger its seal is of. Raises ValueError if it is not the seal of that."""
+    sealed = end = file.seek(-_SEAL_BYTES, os.SEEK_END)
+    tail = file.read()
+    file.seek(0)
+    seal = xxhash.xxh3_64()
+    while sealed and (piece := file.read(min(sealed, _PIECE_BYTES))):
+        seal.update(piece)
+        sealed -= len(piece)
+    if tail != _sealing(seal):
+        raise ValueError("the ledger was edited")
+    return end
+
+
+def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
+    """The blocks of as many bytes, a line each; what many of them have in common is held once."""
+    common: dict[Any, Any] = {}
+    for line in lines:
+        size_bytes -= len(line)
+        ended = size_bytes <= 0
+        # The last line is followed by the seal, in place of a comma.
+        row = line[: len(line) + size_bytes].removesuffix(b"]") if ended else line.removesuffix(b",\n")
+        if row:
+            dataset, first, last, counts, parents, ids, parts = orjson.loads(row)
+            yield BlockRecord(
+                common.setdefault(dataset, dataset),
+                first,
+                last,
+                _packed(counts),
+                common.setdefault(parents, parents),
+                ids,
+                [Part(*part) for part in parts],
+            )
+        if ended:
+            return
 
 
 def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -> None:
@@ -174,7 +216,7 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
 
 
 def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
-    yield orjson.dumps(head)[:-1] + b',"blocks":[\n'
+    yield orjson.dumps(head)[:-1] + _BLOCKS
     for number, block in enumerate(blocks):
         parts = [[part.offset, part.length, part.crc] for part in block.parts]
         counts = orjson.Fragment(block.packed)
@@ -189,7 +231,11 @@ def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         seal.update(piece)
         yield piece
-    yield b'%s%s"}\n' % (_SEAL, seal.hexdigest().encode())
+    yield _sealing(seal)
+
+
+def _sealing(seal: xxhash.xxh3_64) -> bytes:
+    return b'%s%s"}\n' % (_SEAL, seal.hexdigest().encode())
 
 
 def save_position(state: Path, generation: int, position: Iterator[bytes]) -> None:

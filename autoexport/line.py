@@ -72,6 +72,7 @@ class Line:
         self.spooled = spooled
         self.progress = progress or _Silent()
         self.elsewhere_s = 0.0
+        self._forgotten: str | None = None
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Edition:
         """From the tables to rendered blocks; `everything` is a reason to render all of them."""
@@ -81,7 +82,7 @@ class Line:
         totals = await self.reading.totals()
         parents = await self.reading.parents()
         self.builder = await in_thread(TreeBuilder, parents, mapping, self.source.database, ruled_parent)
-        found = await self._changes(mapping, ledger, "it was asked for" if full else everything)
+        found = await self._changes(mapping, ledger, "it was asked for" if full else everything or self._forgotten)
         log.debug(
             "plan.made",
             mode=found.plan.mode,
@@ -150,6 +151,10 @@ class Line:
                 kept = [found.blocks.records[number] for number in plan.keep]
                 records = sorted(kept + fresh, key=lambda record: (record.dataset, record.first))
                 return plan, records, fresh
+        if ledger is not None:
+            # All that is remembered of them is made anew, also if this has to begin again.
+            self._forgotten = plan.reason
+            ledger.blocks.clear()
         fresh = await self._rendered(mapping, None, rows)
         return plan, fresh, fresh
 
@@ -179,9 +184,10 @@ class Line:
                 rendering(self.spooled, mapping, options, expected) as renderer,
             ):
                 async for rows in blocks:
-                    await renderer.add(rows, *self.builder.places[rows.dataset])
+                    project, dataset = self.builder.places[rows.dataset]
+                    await renderer.add(rows, project, dataset)
                     keys = rows.image_keys()
-                    found.append((rows.dataset, keys[0], keys[-1]))
+                    found.append((dataset.key, keys[0], keys[-1]))
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.elsewhere_s += renderer.elsewhere_s
