@@ -3,9 +3,12 @@
 import gc
 import sys
 
+from autoexport import arenas
+
 
 def run() -> None:
     """Load the command line, run it, exit."""
+    arenas.load_without_rich()
     gc.disable()  # What is being loaded stays: looking through it again and again takes a tenth of the start.
     from autoexport.cli import main
 
