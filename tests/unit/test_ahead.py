@@ -101,8 +101,12 @@ async def test_a_fetch_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> Non
     """It is interrupted after a while."""
     monkeypatch.setattr(ahead, "PATIENCE_S", 0.01)
     items = Items(5)
-    with pytest.raises(LookupError):
+
+    async def give_up() -> None:
         async with fetched_ahead(items.stream()):
             await begun(items, 1)
             raise LookupError
+
+    with pytest.raises(LookupError):
+        await give_up()
     assert (items.closed, items.interrupted) == (True, True)
