@@ -19,6 +19,7 @@ from autoexport.formats import FormatOptions
 from autoexport.ledger import Part
 from autoexport.logs import get_logger
 from autoexport.model import BlockRows, DatasetNode, ProjectNode
+from autoexport.offloop import in_thread
 from autoexport.render_messages import LENGTH, READY, Start, block_message, decoded
 from autoexport.spool import Spool
 
@@ -178,7 +179,7 @@ class _Apart:
                 f"The rendering process ended before its time, with {self._process.returncode}.",
                 hint="Was it killed, or short of memory? See the kernel's log; it is tried again.",
             )
-        return [self._rendered(*decoded(answer)[1:]) for answer in answers]
+        return await in_thread(self._all_rendered, answers)
 
     async def end(self) -> None:
         """Leave nothing running."""
@@ -223,6 +224,9 @@ class _Apart:
                 raise RenderError(f"A block could not be rendered: {content[0]}.", hint="Please report this.")
             blocks.append(answer)
         return blocks
+
+    def _all_rendered(self, answers: Sequence[bytes]) -> list[Rendered]:
+        return [self._rendered(*decoded(answer)[1:]) for answer in answers]
 
     def _rendered(self, packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]) -> Rendered:
         parts = [spool.added(*part) for spool, part in zip(self._spools, lengths, strict=True)]
