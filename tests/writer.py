@@ -147,7 +147,7 @@ def write_until(url: str, seed: int, enough: threading.Event) -> int:
             made += 1
         except sqlite3.OperationalError:
             database.close()  # locked for too long: the transaction is given up
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
             database.close()
             enough.wait(0.2)
         enough.wait(PAUSE_S)
