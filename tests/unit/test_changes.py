@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from autoexport import plan, snapshot
 from autoexport.changes import Found, can_be_kept, conserved
-from autoexport.ledger import BlockRecord, Ledger, pack
+from autoexport.ledger import BlockRecord, FileIdentity, Ledger, pack
 from autoexport.model import Counts, Key
 from autoexport.plan import Blocks, Plan
 from autoexport.snapshot import Totals
@@ -300,10 +300,11 @@ def test_what_is_written_above_the_images_renders_none(watched: Watched) -> None
 
 def test_a_change_elsewhere_writes_nothing_but_the_position(watched: Watched) -> None:
     """The ledger and the published files stay, and the next look starts from here."""
-    ledger = (watched.exporting.directory / ".autoexport" / "ledger.json").stat()
+    ledger = watched.exporting.directory / ".autoexport" / "ledger.json"
+    before = FileIdentity.of(ledger, 0)
     done = watched.after("INSERT INTO dev_mode_settings VALUES (1, 'x', NULL, NULL)")
     assert not done.outcome.published
-    assert (watched.exporting.directory / ".autoexport" / "ledger.json").stat() == ledger
+    assert FileIdentity.of(ledger, 0) == before
 
 
 def test_orphans_are_remembered_though_nothing_is_published(watched: Watched) -> None:
