@@ -149,7 +149,7 @@ class _Apart:
         """Whether it answers at all."""
         try:
             async with asyncio.timeout(_START_S):
-                await self._send(start.message())
+                self._send(start.message())
                 answer = await self._answer()
             ready = answer is not None and decoded(answer) == READY
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
@@ -163,7 +163,7 @@ class _Apart:
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
         assert self._answers is not None  # noqa: S101 - it has begun
         await self._sent()
-        await self._send(block_message(rows, project, dataset))
+        self._send(block_message(rows, project, dataset))
         self._added += 1
         if self._answers.done():
             await self.finish()
@@ -194,9 +194,8 @@ class _Apart:
         self._close()
         await self._process.wait()
 
-    async def _send(self, message: bytes) -> None:
-        """Have a thread send a message, when the one before is sent."""
-        await self._sent()
+    def _send(self, message: bytes) -> None:
+        """Have a thread send a message; the one before has to be `_sent`."""
         assert self._pipe is not None  # noqa: S101 - nothing is sent after the end
         self._sending = asyncio.get_running_loop().run_in_executor(None, write_all, self._pipe, message)
 
