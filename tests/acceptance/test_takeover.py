@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from tests.conftest import program_environment
 from tests.daemon import Daemon, generation, leftovers, project_names, wait_until
 from tests.databases import SqliteDatabase
+from tests.postgres import free_port
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
@@ -94,18 +94,12 @@ def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_
         assert daemon.events("cycle.failed") == []
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @in_wal_mode
 def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
     """FastAPI under `uvicorn --workers 3`: one leads, any of them can be asked to export, and when the
     leader's process dies another one leads."""
     (tmp_path / "application.py").write_text(APPLICATION)
-    port, exports = _free_port(), tmp_path / "exports"
+    port, exports = free_port(), tmp_path / "exports"
     env = program_environment(
         {"DB_EXPORT_DATABASE_URL": sqlite_database.url, "DB_EXPORT_EXPORT_DIRECTORY": str(exports)}
     )
