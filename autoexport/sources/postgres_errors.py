@@ -24,8 +24,12 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 
 _LOST = (
     "The connection to {database} was lost: {error}.",
-    "Nothing is wrong with the files. Look into the server's log; it is tried again.",
+    "Nothing is wrong with the files; it is tried again. Look into the server's log. "
+    "A standby may need hot_standby_feedback = on.",
 )
+"""A standby ends the connection of an export that its recovery waits for. When that comes between two
+requests the driver drops the server's words, so the hint has to stand here too."""
+
 _UNREACHABLE = (
     "The server of {database} cannot be reached: {error}.",
     "Check host and port of the database URL, and that the server runs and listens there.",

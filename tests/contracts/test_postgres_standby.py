@@ -99,7 +99,10 @@ async def test_standby(own_postgres_server: PostgresServer, standby: Standby) ->
 
 
 async def test_recovery_conflict(own_postgres_server: PostgresServer, standby: Standby) -> None:
-    """An export that the standby's recovery cancels is an error that names the remedy."""
+    """An export that the standby's recovery cancels is an error that names the remedy.
+
+    What the server says is lost with the connection if it comes while the driver asks nothing.
+    """
     with own_postgres_server.database() as url, closing(PostgresConnection(url)) as application:
         fill_postgres(application)
         application.execute("CREATE TABLE many AS SELECT n, repeat('x', 500) s FROM generate_series(1, 50000) n")
@@ -119,7 +122,7 @@ async def test_recovery_conflict(own_postgres_server: PostgresServer, standby: S
                 async for _part in stream:
                     pass
 
-        with pytest.raises(SourceError, match="conflict with recovery") as raised:
+        with pytest.raises(SourceError, match="conflict with recovery|was lost") as raised:
             await read()
         assert "hot_standby_feedback" in raised.value.hint
         assert PASSWORD not in f"{raised.value} {raised.value.hint}"
