@@ -13,14 +13,26 @@ _POLYNOMIAL = 0xEDB88320  # reflected, RFC 1952
 _ONE = 1 << 31  # the polynomial 1, reflected
 
 
+def _by_x(a: int) -> int:
+    """A polynomial times x, modulo the CRC polynomial."""
+    return (a >> 1) ^ _POLYNOMIAL if a & 1 else a >> 1
+
+
+_BY_X_TO_4 = [_by_x(_by_x(_by_x(_by_x(nibble)))) for nibble in range(16)]
+
+
 def _times(a: int, b: int) -> int:
-    """The product of two polynomials modulo the CRC polynomial."""
+    """The product of two polynomials modulo the CRC polynomial, by Horner's scheme in steps of four bits."""
+    by_x = _by_x(b)
+    by_x2 = _by_x(by_x)
+    by_x3 = _by_x(by_x2)
+    low = (0, by_x3, by_x2, by_x2 ^ by_x3)
+    middle = (*low, by_x, by_x ^ low[1], by_x ^ low[2], by_x ^ low[3])
+    multiples = (*middle, *[b ^ multiple for multiple in middle])
     product = 0
-    while a:
-        if a & _ONE:
-            product ^= b
-        a = (a << 1) & 0xFFFFFFFF
-        b = (b >> 1) ^ _POLYNOMIAL if b & 1 else b >> 1
+    for _ in range(8):
+        product = (product >> 4) ^ _BY_X_TO_4[product & 15] ^ multiples[a & 15]
+        a >>= 4
     return product
 
 

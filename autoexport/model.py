@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -210,12 +210,14 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part to those of the whole."""
-        for item in fields(self):
-            mine, theirs = getattr(self, item.name), getattr(other, item.name)
-            if isinstance(mine, Counter):
-                mine.update(theirs)
-            else:
-                setattr(self, item.name, mine + theirs)
+        self.images += other.images
+        self.labeled += other.labeled
+        self.annotations += other.annotations
+        self.repaired += other.repaired
+        self.guarded += other.guarded
+        for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
+            for word, number in theirs.items():
+                mine[word] += number
 
 
 Value = Scalar | datetime
