@@ -12,7 +12,11 @@ from pathlib import Path
 from autoexport.errors import PublishError
 
 _LARGE_BYTES = 64 << 20
-_WRITE_OUT_S = 0.01
+_WRITE_OUT_S = 0.005
+_WRITE_OUT_BYTES = 16 << 20
+_PAGE_BYTES = 4096
+# EPERM: what sandboxes answer for a system call that they do not know.
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM}
 TEMP_SUFFIX = ".autoexport-tmp"
 
 _REASONS = {
@@ -69,23 +73,40 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 @contextmanager
 def made_durable(descriptor: int, size_bytes: int) -> Iterator[None]:
-    """What is written to a file inside is durable afterwards. Raises `OSError`.
+    """What is written in order to a new file inside, `size_bytes` in all, is durable afterwards. Raises `OSError`.
 
-    The disk begins on a large file while it is still being written (measured with 700 MB: 0.26 s instead of 0.43).
+    Room for a large file is reserved at once, and the disk begins on it while it is still being written (measured
+    with 650 MB: 0.57 s without either, 0.49 with the first, 0.25 with both).
     """
     if size_bytes < _LARGE_BYTES:
         yield
-        os.fsync(descriptor)
+    else:
+        _reserve(descriptor, size_bytes)
+        with _writing_out(descriptor):
+            yield
+    os.fsync(descriptor)
+
+
+@contextmanager
+def _writing_out(descriptor: int) -> Iterator[None]:
+    """Have the disk begin on what is written, without waiting for it; `fsync` tells if that fails.
+
+    Linux begins when it is told that the pages are not needed; it keeps those that it is at (mm/fadvise.c). A
+    repeated `fdatasync` would do as well, but for the commits to the journal that the writer then waits for.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        yield
         return
     ended = threading.Event()
-    failures: list[OSError] = []
 
     def write_out() -> None:
-        while not failures and not ended.wait(_WRITE_OUT_S):
-            try:
-                os.fdatasync(descriptor)
-            except OSError as error:
-                failures.append(error)  # The kernel tells of it only once.
+        done = 0
+        while not ended.wait(_WRITE_OUT_S):
+            written = os.lseek(descriptor, 0, os.SEEK_CUR) // _PAGE_BYTES * _PAGE_BYTES
+            if written - done >= _WRITE_OUT_BYTES:
+                with suppress(OSError):
+                    os.posix_fadvise(descriptor, done, written - done, os.POSIX_FADV_DONTNEED)
+                done = written
 
     thread = threading.Thread(target=write_out, name="autoexport: writing out")
     thread.start()
@@ -94,9 +115,16 @@ def made_durable(descriptor: int, size_bytes: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-    if failures:
-        raise failures[0]
-    os.fsync(descriptor)
+
+
+def _reserve(descriptor: int, size_bytes: int) -> None:
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
 
 
 def fsync_directory(path: Path) -> None:

@@ -23,14 +23,21 @@ def descriptor(tmp_path: Path) -> int:
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The calls that write a file out, as they are made."""
     calls: list[str] = []
-    for name in ("fsync", "fdatasync"):
+    for name in ("fsync", "posix_fadvise", "posix_fallocate"):
 
-        def seen(number: int, name: str = name, real: object = getattr(os, name)) -> None:
+        def seen(number: int, *arguments: int, name: str = name, real: object = getattr(os, name)) -> None:
             calls.append(name)
-            real(number)  # type: ignore[operator]
+            real(number, *arguments)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, seen)
     return calls
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes make a large file."""
+    monkeypatch.setattr(files, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(files, "_WRITE_OUT_BYTES", 4096)
 
 
 def test_a_small_file_is_written_out_at_the_end(descriptor: int, synced: list[str]) -> None:
@@ -44,37 +51,60 @@ def test_a_small_file_is_written_out_at_the_end(descriptor: int, synced: list[st
     os.close(descriptor)
 
 
-def test_a_large_file_is_written_out_meanwhile(
-    descriptor: int, synced: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And at the end once more; the thread is gone then."""
-    monkeypatch.setattr(files, "_LARGE_BYTES", 1)
+@pytest.mark.usefixtures("large")
+def test_a_large_file_is_written_out_meanwhile(descriptor: int, synced: list[str]) -> None:
+    """Room is reserved before, and it is durable at the end; the thread is gone then."""
     threads = threading.active_count()
-    with made_durable(descriptor, 10):
-        write_all(descriptor, b"0123456789")
-        while "fdatasync" not in synced:
+    with made_durable(descriptor, 10_000):
+        assert synced == ["posix_fallocate"]
+        assert os.fstat(descriptor).st_size == 10_000
+        write_all(descriptor, b"0123456789" * 1000)
+        while "posix_fadvise" not in synced:
             threading.Event().wait(0.001)
+        assert "fsync" not in synced
     assert synced[-1] == "fsync"
     assert threading.active_count() == threads
+    assert os.pread(descriptor, 20_000, 0) == b"0123456789" * 1000
     os.close(descriptor)
 
 
-def test_a_failure_meanwhile_is_a_failure(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel tells of a page that could not be written only once: not to the call at the end."""
-    failed = threading.Event()
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM])
+def test_room_that_cannot_be_reserved(descriptor: int, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every file system can."""
 
-    def refuse(number: int) -> None:
-        failed.set()
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    def refuse(number: int, offset: int, length: int) -> None:
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(files, "_LARGE_BYTES", 1)
-    monkeypatch.setattr(os, "fdatasync", refuse)
-    durable = made_durable(descriptor, 10)
-    durable.__enter__()
-    write_all(descriptor, b"0123456789")
-    assert failed.wait(20)
-    with pytest.raises(OSError, match="Input/output"):
-        durable.__exit__(None, None, None)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with made_durable(descriptor, 10_000):
+        write_all(descriptor, b"0123456789" * 1000)
+    assert os.fstat(descriptor).st_size == 10_000
+    os.close(descriptor)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize(("call", "error"), [("posix_fallocate", errno.ENOSPC), ("fsync", errno.EIO)])
+def test_a_disk_that_refuses(descriptor: int, call: str, error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room is known at once; what could not be written meanwhile, at the end."""
+
+    def refuse(*arguments: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError, match=os.strerror(error)), made_durable(descriptor, 10_000):
+        write_all(descriptor, b"0123456789" * 1000)
+    os.close(descriptor)
+
+
+@pytest.mark.usefixtures("large")
+def test_systems_without_these_calls(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are for speed only."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.delattr(os, "posix_fadvise")
+    with made_durable(descriptor, 10):
+        write_all(descriptor, b"0123456789")
+    assert os.fstat(descriptor).st_size == 10
     os.close(descriptor)
 
 
