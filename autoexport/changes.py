@@ -18,7 +18,7 @@ from autoexport.plan import Blocks, Plan, make_plan, render_all
 from autoexport.snapshot import Reading, Totals
 from autoexport.tree import TreeBuilder
 
-_KEYS_AT_ONCE = 50_000
+_KEYS_AT_ONCE = 10_000
 
 
 @dataclass(slots=True)
