@@ -122,7 +122,7 @@ async def test_recovery_conflict(own_postgres_server: PostgresServer, standby: S
                 async for _part in stream:
                     pass
 
-        with pytest.raises(SourceError, match="conflict with recovery|was lost") as raised:
+        with pytest.raises(SourceError, match=r"conflict with recovery|was lost") as raised:
             await read()
         assert "hot_standby_feedback" in raised.value.hint
         assert PASSWORD not in f"{raised.value} {raised.value.hint}"
