@@ -86,6 +86,10 @@ class Snapshot(Protocol):
         """From now on, deliver invalid text with lone surrogates in place of the invalid bytes."""
         ...
 
+    async def row_count(self, mapping: Mapping, logical: str) -> int | None:
+        """How many rows a mapped table has, if that is known without asking the database; None if not."""
+        ...
+
     async def position(self, mapping: Mapping) -> Position | None:
         """The position of this snapshot with respect to the mapped tables; None if changes since it
         could not be told, so that the next export has to be full."""

@@ -57,7 +57,8 @@ class Reading:
         """Count the rows of every mapped table."""
         totals = Totals()
         for logical, mapped in self.tables.mapped.items():
-            totals.live[logical] = await self._number(self.tables.count(logical))
+            known = None if mapped.deleted else await self.snapshot.row_count(self.tables.mapping, logical)
+            totals.live[logical] = await self._number(self.tables.count(logical)) if known is None else known
             totals.soft_deleted[logical] = (
                 await self._number(self.tables.count(logical, soft_deleted=True)) if mapped.deleted else 0
             )

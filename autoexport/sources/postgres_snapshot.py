@@ -157,6 +157,10 @@ class PostgresSnapshot:
 
     # --- history -----------------------------------------------------------------------------------
 
+    async def row_count(self, mapping: Mapping, logical: str) -> int | None:
+        """Not known: the server only estimates it."""
+        return None
+
     async def position(self, mapping: Mapping) -> RowVersions | None:
         """Which transactions this snapshot sees, and what the rows' meaning depends on."""
         position = await self.row_versions(mapping)

@@ -272,6 +272,11 @@ class SqliteSnapshot:
         driver: Any = raw.driver_connection
         driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
+    async def row_count(self, mapping: Mapping, logical: str) -> int | None:
+        """Of images and annotations, whose cells are counted with the fingerprint."""
+        taken = await self._pages.position(mapping)
+        return taken.row_counts.get(mapping.tables()[logical].table.name) if taken is not None else None
+
     async def position(self, mapping: Mapping) -> Position | None:
         """The fingerprint of the copy's pages."""
         return await self._pages.position(mapping)
