@@ -88,7 +88,9 @@ class Reading:
             condition = or_(*(self._within(item) for item in group))
             statement = self._image_keys(condition)
             keys: list[Any] = [row[0] async for part in self.snapshot.stream(statement) for row in part]
-            async for block in self._blocks(condition, keys, group):
+            # Known by now, they are looked up one by one sooner than the ranges are searched once more.
+            named = self.tables.snapshot.member(self.tables.key_column("images"), self.tables.key("images"), keys)
+            async for block in self._blocks(named, keys, group):
                 yield block
 
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
