@@ -1,7 +1,7 @@
-"""SQLite: a snapshot is a private copy made by the backup API, read in peace.
+"""SQLite: a snapshot is a private copy, read in peace.
 
-The application's own file is opened only by SQLite itself, only to copy it: a plain `open` and
-`close` in this process would drop the POSIX locks that an application in the same process holds
+In this process the application's own file is opened only by SQLite itself, only to copy it: a plain
+`open` and `close` would drop the POSIX locks that an application in the same process holds
 (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
@@ -13,7 +13,6 @@ import os
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -36,16 +35,14 @@ from autoexport.offloop import in_stoppable_thread, in_thread
 from autoexport.settings import Settings
 from autoexport.sources.reading import partitions
 from autoexport.sources.sqlite_changes import PageChanges
+from autoexport.sources.sqlite_copy import copy_database
 from autoexport.sources.sqlite_errors import explain
 from autoexport.sources.sqlite_openable import refuse_to_leave_traces
 from autoexport.sources.sqlite_remarks import remarks
+from autoexport.sources.sqlite_scan import PageScan
 from autoexport.sources.sqlite_schema import read_catalog, read_roots
 from autoexport.sources.sqlite_watch import watch_file
 
-COPY_DEADLINE_S = 60.0
-"""How long a copy may wait for a writer that holds the file."""
-
-_BUSY_S = 0.05
 _CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
 """Every page is read about once, in order: a larger cache takes no time off. But what is sorted is sorted in runs
 of this size, and while they are merged each of them takes a page: a thousandth of the file keeps both small."""
@@ -74,7 +71,7 @@ class SqliteSource:
         copy = self._private / f"copy-{secrets.token_hex(8)}.sqlite3"
         try:
             given_up = threading.Event()
-            await in_stoppable_thread(given_up, self._copy, copy, given_up)
+            scan = await in_stoppable_thread(given_up, self._copy, copy, given_up)
             taken_at = datetime.now(UTC)
             descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -86,7 +83,8 @@ class SqliteSource:
                 )
                 try:
                     async with AsyncSession(engine) as session:
-                        snapshot = await self._opened(session, copy, descriptor, direct, taken_at)
+                        pages = (descriptor, direct, scan)
+                        snapshot = await self._opened(session, copy, pages, taken_at)
                         try:
                             yield snapshot
                         finally:
@@ -104,11 +102,11 @@ class SqliteSource:
         self,
         session: AsyncSession,
         copy: Path,
-        descriptor: int,
-        direct: sqlite3.Connection,
+        pages: tuple[int, sqlite3.Connection, PageScan | None],
         taken_at: datetime,
     ) -> SqliteSnapshot:
         """Unlink the copy's name, now that everything has it open, and read its declarations."""
+        descriptor, direct, scan = pages
         try:
             connection = await session.connection()
             size_bytes = os.fstat(descriptor).st_size
@@ -119,7 +117,7 @@ class SqliteSource:
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
             copy.unlink()
             catalog = await connection.run_sync(read_catalog)
-            pages = PageChanges(descriptor, direct, await connection.run_sync(read_roots))
+            changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), scan)
         except DBAPIError as error:
             raise explain(error.orig or error, self.path, self._private) from error
         except sqlite3.Error as error:
@@ -128,34 +126,12 @@ class SqliteSource:
         if encoding != "UTF-8":
             # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
             collation = _CODE_POINT
-        return SqliteSnapshot(session, pages, taken_at, catalog, collation, (self.path, self._private))
+        return SqliteSnapshot(session, changes, taken_at, catalog, collation, (self.path, self._private))
 
-    def _copy(self, copy: Path, given_up: threading.Event) -> None:
+    def _copy(self, copy: Path, given_up: threading.Event) -> PageScan | None:
         self._refuse_what_cannot_be_opened()
         refuse_to_leave_traces(self.path)
-        deadline = time.monotonic() + COPY_DEADLINE_S
-
-        def waiting(status: int, remaining: int, total: int) -> None:
-            if time.monotonic() > deadline or given_up.is_set():
-                raise sqlite3.OperationalError("database is locked")
-
-        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        try:
-            with (
-                contextlib.closing(self._open()) as source,
-                contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as target,
-            ):
-                target.execute("PRAGMA synchronous=OFF")
-                target.execute("PRAGMA journal_mode=OFF")
-                source.backup(target, pages=-1, progress=waiting, sleep=_BUSY_S)
-        except sqlite3.Error as error:
-            raise explain(error, self.path, self._private) from error
-
-    def _open(self) -> sqlite3.Connection:
-        # `mode=ro` and never `immutable`: the application may be writing.
-        return sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
-        )
+        return copy_database(self.path, copy, given_up)
 
     def _refuse_what_cannot_be_opened(self) -> None:
         """Say in plain words what SQLite would report as "unable to open database file"."""

@@ -49,3 +49,9 @@ def explain(error: BaseException, path: Path, private: Path) -> SourceError:
     )
     words = {"path": path, "private": private, "error": error}
     return SourceError(message.format(**words), hint=hint.format(**words))
+
+
+def no_room(path: Path, private: Path) -> SourceError:
+    """The error for a disk that has no room for the working copy."""
+    message, hint = _HINTS[sqlite3.SQLITE_FULL]
+    return SourceError(message.format(path=path), hint=hint.format(private=private))

@@ -15,7 +15,6 @@ from struct import unpack_from
 from autoexport.errors import SourceError
 
 INTERIOR, LEAF = 5, 13  # Format 1.6: first byte of the pages of a table b-tree
-_READ_BYTES = 1 << 20
 
 
 def malformed(what: str) -> SourceError:
@@ -24,6 +23,17 @@ def malformed(what: str) -> SourceError:
         f"the database is malformed: {what}",
         hint="Run `PRAGMA integrity_check` on the database; restore it from a backup if that fails.",
     )
+
+
+def page_bytes_of(header: bytes) -> int:
+    """The size of a page, by the first 100 bytes of a file. Raises `SourceError` if they are not SQLite's."""
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):  # Format 1.3.1
+        raise malformed("it has no SQLite header")
+    (size,) = unpack_from(">H", header, 16)  # Format 1.3.2: a power of two from 512 on; 1 stands for 65536
+    page_bytes = 65536 if size == 1 else int(size)
+    if page_bytes < 512 or page_bytes & (page_bytes - 1):
+        raise malformed(f"its pages cannot have {size} bytes")
+    return page_bytes
 
 
 class DatabaseFile:
@@ -35,16 +45,13 @@ class DatabaseFile:
 
     def __init__(self, fd: int) -> None:
         header = os.pread(fd, 100, 0)
-        if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):  # Format 1.3.1
-            raise malformed("it has no SQLite header")
-        (size,) = unpack_from(">H", header, 16)  # Format 1.3.2: 1 stands for 65536
-        self.page_bytes = 65536 if size == 1 else size
+        self.page_bytes = page_bytes_of(header)
         (schema_format,) = unpack_from(">I", header, 44)  # Format 1.3.10
         (encoding,) = unpack_from(">I", header, 56)  # Format 1.3.13
         self.layout = (self.page_bytes, header[20], schema_format, encoding)  # 20: Format 1.3.4
         (self._first_trunk,) = unpack_from(">I", header, 32)  # Format 1.3.8
         size_bytes = os.fstat(fd).st_size
-        if self.page_bytes < 512 or size_bytes % self.page_bytes:
+        if size_bytes % self.page_bytes:
             raise malformed(f"{size_bytes} bytes are no whole number of pages of {self.page_bytes} bytes")
         self.page_count = size_bytes // self.page_bytes
         self._fd = fd
@@ -55,18 +62,6 @@ class DatabaseFile:
         if len(page) != self.page_bytes:
             raise malformed(f"there is no page {number}")
         return page
-
-    def chunks(self) -> Iterator[tuple[int, memoryview]]:
-        """All pages in order, about 1 MB at a time: how many came before, and a view that the next chunk
-        overwrites."""
-        view = memoryview(bytearray(_READ_BYTES))
-        done = 0
-        while done < self.page_count:
-            got = os.preadv(self._fd, [view], done * self.page_bytes) // self.page_bytes
-            if not got:
-                raise malformed(f"there is no page {done + 1}")
-            yield done, view[: got * self.page_bytes]
-            done += got
 
     def children(self, number: int) -> list[int]:
         """The pages below an interior page of a table, in key order."""

@@ -28,12 +28,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, groupby, zip_longest
-from struct import unpack_from
-
-from xxhash import xxh3_64_intdigest
+from struct import iter_unpack
 
 from autoexport.model import Everything
 from autoexport.sources.sqlite_file import INTERIOR, LEAF, DatabaseFile, malformed
+from autoexport.sources.sqlite_scan import PageScan
 
 NO_ROWS, FREE, MAYBE_OVERFLOW = 0, 254, 255
 """Owners that are no table: pages that can hold nothing of a row (indexes, interior pages), pages of the
@@ -107,8 +106,10 @@ class Difference:
     identical: bool = False
 
 
-def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes) -> Fingerprint:
-    """Read the whole copy once. `roots` are different tables; 9 bytes of memory per page.
+def fingerprint(
+    fd: int, roots: Sequence[TableRoot], schema_digest: bytes, scan: PageScan | None = None
+) -> Fingerprint:
+    """Read the whole copy once, unless somebody has: `scan`, which is given up. `roots` are different tables.
 
     Raises `SourceError` if the file cannot be read or is not a well-formed database.
     """
@@ -123,8 +124,11 @@ def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes) -> Fi
             without_rowid.append(table.name)
     for free in copy.freelist():
         _mark(owners, free, FREE)
-    hashes = array("Q", [0]) * copy.page_count
-    row_counts = _hash_pages(copy, owners, hashes)
+    if scan is None:
+        scan = PageScan(fd)
+        scan.finish()
+    row_counts = _sort_by_kind(scan.heads, owners)
+    hashes = scan.hashes
     hashes[0], owners[0] = 0, NO_ROWS
     names = {number: table.name for number, table in enumerate(tables, start=1)}
     counted = {name: row_counts[number] for number, name in names.items() if name not in without_rowid}
@@ -260,27 +264,20 @@ def _flags(page_count: int, pages: Iterable[int]) -> bytearray:
     return flags
 
 
-def _hash_pages(copy: DatabaseFile, owners: bytearray, hashes: array[int]) -> list[int]:
-    """Fill in the hashes, find the pages that may be overflow pages, return the row count per owner."""
-    size = copy.page_bytes
-    rows = [0] * 256
-    for first, view in copy.chunks():
-        offsets = range(0, len(view), size)
-        pages = slice(first, first + len(offsets))
-        hashes[pages] = array("Q", [xxh3_64_intdigest(view[start : start + size]) for start in offsets])
-        for index, owner in enumerate(owners[pages]):
-            start = index * size
-            if owner == NO_ROWS:
-                # Format 1.7: an overflow page begins with the number of the next one, or 0. The type byte of
-                # a b-tree page (1.6) makes that number too large in any file of fewer than 2**25 pages;
-                # in larger ones this admits more pages than it needs to, never fewer.
-                if unpack_from(">I", view, start)[0] <= copy.page_count:
-                    owners[first + index] = MAYBE_OVERFLOW
-            elif owner < FREE:
-                kind, cells = unpack_from(">BxxH", view, start)  # Format 1.6: type at 0, cells at 3
-                if kind != LEAF:
-                    raise malformed(f"page {first + index + 1} is not the leaf it should be")
-                rows[owner] += cells
+def _sort_by_kind(heads: bytearray, owners: bytearray) -> list[int]:
+    """Find the pages that may be overflow pages; return the row count per owner."""
+    rows, page_count = [0] * 256, len(owners)
+    for index, (owner, (head,)) in enumerate(zip(owners, iter_unpack(">Q", heads), strict=True)):
+        if owner == NO_ROWS:
+            # Format 1.7: an overflow page begins with the number of the next one, or 0. The type byte of
+            # a b-tree page (1.6) makes that number too large in any file of fewer than 2**25 pages;
+            # in larger ones this admits more pages than it needs to, never fewer.
+            if head >> 32 <= page_count:
+                owners[index] = MAYBE_OVERFLOW
+        elif owner < FREE:
+            if head >> 56 != LEAF:  # Format 1.6: type at 0, cells at 3
+                raise malformed(f"page {index + 1} is not the leaf it should be")
+            rows[owner] += head >> 24 & 0xFFFF
     return rows
 
 

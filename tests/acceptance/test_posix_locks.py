@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoexport import plan
+from autoexport.sources import sqlite_copy
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Exporting
 
@@ -54,10 +55,12 @@ def test_the_danger_is_real(writing: SqliteDatabase) -> None:
     assert another_process_writes(writing.path) == "no lock"
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["by the backup API", "by a process"])
 def test_whole_cycles_leave_the_lock(
-    writing: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writing: SqliteDatabase, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first, an idle, an incremental and a full export in the application's process, each while it writes."""
+    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
     monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
     exporting = Exporting(writing.url, tmp_path)
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 PARTS = {
-    "copy": "autoexport.sources.sqlite:SqliteSource._copy",
-    "hash": "autoexport.sources.sqlite_pages:_hash_pages",
+    "copy": "autoexport.sources.sqlite:copy_database",
+    "hash": "autoexport.sources.sqlite_scan:PageScan.finish",
     "walk": "autoexport.sources.sqlite_changes:fingerprint",
     "compare": "autoexport.sources.sqlite_changes:compare autoexport.sources.sqlite_changes:changed_ranges",
     "render": "autoexport.bodies:render",

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from autoexport import changes, plan, snapshot
+from autoexport.sources import sqlite_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.postgres import PostgresServer
@@ -174,6 +175,8 @@ class Incremental(RuleBasedStateMachine):
     def exported(self, during: list[Step]) -> Compared:
         """Export in an event loop of its own; `during` is committed by another session after the snapshot."""
         self.exports += 1
+        # Every other copy of a SQLite file is made by a process of its own, as those of large files are.
+        self.patch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if self.exports % 2 else 1 << 40)
 
         def meanwhile() -> None:
             if not self.other.in_transaction:
@@ -330,9 +333,13 @@ def _always_refused(history: History, names: Sequence[str]) -> set[str]:
     return {*names} - {step[0] for step in tried if history.play(*step)}
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["by the backup API", "by a process"])
 @pytest.mark.parametrize("journal", ["DELETE", "WAL"])
-def test_a_writer_that_does_not_wait(journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_does_not_wait(
+    journal: str, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A second thread commits all the time while exports are made; each export is of one moment."""
+    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
     for module, name, value in SMALL:
         monkeypatch.setattr(module, name, value)
     database = SqliteDatabase(tmp_path / "application.sqlite3")

@@ -286,7 +286,7 @@ def test_pieces_may_be_cut_anywhere_and_must_be_complete(source: sqlite3.Connect
     ("offset", "value", "what"),
     [
         (0, b"x", "no SQLite header"),
-        (16, b"\0\0", "no whole number of pages"),
+        (16, b"\0\0", "pages cannot have 0 bytes"),
         (1024, b"\2", "without rowid"),
         (1024 + 12, b"\0\1", "page"),
         (1024 + 8, b"\0\1\0\0", "page 65536"),
@@ -314,7 +314,7 @@ def test_a_damaged_copy_is_an_error_that_says_what_to_do(
     assert "integrity_check" in caught.value.hint
 
 
-def test_memory_is_nine_bytes_a_page(source: sqlite3.Connection, path: Path) -> None:
+def test_memory_is_seventeen_bytes_a_page(source: sqlite3.Connection, path: Path) -> None:
     """300,000 pages, a hole behind the rows, are fingerprinted, written and compared in little memory."""
     with copied(source, path) as copy:
         os.truncate(path, 300_000 * 1024)
@@ -326,4 +326,4 @@ def test_memory_is_nine_bytes_a_page(source: sqlite3.Connection, path: Path) -> 
         finally:
             tracemalloc.stop()
     assert len(new.owners) == 300_000
-    assert peak_bytes < 9 * 300_000 + 3_000_000
+    assert peak_bytes < 18 * 300_000 + 3_000_000

@@ -1,0 +1,282 @@
+"""A private copy of a SQLite file: its bytes as they are while a read transaction holds them still.
+
+The backup API moves a file page by page, through two page caches. Where the bytes of the file cannot change they
+can be copied by the kernel instead, in a quarter of the time, and so they keep a writer out for a quarter of it.
+Another process does it (`sqlite_copy_worker`), never this one: a descriptor that is closed here would drop the
+POSIX locks of an application in the same process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+
+Why the bytes are those of one committed state:
+
+- *Rollback journal.* Nothing is written to the file without an EXCLUSIVE lock, which nobody gets while our
+  transaction holds a SHARED one (https://www.sqlite.org/lockingv3.html, section 3). What a crash left half-written
+  is rolled back before we get ours, or we do not get it.
+- *WAL* (https://www.sqlite.org/walformat.html, section 2.3). Our transaction holds a read lock. If that is not the
+  first, a checkpoint moves frames into the file only up to our end mark, and the log does not start over: file and
+  log, copied in this order, hold every frame that was moved meanwhile. If it is the first, the file is complete,
+  nothing is moved into it, and the log may start over, at most once: then its header changes, and it is copied
+  again. Of the copied log SQLite's own recovery takes what is committed and leaves what is cut short.
+
+So the copy may hold a commit that came while it was made: what counts is the copy, and nothing else is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from struct import unpack_from
+from urllib.parse import quote
+
+from autoexport.errors import SourceError
+from autoexport.files import create_new
+from autoexport.logs import get_logger
+from autoexport.sources.sqlite_copy_worker import AT, DONE, FAILED, FULL, GO, GO_WAL, READY
+from autoexport.sources.sqlite_errors import explain, no_room
+from autoexport.sources.sqlite_file import page_bytes_of
+from autoexport.sources.sqlite_scan import PageScan
+
+DEADLINE_S = 60.0
+"""How long a copy may wait for a writer that holds the file."""
+
+APART_FROM_BYTES = 16 << 20
+"""Size from which a process of its own is worth its start, about 12 ms of a core."""
+
+_WORKER = Path(__file__).with_name("sqlite_copy_worker.py")
+_START_S = 20.0
+_BUSY_S = 0.05
+_LOOK_S = 0.05
+_PAUSE_S = 0.005
+
+log = get_logger()
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """A connection to the application's file. `mode=ro` and never `immutable`: the application may be writing."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
+
+
+def copy_database(path: Path, copy: Path, given_up: threading.Event) -> PageScan | None:
+    """Make the private copy, mode 0600; blocking. Raises `SourceError`; then nothing is left of it.
+
+    It waits up to a minute for a writer, and no longer once `given_up` is set. What is learnt of the pages while
+    it is made is returned, if anything is.
+    """
+    copying = _Copying(path, copy, given_up)
+    try:
+        return copying.run()
+    except sqlite3.Error as error:
+        copying.remove()
+        raise explain(error, path, copy.parent) from error
+    except BaseException:
+        copying.remove()
+        raise
+
+
+class _Copying:
+    """One copy being made."""
+
+    def __init__(self, path: Path, copy: Path, given_up: threading.Event) -> None:
+        self._path = path
+        self._copy = copy
+        self._log = copy.with_name(copy.name + "-wal")
+        self._given_up = given_up
+        self._deadline = time.monotonic() + DEADLINE_S
+
+    def run(self) -> PageScan | None:
+        """By another process, or else by the backup API."""
+        with contextlib.closing(open_read_only(self._path)) as source:
+            if os.stat(self._path).st_size >= APART_FROM_BYTES:
+                scan = self._by_process(source)
+                if scan is not None:
+                    return scan
+                self.remove()
+            self._by_backup(source)
+        return None
+
+    def remove(self) -> None:
+        """Remove what there is of the copy."""
+        self._copy.unlink(missing_ok=True)
+        self._log.unlink(missing_ok=True)
+
+    def _refuse_to_wait(self) -> None:
+        if time.monotonic() > self._deadline or self._given_up.is_set():
+            raise sqlite3.OperationalError("database is locked")
+
+    # --- the backup API ----------------------------------------------------------------------------------
+
+    def _by_backup(self, source: sqlite3.Connection) -> None:
+        os.close(create_new(self._copy, 0o600))
+        with contextlib.closing(sqlite3.connect(self._copy, isolation_level=None)) as target:
+            target.execute("PRAGMA synchronous=OFF")
+            target.execute("PRAGMA journal_mode=OFF")
+            source.backup(target, pages=-1, progress=lambda *_: self._refuse_to_wait(), sleep=_BUSY_S)
+
+    # --- another process ---------------------------------------------------------------------------------
+
+    def _by_process(self, source: sqlite3.Connection) -> PageScan | None:
+        """None if it could not be done like this."""
+        with contextlib.ExitStack() as stack:
+            targets = []
+            for place in (self._copy, self._log):
+                targets.append(create_new(place, 0o600))
+                stack.callback(os.close, targets[-1])
+            worker = stack.enter_context(_started(self._path, targets, self._given_up))
+            if worker is None or worker.answer(_START_S) != READY:
+                log.debug("copy.no_process")
+                return None
+            scan = PageScan(targets[0])
+            mode = self._begin(source)
+            try:
+                if mode == "wal" and not os.access(f"{os.path.realpath(self._path)}-shm", os.W_OK):
+                    return None  # Who cannot write to the wal-index takes no read lock in it.
+                answer = worker.copy(GO_WAL if mode == "wal" else GO, scan)
+            finally:
+                source.execute("ROLLBACK")
+            if answer == FULL:
+                raise no_room(self._path, self._copy.parent)
+            if answer.startswith(FAILED):
+                raise SourceError(
+                    f"Reading {self._path} failed: {answer.removeprefix(FAILED).strip()}.",
+                    hint="Check the disk and the mount it is on.",
+                )
+            if answer != DONE:
+                log.debug("copy.process_ended")
+                return None
+            moved = _pages_of_log(targets[1])
+            if mode == "wal":
+                self._take_in_log()
+            self._log.unlink(missing_ok=True)
+            _cut_what_is_beyond(targets[0])
+            scan.finish(moved)
+            return scan
+
+    def _begin(self, source: sqlite3.Connection) -> str:
+        """Begin the read transaction; the journal mode."""
+        while True:
+            try:
+                source.execute("BEGIN")
+                source.execute("SELECT 1 FROM sqlite_master").fetchone()
+                return str(source.execute("PRAGMA journal_mode").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                if source.in_transaction:
+                    source.execute("ROLLBACK")
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                self._refuse_to_wait()
+                time.sleep(_PAUSE_S)  # It has waited already, unless SQLite saw no use in it.
+
+    def _take_in_log(self) -> None:
+        """Let SQLite recover the copied log and move it into the copied file."""
+        with contextlib.closing(sqlite3.connect(self._copy, isolation_level=None)) as copied:
+            # The wal-index is then memory of this connection, not a file.
+            copied.execute("PRAGMA locking_mode=EXCLUSIVE")
+            copied.execute("PRAGMA synchronous=OFF")
+            (mode,) = copied.execute("PRAGMA journal_mode=DELETE").fetchone()
+            if mode != "delete":
+                raise sqlite3.OperationalError(f"the copied log could not be taken in ({mode})")
+
+
+class _Worker:
+    """The copying process, asked by lines and answering in lines."""
+
+    def __init__(self, process: subprocess.Popen[bytes], given_up: threading.Event) -> None:
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they are pipes
+        self._to, self._from = process.stdin, process.stdout
+        self._given_up = given_up
+        self._rest = b""
+
+    def copy(self, request: bytes, scan: PageScan) -> str:
+        """Have it copy, and scan the pages of the copy meanwhile; its answer."""
+        try:
+            self._to.write(request)
+        except BrokenPipeError:
+            return ""
+        copied = 0
+        while True:
+            more = scan.advance(copied)
+            for line in self._lines(0.0 if more else _LOOK_S):
+                if not line.startswith(AT):
+                    return line
+                copied = int(line.removeprefix(AT))
+
+    def answer(self, limit_s: float) -> str:
+        """Its next line; empty if there is none in time."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            for line in self._lines(_LOOK_S):
+                return line
+        return ""
+
+    def _lines(self, limit_s: float) -> list[str]:
+        """The lines that have come, without their ends; an empty one when it has ended."""
+        if self._given_up.is_set():
+            raise sqlite3.OperationalError("database is locked")
+        if not select.select([self._from], [], [], limit_s)[0]:
+            return []
+        more = self._from.read(4096)
+        if not more:
+            return [""]
+        *lines, self._rest = (self._rest + more).split(b"\n")
+        return [line.decode("utf-8", "replace") for line in lines]
+
+
+@contextlib.contextmanager
+def _started(path: Path, targets: Sequence[int], given_up: threading.Event) -> Iterator[_Worker | None]:
+    """The copying process; None where none can be started."""
+    command = [sys.executable, "-I", "-S", str(_WORKER), os.path.realpath(path), *map(str, targets)]
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own program, a path and numbers as its arguments
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=targets,
+            bufsize=0,
+            process_group=0,  # Ctrl-C is for us.
+        )
+    except OSError as error:
+        log.debug("copy.not_started", error=str(error))
+        yield None
+        return
+    try:
+        yield _Worker(process, given_up)
+    finally:
+        # It has answered, or nothing depends on it any more.
+        process.kill()
+        process.communicate()
+
+
+def _pages_of_log(descriptor: int) -> list[int]:
+    """The numbers of the pages that a log has, whether they count or not.
+
+    A header of 32 bytes with the size of a page at 8, then for every page 24 bytes, which begin with its number
+    (https://www.sqlite.org/fileformat2.html, section 4.1).
+    """
+    header = os.pread(descriptor, 32, 0)
+    page_bytes = unpack_from(">I", header, 8)[0] if len(header) == 32 else 0
+    if page_bytes < 512:
+        return []
+    frames = range(32, os.fstat(descriptor).st_size - 24, 24 + page_bytes)
+    return sorted({int.from_bytes(os.pread(descriptor, 4, at), "big") for at in frames})
+
+
+def _cut_what_is_beyond(descriptor: int) -> None:
+    """Cut a file to the pages that its header counts: it may be longer, where room was reserved.
+
+    The number of pages is at 28, in force if the counters at 24 and 92 are equal; the size of a page is at 16
+    (https://www.sqlite.org/fileformat2.html, sections 1.3.2 and 1.3.7).
+    """
+    header = os.pread(descriptor, 100, 0)
+    page_bytes = page_bytes_of(header)
+    pages = unpack_from(">I", header, 28)[0] if header[24:28] == header[92:96] else 0
+    size_bytes = os.fstat(descriptor).st_size
+    wanted = pages * page_bytes or size_bytes - size_bytes % page_bytes
+    if wanted < size_bytes:
+        os.ftruncate(descriptor, wanted)

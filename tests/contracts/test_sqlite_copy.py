@@ -1,0 +1,315 @@
+"""The private copy of a SQLite file is of one committed state, however it is made and whatever a writer does."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from autoexport.errors import SourceError
+from autoexport.sources import sqlite_copy
+from autoexport.sources.sqlite_copy import copy_database
+from autoexport.sources.sqlite_scan import PageScan
+
+JOURNALS = ("delete", "truncate", "persist", "wal")
+ROWS = 400
+
+# The writer: every row of every commit has the number of that commit, on pages all over the file. Now and then
+# a large transaction that spills, one that is taken back, a checkpoint of some kind, a file that grows or shrinks.
+_WRITER = """
+import random, sqlite3, sys, time
+path, seed = sys.argv[1:]
+chosen = random.Random(seed)
+connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+connection.execute("PRAGMA cache_size = 20")
+connection.execute("PRAGMA cache_spill = 1")
+connection.execute("PRAGMA synchronous = " + chosen.choice(["OFF", "NORMAL", "FULL"]))
+number = connection.execute("SELECT number FROM rows LIMIT 1").fetchone()[0]
+print("ready", flush=True)
+while True:
+    number += 1
+    connection.execute("BEGIN IMMEDIATE")
+    size = chosen.choice([20, 300, 900])
+    connection.execute("UPDATE rows SET number = ?, filler = randomblob(?)", (number, size))
+    if chosen.random() < 0.2:
+        connection.execute("DELETE FROM ballast")
+        connection.execute("INSERT INTO ballast SELECT ?, randomblob(3000) FROM rows LIMIT ?",
+                           (number, chosen.randrange(200)))
+    if chosen.random() < 0.1:
+        connection.execute("UPDATE rows SET number = -1")
+        connection.execute("ROLLBACK")
+        number -= 1
+        continue
+    connection.execute("UPDATE latest SET number = ?", (number,))
+    connection.execute("COMMIT")
+    if chosen.random() < 0.3:
+        kind = chosen.choice(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+        connection.execute(f"PRAGMA wal_checkpoint({kind})")
+    if chosen.random() < 0.05:
+        connection.execute("PRAGMA incremental_vacuum")
+    time.sleep(chosen.random() * 0.004)
+"""
+
+
+@pytest.fixture(autouse=True)
+def by_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large files are copied."""
+    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0)
+
+
+def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connection:
+    """The writer's database."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA page_size = {page_bytes}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA journal_mode = {journal}")
+    connection.executescript(
+        "CREATE TABLE rows (id INTEGER PRIMARY KEY, number INTEGER, filler BLOB);"
+        "CREATE TABLE latest (number INTEGER); CREATE TABLE ballast (number INTEGER, filler BLOB);"
+        "INSERT INTO latest VALUES (0)"
+    )
+    connection.executemany("INSERT INTO rows VALUES (?, 0, randomblob(300))", [(row,) for row in range(ROWS)])
+    return connection
+
+
+@pytest.fixture(params=JOURNALS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file that nobody has open, in each journal mode."""
+    path = tmp_path / "application.sqlite3"
+    create(path, request.param).close()
+    return path
+
+
+@contextmanager
+def writing(path: Path, seed: int) -> Iterator[None]:
+    """The writer, committing all the time in another process."""
+    command = [sys.executable, "-I", "-c", _WRITER, str(path), str(seed)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+        assert process.poll() is None, "the writer gave up"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def copied(path: Path, directory: Path) -> tuple[Path, PageScan | None]:
+    """A copy in this directory, with nothing beside it."""
+    copy = directory / "copy.sqlite3"
+    copy.unlink(missing_ok=True)
+    before = set(directory.iterdir())
+    scan = copy_database(path, copy, threading.Event())
+    assert set(directory.iterdir()) == before | {copy}
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    return copy, scan
+
+
+def check(copy: Path, scan: PageScan | None) -> int:
+    """SQLite finds the copy in order, it is of one commit, and the scan is of its pages; the commit's number."""
+    with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA journal_mode").fetchone() != ("wal",)
+        (latest,) = connection.execute("SELECT number FROM latest").fetchone()
+        found = connection.execute("SELECT number, count(*) FROM rows GROUP BY number").fetchall()
+        assert found == [(latest, ROWS)]
+        assert connection.execute("SELECT count(*) FROM ballast WHERE number > ?", (latest,)).fetchone() == (0,)
+    assert scan is not None
+    descriptor = os.open(copy, os.O_RDONLY)
+    try:
+        fresh = PageScan(descriptor)
+        fresh.finish()
+    finally:
+        os.close(descriptor)
+    assert scan.hashes[1:] == fresh.hashes[1:]
+    assert scan.heads[8:] == fresh.heads[8:]
+    return int(latest)
+
+
+def committed(path: Path) -> int:
+    """The number of the last commit."""
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        (number,) = connection.execute("SELECT number FROM latest").fetchone()
+        return int(number)
+
+
+# --- one committed state -------------------------------------------------------------------------------------
+
+
+def test_at_rest(database: Path, tmp_path: Path) -> None:
+    """Every journal mode, the application gone."""
+    (tmp_path / "private").mkdir()
+    assert check(*copied(database, tmp_path / "private")) == 0
+
+
+@pytest.mark.parametrize("page_bytes", [512, 1024, 65536])
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_other_page_sizes_with_the_application_there(journal: str, page_bytes: int, tmp_path: Path) -> None:
+    """In WAL mode, what was committed is in the log only."""
+    (tmp_path / "private").mkdir()
+    with closing(create(tmp_path / "application.sqlite3", journal, page_bytes)) as application:
+        application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        application.executescript("BEGIN; UPDATE rows SET number = 7; UPDATE latest SET number = 7; COMMIT")
+        application.executescript("BEGIN; UPDATE rows SET number = 8")
+        application.execute("PRAGMA cache_spill")
+        assert check(*copied(tmp_path / "application.sqlite3", tmp_path / "private")) == 7
+
+
+def race(database: Path, directory: Path, copies: int, seed: int) -> None:
+    """Copy again and again while the writer commits; each copy is as new as what was committed before it."""
+    directory.mkdir()
+    with writing(database, seed):
+        for _ in range(copies):
+            before = committed(database)
+            assert check(*copied(database, directory)) >= before
+    assert committed(database) > 0
+
+
+def test_while_a_writer_commits(database: Path, tmp_path: Path) -> None:
+    """Spills, rollbacks, checkpoints of every kind, logs that start over, files that grow and shrink."""
+    race(database, tmp_path / "private", 10, random.randrange(10**6))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_while_a_writer_commits_for_long(database: Path, tmp_path: Path) -> None:
+    """The same, for longer."""
+    for seed in range(10):
+        race(database, tmp_path / f"private-{seed}", 150, seed)
+
+
+def test_a_log_that_ends_in_the_middle(tmp_path: Path) -> None:
+    """What a crash left of a commit is left out, as SQLite itself does."""
+    path = tmp_path / "application.sqlite3"
+    (tmp_path / "private").mkdir()
+    with closing(create(path, "wal")) as application:
+        application.execute("PRAGMA wal_autocheckpoint = 0")
+        application.executescript("BEGIN; UPDATE rows SET number = 1; UPDATE latest SET number = 1; COMMIT")
+        log = Path(f"{path}-wal").read_bytes()
+        application.executescript("BEGIN; UPDATE rows SET number = 2; UPDATE latest SET number = 2; COMMIT")
+        longer = Path(f"{path}-wal").read_bytes()
+    crashed = tmp_path / "crashed.sqlite3"
+    with closing(create(crashed, "wal")) as application:
+        application.execute("PRAGMA wal_autocheckpoint = 0")
+    crashed.write_bytes(path.read_bytes())
+    Path(f"{crashed}-wal").write_bytes(longer[: len(log) + 5000])
+    assert check(*copied(crashed, tmp_path / "private")) in (1, 2)
+    assert check(*copied(crashed, tmp_path / "private")) == committed(crashed)
+
+
+def test_room_that_is_reserved_at_the_end(database: Path, tmp_path: Path) -> None:
+    """A file may be longer than its header says; the rest does not count."""
+    (tmp_path / "private").mkdir()
+    size = database.stat().st_size
+    with database.open("ab") as file:
+        file.write(bytes(10_000))
+    copy, scan = copied(database, tmp_path / "private")
+    assert copy.stat().st_size == size
+    assert check(copy, scan) == 0
+
+
+# --- the worker ----------------------------------------------------------------------------------------------
+
+
+def worker_that(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put another program in the place of the copying process."""
+    place = tmp_path / "worker.py"
+    place.write_text(
+        f"import os, signal, sqlite3, sys, time\nprint('ready', flush=True)\nsys.stdin.readline()\n{script}"
+    )
+    monkeypatch.setattr(sqlite_copy, "_WORKER", place)
+
+
+def test_nothing_is_written_meanwhile(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the process copies, a writer of a rollback journal and a log that would start over are kept out."""
+    (tmp_path / "private").mkdir()
+    script = f"""
+connection = sqlite3.connect({str(database)!r}, isolation_level=None, timeout=0)
+try:
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        connection.execute("UPDATE latest SET number = 1")
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        print("failed busy" if busy else "failed not")
+    else:
+        connection.execute("BEGIN EXCLUSIVE")
+        print("failed not")
+except sqlite3.OperationalError as error:
+    print("failed busy" if "locked" in str(error) else error)
+"""
+    worker_that(script, tmp_path, monkeypatch)
+    with closing(sqlite3.connect(database)) as application:
+        application.execute("SELECT * FROM latest").fetchone()
+        with pytest.raises(SourceError, match="failed: busy"):
+            copied(database, tmp_path / "private")
+    assert not list((tmp_path / "private").iterdir())
+
+
+@pytest.mark.parametrize(
+    "script", ["os.kill(os.getpid(), signal.SIGKILL)", "print('nonsense')", "print('at 0'); sys.exit()"]
+)
+def test_a_process_that_ends_is_done_without(
+    script: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup API does it then."""
+    (tmp_path / "private").mkdir()
+    worker_that(script, tmp_path, monkeypatch)
+    copy, scan = copied(database, tmp_path / "private")
+    assert scan is None
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT count(*) FROM rows").fetchone() == (ROWS,)
+
+
+def test_a_process_that_cannot_start_is_done_without(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No interpreter, or one that does not know the program."""
+    (tmp_path / "private").mkdir()
+    for interpreter in ("/nowhere/python", "/bin/false"):
+        monkeypatch.setattr(sys, "executable", interpreter)
+        assert copied(database, tmp_path / "private")[1] is None
+
+
+def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said whose room it is, and nothing is left."""
+    (tmp_path / "private").mkdir()
+    worker_that("print('full')", tmp_path, monkeypatch)
+    with pytest.raises(SourceError, match="No room for the working copy") as raised:
+        copied(database, tmp_path / "private")
+    assert str(tmp_path / "private") in raised.value.hint
+    assert not list((tmp_path / "private").iterdir())
+
+
+def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that is cancelled does not wait for a process that hangs."""
+    (tmp_path / "private").mkdir()
+    worker_that("time.sleep(600)", tmp_path, monkeypatch)
+    given_up = threading.Event()
+    timer = threading.Timer(0.2, given_up.set)
+    timer.start()
+    with pytest.raises(SourceError):
+        copy_database(database, tmp_path / "private" / "copy.sqlite3", given_up)
+    timer.join()
+    assert not list((tmp_path / "private").iterdir())
+
+
+def test_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that keeps the file is waited for, not for ever, and what comes after is copied."""
+    monkeypatch.setattr(sqlite_copy, "DEADLINE_S", 0.3)
+    path = tmp_path / "application.sqlite3"
+    (tmp_path / "private").mkdir()
+    with closing(create(path, "delete")) as application:
+        application.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SourceError, match="stayed locked"):
+            copied(path, tmp_path / "private")
+        application.execute("ROLLBACK")
+    assert check(*copied(path, tmp_path / "private")) == 0
