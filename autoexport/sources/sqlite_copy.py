@@ -35,7 +35,7 @@ from struct import unpack_from
 from urllib.parse import quote
 
 from autoexport.errors import SourceError
-from autoexport.files import create_new
+from autoexport.files import create_new, explain_os_error
 from autoexport.logs import get_logger
 from autoexport.sources.sqlite_copy_worker import AT, DONE, FAILED, FULL, GO, GO_WAL, READY
 from autoexport.sources.sqlite_errors import explain, no_room
@@ -63,7 +63,8 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def copy_database(path: Path, copy: Path, given_up: threading.Event) -> PageScan | None:
-    """Make the private copy, mode 0600; blocking. Raises `SourceError`; then nothing is left of it.
+    """Make the private copy, mode 0600; blocking. Raises `SourceError`, and `PublishError` where the private
+    directory cannot be written to; then nothing is left of it.
 
     It waits up to a minute for a writer, and no longer once `given_up` is set. What is learnt of the pages while
     it is made is returned, if anything is.
@@ -74,6 +75,9 @@ def copy_database(path: Path, copy: Path, given_up: threading.Event) -> PageScan
     except sqlite3.Error as error:
         copying.remove()
         raise explain(error, path, copy.parent) from error
+    except OSError as error:
+        copying.remove()
+        raise explain_os_error(error, copy) from error
     except BaseException:
         copying.remove()
         raise
@@ -102,8 +106,9 @@ class _Copying:
 
     def remove(self) -> None:
         """Remove what there is of the copy."""
-        self._copy.unlink(missing_ok=True)
-        self._log.unlink(missing_ok=True)
+        for place in (self._copy, self._log):
+            with contextlib.suppress(OSError):
+                place.unlink()
 
     def _refuse_to_wait(self) -> None:
         if time.monotonic() > self._deadline or self._given_up.is_set():
@@ -191,6 +196,9 @@ class _Worker:
         self._to, self._from = process.stdin, process.stdout
         self._given_up = given_up
         self._rest = b""
+        # Not `select`, which refuses descriptors from 1,024 on: an application may have many files open.
+        self._arrivals = select.poll()
+        self._arrivals.register(self._from, select.POLLIN)
 
     def copy(self, request: bytes, scan: PageScan) -> str:
         """Have it copy, and scan the pages of the copy meanwhile; its answer."""
@@ -218,7 +226,7 @@ class _Worker:
         """The lines that have come, without their ends; an empty one when it has ended."""
         if self._given_up.is_set():
             raise sqlite3.OperationalError("database is locked")
-        if not select.select([self._from], [], [], limit_s)[0]:
+        if not self._arrivals.poll(1000 * limit_s):
             return []
         more = self._from.read(4096)
         if not more:

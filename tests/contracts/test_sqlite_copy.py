@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import sqlite3
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.errors import SourceError
+from autoexport.errors import PublishError, SourceError
 from autoexport.sources import sqlite_copy
 from autoexport.sources.sqlite_copy import copy_database
 from autoexport.sources.sqlite_scan import PageScan
@@ -287,6 +288,32 @@ def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         copied(database, tmp_path / "private")
     assert str(tmp_path / "private") in raised.value.hint
     assert not list((tmp_path / "private").iterdir())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operating system says of the private directory is said in plain words."""
+    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
+    (tmp_path / "file").touch()
+    with pytest.raises(PublishError, match="a part of the path is a file"):
+        copy_database(database, tmp_path / "file" / "copy.sqlite3", threading.Event())
+
+
+def test_many_open_files(database: Path, tmp_path: Path) -> None:
+    """An application that holds more than a thousand of them."""
+    (tmp_path / "private").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held: list[int] = []
+    try:
+        while not held or held[-1] < 1100:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        copy, scan = copied(database, tmp_path / "private")
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert check(copy, scan) == 0
 
 
 def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
