@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.results import Table, Value, middle, percentile, ratio
-from tests.bench.running import answer_of, number_of, python
+from tests.bench.running import answer_of, exporter, must, number_of, python, run_once
 from tests.bench.scenario import Bench
 from tests.daemon import Daemon, wait_until
 
@@ -108,6 +108,8 @@ def _period(answer: dict[str, object]) -> _Period:
 
 
 def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Sequence[str]) -> _Period:
+    # What was written without the daemon is not part of what is measured with it.
+    must(run_once([exporter(str(url), exports)], bench.scratch))
     with Daemon(str(url), exports, interval_s=INTERVAL_S) as daemon:
         wait_until(
             lambda: daemon.events("export.published") or daemon.events("export.unchanged"),

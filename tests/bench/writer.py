@@ -13,6 +13,10 @@ import time
 
 PERIOD_S = 0.010
 BUSY_TIMEOUT_S = 1.0
+WINDOW = 200
+"""Annotations that are changed, one behind the other: who labels has some images in front of him, and a daemon
+then exports a few blocks every few seconds. Rows from all over the file would make every export a full one, and
+one a minute."""
 
 
 def write_for(path: str, seconds: float, period_s: float) -> dict[str, object]:
@@ -21,6 +25,8 @@ def write_for(path: str, seconds: float, period_s: float) -> dict[str, object]:
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     (last,) = connection.execute("SELECT max(rowid) FROM annotations").fetchone()
     draw = random.Random(1)
+    first = max(1, last // 2)
+    last = min(last, first + WINDOW)
     taken: list[float] = []
     locked = 0
     began = time.perf_counter()
@@ -29,7 +35,7 @@ def write_for(path: str, seconds: float, period_s: float) -> dict[str, object]:
         time.sleep(max(0.0, due - time.perf_counter()))
         at = time.perf_counter()
         try:
-            _commit(connection, draw.randint(1, last), draw.random())
+            _commit(connection, draw.randint(first, last), draw.random())
         except sqlite3.OperationalError as exc:
             if "locked" not in str(exc):
                 raise
