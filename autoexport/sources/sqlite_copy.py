@@ -12,9 +12,9 @@ Why the bytes are those of one committed state:
   is rolled back before we get ours, or we do not get it.
 - *WAL* (https://www.sqlite.org/walformat.html, section 2.3). Our transaction holds a read lock. If that is not the
   first, a checkpoint moves frames into the file only up to our end mark, and the log does not start over: file and
-  log, copied in this order, hold every frame that was moved meanwhile. If it is the first, the file is complete,
-  nothing is moved into it, and the log may start over, at most once: then its header changes, and it is copied
-  again. Of the copied log SQLite's own recovery takes what is committed and leaves what is cut short.
+  log together hold every frame that was moved meanwhile. If it is the first, the file is complete, nothing is
+  moved into it, and the log may start over: then its header changes, and it is copied again. Of the copied log
+  SQLite's own recovery takes what is committed and leaves what is cut short.
 
 So the copy may hold a commit that came while it was made: what counts is the copy, and nothing else is asked.
 """
@@ -23,13 +23,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from struct import unpack_from
 from urllib.parse import quote
@@ -37,7 +33,8 @@ from urllib.parse import quote
 from autoexport.errors import SourceError
 from autoexport.files import create_new, explain_os_error
 from autoexport.logs import get_logger
-from autoexport.sources.sqlite_copy_worker import AT, DONE, FAILED, FULL, GO, GO_WAL, READY
+from autoexport.sources.sqlite_copy_process import START_S, started
+from autoexport.sources.sqlite_copy_worker import DONE, FAILED, FULL, GO, GO_WAL, READY
 from autoexport.sources.sqlite_errors import explain, no_room
 from autoexport.sources.sqlite_file import page_bytes_of
 from autoexport.sources.sqlite_scan import PageScan
@@ -48,18 +45,21 @@ DEADLINE_S = 60.0
 APART_FROM_BYTES = 16 << 20
 """Size from which a process of its own is worth its start, about 12 ms of a core."""
 
-_WORKER = Path(__file__).with_name("sqlite_copy_worker.py")
-_START_S = 20.0
 _BUSY_S = 0.05
-_LOOK_S = 0.05
 _PAUSE_S = 0.005
 
 log = get_logger()
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """A connection to the application's file. `mode=ro` and never `immutable`: the application may be writing."""
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
+    """A connection to the application's file.
+
+    `mode=ro` and never `immutable`: the application may be writing. `cache=private`: with a cache that is shared
+    with an application in the same process, we would see what it has not committed.
+    """
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro&cache=private", uri=True, timeout=_BUSY_S, isolation_level=None
+    )
 
 
 def copy_database(path: Path, copy: Path, given_up: threading.Event) -> PageScan | None:
@@ -69,9 +69,16 @@ def copy_database(path: Path, copy: Path, given_up: threading.Event) -> PageScan
     It waits up to a minute for a writer, and no longer once `given_up` is set. What is learnt of the pages while
     it is made is returned, if anything is.
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SourceError(
+            f"The database file {path} cannot be reached: {error.strerror}.",
+            hint="Check --database-url, and the permissions of the folders above it.",
+        ) from error
     copying = _Copying(path, copy, given_up)
     try:
-        return copying.run()
+        return copying.run(status)
     except sqlite3.Error as error:
         copying.remove()
         raise explain(error, path, copy.parent) from error
@@ -93,14 +100,16 @@ class _Copying:
         self._given_up = given_up
         self._deadline = time.monotonic() + DEADLINE_S
 
-    def run(self) -> PageScan | None:
-        """By another process, or else by the backup API."""
+    def run(self, status: os.stat_result) -> PageScan | None:
+        """By another process, or else by the backup API. `status` was taken before: the connection may be to a
+        file that has been renamed over it, but then the process sees that too."""
         with contextlib.closing(open_read_only(self._path)) as source:
-            if os.stat(self._path).st_size >= APART_FROM_BYTES:
-                scan = self._by_process(source)
+            if status.st_size >= APART_FROM_BYTES:
+                scan = self._by_process(source, status)
                 if scan is not None:
                     return scan
                 self.remove()
+                self._deadline = time.monotonic() + DEADLINE_S
             self._by_backup(source)
         return None
 
@@ -121,44 +130,45 @@ class _Copying:
         with contextlib.closing(sqlite3.connect(self._copy, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous=OFF")
             target.execute("PRAGMA journal_mode=OFF")
-            source.backup(target, pages=-1, progress=lambda *_: self._refuse_to_wait(), sleep=_BUSY_S)
+            source.backup(target, pages=-1, progress=self._backed_up, sleep=_BUSY_S)
+
+    def _backed_up(self, status: int, _remaining: int, _total: int) -> None:
+        # It is called after the last step as well, which may have taken its time.
+        if status != sqlite3.SQLITE_DONE:
+            self._refuse_to_wait()
 
     # --- another process ---------------------------------------------------------------------------------
 
-    def _by_process(self, source: sqlite3.Connection) -> PageScan | None:
+    def _by_process(self, source: sqlite3.Connection, status: os.stat_result) -> PageScan | None:
         """None if it could not be done like this."""
         with contextlib.ExitStack() as stack:
             targets = []
             for place in (self._copy, self._log):
                 targets.append(create_new(place, 0o600))
                 stack.callback(os.close, targets[-1])
-            worker = stack.enter_context(_started(self._path, targets, self._given_up))
-            if worker is None or worker.answer(_START_S) != READY:
+            worker = stack.enter_context(started(self._path, status, targets, self._given_up))
+            if worker is None or worker.answer(START_S) != READY:
                 log.debug("copy.no_process")
                 return None
             scan = PageScan(targets[0])
             mode = self._begin(source)
             try:
-                if mode == "wal" and not os.access(f"{os.path.realpath(self._path)}-shm", os.W_OK):
-                    return None  # Who cannot write to the wal-index takes no read lock in it.
+                if mode == "wal" and not _sees_index(self._path):
+                    return None
                 answer = worker.copy(GO_WAL if mode == "wal" else GO, scan)
             finally:
                 source.execute("ROLLBACK")
             if answer == FULL:
                 raise no_room(self._path, self._copy.parent)
-            if answer.startswith(FAILED):
-                raise SourceError(
-                    f"Reading {self._path} failed: {answer.removeprefix(FAILED).strip()}.",
-                    hint="Check the disk and the mount it is on.",
-                )
             if answer != DONE:
-                log.debug("copy.process_ended")
+                log.debug("copy.process_failed", reason=answer.removeprefix(FAILED))
                 return None
             moved = _pages_of_log(targets[1])
             if mode == "wal":
                 self._take_in_log()
             self._log.unlink(missing_ok=True)
-            _cut_what_is_beyond(targets[0])
+            if not _cut_what_is_beyond(targets[0]):
+                return None
             scan.finish(moved)
             return scan
 
@@ -188,77 +198,10 @@ class _Copying:
                 raise sqlite3.OperationalError(f"the copied log could not be taken in ({mode})")
 
 
-class _Worker:
-    """The copying process, asked by lines and answering in lines."""
-
-    def __init__(self, process: subprocess.Popen[bytes], given_up: threading.Event) -> None:
-        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they are pipes
-        self._to, self._from = process.stdin, process.stdout
-        self._given_up = given_up
-        self._rest = b""
-        # Not `select`, which refuses descriptors from 1,024 on: an application may have many files open.
-        self._arrivals = select.poll()
-        self._arrivals.register(self._from, select.POLLIN)
-
-    def copy(self, request: bytes, scan: PageScan) -> str:
-        """Have it copy, and scan the pages of the copy meanwhile; its answer."""
-        try:
-            self._to.write(request)
-        except BrokenPipeError:
-            return ""
-        copied = 0
-        while True:
-            more = scan.advance(copied)
-            for line in self._lines(0.0 if more else _LOOK_S):
-                if not line.startswith(AT):
-                    return line
-                copied = int(line.removeprefix(AT))
-
-    def answer(self, limit_s: float) -> str:
-        """Its next line; empty if there is none in time."""
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
-            for line in self._lines(_LOOK_S):
-                return line
-        return ""
-
-    def _lines(self, limit_s: float) -> list[str]:
-        """The lines that have come, without their ends; an empty one when it has ended."""
-        if self._given_up.is_set():
-            raise sqlite3.OperationalError("database is locked")
-        if not self._arrivals.poll(1000 * limit_s):
-            return []
-        more = self._from.read(4096)
-        if not more:
-            return [""]
-        *lines, self._rest = (self._rest + more).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in lines]
-
-
-@contextlib.contextmanager
-def _started(path: Path, targets: Sequence[int], given_up: threading.Event) -> Iterator[_Worker | None]:
-    """The copying process; None where none can be started."""
-    command = [sys.executable, "-I", "-S", str(_WORKER), os.path.realpath(path), *map(str, targets)]
-    try:
-        process = subprocess.Popen(  # noqa: S603 - our own program, a path and numbers as its arguments
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=targets,
-            bufsize=0,
-            process_group=0,  # Ctrl-C is for us.
-        )
-    except OSError as error:
-        log.debug("copy.not_started", error=str(error))
-        yield None
-        return
-    try:
-        yield _Worker(process, given_up)
-    finally:
-        # It has answered, or nothing depends on it any more.
-        process.kill()
-        process.communicate()
+def _sees_index(path: Path) -> bool:
+    """Whether the wal-index can be read: else the read lock is in memory of our connection only."""
+    kinds = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+    return os.access(f"{os.path.realpath(path)}-shm", os.R_OK, **kinds)
 
 
 def _pages_of_log(descriptor: int) -> list[int]:
@@ -275,8 +218,10 @@ def _pages_of_log(descriptor: int) -> list[int]:
     return sorted({int.from_bytes(os.pread(descriptor, 4, at), "big") for at in frames})
 
 
-def _cut_what_is_beyond(descriptor: int) -> None:
-    """Cut a file to the pages that its header counts: it may be longer, where room was reserved.
+def _cut_what_is_beyond(descriptor: int) -> bool:
+    """Cut a file to the pages that its header counts, and say whether it has them all.
+
+    It may be longer where room was reserved.
 
     The number of pages is at 28, in force if the counters at 24 and 92 are equal; the size of a page is at 16
     (https://www.sqlite.org/fileformat2.html, sections 1.3.2 and 1.3.7).
@@ -288,3 +233,4 @@ def _cut_what_is_beyond(descriptor: int) -> None:
     wanted = pages * page_bytes or size_bytes - size_bytes % page_bytes
     if wanted < size_bytes:
         os.ftruncate(descriptor, wanted)
+    return wanted <= size_bytes

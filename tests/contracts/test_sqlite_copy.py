@@ -10,14 +10,16 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoexport.errors import PublishError, SourceError
-from autoexport.sources import sqlite_copy
+from autoexport.sources import sqlite_copy, sqlite_copy_process, sqlite_copy_worker
 from autoexport.sources.sqlite_copy import copy_database
 from autoexport.sources.sqlite_scan import PageScan
 
@@ -120,7 +122,7 @@ def check(copy: Path, scan: PageScan | None) -> int:
     """SQLite finds the copy in order, it is of one commit, and the scan is of its pages; the commit's number."""
     with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("PRAGMA journal_mode").fetchone() != ("wal",)
+        assert copy.read_bytes()[18:20] == b"\1\1"  # no log: file format, section 1.3.3
         (latest,) = connection.execute("SELECT number FROM latest").fetchone()
         found = connection.execute("SELECT number, count(*) FROM rows GROUP BY number").fetchall()
         assert found == [(latest, ROWS)]
@@ -196,16 +198,16 @@ def test_a_log_that_ends_in_the_middle(tmp_path: Path) -> None:
     with closing(create(path, "wal")) as application:
         application.execute("PRAGMA wal_autocheckpoint = 0")
         application.executescript("BEGIN; UPDATE rows SET number = 1; UPDATE latest SET number = 1; COMMIT")
-        log = Path(f"{path}-wal").read_bytes()
+        log, base = Path(f"{path}-wal").read_bytes(), path.read_bytes()
         application.executescript("BEGIN; UPDATE rows SET number = 2; UPDATE latest SET number = 2; COMMIT")
         longer = Path(f"{path}-wal").read_bytes()
     crashed = tmp_path / "crashed.sqlite3"
     with closing(create(crashed, "wal")) as application:
         application.execute("PRAGMA wal_autocheckpoint = 0")
-    crashed.write_bytes(path.read_bytes())
+    crashed.write_bytes(base)
     Path(f"{crashed}-wal").write_bytes(longer[: len(log) + 5000])
-    assert check(*copied(crashed, tmp_path / "private")) in (1, 2)
-    assert check(*copied(crashed, tmp_path / "private")) == committed(crashed)
+    assert check(*copied(crashed, tmp_path / "private")) == 1
+    assert committed(crashed) == 1
 
 
 def test_room_that_is_reserved_at_the_end(database: Path, tmp_path: Path) -> None:
@@ -219,6 +221,86 @@ def test_room_that_is_reserved_at_the_end(database: Path, tmp_path: Path) -> Non
     assert check(copy, scan) == 0
 
 
+def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file is complete the log may start over while it is copied: an old beginning is not kept."""
+    log, target = tmp_path / "source-wal", tmp_path / "target"
+    old, new = b"old header" * 4 + b"a" * 5000, b"new header" * 4 + b"b" * 3000
+    log.write_bytes(old)
+    copy_bytes = sqlite_copy_worker.copy_bytes
+    begun: list[bool] = []
+
+    def interrupted(source: int, into: int, size: int) -> Iterator[int]:
+        if begun:
+            yield from copy_bytes(source, into, size)
+            return
+        begun.append(True)
+        yield from copy_bytes(source, into, 100)
+        log.write_bytes(new)
+        yield from copy_bytes(source, into, size)
+
+    monkeypatch.setattr(sqlite_copy_worker, "copy_bytes", interrupted)
+    monkeypatch.setattr(sqlite_copy_worker, "_say", lambda words: None)
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT)
+    sqlite_copy_worker.copy_log(str(log), descriptor)
+    os.close(descriptor)
+    assert begun
+    assert target.read_bytes() == new
+
+
+def test_a_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application in this process shares its cache, and has written what it has not committed."""
+    monkeypatch.setattr(sqlite_copy, "DEADLINE_S", 0.3)
+    path = tmp_path / "application.sqlite3"
+    (tmp_path / "private").mkdir()
+    create(path, "delete").close()
+    with closing(sqlite3.connect(f"file:{path}?cache=shared", uri=True, isolation_level=None)) as application:
+        application.execute("PRAGMA cache_size = 5")
+        application.execute("BEGIN")
+        application.execute("UPDATE rows SET number = 1, filler = randomblob(900)")
+        with pytest.raises(SourceError, match="stayed locked"):
+            copied(path, tmp_path / "private")
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Let something happen as soon as the read transaction has begun."""
+    begin = sqlite_copy._Copying._begin
+
+    def begun(self: Any, source: sqlite3.Connection) -> str:
+        mode = begin(self, source)
+        happens()
+        return mode
+
+    monkeypatch.setattr(sqlite_copy._Copying, "_begin", begun)
+
+
+def test_a_file_that_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file is renamed over it while the lock is held: what is copied is what was locked."""
+    path, other = tmp_path / "application.sqlite3", tmp_path / "other.sqlite3"
+    (tmp_path / "private").mkdir()
+    for place, number in ((path, 5), (other, 6)):
+        with closing(create(place, "delete")) as connection:
+            connection.executescript(f"UPDATE rows SET number = {number}; UPDATE latest SET number = {number}")
+    meanwhile(monkeypatch, lambda: other.replace(path))
+    copy, scan = copied(path, tmp_path / "private")
+    assert scan is None
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(5,)]
+
+
+def test_a_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody removes the log: the file alone is not what is committed, and is not taken for it."""
+    path = tmp_path / "application.sqlite3"
+    (tmp_path / "private").mkdir()
+    with closing(create(path, "wal")) as application:
+        application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        application.executescript("BEGIN; UPDATE rows SET number = 3; UPDATE latest SET number = 3; COMMIT")
+        meanwhile(monkeypatch, Path(f"{path}-wal").unlink)
+        copy, scan = copied(path, tmp_path / "private")
+    assert scan is None
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(3,)]
+
+
 # --- the worker ----------------------------------------------------------------------------------------------
 
 
@@ -228,17 +310,23 @@ def worker_that(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     place.write_text(
         f"import os, signal, sqlite3, sys, time\nprint('ready', flush=True)\nsys.stdin.readline()\n{script}"
     )
-    monkeypatch.setattr(sqlite_copy, "_WORKER", place)
+    monkeypatch.setattr(sqlite_copy_process, "_PROGRAM", place)
 
 
-def test_nothing_is_written_meanwhile(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the process copies, a writer of a rollback journal and a log that would start over are kept out."""
+@pytest.mark.parametrize("in_log", [False, True])
+def test_nothing_is_written_meanwhile(
+    database: Path, in_log: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the process copies, a writer of a rollback journal is kept out, and a log that would be moved on
+    into the file, or start over though there are frames that only it has (`in_log`)."""
     (tmp_path / "private").mkdir()
     script = f"""
 connection = sqlite3.connect({str(database)!r}, isolation_level=None, timeout=0)
 try:
     if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         connection.execute("UPDATE latest SET number = 1")
+        if {in_log}:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         (busy, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         print("failed busy" if busy else "failed not")
     else:
@@ -249,10 +337,14 @@ except sqlite3.OperationalError as error:
 """
     worker_that(script, tmp_path, monkeypatch)
     with closing(sqlite3.connect(database)) as application:
-        application.execute("SELECT * FROM latest").fetchone()
-        with pytest.raises(SourceError, match="failed: busy"):
-            copied(database, tmp_path / "private")
-    assert not list((tmp_path / "private").iterdir())
+        application.execute("PRAGMA wal_autocheckpoint = 0")
+        if in_log:
+            application.execute("UPDATE latest SET number = 0")
+            application.commit()
+        heard: list[str] = []
+        monkeypatch.setattr(sqlite_copy.log, "debug", lambda event, **said: heard.append(str(said.get("reason"))))
+        assert copied(database, tmp_path / "private")[1] is None
+    assert heard == ["busy"]
 
 
 @pytest.mark.parametrize(
@@ -275,9 +367,19 @@ def test_a_process_that_cannot_start_is_done_without(
 ) -> None:
     """No interpreter, or one that does not know the program."""
     (tmp_path / "private").mkdir()
-    for interpreter in ("/nowhere/python", "/bin/false"):
+    for interpreter in ("/nowhere/python", "/bin/false", "", None):
         monkeypatch.setattr(sys, "executable", interpreter)
         assert copied(database, tmp_path / "private")[1] is None
+
+
+def test_a_process_that_stands_still(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, with what it has started, and the lock with it."""
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr(sqlite_copy_process, "_STILL_S", 0.3)
+    worker_that("os.fork(); time.sleep(600)", tmp_path, monkeypatch)
+    began = time.monotonic()
+    assert copied(database, tmp_path / "private")[1] is None
+    assert time.monotonic() < began + 20
 
 
 def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,8 +425,10 @@ def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     given_up = threading.Event()
     timer = threading.Timer(0.2, given_up.set)
     timer.start()
+    began = time.monotonic()
     with pytest.raises(SourceError):
         copy_database(database, tmp_path / "private" / "copy.sqlite3", given_up)
+    assert time.monotonic() < began + 5
     timer.join()
     assert not list((tmp_path / "private").iterdir())
 
