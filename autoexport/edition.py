@@ -33,7 +33,8 @@ class Edition:
     """Everything that the stations before found out, apart from the snapshot, which is over.
 
     `ledger` is the one that the kept blocks come from; None if everything was rendered. `elsewhere_s` is how
-    many seconds of a core a rendering process used.
+    many seconds of a core a rendering process used. `considerate`: large files are written at a pace that leaves
+    the disk to others as well.
     """
 
     source: Source
@@ -50,6 +51,7 @@ class Edition:
     position: Position | None
     ledger: Ledger | None
     elsewhere_s: float = 0.0
+    considerate: bool = False
 
     def tree(self) -> Tree:
         """The finished tree; to be asked for once."""
@@ -142,7 +144,7 @@ async def _publish(
         await in_thread(check_room, directory, sum(layout.length for layout in changed))
         for layout in changed:
             identity = known.get(layout.file_name)
-            await in_thread(_stage, staged, layout, spool_of(edition, layout), directory, identity)
+            await in_thread(_stage, staged, edition, layout, directory, identity)
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
         manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
         await in_thread(publish, staged, manifest, directory, previous, state / PUBLISHING)
@@ -152,10 +154,10 @@ async def _publish(
 
 
 def _stage(
-    staged: list[Staged], layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None
+    staged: list[Staged], edition: Edition, layout: Layout, directory: Path, known: FileIdentity | None
 ) -> None:
     # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
-    staged.append(stage(layout, spool, directory, known))
+    staged.append(stage(layout, spool_of(edition, layout), directory, known, considerate=edition.considerate))
 
 
 async def _stands(edition: Edition, layout: Layout, directory: Path, previous: Manifest | None) -> bool:

@@ -46,9 +46,11 @@ async def export_once(
     *,
     full: bool = False,
     progress: Progress | None = None,
+    considerate: bool = False,
 ) -> Outcome:
     """Bring the files up to date with the database; `full` uses nothing that is known from before.
 
+    `considerate`: nobody waits for it, and an application may need the disk meanwhile.
     Raises `AutoexportError`; the files are then as they were.
     """
     started = time.monotonic()
@@ -66,6 +68,7 @@ async def export_once(
                 previous = Manifest(ledger.generation, ledger.timestamp, source.database, published_files(ledger))
             intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
+                edition.considerate = considerate
                 manifest, published = await bring_out(edition, directory, state, previous, intact, started)
     duration_s = round(time.monotonic() - started, 3)
     log.info(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 from autoexport.errors import PublishError
 
 _LARGE_BYTES = 64 << 20
-_WRITE_OUT_S = 0.005
-_WRITE_OUT_BYTES = 16 << 20
+_WRITE_OUT_S = 0.001
+_WRITE_OUT_BYTES = 1 << 20
 _PAGE_BYTES = 4096
 # EPERM: what sandboxes answer for a system call that they do not know.
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM}
@@ -125,6 +126,31 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_RESERVE:
             raise
+
+
+class Pace:
+    """How fast large files are written beside an application, which has to wait for the disk as well.
+
+    Measured with an application that commits every 10 ms and a disk of 1.5 GB/s: of the commits that met 650 MB
+    being written, one in six took more than 3 ms; at this pace, or half as much again, one in twenty to a hundred.
+    A file takes about `MOST_S` at most.
+    """
+
+    BYTES_PER_S = 250e6
+    MOST_S = 5.0
+    STEP_BYTES = 1 << 20
+    _LATE_S = 0.002
+
+    def __init__(self, size_bytes: int) -> None:
+        self._bytes_per_s = max(self.BYTES_PER_S, size_bytes / self.MOST_S)
+        self._due = time.monotonic()
+
+    def keep(self, written_bytes: int) -> None:
+        """So much more is written; sleeps until it should be. What the disk kept it waiting is not made up for."""
+        now = time.monotonic()
+        self._due = max(self._due, now - self._LATE_S) + written_bytes / self._bytes_per_s
+        if self._due > now:
+            time.sleep(self._due - now)
 
 
 def fsync_directory(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from autoexport.checksum import combine
 from autoexport.contracts import Format
 from autoexport.errors import PublishError
-from autoexport.files import create_new, explain_os_error, made_durable, temp_beside, write_all
+from autoexport.files import Pace, create_new, explain_os_error, made_durable, temp_beside, write_all
 from autoexport.ledger import BlockRecord, FileIdentity, Part
 from autoexport.model import BlockRef, Tree
 
@@ -141,9 +141,20 @@ def contents(piece: bytes | Segment, spool: int | None, published: int, name: st
         at += len(data)
 
 
-def stage(layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None) -> Staged:
-    """Write the file beside its target, durably. `known` is the identity of the published file that
-    kept ranges come from: it is compared before and after. Raises `PublishError`."""
+def stage(
+    layout: Layout,
+    spool: int | None,
+    directory: Path,
+    known: FileIdentity | None,
+    *,
+    considerate: bool = False,
+) -> Staged:
+    """Write the file beside its target, durably. Raises `PublishError`.
+
+    `known` is the identity of the published file that kept ranges come from: it is compared before and after.
+    `considerate`: leave the disk to others as well.
+    """
+    pace = Pace(layout.length) if considerate else None
     target = directory / layout.file_name
     temp = temp_beside(target)
     try:
@@ -159,7 +170,7 @@ def stage(layout: Layout, spool: int | None, directory: Path, known: FileIdentit
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
                         else:
-                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name)
+                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, pace)
                     _same(kept, known, layout.file_name)
             finally:
                 os.close(descriptor)
@@ -183,14 +194,15 @@ def _same(descriptor: int | None, known: FileIdentity | None, name: str) -> None
         raise _cut_short(name)
 
 
-def _copy(source: int | None, target: int, piece: Segment, name: str) -> None:
+def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace | None) -> None:
     """Copy a range inside the kernel where it can, else through memory."""
     if source is None:
         raise _cut_short(name)
     at, left = piece.offset, piece.length
+    most = _COPY_BYTES if pace is None else pace.STEP_BYTES
     in_kernel = hasattr(os, "copy_file_range")
     while left:
-        step = min(left, _COPY_BYTES)
+        step = min(left, most)
         if in_kernel:
             try:
                 done = os.copy_file_range(source, target, step, at)
@@ -209,6 +221,8 @@ def _copy(source: int | None, target: int, piece: Segment, name: str) -> None:
             raise _cut_short(name)
         at += done
         left -= done
+        if pace is not None:
+            pace.keep(done)
 
 
 def _cut_short(name: str) -> PublishError:

@@ -188,7 +188,11 @@ class Exporter:
             self._surroundings.begin_to_change()
             try:
                 outcome = await export_once(
-                    source, self.settings, chosen_formats(self.settings), progress=self.health
+                    source,
+                    self.settings,
+                    chosen_formats(self.settings),
+                    progress=self.health,
+                    considerate=True,
                 )
             except BaseException:
                 self.health.export_left()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoexport import files
-from autoexport.files import create_new, made_durable, write_all
+from autoexport.files import Pace, create_new, made_durable, write_all
 
 
 @pytest.fixture
@@ -95,6 +95,24 @@ def test_a_disk_that_refuses(descriptor: int, call: str, error: int, monkeypatch
     with pytest.raises(OSError, match=os.strerror(error)), made_durable(descriptor, 10_000):
         write_all(descriptor, b"0123456789" * 1000)
     os.close(descriptor)
+
+
+def test_a_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes is held back to so many bytes a second, but never for longer than the limit for a file."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    for size, lasts in ((250e6, 1.0), (40e9, Pace.MOST_S)):
+        pace, began = Pace(int(size)), now[0]
+        for _ in range(100):
+            now[0] += 0.001
+            pace.keep(int(size / 100))
+        assert now[0] - began == pytest.approx(lasts, abs=0.005)
+    slow, began = Pace(int(250e6)), now[0]
+    now[0] += 60
+    for _ in range(100):
+        slow.keep(int(2.5e6))
+    assert now[0] - began == pytest.approx(61, abs=0.005)
 
 
 @pytest.mark.usefixtures("large")
