@@ -224,7 +224,7 @@ def test_check_states_the_journal_mode(tmp_path: Path, capsys: pytest.CaptureFix
     make_database(tmp_path / "app.db")
     assert main(["check", "--database-url", "app.db"]) == 0
     out = capsys.readouterr().out
-    assert "1.5 s per GB" in out
+    assert "0.5 s per GB" in out
     assert "rollback" in out
     change(tmp_path / "app.db", "PRAGMA journal_mode=WAL")
     assert main(["check", "--database-url", "app.db"]) == 0
@@ -236,7 +236,7 @@ def test_sqlite_files_are_described_by_their_journal_mode(tmp_path: Path) -> Non
     make_database(tmp_path / "app.db")
     (line,) = remarks(tmp_path / "app.db")
     assert "rollback-journal mode (delete)" in line
-    assert "1.5 s per GB" in line
+    assert "0.5 s per GB" in line
     change(tmp_path / "app.db", "PRAGMA journal_mode=WAL")
     (line,) = remarks(tmp_path / "app.db")
     assert "in WAL mode: writers never wait" in line
