@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.errors import AutoexportError
+from autoexport.errors import AutoexportError, PublishError
 from autoexport.files import create_new, temp_beside
 from autoexport.formats import FILE_NAMES, chosen_formats
 from autoexport.sources import open_source
@@ -261,7 +261,7 @@ def test_a_copy_and_a_spool_refuse_a_name_that_is_taken(
 
     async def use() -> None:
         source = open_source(trial.settings)
-        with pytest.raises(OSError, match="exists"):
+        with pytest.raises(PublishError, match="a file of that name is in the way"):
             async with source.snapshot():
                 pass
         await source.aclose()
