@@ -428,7 +428,7 @@ def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     began = time.monotonic()
     with pytest.raises(SourceError):
         copy_database(database, tmp_path / "private" / "copy.sqlite3", given_up)
-    assert time.monotonic() < began + 5
+    assert time.monotonic() < began + 60
     timer.join()
     assert not list((tmp_path / "private").iterdir())
 
