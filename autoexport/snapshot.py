@@ -81,24 +81,21 @@ class Reading:
         of one range never hold images of another.
         """
         if ranges is None:
-            async for block in self._blocks(true(), None, ()):
+            async for block in self._blocks(None, ()):
                 yield block
             return
         for group in _groups(ranges, RANGES_AT_ONCE):
             condition = or_(*(self._within(item) for item in group))
             statement = self._image_keys(condition)
             keys: list[Any] = [row[0] async for part in self.snapshot.stream(statement) for row in part]
-            # Known by now, they are looked up one by one sooner than the ranges are searched once more.
-            named = self.tables.snapshot.member(self.tables.key_column("images"), self.tables.key("images"), keys)
-            async for block in self._blocks(named, keys, group):
+            async for block in self._blocks(keys, group):
                 yield block
 
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
         """Dataset and key of those of these images that are published."""
         joined, live = self.tables.reachable("images")
-        wanted = self.tables.snapshot.member(self.tables.key_column("images"), self.tables.key("images"), keys)
         statement = select(self.tables.dataset_key(), self.tables.read_key("images")).select_from(joined)
-        stream = self.snapshot.stream(statement.where(live, wanted))
+        stream = self.snapshot.stream(statement.where(live, self._among(keys)))
         return [(row[0], row[1]) async for part in stream for row in part]
 
     async def annotation_counts(self) -> AsyncIterator[tuple[Any, Any, int]]:
@@ -124,6 +121,11 @@ class Reading:
                 yield dataset, image, int(own)  # type: ignore[arg-type]
 
     # --- statements --------------------------------------------------------------------------------
+
+    def _among(self, keys: Sequence[Key]) -> ColumnElement[bool]:
+        """That an image is one of these. Looking keys up takes less time than searching their ranges again."""
+        tables = self.tables
+        return tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
 
     def _within(self, item: Range) -> ColumnElement[bool]:
         tables = self.tables
@@ -154,11 +156,11 @@ class Reading:
         key = self.tables.read_key("images")
         return select(key).select_from(joined).where(live, condition)
 
-    def _images(self, condition: ColumnElement[bool]) -> Select[Any]:
+    def _images(self, keys: Sequence[Key] | None) -> Select[Any]:
         joined, live = self.tables.reachable("images")
         columns = self.tables.fields("images").values()
-        statement = select(self.tables.dataset_key(), *columns).select_from(joined).where(live, condition)
-        return self._ordered(statement)
+        statement = select(self.tables.dataset_key(), *columns).select_from(joined).where(live)
+        return self._ordered(statement if keys is None else statement.where(self._among(keys)))
 
     def _annotations(self, keys: Sequence[Key] | None) -> Select[Any]:
         tables = self.tables
@@ -168,9 +170,7 @@ class Reading:
         joined, live = tables.reachable("annotations")
         statement = select(tables.read_key("images"), *fields).select_from(joined).where(live)
         if keys is not None:
-            statement = statement.where(
-                tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
-            )
+            statement = statement.where(self._among(keys))
         return self._ordered(statement, "annotations")
 
     def _placed_annotations(self, fields: Iterable[ColumnElement[Any]]) -> Select[Any]:
@@ -218,11 +218,9 @@ class Reading:
             dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part
         ]
 
-    def _blocks(
-        self, condition: ColumnElement[bool], keys: Sequence[Key] | None, ranges: Sequence[Range]
-    ) -> AsyncIterator[BlockRows]:
+    def _blocks(self, keys: Sequence[Key] | None, ranges: Sequence[Range]) -> AsyncIterator[BlockRows]:
         tables = self.tables
-        images = Stream(list(tables.fields("images")), self.snapshot.stream(self._images(condition)))
+        images = Stream(list(tables.fields("images")), self.snapshot.stream(self._images(keys)))
         annotations = None
         if "annotations" in tables.mapped:
             fields = list(tables.fields("annotations"))
