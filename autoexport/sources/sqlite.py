@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import stat
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
@@ -129,14 +130,14 @@ class SqliteSource:
         return SqliteSnapshot(session, changes, taken_at, catalog, collation, (self.path, self._private))
 
     def _copy(self, copy: Path, given_up: threading.Event) -> PageScan | None:
-        self._refuse_what_cannot_be_opened()
+        status = self._refuse_what_cannot_be_opened()
         refuse_to_leave_traces(self.path)
-        return copy_database(self.path, copy, given_up)
+        return copy_database(self.path, status, copy, given_up)
 
-    def _refuse_what_cannot_be_opened(self) -> None:
-        """Say in plain words what SQLite would report as "unable to open database file"."""
+    def _refuse_what_cannot_be_opened(self) -> os.stat_result:
+        """Say in plain words what SQLite would report as "unable to open database file"; else which file it is."""
         try:
-            size = self.path.stat().st_size
+            status = self.path.stat()
         except FileNotFoundError as error:
             raise SourceError(
                 f"There is no database file {self.path}.",
@@ -147,7 +148,7 @@ class SqliteSource:
                 f"The database file {self.path} cannot be reached: {error.strerror}.",
                 hint="Check the permissions of the folders above it.",
             ) from error
-        if not self.path.is_file():
+        if not stat.S_ISREG(status.st_mode):
             raise SourceError(
                 f"{self.path} is not a file.", hint="Name the database file itself, not the folder it is in."
             )
@@ -155,11 +156,12 @@ class SqliteSource:
             raise SourceError(
                 f"No permission to read {self.path}.", hint="Let this user read the file and its folder."
             )
-        if size == 0:
+        if status.st_size == 0:
             raise EmptyDatabase(
                 f"{self.path} is empty: it has no tables.",
                 hint="Start the application once, or check --database-url.",
             )
+        return status
 
     def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """By `stat`, sooner with file events; the file is not opened."""

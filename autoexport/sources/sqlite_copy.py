@@ -30,7 +30,6 @@ from pathlib import Path
 from struct import unpack_from
 from urllib.parse import quote
 
-from autoexport.errors import SourceError
 from autoexport.files import create_new, explain_os_error
 from autoexport.logs import get_logger
 from autoexport.sources.sqlite_copy_process import START_S, started
@@ -62,32 +61,20 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     )
 
 
-def copy_database(path: Path, copy: Path, given_up: threading.Event) -> PageScan | None:
+def copy_database(path: Path, status: os.stat_result, copy: Path, given_up: threading.Event) -> PageScan | None:
     """Make the private copy, mode 0600; blocking. Raises `SourceError`, and `PublishError` where the private
     directory cannot be written to; then nothing is left of it.
 
-    It waits up to a minute for a writer, and no longer once `given_up` is set. What is learnt of the pages while
-    it is made is returned, if anything is.
+    `status` tells which file it is, and was taken before: a file that is renamed over it is noticed by that. It
+    waits up to a minute for a writer, and no longer once `given_up` is set. What is learnt of the pages while it
+    is made is returned, if anything is.
     """
     try:
-        status = path.stat()
-    except OSError as error:
-        raise SourceError(
-            f"The database file {path} cannot be reached: {error.strerror}.",
-            hint="Check --database-url, and the permissions of the folders above it.",
-        ) from error
-    copying = _Copying(path, copy, given_up)
-    try:
-        return copying.run(status)
+        return _Copying(path, copy, given_up).run(status)
     except sqlite3.Error as error:
-        copying.remove()
         raise explain(error, path, copy.parent) from error
     except OSError as error:
-        copying.remove()
         raise explain_os_error(error, copy) from error
-    except BaseException:
-        copying.remove()
-        raise
 
 
 class _Copying:
@@ -101,19 +88,22 @@ class _Copying:
         self._deadline = time.monotonic() + DEADLINE_S
 
     def run(self, status: os.stat_result) -> PageScan | None:
-        """By another process, or else by the backup API. `status` was taken before: the connection may be to a
-        file that has been renamed over it, but then the process sees that too."""
-        with contextlib.closing(open_read_only(self._path)) as source:
-            if status.st_size >= APART_FROM_BYTES:
-                scan = self._by_process(source, status)
-                if scan is not None:
-                    return scan
-                self.remove()
-                self._deadline = time.monotonic() + DEADLINE_S
-            self._by_backup(source)
-        return None
+        """By another process, or else by the backup API; if neither can, nothing is left."""
+        try:
+            with contextlib.closing(open_read_only(self._path)) as source:
+                if status.st_size >= APART_FROM_BYTES:
+                    scan = self._by_process(source, status)
+                    if scan is not None:
+                        return scan
+                    self._remove()
+                    self._deadline = time.monotonic() + DEADLINE_S
+                self._by_backup(source)
+            return None
+        except BaseException:
+            self._remove()
+            raise
 
-    def remove(self) -> None:
+    def _remove(self) -> None:
         """Remove what there is of the copy."""
         for place in (self._copy, self._log):
             with contextlib.suppress(OSError):

@@ -112,7 +112,7 @@ def copied(path: Path, directory: Path) -> tuple[Path, PageScan | None]:
     copy = directory / "copy.sqlite3"
     copy.unlink(missing_ok=True)
     before = set(directory.iterdir())
-    scan = copy_database(path, copy, threading.Event())
+    scan = copy_database(path, path.stat(), copy, threading.Event())
     assert set(directory.iterdir()) == before | {copy}
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     return copy, scan
@@ -398,7 +398,7 @@ def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
     (tmp_path / "file").touch()
     with pytest.raises(PublishError, match="a part of the path is a file"):
-        copy_database(database, tmp_path / "file" / "copy.sqlite3", threading.Event())
+        copy_database(database, database.stat(), tmp_path / "file" / "copy.sqlite3", threading.Event())
 
 
 def test_many_open_files(database: Path, tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     timer.start()
     began = time.monotonic()
     with pytest.raises(SourceError):
-        copy_database(database, tmp_path / "private" / "copy.sqlite3", given_up)
+        copy_database(database, database.stat(), tmp_path / "private" / "copy.sqlite3", given_up)
     assert time.monotonic() < began + 60
     timer.join()
     assert not list((tmp_path / "private").iterdir())
