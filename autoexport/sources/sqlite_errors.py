@@ -43,15 +43,17 @@ def explain(error: BaseException, path: Path, private: Path) -> SourceError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None and "is locked" in str(error):
         code = sqlite3.SQLITE_BUSY
-    message, hint = _HINTS.get(
-        (code or 0) & 0xFF,
-        ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`."),
-    )
-    words = {"path": path, "private": private, "error": error}
-    return SourceError(message.format(**words), hint=hint.format(**words))
+    return _said(code or 0, path, private, error)
 
 
 def no_room(path: Path, private: Path) -> SourceError:
     """The error for a disk that has no room for the working copy."""
-    message, hint = _HINTS[sqlite3.SQLITE_FULL]
-    return SourceError(message.format(path=path), hint=hint.format(private=private))
+    return _said(sqlite3.SQLITE_FULL, path, private)
+
+
+def _said(code: int, path: Path, private: Path, error: object = "") -> SourceError:
+    message, hint = _HINTS.get(
+        code & 0xFF, ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`.")
+    )
+    words = {"path": path, "private": private, "error": error}
+    return SourceError(message.format(**words), hint=hint.format(**words))
