@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autoexport.checksum import digest
 from autoexport.contracts import Format, Position, Source
+from autoexport.courtesy import Courtesy
 from autoexport.formats import FILE_NAMES
 from autoexport.ledger import BlockRecord, FileIdentity, Ledger, save_ledger, save_position
 from autoexport.logs import get_logger
@@ -33,8 +34,7 @@ class Edition:
     """Everything that the stations before found out, apart from the snapshot, which is over.
 
     `ledger` is the one that the kept blocks come from; None if everything was rendered. `elsewhere_s` is how
-    many seconds of a core a rendering process used. `considerate`: large files are written at a pace that leaves
-    the disk to others as well.
+    many seconds of a core a rendering process used. `courtesy`: an application needs the disk as well.
     """
 
     source: Source
@@ -51,7 +51,7 @@ class Edition:
     position: Position | None
     ledger: Ledger | None
     elsewhere_s: float = 0.0
-    considerate: bool = False
+    courtesy: Courtesy | None = None
 
     def tree(self) -> Tree:
         """The finished tree; to be asked for once."""
@@ -141,13 +141,15 @@ async def _publish(
     staged: list[Staged] = []
     try:
         changed = [layout for layout in layouts if not await _stands(edition, layout, directory, previous)]
+        if edition.courtesy is not None:
+            await in_thread(edition.courtesy.finish)
         await in_thread(check_room, directory, sum(layout.length for layout in changed))
         for layout in changed:
             identity = known.get(layout.file_name)
             await in_thread(_stage, staged, edition, layout, directory, identity)
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
         manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
-        await in_thread(publish, staged, manifest, directory, previous, state / PUBLISHING)
+        await in_thread(publish, staged, manifest, directory, previous, state / PUBLISHING, edition.courtesy)
     finally:
         await in_thread(discard, staged)
     return manifest
@@ -157,7 +159,7 @@ def _stage(
     staged: list[Staged], edition: Edition, layout: Layout, directory: Path, known: FileIdentity | None
 ) -> None:
     # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
-    staged.append(stage(layout, spool_of(edition, layout), directory, known, considerate=edition.considerate))
+    staged.append(stage(layout, spool_of(edition, layout), directory, known, edition.courtesy))
 
 
 async def _stands(edition: Edition, layout: Layout, directory: Path, previous: Manifest | None) -> bool:

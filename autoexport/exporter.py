@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoexport.contracts import Format, Source
+from autoexport.courtesy import Courtesy
 from autoexport.edition import Edition, bring_out
 from autoexport.errors import UndecodableText
 from autoexport.files import disk_errors_explained
@@ -46,11 +47,11 @@ async def export_once(
     *,
     full: bool = False,
     progress: Progress | None = None,
-    considerate: bool = False,
+    courtesy: Courtesy | None = None,
 ) -> Outcome:
     """Bring the files up to date with the database; `full` uses nothing that is known from before.
 
-    `considerate`: nobody waits for it, and an application may need the disk meanwhile.
+    `courtesy`: nobody waits for it, and an application may need the disk meanwhile.
     Raises `AutoexportError`; the files are then as they were.
     """
     started = time.monotonic()
@@ -68,7 +69,7 @@ async def export_once(
                 previous = Manifest(ledger.generation, ledger.timestamp, source.database, published_files(ledger))
             intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
-                edition.considerate = considerate
+                edition.courtesy = courtesy
                 manifest, published = await bring_out(edition, directory, state, previous, intact, started)
     duration_s = round(time.monotonic() - started, 3)
     log.info(

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from autoexport.errors import PublishError
+from autoexport.pace import PAGE_BYTES, Pace, begin_writing_out
 
 _LARGE_BYTES = 64 << 20
 _WRITE_OUT_S = 0.001
 _WRITE_OUT_BYTES = 1 << 20
-_PAGE_BYTES = 4096
 # EPERM: what sandboxes answer for a system call that they do not know.
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM}
 TEMP_SUFFIX = ".autoexport-tmp"
@@ -73,40 +72,32 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 @contextmanager
-def made_durable(descriptor: int, size_bytes: int) -> Iterator[None]:
+def made_durable(descriptor: int, size_bytes: int, *, paced: bool = False) -> Iterator[None]:
     """What is written in order to a new file inside, `size_bytes` in all, is durable afterwards. Raises `OSError`.
 
     Room for a large file is reserved at once, and the disk begins on it while it is still being written (measured
-    with 650 MB: 0.57 s without either, 0.49 with the first, 0.25 with both).
+    with 650 MB: 0.57 s without either, 0.49 with the first, 0.25 with both). `paced`: a `Pace` sees to the latter.
     """
-    if size_bytes < _LARGE_BYTES:
+    if size_bytes < (Pace.PORTION_BYTES if paced else _LARGE_BYTES):
         yield
     else:
         _reserve(descriptor, size_bytes)
-        with _writing_out(descriptor):
+        with nullcontext() if paced else _writing_out(descriptor):
             yield
     os.fsync(descriptor)
 
 
 @contextmanager
 def _writing_out(descriptor: int) -> Iterator[None]:
-    """Have the disk begin on what is written, without waiting for it; `fsync` tells if that fails.
-
-    Linux begins when it is told that the pages are not needed; it keeps those that it is at (mm/fadvise.c). A
-    repeated `fdatasync` would do as well, but for the commits to the journal that the writer then waits for.
-    """
-    if not hasattr(os, "posix_fadvise"):
-        yield
-        return
+    """Have the disk begin on what is written, in a thread that is gone afterwards."""
     ended = threading.Event()
 
     def write_out() -> None:
         done = 0
         while not ended.wait(_WRITE_OUT_S):
-            written = os.lseek(descriptor, 0, os.SEEK_CUR) // _PAGE_BYTES * _PAGE_BYTES
+            written = os.lseek(descriptor, 0, os.SEEK_CUR) // PAGE_BYTES * PAGE_BYTES
             if written - done >= _WRITE_OUT_BYTES:
-                with suppress(OSError):
-                    os.posix_fadvise(descriptor, done, written - done, os.POSIX_FADV_DONTNEED)
+                begin_writing_out(descriptor, done, written)
                 done = written
 
     thread = threading.Thread(target=write_out, name="autoexport: writing out")
@@ -126,31 +117,6 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_RESERVE:
             raise
-
-
-class Pace:
-    """How fast large files are written beside an application, which has to wait for the disk as well.
-
-    Measured with an application that commits every 10 ms and a disk of 1.5 GB/s: of the commits that met 650 MB
-    being written, one in six took more than 3 ms; at this pace, or half as much again, one in twenty to a hundred.
-    A file takes about `MOST_S` at most.
-    """
-
-    BYTES_PER_S = 250e6
-    MOST_S = 5.0
-    STEP_BYTES = 1 << 20
-    _LATE_S = 0.002
-
-    def __init__(self, size_bytes: int) -> None:
-        self._bytes_per_s = max(self.BYTES_PER_S, size_bytes / self.MOST_S)
-        self._due = time.monotonic()
-
-    def keep(self, written_bytes: int) -> None:
-        """So much more is written; sleeps until it should be. What the disk kept it waiting is not made up for."""
-        now = time.monotonic()
-        self._due = max(self._due, now - self._LATE_S) + written_bytes / self._bytes_per_s
-        if self._due > now:
-            time.sleep(self._due - now)
 
 
 def fsync_directory(path: Path) -> None:

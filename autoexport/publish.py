@@ -7,10 +7,11 @@ import shutil
 import stat
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from autoexport.checksum import digest
+from autoexport.courtesy import Courtesy
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.files import (
     TEMP_SUFFIX,
@@ -88,6 +89,7 @@ def publish(
     directory: Path,
     previous: Manifest | None,
     mark: Path | None = None,
+    courtesy: Courtesy | None = None,
 ) -> None:
     """Rename the staged files into place, then the manifest. Raises `PublishError`; what was not
     renamed by then stays as it was, and no temp file is left.
@@ -102,7 +104,8 @@ def publish(
             target = directory / item.layout.file_name
             try:
                 _take_over_mode(item.temp, target)
-                os.replace(item.temp, target)
+                with courtesy.replacing(target) if courtesy is not None else nullcontext():
+                    os.replace(item.temp, target)
             except OSError as error:
                 raise explain_os_error(error, target) from error
         try:

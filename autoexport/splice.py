@@ -12,10 +12,12 @@ from pathlib import Path
 
 from autoexport.checksum import combine
 from autoexport.contracts import Format
+from autoexport.courtesy import Courtesy
 from autoexport.errors import PublishError
-from autoexport.files import Pace, create_new, explain_os_error, made_durable, temp_beside, write_all
+from autoexport.files import create_new, explain_os_error, made_durable, temp_beside, write_all
 from autoexport.ledger import BlockRecord, FileIdentity, Part
 from autoexport.model import BlockRef, Tree
+from autoexport.pace import Pace
 
 _COPY_BYTES = 16 << 20
 """A copy is done in steps of this many bytes, so that it can be stopped."""
@@ -146,15 +148,13 @@ def stage(
     spool: int | None,
     directory: Path,
     known: FileIdentity | None,
-    *,
-    considerate: bool = False,
+    courtesy: Courtesy | None = None,
 ) -> Staged:
     """Write the file beside its target, durably. Raises `PublishError`.
 
     `known` is the identity of the published file that kept ranges come from: it is compared before and after.
-    `considerate`: leave the disk to others as well.
+    `courtesy`: leave the disk to others as well.
     """
-    pace = Pace(layout.length) if considerate else None
     target = directory / layout.file_name
     temp = temp_beside(target)
     try:
@@ -164,11 +164,16 @@ def stage(
             replaced = target.is_file() and not target.is_symlink()
             descriptor = create_new(temp, 0o600 if replaced else 0o666)
             try:
-                with made_durable(descriptor, layout.length):
+                pace = courtesy.pace(descriptor, layout.length) if courtesy is not None else None
+                if pace is not None and kept is not None:
+                    pace.read_from(kept)
+                with made_durable(descriptor, layout.length, paced=pace is not None):
                     _same(kept, known, layout.file_name)
                     for piece in layout.pieces:
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
+                            if pace is not None:
+                                pace.keep(len(piece))
                         else:
                             _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, pace)
                     _same(kept, known, layout.file_name)
@@ -199,7 +204,7 @@ def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace
     if source is None:
         raise _cut_short(name)
     at, left = piece.offset, piece.length
-    most = _COPY_BYTES if pace is None else pace.STEP_BYTES
+    most = _COPY_BYTES if pace is None else pace.PORTION_BYTES
     in_kernel = hasattr(os, "copy_file_range")
     while left:
         step = min(left, most)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from autoexport.contracts import Source
+from autoexport.courtesy import Courtesy
 from autoexport.detector import Surroundings, detect
 from autoexport.errors import (
     AutoexportError,
@@ -116,6 +117,7 @@ class Exporter:
         self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
         self._wake = asyncio.Event()
         self._tempo = Tempo()
+        self._courtesy = Courtesy()
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = False
@@ -162,6 +164,7 @@ class Exporter:
             stopped.cancel()
             working.cancel()
             await asyncio.wait({working, stopped})
+            await asyncio.to_thread(self._courtesy.finish)
         if not working.cancelled():
             await working
 
@@ -192,7 +195,7 @@ class Exporter:
                     self.settings,
                     chosen_formats(self.settings),
                     progress=self.health,
-                    considerate=True,
+                    courtesy=self._courtesy,
                 )
             except BaseException:
                 self.health.export_left()

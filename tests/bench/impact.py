@@ -15,7 +15,7 @@ from tests.daemon import Daemon, wait_until
 INTERVAL_S = 0.05
 """The shortest that the settings allow: what holds the daemon back is its own pace alone."""
 
-AS_THE_UNIT = ("nice", "-n", "5")
+AS_THE_UNIT = ("nice", "-n", "10")
 """How the units for systemd start it."""
 
 FIRST_EXPORT_LIMIT_S = 1800.0
@@ -70,7 +70,7 @@ def impact_postgres(bench: Bench) -> list[Table]:
 def _notes(bench: Bench) -> list[str]:
     return [
         f"{bench.seconds:g} s each time, {bench.rounds} rounds, alternately without and with the daemon "
-        f"(`nice -n 5`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
+        f"(`nice -n 10`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
         "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
     ]
 

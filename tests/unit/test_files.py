@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import files
-from autoexport.files import Pace, create_new, made_durable, write_all
+from autoexport import files, pace
+from autoexport.files import create_new, made_durable, write_all
+from autoexport.pace import Pace
 
 
 @pytest.fixture
@@ -23,13 +24,14 @@ def descriptor(tmp_path: Path) -> int:
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The calls that write a file out, as they are made."""
     calls: list[str] = []
-    for name in ("fsync", "posix_fadvise", "posix_fallocate"):
+    places = ((os, "fsync"), (os, "posix_fallocate"), (files, "begin_writing_out"), (pace, "begin_writing_out"))
+    for place, name in places:
 
-        def seen(number: int, *arguments: int, name: str = name, real: object = getattr(os, name)) -> None:
+        def seen(number: int, *arguments: int, name: str = name, real: object = getattr(place, name)) -> None:
             calls.append(name)
             real(number, *arguments)  # type: ignore[operator]
 
-        monkeypatch.setattr(os, name, seen)
+        monkeypatch.setattr(place, name, seen)
     return calls
 
 
@@ -59,12 +61,28 @@ def test_a_large_file_is_written_out_meanwhile(descriptor: int, synced: list[str
         assert synced == ["posix_fallocate"]
         assert os.fstat(descriptor).st_size == 10_000
         write_all(descriptor, b"0123456789" * 1000)
-        while "posix_fadvise" not in synced:
+        while "begin_writing_out" not in synced:
             threading.Event().wait(0.001)
         assert "fsync" not in synced
     assert synced[-1] == "fsync"
     assert threading.active_count() == threads
     assert os.pread(descriptor, 20_000, 0) == b"0123456789" * 1000
+    os.close(descriptor)
+
+
+def test_a_pace_begins_writing_out_itself(descriptor: int, synced: list[str]) -> None:
+    """Beside an application: room is reserved also for less, each portion is begun when it is there, no thread."""
+    threads, size = threading.active_count(), 2 * Pace.PORTION_BYTES + 5000
+    kept_to = Pace(descriptor, size)
+    with made_durable(descriptor, size, paced=True):
+        assert synced == ["posix_fallocate"]
+        for length, begun in ((Pace.PORTION_BYTES - 1, 0), (2, 1), (Pace.PORTION_BYTES, 2), (4999, 2)):
+            write_all(descriptor, b"x" * length)
+            kept_to.keep(length)
+            assert synced.count("begin_writing_out") == begun
+        assert threading.active_count() == threads
+    assert synced[-1] == "fsync"
+    assert os.pread(descriptor, size + 1, 0) == b"x" * size
     os.close(descriptor)
 
 
@@ -97,29 +115,12 @@ def test_a_disk_that_refuses(descriptor: int, call: str, error: int, monkeypatch
     os.close(descriptor)
 
 
-def test_a_pace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who writes is held back to so many bytes a second, but never for longer than the limit for a file."""
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    for size, lasts in ((250e6, 1.0), (40e9, Pace.MOST_S)):
-        pace, began = Pace(int(size)), now[0]
-        for _ in range(100):
-            now[0] += 0.001
-            pace.keep(int(size / 100))
-        assert now[0] - began == pytest.approx(lasts, abs=0.005)
-    slow, began = Pace(int(250e6)), now[0]
-    now[0] += 60
-    for _ in range(100):
-        slow.keep(int(2.5e6))
-    assert now[0] - began == pytest.approx(61, abs=0.005)
-
-
 @pytest.mark.usefixtures("large")
 def test_systems_without_these_calls(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are for speed only."""
     monkeypatch.delattr(os, "posix_fallocate")
     monkeypatch.delattr(os, "posix_fadvise")
+    monkeypatch.setattr(pace, "_sync_file_range", None)
     with made_durable(descriptor, 10):
         write_all(descriptor, b"0123456789")
     assert os.fstat(descriptor).st_size == 10

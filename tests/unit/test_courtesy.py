@@ -1,0 +1,251 @@
+"""A large file that was replaced goes in steps, and never from under somebody who reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import mmap
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoexport import Settings, courtesy, exporting
+from autoexport.courtesy import Courtesy
+from tests.daemon import wait_until
+from tests.databases import SqliteDatabase
+
+STEP = 1000
+TEXT = os.urandom(50 * STEP)
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux")
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes are large here, whatever the disk is told, and nobody has found a name and not opened it."""
+    monkeypatch.setattr(courtesy, "_LARGE_BYTES", len(TEXT))
+    monkeypatch.setattr(courtesy, "_STEP_BYTES", STEP)
+    monkeypatch.setattr(courtesy, "_FIRST_STEP_S", 0.0)
+    monkeypatch.setattr(courtesy, "_tells_the_disk_at_once", lambda device: True)
+
+
+@pytest.fixture
+def polite() -> Iterator[Courtesy]:
+    """A courtesy that has no thread left afterwards."""
+    threads = threading.active_count()
+    made = Courtesy()
+    yield made
+    made.finish()
+    assert threading.active_count() == threads
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A published file."""
+    path = tmp_path / "database_export.json"
+    path.write_bytes(TEXT)
+    return path
+
+
+def replace(polite: Courtesy, target: Path) -> None:
+    """As a publish does."""
+    new = target.with_name("new")
+    new.write_bytes(b"new")
+    with polite.replacing(target):
+        os.replace(new, target)
+
+
+@contextlib.contextmanager
+def looked_at(path: Path) -> Iterator[int]:
+    """A descriptor that tells of a file and does not have it open (open(2), O_PATH)."""
+    descriptor = os.open(path, os.O_PATH)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def descriptors() -> set[str]:
+    """What this process has open."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+    return found
+
+
+def test_what_nobody_reads_goes_in_steps(polite: Courtesy, target: Path) -> None:
+    """It becomes shorter step by step until nothing is left; the new file is untouched, no other file is there."""
+    with looked_at(target) as old:
+        replace(polite, target)
+        sizes = {os.fstat(old).st_size}
+
+        def is_gone() -> bool:
+            sizes.add(os.fstat(old).st_size)
+            return 0 in sizes
+
+        wait_until(is_gone, "the end of the file", 20.0, 0.001)
+    assert len(sizes) > 10
+    assert all(size % STEP == 0 for size in sizes)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("way", ["open", "mapped", "open for writing", "another name", "open as another name"])
+def test_what_somebody_has_is_left_alone(polite: Courtesy, target: Path, way: str) -> None:
+    """A reader reads the old file to its end, however long it takes."""
+    other, number = target.with_name("kept"), -1
+    if "name" in way:
+        os.link(target, other)
+    if way.startswith("open"):
+        flags = os.O_RDWR if way == "open for writing" else os.O_RDONLY
+        number = os.open(other if "name" in way else target, flags)
+    mapped = None
+    if way == "mapped":
+        with target.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if way == "open as another name":
+        other.unlink()
+    replace(polite, target)
+    wait_until(lambda: not any(thread.name.startswith("autoexport") for thread in threading.enumerate()), "it")
+    read = (
+        mapped[:] if mapped is not None else other.read_bytes() if number < 0 else os.read(number, 2 * len(TEXT))
+    )
+    assert read == TEXT
+    if mapped is not None:
+        mapped.close()
+    if number >= 0:
+        os.close(number)
+
+
+def test_it_waits_for_who_has_found_the_name(
+    polite: Courtesy, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is cut off at once, and what happens is not reported by the name of the new file."""
+    monkeypatch.setattr(courtesy, "_FIRST_STEP_S", 60.0)
+    with looked_at(target) as old:
+        replace(polite, target)
+        held = {name for name in descriptors() if name.startswith(f"{target.parent}/.{target.name}.")}
+        assert len(held) == 1
+        assert f"{target} (deleted)" not in descriptors() - {os.readlink(f"/proc/self/fd/{old}")}
+        assert os.fstat(old).st_size == len(TEXT)
+        polite.finish()
+        assert os.fstat(old).st_size == len(TEXT)
+    assert not any(name.startswith(str(target.parent)) for name in descriptors())
+
+
+@pytest.mark.parametrize("why", ["small", "no file", "a link", "the disk is not told", "no hard links"])
+def test_what_is_not_worth_it(polite: Courtesy, target: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is replaced as ever, and nothing is kept open."""
+    if why == "small":
+        target.write_bytes(TEXT[1:])
+    elif why == "no file":
+        target.unlink()
+    elif why == "a link":
+        target.rename(target.with_name("elsewhere"))
+        target.symlink_to("elsewhere")
+    elif why == "the disk is not told":
+        monkeypatch.setattr(courtesy, "_tells_the_disk_at_once", lambda device: False)
+    else:
+
+        def refuse(*arguments: object, **options: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+    replace(polite, target)
+    assert not any(name.startswith(str(target.parent)) for name in descriptors())
+    assert target.read_bytes() == b"new"
+
+
+def test_a_rename_that_fails(polite: Courtesy, target: Path) -> None:
+    """The file stands as it was."""
+    with pytest.raises(FileNotFoundError), polite.replacing(target):
+        os.replace(target.with_name("nothing"), target)
+    polite.finish()
+    assert target.read_bytes() == TEXT
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("26 1 254:3 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard,errors=remount-ro", True),
+        ("26 1 254:3 / /a\\040b rw - ext4 /dev/vda rw,discard", True),
+        ("26 1 254:3 / / rw,relatime - ext4 /dev/vda rw,nodiscard", False),
+        ("26 1 254:3 / / rw,discard - ext4 /dev/vda rw", False),
+        ("26 1 254:3 / / rw - xfs /dev/vda rw,discard", False),
+        ("26 1 254:4 / / rw - ext4 /dev/vda rw,discard", False),
+    ],
+)
+def test_how_a_file_system_is_mounted(
+    tmp_path: Path, line: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of its device counts, and there the options of the file system."""
+    monkeypatch.undo()
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"25 1 0:5 / /proc rw - proc proc rw\n{line}\n")
+    monkeypatch.setattr(courtesy, "_MOUNTS", str(mounts))
+    assert courtesy._tells_the_disk_at_once(os.makedev(254, 3)) is expected
+    monkeypatch.setattr(courtesy, "_MOUNTS", str(tmp_path / "missing"))
+    assert courtesy._tells_the_disk_at_once(os.makedev(254, 3)) is False
+
+
+def read_slowly(path: Path, seen: set[str], torn: list[str], enough: threading.Event) -> None:
+    """Until it is enough: open a file, read a part, dawdle, read the rest, parse it."""
+    draw = random.Random(1)
+    while not enough.is_set():
+        with path.open("rb") as file:
+            text = file.read(draw.randint(1, 500))
+            enough.wait(draw.random() * 0.1)
+            text += file.read()
+        try:
+            seen.add(json.loads(text)["projects"][0]["name"])
+        except ValueError as error:
+            torn.append(f"{len(text)} bytes: {error}")
+
+
+async def test_slow_readers_beside_an_exporter(
+    sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they read is whole, though each file is cut off as soon as nobody reads it any more."""
+    monkeypatch.setattr(courtesy, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(courtesy, "_STEP_BYTES", 500)
+    monkeypatch.setattr(courtesy, "_STEP_S", 0.001)
+    monkeypatch.setattr(courtesy, "_FIRST_STEP_S", 0.1)
+    cut_off: list[int] = []
+    truncate = os.ftruncate
+
+    def cut(descriptor: int, length: int) -> None:
+        cut_off.append(length)
+        truncate(descriptor, length)
+
+    monkeypatch.setattr(os, "ftruncate", cut)
+    seen: set[str] = set()
+    torn: list[str] = []
+    enough = threading.Event()
+    exports = tmp_path / "exports"
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports, check_interval=60)
+    async with exporting(settings) as exporter:
+        await exporter.export_now()
+        arguments = (exports / "database_export.json", seen, torn, enough)
+        readers = [threading.Thread(target=read_slowly, args=arguments) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        try:
+            for turn in range(12):
+                sqlite_database.execute("UPDATE projects SET name = ? WHERE id = 1", f"turn {turn}")
+                await exporter.export_now()
+                while any(thread.name == "autoexport: giving back" for thread in threading.enumerate()):
+                    await asyncio.sleep(0.01)
+        finally:
+            enough.set()
+            for reader in readers:
+                reader.join()
+    assert not torn
+    assert len(seen) > 3
+    assert cut_off

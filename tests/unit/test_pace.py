@@ -1,0 +1,61 @@
+"""Who writes beside an application is held back, but not for ever."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autoexport import pace
+from autoexport.files import create_new
+from autoexport.pace import Pace
+
+
+def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many bytes a second, but never for longer than the limit for a file; a wait is not made up for."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    descriptor = create_new(tmp_path / "file")
+    for size, lasts in ((250e6, 1.0), (40e9, Pace.MOST_S)):
+        kept_to, began = Pace(descriptor, int(size)), now[0]
+        for _ in range(100):
+            now[0] += 0.001
+            kept_to.keep(int(size / 100))
+        assert now[0] - began == pytest.approx(lasts, abs=0.005)
+    slow, began = Pace(descriptor, int(250e6)), now[0]
+    now[0] += 60
+    for _ in range(100):
+        slow.keep(int(2.5e6))
+    assert now[0] - began == pytest.approx(61, abs=0.005)
+    os.close(descriptor)
+
+
+def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, without a gap, in whole pages: a page that is being filled would be written twice."""
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(pace, "begin_writing_out", lambda _fd, start, end: begun.append((start, end - start)))
+    descriptor = create_new(tmp_path / "file")
+    kept_to = Pace(descriptor, 10 * Pace.PORTION_BYTES)
+    for _ in range(1000):
+        kept_to.keep(2000)
+    os.close(descriptor)
+    assert len(begun) >= 6
+    at = 0
+    for start, length in begun:
+        assert (start, length % 4096) == (at, 0)
+        at += length
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["sync_file_range", "posix_fadvise"])
+def test_what_is_written_out_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """By either call, also from a descriptor that is read in portions."""
+    if not known:
+        monkeypatch.setattr(pace, "_sync_file_range", None)
+    descriptor, text = create_new(tmp_path / "file"), os.urandom(3 * Pace.PORTION_BYTES)
+    os.write(descriptor, text)
+    pace.begin_writing_out(descriptor, 0, len(text))
+    Pace(descriptor, len(text)).read_from(descriptor)
+    assert os.pread(descriptor, len(text) + 1, 0) == text
+    os.close(descriptor)
