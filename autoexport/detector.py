@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +14,9 @@ from autoexport.formats import FILE_NAMES
 from autoexport.health import Health
 from autoexport.manifest import MANIFEST_NAME
 from autoexport.workspace import Lock
+
+PENDING_S = 1.0
+"""The shortest time between two looks while one is waiting for its export: they cannot tell anything new."""
 
 TICK_S = 5.0
 HUNG_S = 60.0
@@ -79,9 +82,11 @@ async def detect(
             changed = await _next(looks, health, interval_s)
             changed |= await asyncio.to_thread(surroundings.disturbed)
             health.checked(changed=changed)
-            if changed:
-                with suppress(asyncio.QueueFull):
-                    queue.put_nowait(None)
+            pending = queue.full()
+            if changed and not pending:
+                queue.put_nowait(None)
+            if pending:
+                await asyncio.sleep(PENDING_S - interval_s)
 
 
 async def _next(looks: AsyncIterator[bool], health: Health, interval_s: float) -> bool:

@@ -38,7 +38,7 @@ class Pace:
     this pace: 3.5 ms with portions of 1 MB, 1.0 to 1.7 ms with 64 to 256 KB. A file takes about `MOST_S` at most.
     """
 
-    BYTES_PER_S = 250e6
+    BYTES_PER_S = 150e6
     MOST_S = 5.0
     PORTION_BYTES = 256 << 10
 

@@ -19,6 +19,8 @@ AS_THE_UNIT = ("nice", "-n", "10")
 """How the units for systemd start it."""
 
 FIRST_EXPORT_LIMIT_S = 1800.0
+QUIET_S = 10.0
+"""Before each period: what was written before it, by an export at full speed, is not part of what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def impact_postgres(bench: Bench) -> list[Table]:
 
 def _notes(bench: Bench) -> list[str]:
     return [
-        f"{bench.seconds:g} s each time, {bench.rounds} rounds, alternately without and with the daemon "
+        f"{bench.seconds:g} s each time, {bench.rounds} rounds, alternately without and with the daemon, "
+        f"each after {QUIET_S:g} s of quiet "
         f"(`nice -n 10`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
         "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
     ]
@@ -79,6 +82,7 @@ def _compare(bench: Bench, table: Table, name: str, url: str | Path, application
     exports = bench.exported(url)
     without, with_us = [], []
     for _ in range(bench.rounds):
+        time.sleep(QUIET_S)
         without.append(_period(answer_of(application, bench.scratch)))
         with_us.append(_beside_daemon(bench, url, exports, application))
     table.rows.append(_row(name, "without us", without))
@@ -120,6 +124,7 @@ def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Se
             FIRST_EXPORT_LIMIT_S,
             0.1,
         )
+        time.sleep(QUIET_S)
         before, cpu_s, at = len(daemon.events("export.published")), _cpu_s(daemon), time.monotonic()
         seen = _period(answer_of(application, bench.scratch))
         share = (_cpu_s(daemon) - cpu_s) / (time.monotonic() - at)

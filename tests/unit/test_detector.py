@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from autoexport import watch_engine
+from autoexport import detector, watch_engine
 from autoexport.detector import Surroundings, detect
 from autoexport.errors import PublishError
 from autoexport.health import Health
@@ -225,6 +225,30 @@ async def test_looks_merge_on_the_queue(tmp_path: Path, lock: Lock) -> None:
         while (health.report.last_check_at or 0) < 5:
             await asyncio.sleep(0)
     assert queue.qsize() == 1
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_it_looks_seldom_while_a_look_is_pending(
+    tmp_path: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export to come serves for whatever they would find."""
+    monkeypatch.setattr(detector, "PENDING_S", LONG_S)
+    queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
+    health = Health(0.05)
+    found: list[int] = []
+
+    async def answers() -> AsyncIterator[bool]:
+        while True:
+            found.append(queue.qsize())
+            yield True
+
+    task = asyncio.create_task(detect(answers(), queue, Surroundings(tmp_path, lock), health, 0.05))
+    async with asyncio.timeout(LONG_S / 2):
+        while len(found) < 2:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.3)
+    assert found == [0, 1]
     task.cancel()
     await asyncio.wait({task})
 
