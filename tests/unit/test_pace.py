@@ -18,16 +18,16 @@ def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     descriptor = create_new(tmp_path / "file")
-    for size, lasts in ((250e6, 1.0), (40e9, Pace.MOST_S)):
+    for size, lasts in ((Pace.BYTES_PER_S, 1.0), (40e9, Pace.MOST_S)):
         kept_to, began = Pace(descriptor, int(size)), now[0]
         for _ in range(100):
             now[0] += 0.001
             kept_to.keep(int(size / 100))
         assert now[0] - began == pytest.approx(lasts, abs=0.005)
-    slow, began = Pace(descriptor, int(250e6)), now[0]
+    slow, began = Pace(descriptor, int(Pace.BYTES_PER_S)), now[0]
     now[0] += 60
     for _ in range(100):
-        slow.keep(int(2.5e6))
+        slow.keep(int(Pace.BYTES_PER_S / 100))
     assert now[0] - began == pytest.approx(61, abs=0.005)
     os.close(descriptor)
 
