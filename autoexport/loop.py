@@ -11,19 +11,23 @@ from autoexport.wake import pause
 QUIET_S = 0.5
 LONGEST_BURST_S = 2.0
 REST_PER_WORK = 4.0
+REST_PER_WORK_IF_BUSY = 9.0
 _TICK_S = 5.0
 
 
 class Tempo:
     """When the next export may begin: after a burst of commits, and not too soon after a costly export.
 
-    So a busy database costs at most a fifth of a core. `hurry` ends the waiting: somebody asked.
+    So a busy database costs at most a fifth of a core, and one that changes before every rest is over a tenth: a
+    few of the commits that meet an export take longer than usual, and they must be less than one in a hundred of
+    all. `hurry` ends the waiting: somebody asked.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.hurry = asyncio.Event()
         self._clock = clock
         self._not_before: float | None = None
+        self._busy = False
 
     async def settle(self, queue: asyncio.Queue[None]) -> None:
         """Let a burst pass: until no look came for `QUIET_S`, at most for `LONGEST_BURST_S` seconds."""
@@ -37,7 +41,9 @@ class Tempo:
 
     async def rest(self, tick: Callable[[], None]) -> None:
         """Wait until enough time has passed since the last export; `tick` is called every few seconds."""
+        self._busy = False
         while self._not_before is not None and (left_s := self._not_before - self._clock()) > 0:
+            self._busy = True
             if await pause(self.hurry, min(left_s, _TICK_S)):
                 return
             tick()
@@ -45,7 +51,8 @@ class Tempo:
 
     def exported(self, work_s: float) -> None:
         """An export ended that kept a core busy for so long."""
-        self._not_before = self._clock() + REST_PER_WORK * work_s
+        rest_per_work = REST_PER_WORK_IF_BUSY if self._busy else REST_PER_WORK
+        self._not_before = self._clock() + rest_per_work * work_s
 
 
 async def export_forever(

@@ -20,7 +20,10 @@ AS_THE_UNIT = ("nice", "-n", "10")
 
 FIRST_EXPORT_LIMIT_S = 1800.0
 QUIET_S = 10.0
-"""Before each period: what was written before it, by an export at full speed, is not part of what is measured."""
+"""Before the application starts: what an export at full speed wrote until then is not what is measured."""
+
+WARM_UP_S = 40.0
+"""So long it works before it is measured: until the daemon has found that the database changes all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def impact_sqlite(bench: Bench) -> list[Table]:
     table = Table("impact-sqlite", f"A writer committing every 10 ms, SQLite, {bench.usual:,} images")
     for journal, name in (("delete", "rollback journal"), ("wal", "WAL")):
         with bench.databases.sqlite_copy(bench.usual, journal=journal) as path:
-            application = python("tests.bench.writer", str(path), str(bench.seconds))
+            application = python("tests.bench.writer", str(path), str(bench.seconds), str(WARM_UP_S))
             _compare(bench, table, name, path, application)
     table.notes += [
         "locked: transactions given up after a busy timeout of 1 s; synchronous = FULL, SQLite's default",
@@ -60,7 +63,7 @@ def impact_postgres(bench: Bench) -> list[Table]:
     """Two clients as fast as they can."""
     table = Table("impact-postgres", f"Two clients, short transactions, PostgreSQL, {bench.usual:,} images")
     url = bench.databases.postgres(bench.usual, indexed=True)
-    application = python("tests.bench.transactions", url, str(bench.seconds))
+    application = python("tests.bench.transactions", url, str(bench.seconds), str(WARM_UP_S))
     _compare(bench, table, "PostgreSQL", url, application)
     table.notes += [
         "fsync and synchronous_commit are on; server, clients and daemon share the machine",
@@ -72,8 +75,9 @@ def impact_postgres(bench: Bench) -> list[Table]:
 def _notes(bench: Bench) -> list[str]:
     return [
         f"{bench.seconds:g} s each time, {bench.rounds} rounds, alternately without and with the daemon, "
-        f"each after {QUIET_S:g} s of quiet "
+        f"each after {QUIET_S:g} s of quiet and {WARM_UP_S:g} s of the application "
         f"(`nice -n 10`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
+        "exports: in the warm-up and the period",
         "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
     ]
 

@@ -335,10 +335,45 @@ async def test_a_costly_export_is_rested_from() -> None:
         await resting
     assert ticks
     tempo.exported(10.0)
+    now += 200
+    await tempo.rest(lambda: None)
+    tempo.exported(10.0)
     tempo.hurry.set()
     async with asyncio.timeout(LONG_S):
         await tempo.rest(lambda: None)
     assert not tempo.hurry.is_set()
+
+
+async def test_a_database_that_changes_all_the_time_is_exported_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nine times as long, once a change had to wait for the rest to end; four times again after a quiet time."""
+    monkeypatch.setattr("autoexport.loop._TICK_S", 0.01)
+    now = 100.0
+    tempo = Tempo(clock=lambda: now)
+
+    async def rests_for(expected_s: float) -> None:
+        nonlocal now
+        began = now
+        resting = asyncio.create_task(tempo.rest(lambda: None))
+        await asyncio.sleep(0)
+        now = began + expected_s - 0.001
+        done, _ = await asyncio.wait({resting}, timeout=0.02)
+        assert not done
+        now = began + expected_s + 0.001
+        async with asyncio.timeout(LONG_S):
+            await resting
+
+    tempo.exported(1.0)
+    await rests_for(4.0)
+    for _ in range(3):
+        tempo.exported(1.0)
+        await rests_for(9.0)
+    tempo.exported(1.0)
+    now += 9.5
+    await tempo.rest(lambda: None)
+    tempo.exported(1.0)
+    await rests_for(4.0)
 
 
 # --- wake-ups ----------------------------------------------------------------------------------------
