@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
         "--images", type=int, nargs="+", default=SIZES, help="sizes; the one next to 200,000 is usual"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each impact measurement")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each impact measurement")
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write everything there as well; - is standard output"

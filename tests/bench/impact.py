@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from tests.bench.results import Table, Value, middle, percentile, ratio
+from tests.bench.results import BenchError, Table, Value, middle, percentile, ratio
 from tests.bench.running import answer_of, exporter, must, number_of, python, run_once
 from tests.bench.scenario import Bench
 from tests.daemon import Daemon, wait_until
@@ -15,15 +17,15 @@ from tests.daemon import Daemon, wait_until
 INTERVAL_S = 0.05
 """The shortest that the settings allow: what holds the daemon back is its own pace alone."""
 
+CYCLES_WITHIN = 2.0
+"""So many times as long the application works beside the daemon: the first exports follow each other sooner."""
+
 AS_THE_UNIT = ("nice", "-n", "10")
 """How the units for systemd start it."""
 
 FIRST_EXPORT_LIMIT_S = 1800.0
 QUIET_S = 10.0
-"""Before the application starts: what an export at full speed wrote until then is not what is measured."""
-
-WARM_UP_S = 40.0
-"""So long it works before it is measured: until the daemon has found that the database changes all the time."""
+"""Before each period: what was written before it, by an export at full speed, is not part of what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class _Period:
     """What the application saw for a while."""
 
     taken_s: Sequence[float]
+    begun_s: Sequence[float]
     locked: int
     lasted_s: float
     exports: int = 0
@@ -41,6 +44,17 @@ class _Period:
     def rate(self) -> float:
         return (len(self.taken_s) - self.locked) / self.lasted_s
 
+    def between(self, start: float, end: float) -> _Period:
+        """What was begun then, in seconds since the epoch."""
+        pairs = zip(self.taken_s, self.begun_s, strict=True)
+        inside = [(taken, begun) for taken, begun in pairs if start <= begun < end]
+        return replace(
+            self,
+            taken_s=[taken for taken, _ in inside],
+            begun_s=[begun for _, begun in inside],
+            lasted_s=end - start,
+        )
+
     def ms(self, share: float) -> float:
         return 1000 * (percentile(self.taken_s, share) or 0.0)
 
@@ -50,7 +64,7 @@ def impact_sqlite(bench: Bench) -> list[Table]:
     table = Table("impact-sqlite", f"A writer committing every 10 ms, SQLite, {bench.usual:,} images")
     for journal, name in (("delete", "rollback journal"), ("wal", "WAL")):
         with bench.databases.sqlite_copy(bench.usual, journal=journal) as path:
-            application = python("tests.bench.writer", str(path), str(bench.seconds), str(WARM_UP_S))
+            application = python("tests.bench.writer", str(path), str(bench.seconds))
             _compare(bench, table, name, path, application)
     table.notes += [
         "locked: transactions given up after a busy timeout of 1 s; synchronous = FULL, SQLite's default",
@@ -63,7 +77,7 @@ def impact_postgres(bench: Bench) -> list[Table]:
     """Two clients as fast as they can."""
     table = Table("impact-postgres", f"Two clients, short transactions, PostgreSQL, {bench.usual:,} images")
     url = bench.databases.postgres(bench.usual, indexed=True)
-    application = python("tests.bench.transactions", url, str(bench.seconds), str(WARM_UP_S))
+    application = python("tests.bench.transactions", url, str(bench.seconds))
     _compare(bench, table, "PostgreSQL", url, application)
     table.notes += [
         "fsync and synchronous_commit are on; server, clients and daemon share the machine",
@@ -74,21 +88,23 @@ def impact_postgres(bench: Bench) -> list[Table]:
 
 def _notes(bench: Bench) -> list[str]:
     return [
-        f"{bench.seconds:g} s each time, {bench.rounds} rounds, alternately without and with the daemon, "
-        f"each after {QUIET_S:g} s of quiet and {WARM_UP_S:g} s of the application "
+        f"{bench.rounds} rounds, alternately without the daemon for {bench.seconds:g} s and with it for "
+        f"{CYCLES_WITHIN:g} times as long, each after {QUIET_S:g} s of quiet "
         f"(`nice -n 10`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
-        "exports: in the warm-up and the period",
+        "with us: from the end of the second export to the end of the last, so that every rest has its export; "
+        "exports and `locked` are of the whole time",
         "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
     ]
 
 
 def _compare(bench: Bench, table: Table, name: str, url: str | Path, application: Sequence[str]) -> None:
     exports = bench.exported(url)
+    longer = [*application[:-1], str(CYCLES_WITHIN * bench.seconds)]
     without, with_us = [], []
     for _ in range(bench.rounds):
         time.sleep(QUIET_S)
         without.append(_period(answer_of(application, bench.scratch)))
-        with_us.append(_beside_daemon(bench, url, exports, application))
+        with_us.append(_beside_daemon(bench, url, exports, longer))
     table.rows.append(_row(name, "without us", without))
     compared: dict[str, Value] = {
         "p99_ratio": ratio([one.ms(0.99) for one in with_us], [one.ms(0.99) for one in without]),
@@ -113,9 +129,10 @@ def _row(name: str, which: str, periods: Sequence[_Period]) -> dict[str, Value]:
 
 
 def _period(answer: dict[str, object]) -> _Period:
-    taken = answer["taken_s"]
+    taken, begun = answer["taken_s"], answer["begun_s"]
     assert isinstance(taken, list)
-    return _Period(taken, int(number_of(answer, "locked")), number_of(answer, "lasted_s"))
+    assert isinstance(begun, list)
+    return _Period(taken, begun, int(number_of(answer, "locked")), number_of(answer, "lasted_s"))
 
 
 def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Sequence[str]) -> _Period:
@@ -132,11 +149,18 @@ def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Se
         before, cpu_s, at = len(daemon.events("export.published")), _cpu_s(daemon), time.monotonic()
         seen = _period(answer_of(application, bench.scratch))
         share = (_cpu_s(daemon) - cpu_s) / (time.monotonic() - at)
-        exported = len(daemon.events("export.published")) - before
+        published = [_epoch_s(event) for event in daemon.events("export.published")[before:]]
+        if len(published) < 3:
+            raise BenchError(f"Only {len(published)} exports meanwhile, 3 are needed: raise --seconds.")
         memory_mb = _peak_mb(daemon)
         daemon.process.terminate()
         daemon.process.wait()
-    return _Period(seen.taken_s, seen.locked, seen.lasted_s, exported, share, memory_mb)
+    steady = seen.between(published[1], published[-1])
+    return replace(steady, exports=len(published), daemon_cpu_share=share, daemon_memory_mb=memory_mb)
+
+
+def _epoch_s(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["timestamp"]).timestamp()
 
 
 def _cpu_s(daemon: Daemon) -> float:

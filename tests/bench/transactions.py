@@ -1,6 +1,6 @@
 """Clients of a PostgreSQL database, like pgbench's, as fast as they can; prints what they took as JSON.
 
-python -m tests.bench.transactions URL SECONDS [WARM_UP_S [CLIENTS]]
+python -m tests.bench.transactions URL SECONDS [CLIENTS]
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ WINDOW = 200
 """Annotations that are changed; see `tests.bench.writer`."""
 
 
-async def run_for(url: str, seconds: float, warm_up_s: float, clients: int) -> dict[str, object]:
-    """Transactions of read, update, update by so many clients; how long each took in seconds after the warm-up."""
+async def run_for(url: str, seconds: float, clients: int) -> dict[str, object]:
+    """Transactions of read, update, update by so many clients; how long each took, and when it began."""
     connections = [await asyncpg.connect(url) for _ in range(clients)]
     found = await connections[0].fetch(
         f"SELECT id, image_id FROM annotations ORDER BY image_id, id LIMIT {WINDOW}"
     )
     keys = [(row[0], row[1]) for row in found]
     taken: list[float] = []
-    began = time.perf_counter() + warm_up_s
+    begun: list[float] = []
+    began = time.perf_counter()
     await asyncio.gather(
         *(
-            _client(one, keys, random.Random(seed), began, began + seconds, taken)
+            _client(one, keys, random.Random(seed), began + seconds, taken, begun)
             for seed, one in enumerate(connections)
         )
     )
     lasted = time.perf_counter() - began
     for connection in connections:
         await connection.close()
-    return {"taken_s": taken, "locked": 0, "lasted_s": lasted}
+    return {"taken_s": taken, "begun_s": begun, "locked": 0, "lasted_s": lasted}
 
 
 async def _client(
     connection: Any,
     keys: list[tuple[str, str]],
     draw: random.Random,
-    began: float,
     end: float,
     taken: list[float],
+    begun: list[float],
 ) -> None:
     while (at := time.perf_counter()) < end:
         annotation, image = draw.choice(keys)
@@ -57,15 +58,14 @@ async def _client(
                 "UPDATE annotations SET confidence = $1 WHERE id = $2", draw.random(), annotation
             )
             await connection.fetch("SELECT * FROM annotations WHERE id = $1", annotation)
-        if at >= began:
-            taken.append(time.perf_counter() - at)
+        taken.append(time.perf_counter() - at)
+        begun.append(time.time() - taken[-1])
 
 
 def main() -> None:
     """The command line."""
-    url, seconds, *more = sys.argv[1:]
-    warm_up_s, clients = [*map(float, more), *(0.0, CLIENTS)[len(more) :]]
-    print(json.dumps(asyncio.run(run_for(url, float(seconds), warm_up_s, int(clients)))))
+    url, seconds, *clients = sys.argv[1:]
+    print(json.dumps(asyncio.run(run_for(url, float(seconds), int(clients[0]) if clients else CLIENTS))))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """An application that commits to a SQLite file at a steady pace; prints what its commits took as JSON.
 
-python -m tests.bench.writer PATH SECONDS [WARM_UP_S [PERIOD_S]]
+python -m tests.bench.writer PATH SECONDS [PERIOD_S]
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ then exports a few blocks every few seconds. Rows from all over the file would m
 one a minute."""
 
 
-def write_for(path: str, seconds: float, warm_up_s: float, period_s: float) -> dict[str, object]:
-    """Commit an annotation and its image every `period_s`; after the warm-up, how long each transaction took in
-    seconds, from its BEGIN to the return of its COMMIT, and how often the database was locked beyond the busy
-    timeout."""
+def write_for(path: str, seconds: float, period_s: float) -> dict[str, object]:
+    """Commit an annotation and its image every `period_s`; how long each transaction took in seconds, from its
+    BEGIN to the return of its COMMIT, when it began, and how often it was locked beyond the busy timeout.
+    """
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     (last,) = connection.execute("SELECT max(rowid) FROM annotations").fetchone()
     draw = random.Random(1)
     first = max(1, last // 2)
     last = min(last, first + WINDOW)
     taken: list[float] = []
+    begun: list[float] = []
     locked = 0
-    due = time.perf_counter()
-    began = due + warm_up_s
+    began = time.perf_counter()
+    due = began
     while due < began + seconds:
         time.sleep(max(0.0, due - time.perf_counter()))
         at = time.perf_counter()
@@ -40,15 +41,15 @@ def write_for(path: str, seconds: float, warm_up_s: float, period_s: float) -> d
         except sqlite3.OperationalError as exc:
             if "locked" not in str(exc):
                 raise
-            locked += at >= began
+            locked += 1
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        if at >= began:
-            taken.append(time.perf_counter() - at)
+        taken.append(time.perf_counter() - at)
+        begun.append(time.time() - taken[-1])
         due = max(due + period_s, time.perf_counter())
     lasted = time.perf_counter() - began
     connection.close()
-    return {"taken_s": taken, "locked": locked, "lasted_s": lasted}
+    return {"taken_s": taken, "begun_s": begun, "locked": locked, "lasted_s": lasted}
 
 
 def _commit(connection: sqlite3.Connection, rowid: int, score: float) -> None:
@@ -64,9 +65,8 @@ def _commit(connection: sqlite3.Connection, rowid: int, score: float) -> None:
 
 def main() -> None:
     """The command line."""
-    path, seconds, *more = sys.argv[1:]
-    warm_up_s, period_s = [*map(float, more), *(0.0, PERIOD_S)[len(more) :]]
-    print(json.dumps(write_for(path, float(seconds), warm_up_s, period_s)))
+    path, seconds, *period = sys.argv[1:]
+    print(json.dumps(write_for(path, float(seconds), float(period[0]) if period else PERIOD_S)))
 
 
 if __name__ == "__main__":
