@@ -1,4 +1,4 @@
-"""How a daemon leaves the disk to the application: files written at a pace, and given back in steps."""
+"""How a daemon leaves the disk to the application: files that it replaced are given back in steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from autoexport.files import temp_beside
-from autoexport.pace import Pace
 
 _LARGE_BYTES = 32 << 20
 _STEP_BYTES = 2 << 20
@@ -32,10 +31,6 @@ class Courtesy:
     def __init__(self) -> None:
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
-
-    def pace(self, descriptor: int, size_bytes: int) -> Pace:
-        """The pace of writing one new file."""
-        return Pace(descriptor, size_bytes)
 
     @contextmanager
     def replacing(self, target: Path) -> Iterator[None]:

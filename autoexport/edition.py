@@ -159,7 +159,8 @@ def _stage(
     staged: list[Staged], edition: Edition, layout: Layout, directory: Path, known: FileIdentity | None
 ) -> None:
     # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
-    staged.append(stage(layout, spool_of(edition, layout), directory, known, edition.courtesy))
+    paced = edition.courtesy is not None
+    staged.append(stage(layout, spool_of(edition, layout), directory, known, paced=paced))
 
 
 async def _stands(edition: Edition, layout: Layout, directory: Path, previous: Manifest | None) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from autoexport.checksum import combine
 from autoexport.contracts import Format
-from autoexport.courtesy import Courtesy
 from autoexport.errors import PublishError
 from autoexport.files import create_new, explain_os_error, made_durable, temp_beside, write_all
 from autoexport.ledger import BlockRecord, FileIdentity, Part
@@ -148,12 +147,13 @@ def stage(
     spool: int | None,
     directory: Path,
     known: FileIdentity | None,
-    courtesy: Courtesy | None = None,
+    *,
+    paced: bool = False,
 ) -> Staged:
     """Write the file beside its target, durably. Raises `PublishError`.
 
     `known` is the identity of the published file that kept ranges come from: it is compared before and after.
-    `courtesy`: leave the disk to others as well.
+    `paced`: leave the disk to others as well.
     """
     target = directory / layout.file_name
     temp = temp_beside(target)
@@ -164,10 +164,10 @@ def stage(
             replaced = target.is_file() and not target.is_symlink()
             descriptor = create_new(temp, 0o600 if replaced else 0o666)
             try:
-                pace = courtesy.pace(descriptor, layout.length) if courtesy is not None else None
+                pace = Pace(descriptor, layout.length) if paced else None
                 if pace is not None and kept is not None:
                     pace.read_from(kept)
-                with made_durable(descriptor, layout.length, paced=pace is not None):
+                with made_durable(descriptor, layout.length, paced=paced):
                     _same(kept, known, layout.file_name)
                     for piece in layout.pieces:
                         if isinstance(piece, bytes):

@@ -64,8 +64,7 @@ def impact_sqlite(bench: Bench) -> list[Table]:
     table = Table("impact-sqlite", f"A writer committing every 10 ms, SQLite, {bench.usual:,} images")
     for journal, name in (("delete", "rollback journal"), ("wal", "WAL")):
         with bench.databases.sqlite_copy(bench.usual, journal=journal) as path:
-            application = python("tests.bench.writer", str(path), str(bench.seconds))
-            _compare(bench, table, name, path, application)
+            _compare(bench, table, name, path, "tests.bench.writer")
     table.notes += [
         "locked: transactions given up after a busy timeout of 1 s; synchronous = FULL, SQLite's default",
         *_notes(bench),
@@ -77,8 +76,7 @@ def impact_postgres(bench: Bench) -> list[Table]:
     """Two clients as fast as they can."""
     table = Table("impact-postgres", f"Two clients, short transactions, PostgreSQL, {bench.usual:,} images")
     url = bench.databases.postgres(bench.usual, indexed=True)
-    application = python("tests.bench.transactions", url, str(bench.seconds))
-    _compare(bench, table, "PostgreSQL", url, application)
+    _compare(bench, table, "PostgreSQL", url, "tests.bench.transactions")
     table.notes += [
         "fsync and synchronous_commit are on; server, clients and daemon share the machine",
         *_notes(bench),
@@ -90,16 +88,18 @@ def _notes(bench: Bench) -> list[str]:
     return [
         f"{bench.rounds} rounds, alternately without the daemon for {bench.seconds:g} s and with it for "
         f"{CYCLES_WITHIN:g} times as long, each after {QUIET_S:g} s of quiet "
-        f"(`nice -n 10`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
+        f"(`{' '.join(AS_THE_UNIT)}`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
         "with us: from the end of the second export to the end of the last, so that every rest has its export; "
         "exports and `locked` are of the whole time",
         "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
     ]
 
 
-def _compare(bench: Bench, table: Table, name: str, url: str | Path, application: Sequence[str]) -> None:
+def _compare(bench: Bench, table: Table, name: str, url: str | Path, module: str) -> None:
+    """`module` is the application: it takes the URL and how many seconds it is to work."""
     exports = bench.exported(url)
-    longer = [*application[:-1], str(CYCLES_WITHIN * bench.seconds)]
+    application = python(module, str(url), str(bench.seconds))
+    longer = python(module, str(url), str(CYCLES_WITHIN * bench.seconds))
     without, with_us = [], []
     for _ in range(bench.rounds):
         time.sleep(QUIET_S)
