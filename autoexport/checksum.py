@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 _POLYNOMIAL = 0xEDB88320  # reflected, RFC 1952
+_BASE = 1 << 9  # two digits of it say how long most blocks are
 _ONE = 1 << 31  # the polynomial 1, reflected
 
 
@@ -36,25 +37,26 @@ def _times(a: int, b: int) -> int:
     return product
 
 
-@lru_cache(maxsize=8 * 256)
+@lru_cache(maxsize=4 * _BASE)
 def _shift(digit: int, place: int) -> int:
-    """What a shift by `digit` * 256 ** `place` bytes multiplies by: x to the power of eight times that."""
+    """What a shift by `digit` * `_BASE` ** `place` bytes multiplies by: x to the power of eight times that."""
     if digit > 1:
         half = _shift(digit // 2, place)
         return _times(_times(half, half), _shift(digit % 2, place))
     if digit == 0:
         return _ONE
     # x to the power 8, to begin with
-    return _times(_shift(128, place - 1), _shift(128, place - 1)) if place else 1 << 23
+    return _times(_shift(_BASE // 2, place - 1), _shift(_BASE // 2, place - 1)) if place else 1 << 23
 
 
 @lru_cache(maxsize=4096)
 def _shift_by(length: int) -> int:
     factor, place = _ONE, 0
     while length:
-        length, digit = divmod(length, 256)
+        length, digit = divmod(length, _BASE)
         if digit:
-            factor = _times(factor, _shift(digit, place))
+            shift = _shift(digit, place)
+            factor = shift if factor == _ONE else _times(factor, shift)
         place += 1
     return factor
 
