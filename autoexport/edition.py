@@ -17,7 +17,7 @@ from autoexport.ledger import BlockRecord, FileIdentity, Ledger, save_ledger, sa
 from autoexport.logs import get_logger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.mapping import mapping_digest
-from autoexport.model import Mapping, Tree
+from autoexport.model import Key, Mapping, Tree
 from autoexport.offloop import in_thread
 from autoexport.plan import Plan
 from autoexport.publish import PUBLISHING, check_room, discard, publish
@@ -56,6 +56,28 @@ class Edition:
     def tree(self) -> Tree:
         """The finished tree; to be asked for once."""
         return self.builder.finish(self.taken_at.replace(microsecond=0), self.records)
+
+    def certainly_differs(self) -> bool:
+        """Whether a block has other bytes than before. The files tell that as well, once they are laid out.
+
+        Only if the same ranges of images were rendered: bytes that were merely cut elsewhere are no difference.
+        """
+        if self.ledger is None:
+            return False
+        kept = set(self.plan.keep)
+        before = [record for number, record in enumerate(self.ledger.blocks) if number not in kept]
+        after = [record for record in self.records if any(part.fresh for part in record.parts)]
+        if list(map(_range, before)) != list(map(_range, after)):
+            return False
+        return list(map(_bytes, before)) != list(map(_bytes, after))
+
+
+def _range(record: BlockRecord) -> tuple[Key, Key, Key]:
+    return record.dataset, record.first, record.last
+
+
+def _bytes(record: BlockRecord) -> list[tuple[int, int]]:
+    return [(part.length, part.crc) for part in record.parts]
 
 
 async def bring_out(
@@ -97,6 +119,8 @@ def spool_of(edition: Edition, layout: Layout) -> int | None:
 
 def _is_unchanged(edition: Edition, tree: Tree, directory: Path, previous: Manifest) -> bool:
     """Whether the files, made with the time stamp of the published ones, would be these to the byte."""
+    if edition.certainly_differs():
+        return False
     try:
         timestamp = datetime.fromisoformat(previous.timestamp)
     except ValueError:
