@@ -12,8 +12,12 @@ from autoexport.model import Key, Range
 MOST_DIRTY = 0.5
 """When more than this share of the blocks is dirty, all are rendered: one pass costs less than many ranges."""
 
-SMALL_IMAGES = 64
-"""A dirty block with fewer images than this takes its neighbour along, so that blocks do not crumble."""
+SMALL_IMAGES = 16
+"""Fewer images than this make a small block. It is rendered together with a neighbour if either changed, so
+that blocks do not crumble."""
+
+SMALL_BYTES = 100_000
+"""Nor is a block small that has this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,22 @@ def make_plan(
 
 
 def _with_small_neighbours(blocks: Blocks, dirty: set[int]) -> set[int]:
+    """Also the small neighbours of a dirty block: an image that is inserted into a full one leaves a new one
+    behind, each time. And some neighbour of a dirty block that is small itself."""
     grown = set(dirty)
     for numbers in blocks.numbers.values():
         for place, number in enumerate(numbers):
-            if number in dirty and blocks.records[number].counts.images < SMALL_IMAGES and len(numbers) > 1:
-                grown.add(numbers[place - 1] if place else numbers[place + 1])
+            if number not in dirty:
+                continue
+            beside = numbers[max(place - 1, 0) : place] + numbers[place + 1 : place + 2]
+            small = [other for other in beside if _is_small(blocks.records[other])]
+            grown.update(small or (beside[:1] if _is_small(blocks.records[number]) else ()))
     return grown
+
+
+def _is_small(record: BlockRecord) -> bool:
+    """In images and in bytes: a few heavy images are no small block."""
+    return record.counts.images < SMALL_IMAGES and sum(part.length for part in record.parts) < SMALL_BYTES
 
 
 def _ranges(blocks: Blocks, dataset: Key, numbers: Sequence[int], dirty: set[int]) -> list[Range]:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from autoexport import plan, snapshot
 from autoexport.changes import Found, can_be_kept, conserved
-from autoexport.ledger import BlockRecord, FileIdentity, Ledger, pack
+from autoexport.ledger import BlockRecord, FileIdentity, Ledger, load_ledger, pack
 from autoexport.model import Counts, Key
 from autoexport.plan import Blocks, Plan
 from autoexport.snapshot import Totals
@@ -154,6 +154,12 @@ class Watched:
         self.recounted = any(entry["event"] == "changes.recounted" for entry in logs)
         return done
 
+    def blocks(self) -> list[BlockRecord]:
+        """What the last export left of itself."""
+        ledger = load_ledger(self.exporting.directory / ".autoexport")
+        assert ledger is not None
+        return ledger.blocks
+
     def after(self, *statements: str) -> Compared:
         """What an export does after these statements, each committed by itself."""
         for statement in statements:
@@ -194,6 +200,15 @@ def test_a_change_in_place_costs_one_block_and_no_count(watched: Watched) -> Non
     done = watched.after(f"UPDATE annotations SET x_min = 7 WHERE image_id = '{key(50)}'")
     assert (done.manifest["mode"], watched.recounted) == ("incremental", False)
     assert done.outcome.manifest.rendered_images <= 6 * 8
+
+
+def test_blocks_do_not_crumble(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that come one at a time to where a block is full already do not leave a block behind, each."""
+    monkeypatch.setattr(plan, "SMALL_IMAGES", 6)
+    before = len(watched.blocks())
+    for number in range(12):
+        watched.after(one_more_image(f"{key(42)}-{number:02}", "d1"))
+    assert len(watched.blocks()) <= before + 1 + 12 // 6
 
 
 def test_a_deleted_annotation_is_found_by_counting(watched: Watched) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoexport import plan
-from autoexport.ledger import BlockRecord, pack
+from autoexport.ledger import BlockRecord, Part, pack
 from autoexport.model import Counts, Key, Range
 from autoexport.plan import Blocks, Plan, make_plan, render_all
 
@@ -142,13 +142,31 @@ def test_no_blocks_at_all_is_incremental() -> None:
 
 def test_a_small_dirty_block_takes_a_neighbour_along() -> None:
     """Blocks that lost most of their images are merged when they are rendered anyway, those of the same
-    dataset only; a small block that is clean is left alone."""
+    dataset only; a small block whose neighbours are clean as well is left alone."""
     small = plan.SMALL_IMAGES - 1
     records = [record(1, 1, 10), record(1, 11, 20, small), record(1, 21, 30), *row(2, 10, 20, 30, 40)]
     assert planned(records, {1}).ranges == (Range(1, None, 20),)
-    assert planned(records, {2}).ranges == (Range(1, 20, None),)
+    assert planned([*records, record(1, 31, 40)], {3}).ranges == (Range(2, None, 10),)
     assert planned([record(1, 1, 10, small), *records[1:]], {0}).ranges == (Range(1, None, 20),)
     assert planned([record(1, 1, 10, small), *row(2, 10, 20)], {0}).ranges == (Range(1, None, None),)
+
+
+def test_a_dirty_block_takes_its_small_neighbours_along() -> None:
+    """What was left behind when it was cut comes back to it."""
+    small = plan.SMALL_IMAGES - 1
+    records = [record(1, 1, 5, small), *row(1, 10, 20, 30), record(1, 31, 35, small), record(1, 36, 39, small)]
+    assert planned(records, {1}).ranges == (Range(1, None, 10),)
+    assert planned(records, {2}).ranges == (Range(1, 10, 20),)
+    assert planned(records, {3}).ranges == (Range(1, 20, 35),)
+    assert planned(records, {4}).ranges == (Range(1, 30, None),)
+
+
+def test_a_few_heavy_images_are_no_small_block() -> None:
+    """They were cut by their bytes, and would be again."""
+    heavy = [record(1, last - 9, last, 2) for last in (10, 20, 30)]
+    for item in heavy:
+        item.parts = [Part(0, plan.SMALL_BYTES - 1, 0), Part(0, 1, 0)]
+    assert planned(heavy, {1}).ranges == (Range(1, 10, 20),)
 
 
 def test_rendering_all_says_why() -> None:
