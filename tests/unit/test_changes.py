@@ -375,6 +375,12 @@ def test_datasets_that_exchange_what_images_call_them(tmp_path: Path, monkeypatc
     database.close()
 
 
+def test_blocks_grow_with_the_database() -> None:
+    """Up to their size, once there are many of them."""
+    sizes = [snapshot.block_images(images) for images in (0, 1, 256_000, 600_000, 1_024_000, 10_000_000)]
+    assert sizes == [64, 64, 64, 150, 256, 256]
+
+
 @pytest.mark.parametrize("rows", [1, 10])
 def test_the_cost_is_that_of_the_change(tmp_path: Path, rows: int) -> None:
     """One annotation, or ten neighbours, among 2,000 images, with blocks as they are: two blocks at most."""
@@ -395,5 +401,5 @@ def test_the_cost_is_that_of_the_change(tmp_path: Path, rows: int) -> None:
     connection.close()
     done = asyncio.run(exporting.export())
     assert (first.manifest["mode"], done.manifest["mode"]) == ("full", "incremental")
-    assert 0 < done.outcome.manifest.rendered_images <= 2 * snapshot.BLOCK_IMAGES
+    assert 0 < done.outcome.manifest.rendered_images <= 2 * snapshot.block_images(2000)
     assert done.outcome.manifest.rendered_bytes < 0.3 * first.outcome.manifest.rendered_bytes
