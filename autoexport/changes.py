@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from autoexport.ledger import BlockRecord, Ledger, load_position
@@ -59,9 +60,9 @@ async def _found(
         if record.dataset in builder.places and builder.embedded(record.dataset) != record.parents
     }
     placed = 0
-    keys = list(changes.images)
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
-        for dataset, image in await reading.places(keys[start : start + _KEYS_AT_ONCE]):
+    keys = iter(changes.images)
+    while some := list(islice(keys, _KEYS_AT_ONCE)):
+        for dataset, image in await reading.places(some):
             placed += 1
             if blocks.strange(dataset, image):
                 return Found(render_all("there are keys of several types"), blocks, False)
@@ -70,8 +71,8 @@ async def _found(
                 whole.add(dataset)
             else:
                 dirty.add(number)
-    trusted = not changes.orphans_seen and placed == len(keys) and set(datasets) == set(ledger.datasets)
-    reason = f"{len(keys)} images may have changed"
+    trusted = not changes.orphans_seen and placed == len(changes.images) and set(datasets) == set(ledger.datasets)
+    reason = f"{len(changes.images)} images may have changed"
     return Found(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -300,7 +300,7 @@ class Changes:
     gone leave no trace here.
     """
 
-    images: frozenset[Key]
+    images: Set[Key]
     orphans_seen: bool = False
 
 

@@ -217,7 +217,7 @@ async def _changed_images(snapshot: PostgresSnapshot, mapping: Mapping, xmin: in
                     images.add(key)  # type: ignore[arg-type]
             if len(images) > MOST_IMAGES:
                 return Everything(f"more than {MOST_IMAGES:,} images may have changed")
-    return Changes(frozenset(images), orphans_seen)
+    return Changes(images, orphans_seen)
 
 
 def _statements(snapshot: PostgresSnapshot, mapping: Mapping, xmin: int) -> Iterator[Select[Any]]:

@@ -100,7 +100,7 @@ class PageChanges:
                             orphans_seen = True
                         else:
                             images.add(key)  # type: ignore[arg-type]
-        return Changes(frozenset(images), orphans_seen)
+        return Changes(images, orphans_seen)
 
 
 def _large(mapping: Mapping) -> list[TableMapping]:
