@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import shutil
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 from autoexport.contracts import Source
 from autoexport.courtesy import Courtesy
 from autoexport.detector import Surroundings, detect
-from autoexport.errors import (
-    AutoexportError,
-    ConfigurationError,
-    EmptyDatabase,
-    LockedError,
-    MappingError,
-    SourceError,
-)
+from autoexport.errors import AutoexportError, ConfigurationError, EmptyDatabase, LockedError, MappingError
 from autoexport.exporter import Outcome, export_once
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
@@ -29,34 +18,22 @@ from autoexport.line import Progress
 from autoexport.logs import get_logger
 from autoexport.loop import Tempo, export_forever
 from autoexport.manifest import Manifest
+from autoexport.retry import cause_of, retry_delay_s, wait_to_retry
 from autoexport.settings import Settings
-from autoexport.sources import open_source
+from autoexport.sources import opened_source
 from autoexport.status_socket import StatusSocket
-from autoexport.wake import hearing_commits, pause
-from autoexport.workspace import LEADER_LOCK, Lock, directories
+from autoexport.wake import hearing_commits
+from autoexport.workspace import LEADER_LOCK, Lock, directories, remove_unused
 
 DRAIN_S = 8.0
 """How long an export in hand may take to finish after a stop; with what giving it up takes, 10 s."""
 
-FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
-_TICK_S = 1.0
-
 log = get_logger()
-
-
-@contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Source]:
-    # Importing a driver takes long enough to be felt on the event loop of the application.
-    source = await asyncio.to_thread(open_source, settings)
-    try:
-        yield source
-    finally:
-        await source.aclose()
 
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:
     """Bring the files up to date once; `full` uses nothing that is known from before. Raises `AutoexportError`."""
-    async with _opened(settings) as source:
+    async with opened_source(settings) as source:
         return await export_once(source, settings, chosen_formats(settings), full=full, progress=progress)
 
 
@@ -69,9 +46,7 @@ async def run_exporter(
     is one export. After `stop`, an export in hand may finish, within `DRAIN_S` seconds. Raises
     `ConfigurationError`, for which trying again cannot help, and without monitoring any `AutoexportError`.
     """
-    exporter = Exporter(settings if settings is not None else Settings())
-    for warning in exporter.settings.warnings:
-        log.warning("settings.unknown", detail=warning)
+    exporter = _exporter(settings)
     await exporter.run(stop if stop is not None else asyncio.Event(), monitor=monitor)
 
 
@@ -82,9 +57,7 @@ async def exporting(settings: Settings | None = None, *, monitor: bool | None = 
     On exit an export in hand finishes, as in `run_exporter`. What ends the background task early (only
     a `ConfigurationError` does, with monitoring) is logged, and raised by `export_now`.
     """
-    exporter = Exporter(settings if settings is not None else Settings())
-    for warning in exporter.settings.warnings:
-        log.warning("settings.unknown", detail=warning)
+    exporter = _exporter(settings)
     stop = asyncio.Event()
     task = asyncio.create_task(exporter.run(stop, monitor=monitor), name="autoexport")
     task.add_done_callback(_tell_of_the_end)
@@ -96,6 +69,13 @@ async def exporting(settings: Settings | None = None, *, monitor: bool | None = 
             await asyncio.wait({task})
         finally:
             task.cancel()  # nothing, unless this was cancelled in its turn
+
+
+def _exporter(settings: Settings | None) -> Exporter:
+    exporter = Exporter(settings if settings is not None else Settings())
+    for warning in exporter.settings.warnings:
+        log.warning("settings.unknown", detail=warning)
+    return exporter
 
 
 def _tell_of_the_end(task: asyncio.Task[None]) -> None:
@@ -142,7 +122,7 @@ class Exporter:
             raise ConfigurationError(
                 "Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true."
             )
-        async with _opened(self.settings) as source:
+        async with opened_source(self.settings) as source:
             return (await self._export(source)).manifest
 
     async def run(self, stop: asyncio.Event, *, monitor: bool | None = None) -> None:
@@ -217,7 +197,7 @@ class Exporter:
         """One export, however long another process has one in hand."""
         while True:
             with contextlib.suppress(LockedError):
-                async with _opened(self.settings) as source:
+                async with opened_source(self.settings) as source:
                     await self._export(source)
                     return
 
@@ -234,7 +214,7 @@ class Exporter:
             self.health.failed(exc, None)
             if self.health.report.generation is None:
                 self._socket.close()
-                await asyncio.to_thread(_remove_again, self.state, self.directory, made)
+                await asyncio.to_thread(remove_unused, self.state, self.directory, made)
             raise
         finally:
             self.health.stopped()
@@ -252,12 +232,12 @@ class Exporter:
         except Exception as exc:  # the one restart point of the program
             if self._ending:
                 raise asyncio.CancelledError from exc
-            await self._recover(_cause(exc))
+            await self._recover(cause_of(exc))
 
     async def _cycle(self) -> None:
         interval_s = self.settings.check_interval
         self._queue = asyncio.Queue(maxsize=1)
-        async with _opened(self.settings) as source, asyncio.TaskGroup() as group:
+        async with opened_source(self.settings) as source, asyncio.TaskGroup() as group:
             looks = source.looks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
             group.create_task(
                 detect(looks, self._queue, self._surroundings, self.health, interval_s), name="detector"
@@ -277,7 +257,7 @@ class Exporter:
         mending = isinstance(cause, EmptyDatabase) or (isinstance(cause, MappingError) and published)
         if isinstance(cause, ConfigurationError) and not mending:
             raise cause
-        delay_s = _delay_s(self.health.report.failures)
+        delay_s = retry_delay_s(self.health.report.failures)
         if self.health.failed(cause, delay_s):
             unknown = not isinstance(cause, AutoexportError)
             hint = self.health.report.hint
@@ -285,34 +265,14 @@ class Exporter:
                 "cycle.failed", error=self.health.report.error, hint=hint, exc_info=cause if unknown else None
             )
             await self._persist()
-        await self._wait_to_retry(cause, delay_s)
-
-    async def _wait_to_retry(self, cause: BaseException, delay_s: float) -> None:
-        """Until the time has come, somebody asks, or a database that could not be read moves."""
-        deadline = time.monotonic() + delay_s
-        moved = None
-        if isinstance(cause, SourceError):
-            moved = asyncio.create_task(self._database_moves(), name="waiting for the database")
-        try:
-            while (left_s := deadline - time.monotonic()) > 0:
-                self.health.progressed()
-                if await pause(self._tempo.hurry, min(left_s, _TICK_S)) or (moved and moved.done()):
-                    break
-        finally:
-            if moved is not None:
-                moved.cancel()
-                await asyncio.wait({moved})
-
-    async def _database_moves(self) -> None:
-        interval_s = min(1.0, self.settings.check_interval)
-        with contextlib.suppress(AutoexportError):
-            async with _opened(self.settings) as source:
-                looks = source.looks(interval_s, hooks=False, wake=self._wake)
-                await anext(looks)  # the first answer is always yes
-                async for changed in looks:
-                    if changed:
-                        return
-        await asyncio.Event().wait()  # it cannot even be asked: the time decides alone
+        await wait_to_retry(
+            self.settings,
+            cause,
+            delay_s,
+            hurry=self._tempo.hurry,
+            wake=self._wake,
+            tick=self.health.progressed,
+        )
 
     # --- leading -----------------------------------------------------------------------------------------
 
@@ -344,29 +304,3 @@ class Exporter:
     async def _persist(self) -> None:
         if self._lock.stands():
             await asyncio.to_thread(write_report, self.state, self.health.report)
-
-
-def _delay_s(failures: int) -> float:
-    """How long to wait after so many failures in a row: doubling, with jitter so that many do not retry as one."""
-    doubled = FIRST_RETRY_S * 2.0 ** min(failures, 10)
-    return min(LONGEST_RETRY_S, max(FIRST_RETRY_S, doubled * random.uniform(0.75, 1.25)))  # noqa: S311 - no secret
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What went wrong, out of the group that a TaskGroup makes of it: what cannot be retried first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    causes = [_cause(inner) for inner in error.exceptions]
-    for kind in (ConfigurationError, AutoexportError):
-        if (found := next((cause for cause in causes if isinstance(cause, kind)), None)) is not None:
-            return found
-    return causes[0]
-
-
-def _remove_again(state: Path, directory: Path, made: Sequence[Path]) -> None:
-    """Take away the directories that were made and never published into."""
-    if state in made:
-        shutil.rmtree(state, ignore_errors=True)
-    if directory in made:
-        with contextlib.suppress(OSError):
-            directory.rmdir()

@@ -7,8 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, LockedError, PublishError
@@ -164,3 +165,12 @@ async def publishing(state: Path, wait_s: float) -> AsyncIterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_unused(state: Path, directory: Path, made: Sequence[Path]) -> None:
+    """Take away the directories that were made and never published into."""
+    if state in made:
+        shutil.rmtree(state, ignore_errors=True)
+    if directory in made:
+        with contextlib.suppress(OSError):
+            directory.rmdir()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from importlib import import_module
 
 from autoexport.contracts import Source
@@ -23,3 +26,14 @@ def open_source(settings: Settings) -> Source:
     module, _, name = SOURCES[url.dialect].partition(":")
     source: Source = getattr(import_module(module), name)(url, settings)
     return source
+
+
+@contextlib.asynccontextmanager
+async def opened_source(settings: Settings) -> AsyncIterator[Source]:
+    """The source that the settings name, closed in the end. Raises as `open_source`."""
+    # Importing a driver takes long enough to be felt on the event loop of an application.
+    source = await asyncio.to_thread(open_source, settings)
+    try:
+        yield source
+    finally:
+        await source.aclose()

@@ -1,0 +1,74 @@
+"""After a failure: what went wrong, how long to wait, and what ends the wait sooner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+
+from autoexport.errors import AutoexportError, ConfigurationError, SourceError
+from autoexport.settings import Settings
+from autoexport.sources import opened_source
+from autoexport.wake import pause
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+_LOOK_S = 1.0
+_TICK_S = 1.0
+
+
+def retry_delay_s(failures: int) -> float:
+    """How long to wait after so many failures in a row: doubling, with jitter so that many do not retry as one."""
+    doubled = FIRST_RETRY_S * 2.0 ** min(failures, 10)
+    return min(LONGEST_RETRY_S, max(FIRST_RETRY_S, doubled * random.uniform(0.75, 1.25)))  # noqa: S311 - no secret
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong, out of the group that a TaskGroup makes of it: what cannot be retried first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [cause_of(inner) for inner in error.exceptions]
+    for kind in (ConfigurationError, AutoexportError):
+        if (found := next((cause for cause in causes if isinstance(cause, kind)), None)) is not None:
+            return found
+    return causes[0]
+
+
+async def wait_to_retry(
+    settings: Settings,
+    cause: BaseException,
+    delay_s: float,
+    *,
+    hurry: asyncio.Event,
+    wake: asyncio.Event,
+    tick: Callable[[], None],
+) -> None:
+    """Until the time has come, somebody asks (`hurry`), or a database that could not be read moves.
+
+    `tick` is called every second meanwhile; `wake` has the database looked at sooner.
+    """
+    deadline = time.monotonic() + delay_s
+    moved = None
+    if isinstance(cause, SourceError):
+        moved = asyncio.create_task(_database_moves(settings, wake), name="waiting for the database")
+    try:
+        while (left_s := deadline - time.monotonic()) > 0:
+            tick()
+            if await pause(hurry, min(left_s, _TICK_S)) or (moved and moved.done()):
+                break
+    finally:
+        if moved is not None:
+            moved.cancel()
+            await asyncio.wait({moved})
+
+
+async def _database_moves(settings: Settings, wake: asyncio.Event) -> None:
+    with contextlib.suppress(AutoexportError):
+        async with opened_source(settings) as source:
+            looks = source.looks(min(_LOOK_S, settings.check_interval), hooks=False, wake=wake)
+            await anext(looks)  # the first answer is always yes
+            async for changed in looks:
+                if changed:
+                    return
+    await asyncio.Event().wait()  # it cannot even be asked: the time decides alone
