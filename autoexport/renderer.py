@@ -66,12 +66,17 @@ async def rendering(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
     """Somebody who renders about so many rows."""
-    if rows >= APART_FROM_ROWS and spools:
+    if rows >= APART_FROM_ROWS and spools and _is_interpreter():
         async with _apart(spools, mapping, options) as renderer:
             if renderer is not None:
                 yield renderer
                 return
     yield _InThreads(spools, mapping)
+
+
+def _is_interpreter() -> bool:
+    """A frozen program is none: what would be started is the application once more."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 class _InThreads:

@@ -123,6 +123,24 @@ def test_no_process_can_be_started(small: Trial, monkeypatch: pytest.MonkeyPatch
     assert small.differences() == []
 
 
+def test_a_frozen_program_does_not_start_itself(
+    small: Trial, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is no interpreter, and would run the application once more."""
+    started = tmp_path / "started"
+    program = tmp_path / "application"
+    program.write_text(f"#!/bin/sh\ntouch {started}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert small.export().published
+    assert started.exists()
+    started.unlink()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    small.export(full=True)
+    assert not started.exists()
+    assert small.differences() == []
+
+
 def test_killed_half_way(many: str, tmp_path: Path) -> None:
     """Told, the old files whole, nothing left, and made good by the next export."""
     trial = Trial(many, tmp_path / "exports")
