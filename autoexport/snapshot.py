@@ -154,7 +154,8 @@ class Reading:
         return and_(*conditions)
 
     def _ordered(self, statement: Select[Any], *lowest: str) -> Select[Any]:
-        return statement.order_by(*self._order(), *map(self.tables.order, lowest))
+        below = [order for logical in lowest for order in self.tables.order_of_all(logical)]
+        return statement.order_by(*self._order(), *below)
 
     def _order(self) -> list[ColumnElement[Any]]:
         """The order of the images: by dataset and id."""
@@ -201,7 +202,9 @@ class Reading:
         )
         same = tables.snapshot.same((link, tables.at("annotations", link)), (named, placed.c.named))
         statement = select(placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
-        return statement.where(tables.live("annotations")).order_by(placed.c.place, tables.order("annotations"))
+        return statement.where(tables.live("annotations")).order_by(
+            placed.c.place, *tables.order_of_all("annotations")
+        )
 
     async def _number(self, statement: Select[Any]) -> int:
         async for part in self.snapshot.stream(statement):
@@ -222,7 +225,7 @@ class Reading:
         if logical == tables.dataset_level() and named_by_images is not None:
             fields["named"] = tables.read(logical, named_by_images)
         statement = select(*fields.values()).select_from(joined).where(tables.live(logical))
-        statement = statement.order_by(tables.order(logical))
+        statement = statement.order_by(*tables.order_of_all(logical))
         names = list(fields)
         return [
             dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part

@@ -60,6 +60,15 @@ class Tables:
         """The order of a logical table's rows: by key."""
         return self.snapshot.ordered(self.key_column(logical), self.key(logical))
 
+    def order_of_all(self, logical: str) -> list[ColumnElement[Any]]:
+        """The order of rows whose keys nothing keeps apart: those of one key by everything else that is read."""
+        mapped, key = self.mapped[logical], self.key_column(logical)
+        if mapped.table.primary_key == (key.name,):
+            return [self.order(logical)]
+        others = {item.name: item for item in mapped.fields.values() if item.name != key.name}
+        ordered = [self.snapshot.ordered(item, self.at(logical, item)) for _, item in sorted(others.items())]
+        return [self.order(logical), *ordered]
+
     def dataset_key(self) -> ColumnElement[Any]:
         """The key of an image's dataset, as it is selected: its project's where there are no datasets."""
         level = self.dataset_level()

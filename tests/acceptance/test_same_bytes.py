@@ -19,6 +19,17 @@ from tests.postgres import PostgresServer
 from tests.postgres_connection import PostgresConnection
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
+_KEYLESS = (
+    "CREATE TABLE projects (id INTEGER, name TEXT)",
+    "CREATE TABLE datasets (id INTEGER, project_id INTEGER, name TEXT)",
+    "CREATE TABLE images (id INTEGER, dataset_id INTEGER, filename TEXT)",
+    "CREATE TABLE annotations (id INTEGER, image_id INTEGER, label TEXT, confidence REAL, verified INTEGER,"
+    " segmentation TEXT)",
+    "CREATE TABLE labels (id INTEGER, project_id INTEGER, name TEXT, color TEXT)",
+    "INSERT INTO projects VALUES (1, 'p')",
+    "INSERT INTO datasets VALUES (1, 1, 'd')",
+    "INSERT INTO images VALUES (1, 1, 'i.jpg')",
+)
 _SAME_IN_MANIFEST = ("counts", "orphans", "soft_deleted", "repaired", "guarded")
 
 
@@ -74,6 +85,34 @@ async def test_sample_database_with_jsonb(postgres_server: PostgresServer, tmp_p
     trees = [_parsed(files.pop("database_export.json")) for files in (from_sqlite, from_postgres)]
     assert trees[0] == trees[1]
     assert from_postgres == from_sqlite
+
+
+async def test_rows_that_share_a_key(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Where no primary key keeps keys apart, the order in which rows were written does not show."""
+    rows = [
+        f"INSERT INTO annotations VALUES ({key}, 1, {label}, {confidence}, 1, {polygon})"
+        for key in (1, "NULL")
+        for label in ("'b'", "'a'", "'B'", "NULL")
+        for confidence in (0.5, "NULL", 0.25)
+        for polygon in ("'[[1,2],[3,4],[5,6]]'", "'[[0,2],[3,4],[5,6]]'")
+    ]
+    rows += [
+        f"INSERT INTO labels VALUES (1, 1, '{name}', '#00000{number}')" for number in range(3) for name in "ba"
+    ]
+    found = []
+    for number, order in enumerate((rows, rows[::-1], rows[1::2] + rows[::2])):
+        path = tmp_path / f"{number}.sqlite3"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(";".join((*_KEYLESS, *order)))
+        found.append(await exported(str(path), tmp_path / f"sqlite {number}"))
+        with postgres_server.database("template0") as url:
+            with closing(PostgresConnection(url)) as target:
+                target.script(";".join((*_KEYLESS, *order)))
+            found.append(await exported(url, tmp_path / f"postgres {number}"))
+    assert orjson.loads(found[0]["counts"])["annotations"] == len(rows) - 6
+    sqlite, postgres = found[::2], found[1::2]
+    assert sqlite[1:] == sqlite[:-1]
+    assert postgres[1:] == postgres[:-1]
 
 
 def _parsed(document: bytes) -> object:
