@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,13 @@ def impact_postgres(bench: Bench) -> list[Table]:
 
 def _notes(bench: Bench) -> list[str]:
     return [
-        f"{bench.rounds} rounds, alternately without the daemon for {bench.seconds:g} s and with it for "
-        f"{CYCLES_WITHIN:g} times as long, each after {QUIET_S:g} s of quiet "
+        f"{bench.rounds} rounds with the daemon for {CYCLES_WITHIN:g} times {bench.seconds:g} s; before, between "
+        f"and after them {bench.seconds:g} s without it; each after {QUIET_S:g} s of quiet "
         f"(`{' '.join(AS_THE_UNIT)}`, `--monitor --interval {INTERVAL_S}`, its first export done before)",
         "with us: from the end of the second export to the end of the last, so that every rest has its export; "
         "exports and `locked` are of the whole time",
-        "p50 and p99 are medians of the rounds', max is over all; ratios are medians of the rounds' ratios",
+        "p50 and p99 are medians of the rounds', max is over all; a round's ratio is to the mean of the periods "
+        "before and after it, and the ratios are the medians of the rounds'",
     ]
 
 
@@ -100,20 +102,25 @@ def _compare(bench: Bench, table: Table, name: str, url: str | Path, module: str
     exports = bench.exported(url)
     application = python(module, str(url), str(bench.seconds))
     longer = python(module, str(url), str(CYCLES_WITHIN * bench.seconds))
-    without, with_us = [], []
+    without, with_us = [_alone(bench, application)], []
     for _ in range(bench.rounds):
-        time.sleep(QUIET_S)
-        without.append(_period(answer_of(application, bench.scratch)))
         with_us.append(_beside_daemon(bench, url, exports, longer))
+        without.append(_alone(bench, application))
     table.rows.append(_row(name, "without us", without))
     compared: dict[str, Value] = {
-        "p99_ratio": ratio([one.ms(0.99) for one in with_us], [one.ms(0.99) for one in without]),
-        "throughput_ratio": ratio([one.rate for one in with_us], [one.rate for one in without]),
+        "p99_ratio": ratio([one.ms(0.99) for one in with_us], _around([one.ms(0.99) for one in without])),
+        "throughput_ratio": ratio([one.rate for one in with_us], _around([one.rate for one in without])),
         "exports": middle([one.exports for one in with_us]),
         "daemon cpu share": middle([one.daemon_cpu_share for one in with_us if one.daemon_cpu_share is not None]),
         "daemon_mb": max((one.daemon_memory_mb or 0.0 for one in with_us), default=None),
     }
     table.rows.append(_row(name, "with us", with_us) | compared)
+
+
+def _around(values: Sequence[float]) -> list[float]:
+    """For each period with the daemon, what the one before and the one after it had without: some of what changes
+    with time, such as a table that an application writes to, does so without us."""
+    return [(before + after) / 2 for before, after in pairwise(values)]
 
 
 def _row(name: str, which: str, periods: Sequence[_Period]) -> dict[str, Value]:
@@ -133,6 +140,11 @@ def _period(answer: dict[str, object]) -> _Period:
     assert isinstance(taken, list)
     assert isinstance(begun, list)
     return _Period(taken, begun, int(number_of(answer, "locked")), number_of(answer, "lasted_s"))
+
+
+def _alone(bench: Bench, application: Sequence[str]) -> _Period:
+    time.sleep(QUIET_S)
+    return _period(answer_of(application, bench.scratch))
 
 
 def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Sequence[str]) -> _Period:
