@@ -154,7 +154,7 @@ class Reading:
         return and_(*conditions)
 
     def _ordered(self, statement: Select[Any], *lowest: str) -> Select[Any]:
-        below = [order for logical in lowest for order in self.tables.order_of_all(logical)]
+        below = [order for logical in lowest for order in self.tables.total_order(logical)]
         return statement.order_by(*self._order(), *below)
 
     def _order(self) -> list[ColumnElement[Any]]:
@@ -203,7 +203,7 @@ class Reading:
         same = tables.snapshot.same((link, tables.at("annotations", link)), (named, placed.c.named))
         statement = select(placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
         return statement.where(tables.live("annotations")).order_by(
-            placed.c.place, *tables.order_of_all("annotations")
+            placed.c.place, *tables.total_order("annotations")
         )
 
     async def _number(self, statement: Select[Any]) -> int:
@@ -225,7 +225,7 @@ class Reading:
         if logical == tables.dataset_level() and named_by_images is not None:
             fields["named"] = tables.read(logical, named_by_images)
         statement = select(*fields.values()).select_from(joined).where(tables.live(logical))
-        statement = statement.order_by(*tables.order_of_all(logical))
+        statement = statement.order_by(*tables.total_order(logical))
         names = list(fields)
         return [
             dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part

@@ -60,10 +60,11 @@ class Tables:
         """The order of a logical table's rows: by key."""
         return self.snapshot.ordered(self.key_column(logical), self.key(logical))
 
-    def order_of_all(self, logical: str) -> list[ColumnElement[Any]]:
-        """The order of rows whose keys nothing keeps apart: those of one key by everything else that is read."""
+    def total_order(self, logical: str) -> list[ColumnElement[Any]]:
+        """The order of a parent's rows: by key, and by all that is read where no primary key keeps them apart."""
         mapped, key = self.mapped[logical], self.key_column(logical)
-        if mapped.table.primary_key == (key.name,):
+        apart = set(mapped.table.primary_key) - {mapped.parent_link.name if mapped.parent_link else None}
+        if apart == {key.name}:
             return [self.order(logical)]
         others = {item.name: item for item in mapped.fields.values() if item.name != key.name}
         ordered = [self.snapshot.ordered(item, self.at(logical, item)) for _, item in sorted(others.items())]
