@@ -50,9 +50,10 @@ async def gather(
     async for part in images.parts:
         for row in part:
             key = row[key_at]
+            passed = bool(ranges) and ends.passed(row[0], key)
             if rows:
                 full = len(rows) >= size.images or weight >= size.json_bytes
-                if full or row[0] != rows[0][0] or (ranges and ends.passed(row[0], key)):
+                if passed or full or row[0] != rows[0][0]:
                     yield _block(images, rows, taking, spans)
                     rows, spans, weight = [], [], 0.0
                 elif key is not None and key == rows[-1][key_at]:
@@ -74,7 +75,7 @@ class _Ends:
         self._at = 0
 
     def passed(self, dataset: Any, image: Any) -> bool:
-        """Whether this image is the first of another range than the image before it."""
+        """Whether this image is the first of another range than the image before it; to be asked of each."""
         before = self._at
         while self._at < len(self._ranges):
             item = self._ranges[self._at]

@@ -202,6 +202,14 @@ def test_a_change_in_place_costs_one_block_and_no_count(watched: Watched) -> Non
     assert done.outcome.manifest.rendered_images <= 6 * 8
 
 
+def test_a_change_in_place_leaves_the_blocks_as_they_were_cut(watched: Watched) -> None:
+    """Full ones as well, in one dataset and in the next."""
+    before = [(block.dataset, block.first, block.last) for block in watched.blocks()]
+    done = watched.after(*(f"UPDATE annotations SET x_min = 7 WHERE image_id = '{key(at)}'" for at in (3, 20, 41)))
+    assert done.manifest["mode"] == "incremental"
+    assert [(block.dataset, block.first, block.last) for block in watched.blocks()] == before
+
+
 def test_blocks_do_not_crumble(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images that come one at a time to where a block is full already do not leave a block behind, each."""
     monkeypatch.setattr(plan, "SMALL_IMAGES", 6)
