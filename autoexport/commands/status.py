@@ -31,6 +31,19 @@ class Findings:
     manifest: Manifest | None
 
     @property
+    def oldest_change_at(self) -> float | None:
+        """When the oldest change was seen that is not in the files. An exporter that ended may have left a report
+        of one that another has published since."""
+        change_at = self.report.oldest_change_at if self.report else None
+        if change_at is None or self.running or self.manifest is None:
+            return change_at
+        try:
+            read_at = datetime.fromisoformat(self.manifest.timestamp).timestamp()
+        except ValueError:
+            return change_at
+        return None if read_at > change_at else change_at
+
+    @property
     def failing(self) -> bool:
         """Whether something is wrong that was not put right since."""
         return self.report is not None and self.report.error is not None
@@ -74,7 +87,6 @@ def _look(settings: Settings) -> Findings:
 
 def _record(findings: Findings) -> dict[str, Any]:
     report, manifest = findings.report, findings.manifest
-    change_at = report.oldest_change_at if report else None
     return {
         "healthy": not (findings.failing or findings.stale),
         "running": findings.running,
@@ -88,7 +100,7 @@ def _record(findings: Findings) -> dict[str, Any]:
         "last_publish": manifest.timestamp if manifest else None,
         "last_check": _iso(report.last_check_at if report else None),
         "last_export_seconds": report.last_export_s if report else None,
-        "oldest_unexported_change_seconds": _age_s(change_at, findings.now),
+        "oldest_unexported_change_seconds": _age_s(findings.oldest_change_at, findings.now),
         "failures": report.failures if report else 0,
         "last_error": report.error if report else None,
         "hint": report.hint if report else None,
