@@ -1,14 +1,20 @@
-"""Blocking work in a thread: what the event loop must not do itself."""
+"""What the event loop must not do itself: blocking work in a thread, or in a process where one can be started."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def is_interpreter() -> bool:
+    """Whether `sys.executable` can be started as Python. A frozen program cannot: it would run once more."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

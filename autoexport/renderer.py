@@ -19,7 +19,7 @@ from autoexport.formats import FormatOptions
 from autoexport.ledger import Part
 from autoexport.logs import get_logger
 from autoexport.model import BlockRows, DatasetNode, ProjectNode
-from autoexport.offloop import in_thread
+from autoexport.offloop import in_thread, is_interpreter
 from autoexport.render_messages import LENGTH, READY, Start, block_message, decoded
 from autoexport.spool import Spool
 
@@ -66,17 +66,12 @@ async def rendering(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
     """Somebody who renders about so many rows."""
-    if rows >= APART_FROM_ROWS and spools and _is_interpreter():
+    if rows >= APART_FROM_ROWS and spools and is_interpreter():
         async with _apart(spools, mapping, options) as renderer:
             if renderer is not None:
                 yield renderer
                 return
     yield _InThreads(spools, mapping)
-
-
-def _is_interpreter() -> bool:
-    """A frozen program is none: what would be started is the application once more."""
-    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 class _InThreads:

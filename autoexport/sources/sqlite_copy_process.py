@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autoexport.logs import get_logger
+from autoexport.offloop import is_interpreter
 from autoexport.sources.sqlite_copy_worker import AT, LOG_AT
 from autoexport.sources.sqlite_scan import PageScan
 
@@ -85,8 +86,8 @@ def started(
     path: Path, status: os.stat_result, targets: Sequence[int], given_up: threading.Event
 ) -> Iterator[Worker | None]:
     """The copying process; None where none can be started."""
-    if not sys.executable or getattr(sys, "frozen", False):
-        yield None  # What would be started is no interpreter.
+    if not is_interpreter():
+        yield None
         return
     numbers = map(str, (status.st_dev, status.st_ino, *targets))
     command = [sys.executable, "-I", "-S", str(_PROGRAM), os.path.realpath(path), *numbers]
