@@ -86,9 +86,7 @@ def conserved(
     """
     if not found.trusted:
         return False
-    numbers = set(found.plan.keep)
-    replaced = [record for number, record in enumerate(found.blocks.records) if number not in numbers]
-    if _ids(replaced) != _ids(fresh):
+    if _ids(found.plan.replaced(found.blocks.records)) != _ids(fresh):
         return False
     published = [record.counts for record in (*kept, *fresh)]
     sums = {

@@ -64,8 +64,7 @@ class Edition:
         """
         if self.ledger is None:
             return False
-        kept = set(self.plan.keep)
-        before = [record for number, record in enumerate(self.ledger.blocks) if number not in kept]
+        before = self.plan.replaced(self.ledger.blocks)
         after = [record for record in self.records if any(part.fresh for part in record.parts)]
         if list(map(_range, before)) != list(map(_range, after)):
             return False

@@ -36,6 +36,11 @@ class Plan:
         """`full` or `incremental`."""
         return "full" if self.ranges is None else "incremental"
 
+    def replaced(self, records: Sequence[BlockRecord]) -> list[BlockRecord]:
+        """Those of the ledger's blocks that are not kept."""
+        keep = set(self.keep)
+        return [record for number, record in enumerate(records) if number not in keep]
+
 
 class Blocks:
     """The ledger's blocks as a place to look things up: which block an image belongs to."""
