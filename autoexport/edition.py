@@ -88,9 +88,11 @@ async def bring_out(
     """
     tree = await in_thread(edition.tree)
     _warn(edition, tree, directory)
-    if previous is not None and intact and await in_thread(_is_unchanged, edition, tree, directory, previous):
-        await in_thread(_remember_unchanged, edition, tree, directory, state, previous)
-        return previous, False
+    if previous is not None and intact:
+        standing = await in_thread(_unchanged, edition, tree, directory, previous)
+        if standing is not None:
+            await in_thread(_remember_unchanged, edition, tree, standing, directory, state, previous)
+            return previous, False
     layouts = await in_thread(lay_out_all, edition, tree)
     manifest = await _publish(edition, tree, layouts, directory, state, previous, started)
     await in_thread(_remember, edition, tree, layouts, directory, state, manifest)
@@ -116,27 +118,27 @@ def spool_of(edition: Edition, layout: Layout) -> int | None:
 # --- unchanged ---------------------------------------------------------------------------------------
 
 
-def _is_unchanged(edition: Edition, tree: Tree, directory: Path, previous: Manifest) -> bool:
-    """Whether the files, made with the time stamp of the published ones, would be these to the byte."""
-    if edition.certainly_differs():
-        return False
-    try:
-        timestamp = datetime.fromisoformat(previous.timestamp)
-    except ValueError:
-        return False
+def _unchanged(edition: Edition, tree: Tree, directory: Path, previous: Manifest) -> list[Layout] | None:
+    """The layouts of the published files, if these, made with their time stamp, would be the same to the byte."""
+    timestamp = previous.read_at
+    if timestamp is None or edition.certainly_differs():
+        return None
     if set(previous.files) != {output.file_name for output in edition.formats}:
-        return False
+        return None
     layouts = lay_out_all(edition, replace(tree, timestamp=timestamp))
-    return all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts) and all(
+    same = all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts) and all(
         is_published(layout, spool_of(edition, layout), directory) for layout in layouts
     )
+    return layouts if same else None
 
 
 def _differs_not(layout: Layout, known: FileRecord) -> bool:
     return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)
 
 
-def _remember_unchanged(edition: Edition, tree: Tree, directory: Path, state: Path, previous: Manifest) -> None:
+def _remember_unchanged(
+    edition: Edition, tree: Tree, layouts: Sequence[Layout], directory: Path, state: Path, previous: Manifest
+) -> None:
     """Nothing is written but the position, as long as the ledger still says the truth."""
     ledger = edition.ledger
     same = ledger is not None and ledger.unpublished == _unpublished(edition, tree)
@@ -144,7 +146,6 @@ def _remember_unchanged(edition: Edition, tree: Tree, directory: Path, state: Pa
     if ledger is not None and same and edition.position is not None and not edition.rendered_images:
         save_position(state, ledger.generation, edition.position.pieces())
         return
-    layouts = lay_out_all(edition, replace(tree, timestamp=datetime.fromisoformat(previous.timestamp)))
     _remember(edition, tree, layouts, directory, state, previous)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import orjson
@@ -41,6 +42,14 @@ class Manifest:
     kept_bytes: int = 0
     rendered_bytes: int = 0
     format_version: int = FORMAT_VERSION
+
+    @property
+    def read_at(self) -> datetime | None:
+        """When the database was read, in whole seconds; None if the time stamp is none."""
+        try:
+            return datetime.fromisoformat(self.timestamp)
+        except ValueError:
+            return None
 
     def to_json(self) -> bytes:
         """The file's contents."""

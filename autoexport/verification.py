@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from autoexport.contracts import Format, Source
@@ -46,9 +45,8 @@ async def differences(
             if not is_intact(manifest, ledger, directory):
                 return [f"{MANIFEST_NAME} was changed by someone else"]
             refuse_foreign(manifest, source.database, directory)
-            try:
-                timestamp = datetime.fromisoformat(manifest.timestamp)
-            except ValueError:
+            timestamp = manifest.read_at
+            if timestamp is None:
                 return [f"{MANIFEST_NAME}: the time stamp {manifest.timestamp!r} is none"]
             async with derived(source, settings, formats, state, None, full=True, progress=progress) as edition:
                 tree = replace(edition.tree(), timestamp=timestamp)

@@ -37,11 +37,8 @@ class Findings:
         change_at = self.report.oldest_change_at if self.report else None
         if change_at is None or self.running or self.manifest is None:
             return change_at
-        try:
-            read_at = datetime.fromisoformat(self.manifest.timestamp).timestamp()
-        except ValueError:
-            return change_at
-        return None if read_at > change_at else change_at
+        read_at = self.manifest.read_at
+        return None if read_at is not None and read_at.timestamp() > change_at else change_at
 
     @property
     def failing(self) -> bool:
