@@ -36,8 +36,9 @@ def documents(column: Sequence[Scalar]) -> Ruled:
         return [None] * len(column), 0
     try:
         lines = "\n".join([*present, ""])
-        if _POLYGONS.fullmatch(lines):
+        if lines.count("\n") == len(present) and _POLYGONS.fullmatch(lines):
             # Already as it would be written: reading and writing them again would be a third of all rendering.
+            # A value of several lines is none of these: each would be taken for a value.
             written: list[bytes | None] = [*lines.encode().split(b"\n")]
         elif _has_long_integer(lines.encode()):
             return value_by_value(column, document)

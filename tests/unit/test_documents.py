@@ -107,6 +107,7 @@ def polygons(draw: st.DrawFn) -> str:
 @example(['[{"x": 0.00001, "y": 1}]'])
 @example(['[{"x": 1.10, "y": -0}]'])
 @example(["[[12345678.12345678, 123456789012345678901]]"])
+@example(["[[1, 2]]\n[[3, 4]]", "[[5, 6]]"])
 def test_polygons_as_they_are_or_written_anew(column: list[str]) -> None:
     """What is taken over unread is what reading and writing it would have given."""
     anew = [document(value) for value in column]
