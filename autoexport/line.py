@@ -77,6 +77,8 @@ class Line:
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Edition:
         """From the tables to rendered blocks; `everything` is a reason to render all of them."""
         started = time.monotonic()
+        for spool in self.spooled:
+            await spool.clear()
         mapping = await in_thread(_mapping, self.snapshot.catalog, self.settings, None if full else ledger)
         self.reading = Reading(self.snapshot, mapping)
         totals = await self.reading.totals()

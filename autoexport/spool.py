@@ -45,6 +45,15 @@ class Spool:
         self.bytes += length + len(self.output.separator)
         return part
 
+    async def clear(self) -> None:
+        """Begin anew: what was appended before, and perhaps not noted, is gone. Raises `PublishError`."""
+        try:
+            await self._stream.seek(0)
+            await self._stream.truncate()
+        except OSError as error:
+            raise explain_os_error(error, "the working files") from error
+        self.bytes = 0
+
     async def flush(self) -> None:
         """Hand everything to the kernel. Raises `PublishError`."""
         try:

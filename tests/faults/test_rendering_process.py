@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -113,6 +115,24 @@ def test_odd_values_cross_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert apart.contents() == here.contents()
     assert (manifest.repaired, manifest.guarded) == (expected.repaired, expected.guarded)
     assert manifest.repaired > 0
+
+
+def test_text_that_cannot_be_read_is_met_late(many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When most blocks are rendered and it has to begin again: nothing of the first attempt is in the files."""
+    copy = tmp_path / "app.db"
+    copy.write_bytes(Path(many.removeprefix("sqlite:///")).read_bytes())
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        (last,) = connection.execute("SELECT max(id) FROM images").fetchone()
+        spoiled = "UPDATE annotations SET model_id = CAST(x'61ff62' AS TEXT) WHERE image_id = ?"
+        assert connection.execute(spoiled, (last,)).rowcount
+    apart = Trial(f"sqlite:///{copy}", tmp_path / "apart")
+    here = Trial(f"sqlite:///{copy}", tmp_path / "here")
+    apart.export()
+    with monkeypatch.context() as patched:
+        patched.setattr(renderer, "APART_FROM_ROWS", 10**9)
+        here.export()
+    assert apart.contents() == here.contents()
+    assert apart.differences() == []
 
 
 @pytest.mark.parametrize("program", ["/nonexistent", "/bin/true", "/bin/cat"])
