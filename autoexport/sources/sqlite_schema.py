@@ -9,23 +9,27 @@ import xxhash
 
 from autoexport.model import Catalog, Column, ColumnKind, ForeignKey, Table
 
+# Virtual tables, which have no root page, are left out. Asked about their columns, SQLite loads their modules: one
+# that is not here would fail them all. Nor could they be followed, with no page of their own.
 _TABLES = """
 SELECT name, type, rootpage, sql FROM sqlite_master
-WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name
+WHERE (type = 'view' OR type = 'table' AND rootpage > 0) AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name
 """
 _COLUMNS = """
 SELECT m.name, x.name, x.type, x."notnull", x.pk
-FROM sqlite_master m, pragma_table_xinfo(m.name) x WHERE m.type = 'table' AND x.hidden <> 1 ORDER BY m.name, x.cid
+FROM sqlite_master m, pragma_table_xinfo(m.name) x WHERE m.type = 'table' AND m.rootpage > 0 AND x.hidden <> 1
+ORDER BY m.name, x.cid
 """
 _VIEW_COLUMNS = 'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid'
 _FOREIGN_KEYS = """
 SELECT m.name, f.id, f."table", f."from", f."to"
-FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq
+FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table' AND m.rootpage > 0
+ORDER BY m.name, f.id, f.seq
 """
 _INDEXES = """
 SELECT m.name, l.name, i.name
 FROM sqlite_master m, pragma_index_list(m.name) l, pragma_index_info(l.name) i
-WHERE m.type = 'table' AND l.partial = 0 ORDER BY m.name, l.name, i.seqno
+WHERE m.type = 'table' AND m.rootpage > 0 AND l.partial = 0 ORDER BY m.name, l.name, i.seqno
 """
 
 # The words by which applications and their libraries declare columns, before SQLite's own rules of
