@@ -50,6 +50,8 @@ async def _found(
     reading: Reading, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
 ) -> Found:
     datasets = list(builder.places)
+    if len({type(dataset) for dataset in (*datasets, *blocks.numbers)}) > 1:
+        return Found(render_all("there are keys of several types"), blocks, False)
     whole = set(datasets) - set(ledger.datasets)
     if reading.tables.named_otherwise():
         # A dataset without blocks can come by images that were there before it had that name.
@@ -71,7 +73,12 @@ async def _found(
                 whole.add(dataset)
             else:
                 dirty.add(number)
-    trusted = not changes.orphans_seen and placed == len(changes.images) and set(datasets) == set(ledger.datasets)
+    trusted = (
+        not changes.orphans_seen
+        and placed == len(changes.images)
+        and set(datasets) == set(ledger.datasets)
+        and reading.tables.is_primary_key("images")
+    )
     reason = f"{len(changes.images)} images may have changed"
     return Found(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
 
@@ -102,14 +109,21 @@ def _ids(records: Sequence[BlockRecord]) -> int:
     return sum(record.ids for record in records) % 2**64
 
 
-async def recount(reading: Reading, blocks: Blocks, keep: Collection[int]) -> set[int]:
-    """Count the rows of every kept block in the snapshot; the numbers of those that lost some."""
+async def recount(reading: Reading, blocks: Blocks, keep: Collection[int]) -> set[int] | None:
+    """Count the rows of every kept block in the snapshot; the numbers of those that lost some. None if there is
+    an image without a key, which is in no range."""
     counted: dict[int, list[int]] = {number: [0, 0] for number in keep}
+    keyless = False
     async for dataset, image, own in reading.annotation_counts():
+        if image is None:
+            keyless = True
+            continue
         number = blocks.of(dataset, image)
         if number in counted:
             counted[number][0] += 1
             counted[number][1] += own
+    if keyless:
+        return None
     return {
         number
         for number, (images, annotations) in counted.items()

@@ -47,22 +47,24 @@ async def gather(
     rows: list[Row] = []
     spans: list[int] = []
     weight, ends = 0.0, _Ends(ranges)
+    before: tuple[Scalar, Scalar] | None = None
     async for part in images.parts:
         for row in part:
             key = row[key_at]
+            if key is not None and (row[0], key) == before:
+                raise twice(key)
+            before = row[0], key
             passed = bool(ranges) and ends.passed(row[0], key)
             if rows:
                 full = len(rows) >= size.images or weight >= size.json_bytes
                 if passed or full or row[0] != rows[0][0]:
                     yield _block(images, rows, taking, spans)
                     rows, spans, weight = [], [], 0.0
-                elif key is not None and key == rows[-1][key_at]:
-                    raise twice(key)
             rows.append(row)
-            before = taking.weight
+            lighter = taking.weight
             span = taking.take_at_hand(key)
             spans.append(await taking.take(key) if span is None else span)
-            weight += taking.weight - before
+            weight += taking.weight - lighter
     if rows:
         yield _block(images, rows, taking, spans)
 

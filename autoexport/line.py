@@ -145,7 +145,7 @@ class Line:
             kept = [found.blocks.records[number] for number in plan.keep]
             if not await in_thread(conserved, kept, fresh, ledger, totals, found):
                 lossy = await recount(self.reading, found.blocks, plan.keep)
-                log.debug("changes.recounted", lossy=len(lossy))
+                log.debug("changes.recounted", lossy=None if lossy is None else len(lossy))
                 plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy, rows)
                 if more is not None:
                     fresh += more
@@ -161,8 +161,10 @@ class Line:
         return plan, fresh, fresh
 
     async def _render_lossy(
-        self, mapping: Mapping, blocks: Blocks, plan: Plan, lossy: set[int], rows: int
+        self, mapping: Mapping, blocks: Blocks, plan: Plan, lossy: set[int] | None, rows: int
     ) -> tuple[Plan, list[BlockRecord] | None]:
+        if lossy is None:
+            return render_all("there is an image without a key"), None
         if not lossy:
             return plan, []
         again = make_plan(blocks, self.builder.places, lossy, (), "rows are gone", small_neighbours=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
 
@@ -32,6 +33,9 @@ BLOCK_BYTES = 1_000_000
 RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
 
+MOST_KEYS = 30_000
+"""Images whose keys are held to look their rows up by: those of `RANGES_AT_ONCE` blocks."""
+
 ParentRow = dict[str, Scalar]
 
 
@@ -39,11 +43,13 @@ ParentRow = dict[str, Scalar]
 class Parents:
     """The small tables, whole and in id order. `parent` is the key of the row's project (of its
     dataset, for labels that belong to datasets): None where it is not there. `named` is what images
-    call a dataset by: its key, or another column of it."""
+    call a dataset by: its key, or another column of it. `deleted_labels` are soft-deleted: in no list of
+    labels, but annotations still have their names."""
 
     projects: list[ParentRow]
     datasets: list[ParentRow]
     labels: list[ParentRow]
+    deleted_labels: list[ParentRow] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ class Reading:
             projects=await self._parent_rows("projects", None),
             datasets=await self._parent_rows("datasets", "projects"),
             labels=await self._parent_rows("labels", labels_above),
+            deleted_labels=await self._parent_rows("labels", None, deleted=True),
         )
 
     async def blocks(self, ranges: Sequence[Range] | None = None) -> AsyncGenerator[BlockRows, None]:
@@ -96,9 +103,8 @@ class Reading:
             return
         for group in _groups(ranges, RANGES_AT_ONCE):
             condition = or_(*(self._within(item) for item in group))
-            statement = self._image_keys(condition)
-            keys: list[Any] = [row[0] async for part in self.snapshot.stream(statement) for row in part]
-            async for block in self._blocks(keys, group):
+            keys = await self._few_keys(condition)
+            async for block in self._blocks(condition if keys is None else self._among(keys), group):
                 yield block
 
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
@@ -131,6 +137,19 @@ class Reading:
                 yield dataset, image, int(own)  # type: ignore[arg-type]
 
     # --- statements --------------------------------------------------------------------------------
+
+    async def _few_keys(self, condition: ColumnElement[bool]) -> list[Any] | None:
+        """The keys of the images of some ranges; None if they are many, or do not tell images apart."""
+        if not self.tables.is_primary_key("images"):
+            return None
+        keys: list[Any] = []
+        parts = cast(AsyncGenerator[Sequence[Sequence[Any]]], self.snapshot.stream(self._image_keys(condition)))
+        async with aclosing(parts):
+            async for part in parts:
+                keys += [row[0] for row in part]
+                if len(keys) > MOST_KEYS:
+                    return None
+        return keys
 
     def _among(self, keys: Sequence[Key]) -> ColumnElement[bool]:
         """That an image is one of these. Looking keys up takes less time than searching their ranges again."""
@@ -167,21 +186,21 @@ class Reading:
         key = self.tables.read_key("images")
         return select(key).select_from(joined).where(live, condition)
 
-    def _images(self, keys: Sequence[Key] | None) -> Select[Any]:
+    def _images(self, chosen: ColumnElement[bool] | None) -> Select[Any]:
         joined, live = self.tables.reachable("images")
         columns = self.tables.fields("images").values()
         statement = select(self.tables.dataset_key(), *columns).select_from(joined).where(live)
-        return self._ordered(statement if keys is None else statement.where(self._among(keys)))
+        return self._ordered(statement if chosen is None else statement.where(chosen))
 
-    def _annotations(self, keys: Sequence[Key] | None) -> Select[Any]:
+    def _annotations(self, chosen: ColumnElement[bool] | None) -> Select[Any]:
         tables = self.tables
         fields = tables.fields("annotations").values()
-        if keys is None and tables.snapshot.places_images:
+        if chosen is None and tables.snapshot.places_images:
             return self._placed_annotations(fields)
         joined, live = tables.reachable("annotations")
         statement = select(tables.read_key("images"), *fields).select_from(joined).where(live)
-        if keys is not None:
-            statement = statement.where(self._among(keys))
+        if chosen is not None:
+            statement = statement.where(chosen)
         return self._ordered(statement, "annotations")
 
     def _placed_annotations(self, fields: Iterable[ColumnElement[Any]]) -> Select[Any]:
@@ -211,9 +230,9 @@ class Reading:
             return int(part[0][0])  # type: ignore[arg-type]
         return 0
 
-    async def _parent_rows(self, logical: str, above: str | None) -> list[ParentRow]:
+    async def _parent_rows(self, logical: str, above: str | None, *, deleted: bool = False) -> list[ParentRow]:
         tables = self.tables
-        if logical not in tables.mapped:
+        if logical not in tables.mapped or (deleted and not tables.mapped[logical].deleted):
             return []
         fields = dict(tables.fields(logical))
         joined = tables.sql[logical]
@@ -224,22 +243,23 @@ class Reading:
         named_by_images = tables.mapping.images.parent_column
         if logical == tables.dataset_level() and named_by_images is not None:
             fields["named"] = tables.read(logical, named_by_images)
-        statement = select(*fields.values()).select_from(joined).where(tables.live(logical))
+        live = tables.live(logical)
+        statement = select(*fields.values()).select_from(joined).where(~live if deleted else live)
         statement = statement.order_by(*tables.total_order(logical))
         names = list(fields)
         return [
             dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part
         ]
 
-    def _blocks(self, keys: Sequence[Key] | None, ranges: Sequence[Range]) -> AsyncIterator[BlockRows]:
+    def _blocks(self, chosen: ColumnElement[bool] | None, ranges: Sequence[Range]) -> AsyncIterator[BlockRows]:
         tables = self.tables
-        images = Stream(list(tables.fields("images")), self.snapshot.stream(self._images(keys)))
+        images = Stream(list(tables.fields("images")), self.snapshot.stream(self._images(chosen)))
         annotations = None
         if "annotations" in tables.mapped:
             fields = list(tables.fields("annotations"))
             heavy = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
             place = heavy + 1 if heavy is not None else None
-            annotations = Stream(fields, self.snapshot.stream(self._annotations(keys), heavy=place), heavy)
+            annotations = Stream(fields, self.snapshot.stream(self._annotations(chosen), heavy=place), heavy)
         size = BlockSize(self._block_images, BLOCK_BYTES)
         return gather(images, annotations, ranges, size, partial(_twice, tables))
 

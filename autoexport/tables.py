@@ -56,6 +56,10 @@ class Tables:
         """The key of a logical table, as it is selected."""
         return self.read(logical, self.key_column(logical))
 
+    def is_primary_key(self, logical: str) -> bool:
+        """Whether the database sees to it that no two rows of a logical table have the same key."""
+        return self.mapped[logical].table.primary_key == (self.key_column(logical).name,)
+
     def order(self, logical: str) -> ColumnElement[Any]:
         """The order of a logical table's rows: by key."""
         return self.snapshot.ordered(self.key_column(logical), self.key(logical))
@@ -64,7 +68,7 @@ class Tables:
         """The order of a parent's rows: by key, and by all that is read where no primary key keeps them apart."""
         mapped, key = self.mapped[logical], self.key_column(logical)
         apart = set(mapped.table.primary_key) - {mapped.parent_link.name if mapped.parent_link else None}
-        if apart == {key.name}:
+        if apart == {key.name} and not key.nullable:
             return [self.order(logical)]
         others = {item.name: item for item in mapped.fields.values() if item.name != key.name}
         ordered = [self.snapshot.ordered(item, self.at(logical, item)) for _, item in sorted(others.items())]

@@ -46,7 +46,7 @@ class TreeBuilder:
         self._total_labels = self._labels(parents)
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._named = {row["id"]: row.get("named") for row in level}
-        self._label_digest = _hashed(parents.labels) if mapping.label_joined else ""
+        self._label_digest = _hashed((parents.labels, parents.deleted_labels)) if mapping.label_joined else ""
 
     def embedded(self, dataset: Key) -> str:
         """A digest of the values that a block of this dataset repeats from above, or is found by."""

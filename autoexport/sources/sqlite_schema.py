@@ -80,6 +80,7 @@ def read_catalog(connection: Any) -> Catalog:
         if kind == "view":
             # A view whose table is gone has no columns; asked about together, it would fail them all.
             columns[name] = _view_columns(connection, name)
+    # Any primary key may be null but the one that is the rowid (sqlite.org/lang_createtable.html, section 3.5).
     primary = {
         name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns
     }
@@ -90,7 +91,12 @@ def read_catalog(connection: Any) -> Catalog:
                 schema=None,
                 kind="view" if kind == "view" else "table",
                 columns=tuple(
-                    Column(column, column_kind(declared), declared, not notnull)
+                    Column(
+                        column,
+                        column_kind(declared),
+                        declared,
+                        not notnull and not (primary[name] == (column,) and declared.upper() == "INTEGER"),
+                    )
                     for column, declared, notnull, _ in columns[name]
                 ),
                 primary_key=primary.get(name, ()),

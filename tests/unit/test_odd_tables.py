@@ -1,0 +1,159 @@
+"""Tables that few applications have: missing and shared keys, soft-deleted labels, modules that are not here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from autoexport import snapshot
+from autoexport.errors import SourceError
+from tests.databases import SqliteDatabase
+from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
+
+TABLES = """
+CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE datasets ({dataset_key}, name TEXT, project_id INTEGER REFERENCES projects (id));
+CREATE TABLE images ({image_key}, filename TEXT, dataset_id {dataset_type} REFERENCES datasets (id){constraint});
+CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT, project_id INTEGER, deleted_at DATETIME);
+CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id, label_id INTEGER, confidence REAL);
+INSERT INTO projects VALUES (1, 'p');
+INSERT INTO datasets VALUES (1, 'a', 1), (2, 'b', 1);
+INSERT INTO labels VALUES (5, 'car', 1, NULL), (6, 'bus', 1, NULL);
+"""
+
+
+class Application:
+    """A database of such tables and its exporter; each export is compared with a full one of the same snapshot."""
+
+    def __init__(self, directory: Path, **declared: str) -> None:
+        usual = {
+            "dataset_key": "id INTEGER PRIMARY KEY",
+            "dataset_type": "INTEGER",
+            "image_key": "id TEXT PRIMARY KEY",
+            "constraint": "",
+        }
+        self.database = SqliteDatabase(directory / "app.sqlite3")
+        self.database.script(TABLES.format(**usual | declared))
+        self.exporting = Exporting(self.database.url, directory)
+
+    def images(self, dataset: object, numbers: range, *, text: bool = True) -> None:
+        """Images of a dataset with an annotation each, on pages of their own."""
+        for number in numbers:
+            key = f"{number:04}" if text else number
+            self.database.execute("INSERT INTO images VALUES (?, ?, ?)", key, "x" * 900, dataset)
+            self.database.execute("INSERT INTO annotations VALUES (NULL, ?, 5, 0.5)", key)
+
+    def export(self) -> Compared:
+        """Export once more."""
+        return asyncio.run(self.exporting.export())
+
+    def after(self, sql: str) -> Compared:
+        """What an export does after this statement."""
+        self.database.execute(sql)
+        return self.export()
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of eight images, so that few rows have many."""
+    monkeypatch.setattr(snapshot, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
+
+
+def test_datasets_that_number_their_images_alike(tmp_path: Path) -> None:
+    """The key is that of dataset and image together: a range of one dataset is not one of another."""
+    application = Application(
+        tmp_path, image_key="id INTEGER NOT NULL", constraint=", PRIMARY KEY (dataset_id, id)"
+    )
+    application.images(1, range(100), text=False)
+    application.images(2, range(50, 80), text=False)
+    application.export()
+    for statement in (
+        "UPDATE images SET filename = 'other' WHERE id = 60 AND dataset_id = 1",
+        "UPDATE images SET filename = 'other' WHERE id = 60 AND dataset_id = 2",
+        "UPDATE annotations SET confidence = 0.7 WHERE image_id = 75",
+        "DELETE FROM images WHERE id = 60 AND dataset_id = 1",
+        "UPDATE images SET dataset_id = 2 WHERE id = 3",
+    ):
+        application.after(statement)
+
+
+@pytest.mark.parametrize("dataset", [1, 3])
+def test_an_image_without_a_key(tmp_path: Path, dataset: int) -> None:
+    """SQLite lets a primary key be null: one comes after an export, where there are blocks, and where none are."""
+    application = Application(tmp_path)
+    application.images(1, range(60))
+    application.export()
+    application.database.execute("INSERT OR IGNORE INTO datasets VALUES (?, 'c', 1)", dataset)
+    done = application.after(f"INSERT INTO images VALUES (NULL, 'nameless', {dataset})")
+    assert done.manifest["counts"]["images"] == 61  # type: ignore[index]
+    application.after("UPDATE images SET filename = 'named' WHERE id IS NULL")
+    application.after("UPDATE images SET filename = 'named' WHERE id = '0030'")
+    application.after("DELETE FROM images WHERE id IS NULL")
+    assert application.after("DELETE FROM images WHERE id = '0031'").outcome.published
+
+
+@pytest.mark.parametrize("before", range(6, 10))
+def test_a_key_that_is_there_twice(tmp_path: Path, before: int) -> None:
+    """It is refused also where a block is full between the two."""
+    application = Application(tmp_path, image_key="id TEXT")
+    application.images(1, range(before))
+    application.images(1, range(before - 1, before + 5))
+    with pytest.raises(SourceError, match=f"'{before - 1:04}' is there twice"):
+        application.export()
+
+
+def test_a_dataset_with_a_key_of_another_type(tmp_path: Path) -> None:
+    """An empty one comes: it is sorted among the others as the database does."""
+    application = Application(tmp_path, dataset_key="id PRIMARY KEY", dataset_type="")
+    application.images(1, range(30))
+    application.export()
+    application.after("INSERT INTO datasets VALUES ('three', 'c', 1)")
+    application.after("UPDATE images SET filename = 'other' WHERE id = '0003'")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE labels SET name = 'van' WHERE id = 5", "DELETE FROM labels WHERE id = 5"],
+)
+def test_a_soft_deleted_label_that_changes(tmp_path: Path, change: str) -> None:
+    """Annotations have its name still, though it is in no list of labels."""
+    application = Application(tmp_path)
+    application.images(1, range(30))
+    application.export()
+    application.after("UPDATE labels SET deleted_at = '2024-01-01 00:00:00' WHERE id = 5")
+    assert application.after(change).outcome.published
+
+
+def test_annotations_whose_keys_are_null(tmp_path: Path) -> None:
+    """In whatever order they were written."""
+    application = Application(tmp_path)
+    application.database.script(
+        """DROP TABLE annotations;
+        CREATE TABLE annotations (id TEXT PRIMARY KEY, image_id TEXT, class_name TEXT, confidence REAL);"""
+    )
+    for image in ("a", "b"):
+        application.database.execute("INSERT INTO images VALUES (?, 'x', 1)", image)
+        for name in ("bus", "car") if image == "a" else ("car", "bus"):
+            application.database.execute("INSERT INTO annotations VALUES (NULL, ?, ?, 0.5)", image, name)
+    application.export()
+    lines = (tmp_path / "exports" / "database_export.json").read_text().splitlines()
+    labels = [line.partition('"label": ')[2].split(",")[0] for line in lines if '"label": ' in line]
+    assert labels == ['"bus"', '"car"'] * 2
+
+
+def test_a_virtual_table_whose_module_is_not_here(tmp_path: Path) -> None:
+    """It is nobody's business; neither is an index of its own kind that is here."""
+    application = Application(tmp_path)
+    application.images(1, range(3))
+    application.database.script(
+        """CREATE VIRTUAL TABLE searched USING fts5 (filename);
+        PRAGMA writable_schema = ON;
+        INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql)
+        VALUES ('table', 'vectors', 'vectors', 0, 'CREATE VIRTUAL TABLE vectors USING vec0 (embedding)');"""
+    )
+    application.database.close()
+    assert application.export().manifest["counts"]["images"] == 3  # type: ignore[index]
