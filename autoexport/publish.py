@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import zlib
@@ -29,6 +30,7 @@ PUBLISHING = "publishing"
 
 BACKUP_SUFFIX = ".before-autoexport"
 _RESERVE_BYTES = 16 << 20
+_WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|spool-[0-9a-f]{16}")
 """Room to leave on the disk beyond what is written."""
 
 
@@ -186,8 +188,7 @@ def sweep(directory: Path, state: Path) -> int:
     """Remove what a killed exporter left behind; only under the publish lock. Returns how many files."""
     leftovers = [path for path in directory.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
-    for prefix in ("copy-", "spool-"):
-        leftovers += list(state.glob(prefix + "*"))
+    leftovers += [path for path in state.iterdir() if _WORKING_FILE.fullmatch(path.name)]
     for path in leftovers:
         with suppress(OSError):
             path.unlink()

@@ -318,7 +318,8 @@ def test_leftovers_are_swept(tmp_path: Path) -> None:
     kept = [
         tmp_path / NAMES[0], tmp_path / "notes.txt", tmp_path / ".hidden", tmp_path / ("mine" + TEMP_SUFFIX),
         tmp_path / (NAMES[0] + BACKUP_SUFFIX), tmp_path / "copy-of-my-thesis", tmp_path / "spool-a",
-        state / "ledger.json", state / "position", state / "publish.lock",
+        state / "ledger.json", state / "position", state / "publish.lock", state / "copy-of-my-thesis",
+        state / "copy-0123456789abcdef.sqlite3.bak", state / "spool-of-thread",
     ]  # fmt: skip
     for path in gone + kept:
         path.touch()
@@ -336,7 +337,7 @@ def test_a_swept_link_is_not_followed(tmp_path: Path) -> None:
     precious.touch()
     state = tmp_path / ".autoexport"
     state.mkdir()
-    (state / "copy-link").symlink_to(precious)
+    (state / f"spool-{'0' * 16}").symlink_to(precious)
     (tmp_path / f".x{TEMP_SUFFIX}").symlink_to(precious)
     assert sweep(tmp_path, state) == 2
     assert precious.exists()
