@@ -11,12 +11,9 @@ from typing import cast
 
 from autoexport.errors import PublishError
 from autoexport.formats import FILE_NAMES
-from autoexport.health import Health
+from autoexport.health import PENDING_S, Health
 from autoexport.manifest import MANIFEST_NAME
 from autoexport.workspace import Lock
-
-PENDING_S = 1.0
-"""The shortest time between two looks while one is waiting for its export: they cannot tell anything new."""
 
 TICK_S = 5.0
 HUNG_S = 60.0

@@ -17,6 +17,9 @@ from autoexport.files import create_new, temp_beside, write_all
 
 STATUS_FILE = "status.json"
 
+PENDING_S = 1.0
+"""The shortest time between two checks while a change is waiting for its export: they cannot tell anything new."""
+
 State = Literal["starting", "standing by", "watching", "exporting", "retrying", "stopped"]
 
 
@@ -40,8 +43,11 @@ class Report:
     next_try_at: float | None = None
 
     def is_stale(self, now: float) -> bool:
-        """Whether no check was completed for the longer of three intervals and twice the last export."""
-        limit_s = max(3 * self.interval_s, 2 * (self.last_export_s or 0.0))
+        """Whether no check was completed for the longer of three intervals and twice the last export.
+
+        An interval is at least `PENDING_S` here: so far apart are checks while a change waits.
+        """
+        limit_s = max(3 * max(self.interval_s, PENDING_S), 2 * (self.last_export_s or 0.0))
         return now - (self.last_check_at or self.started_at) > limit_s
 
     def to_json(self) -> bytes:

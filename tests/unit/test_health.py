@@ -52,7 +52,15 @@ def clock() -> Clock:
 
 @pytest.mark.parametrize(
     ("interval_s", "last_export_s", "age_s", "stale"),
-    [(10, None, 30, False), (10, None, 31, True), (10, 20, 40, False), (10, 20, 41, True), (10, 1, 31, True)],
+    [
+        (10, None, 30, False),
+        (10, None, 31, True),
+        (10, 20, 40, False),
+        (10, 20, 41, True),
+        (10, 1, 31, True),
+        (0.05, None, 3, False),
+        (0.05, None, 3.1, True),
+    ],
 )
 def test_stale_is_the_longer_of_three_intervals_and_twice_the_last_export(
     interval_s: float, last_export_s: float | None, age_s: float, stale: bool
