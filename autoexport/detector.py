@@ -27,15 +27,21 @@ class Surroundings:
         self._paths = [directory / name for name in (*FILE_NAMES, MANIFEST_NAME)]
         self._lock = lock
         self._seen: list[tuple[int, int, int] | None] | None = None
+        self._before: list[tuple[int, int, int] | None] = [None] * len(self._paths)
         self._changing = False
 
     def begin_to_change(self) -> None:
-        """From here on the files may change by our own doing."""
-        self._changing = True
+        """From here on the files may be replaced by our own doing; blocking."""
+        self._changing, self._before = True, [_stat(path) for path in self._paths]
 
     def end_to_change(self) -> None:
-        """As the files are now, they are as we left them; blocking."""
-        self._seen, self._changing = [_stat(path) for path in self._paths], False
+        """As the files are now, they are as we left them, but for those that were changed in place; blocking."""
+        now = [_stat(path) for path in self._paths]
+        self._seen = [
+            before if before is not None and found is not None and before[0] == found[0] else found
+            for before, found in zip(self._before, now, strict=True)
+        ]
+        self._changing, self._before = False, [None] * len(self._paths)
 
     def disturbed(self) -> bool:
         """Whether somebody else changed a published file since the last call; blocking.

@@ -22,9 +22,12 @@ from autoexport.offloop import in_thread
 from autoexport.plan import Plan
 from autoexport.publish import PUBLISHING, check_room, discard, publish
 from autoexport.snapshot import Totals
-from autoexport.splice import Layout, Staged, is_published, lay_out, stage
+from autoexport.splice import Layout, Staged, lay_out, stage, standing
 from autoexport.spool import Spool
 from autoexport.tree import TreeBuilder
+
+Identities = dict[str, FileIdentity]
+"""Of the published files, by name."""
 
 log = get_logger()
 
@@ -52,6 +55,10 @@ class Edition:
     ledger: Ledger | None
     elsewhere_s: float = 0.0
     courtesy: Courtesy | None = None
+
+    def known(self, file_name: str) -> FileIdentity | None:
+        """The identity of the published file that kept blocks are in."""
+        return self.ledger.files.get(file_name) if self.ledger is not None else None
 
     def tree(self) -> Tree:
         """The finished tree; to be asked for once."""
@@ -89,13 +96,13 @@ async def bring_out(
     tree = await in_thread(edition.tree)
     _warn(edition, tree, directory)
     if previous is not None and intact:
-        standing = await in_thread(_unchanged, edition, tree, directory, previous)
-        if standing is not None:
-            await in_thread(_remember_unchanged, edition, tree, standing, directory, state, previous)
+        unchanged = await in_thread(_unchanged, edition, tree, directory, previous)
+        if unchanged is not None:
+            await in_thread(_remember_unchanged, edition, tree, *unchanged, directory, state, previous)
             return previous, False
     layouts = await in_thread(lay_out_all, edition, tree)
-    manifest = await _publish(edition, tree, layouts, directory, state, previous, started)
-    await in_thread(_remember, edition, tree, layouts, directory, state, manifest)
+    manifest, files = await _publish(edition, tree, layouts, directory, state, previous, started)
+    await in_thread(_remember, edition, tree, layouts, files, directory, state, manifest)
     return manifest, True
 
 
@@ -118,18 +125,29 @@ def spool_of(edition: Edition, layout: Layout) -> int | None:
 # --- unchanged ---------------------------------------------------------------------------------------
 
 
-def _unchanged(edition: Edition, tree: Tree, directory: Path, previous: Manifest) -> list[Layout] | None:
-    """The layouts of the published files, if these, made with their time stamp, would be the same to the byte."""
+def _unchanged(
+    edition: Edition, tree: Tree, directory: Path, previous: Manifest
+) -> tuple[list[Layout], Identities] | None:
+    """The published files, if these, made with their time stamp, would be the same to the byte."""
     timestamp = previous.read_at
     if timestamp is None or edition.certainly_differs():
         return None
     if set(previous.files) != {output.file_name for output in edition.formats}:
         return None
     layouts = lay_out_all(edition, replace(tree, timestamp=timestamp))
-    same = all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts) and all(
-        is_published(layout, spool_of(edition, layout), directory) for layout in layouts
-    )
-    return layouts if same else None
+    if not all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts):
+        return None
+    files = {}
+    for layout in layouts:
+        identity = _standing(edition, layout, directory)
+        if identity is None:
+            return None
+        files[layout.file_name] = identity
+    return layouts, files
+
+
+def _standing(edition: Edition, layout: Layout, directory: Path) -> FileIdentity | None:
+    return standing(layout, spool_of(edition, layout), directory, edition.known(layout.file_name))
 
 
 def _differs_not(layout: Layout, known: FileRecord) -> bool:
@@ -137,7 +155,13 @@ def _differs_not(layout: Layout, known: FileRecord) -> bool:
 
 
 def _remember_unchanged(
-    edition: Edition, tree: Tree, layouts: Sequence[Layout], directory: Path, state: Path, previous: Manifest
+    edition: Edition,
+    tree: Tree,
+    layouts: Sequence[Layout],
+    files: Identities,
+    directory: Path,
+    state: Path,
+    previous: Manifest,
 ) -> None:
     """Nothing is written but the position, as long as the ledger still says the truth."""
     ledger = edition.ledger
@@ -146,7 +170,7 @@ def _remember_unchanged(
     if ledger is not None and same and edition.position is not None and not edition.rendered_images:
         save_position(state, ledger.generation, edition.position.pieces())
         return
-    _remember(edition, tree, layouts, directory, state, previous)
+    _remember(edition, tree, layouts, files, directory, state, previous)
 
 
 # --- changed -----------------------------------------------------------------------------------------
@@ -160,39 +184,45 @@ async def _publish(
     state: Path,
     previous: Manifest | None,
     started: float,
-) -> Manifest:
-    known = edition.ledger.files if edition.ledger is not None else {}
+) -> tuple[Manifest, Identities]:
+    """The manifest and the identities of all files, those that stand included."""
     staged: list[Staged] = []
+    stands, changed = {}, []
     try:
-        changed = [layout for layout in layouts if not await _stands(edition, layout, directory, previous)]
+        for layout in layouts:
+            identity = await _stands(edition, layout, directory, previous)
+            if identity is None:
+                changed.append(layout)
+            else:
+                stands[layout.file_name] = identity
         if edition.courtesy is not None:
             await in_thread(edition.courtesy.finish)
         await in_thread(check_room, directory, sum(layout.length for layout in changed))
         for layout in changed:
-            identity = known.get(layout.file_name)
-            await in_thread(_stage, staged, edition, layout, directory, identity)
+            await in_thread(_stage, staged, edition, layout, directory)
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
         manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
-        await in_thread(publish, staged, manifest, directory, previous, state / PUBLISHING, edition.courtesy)
+        mark = state / PUBLISHING
+        renamed = await in_thread(publish, staged, manifest, directory, previous, mark, edition.courtesy)
     finally:
         await in_thread(discard, staged)
-    return manifest
+    return manifest, stands | renamed
 
 
-def _stage(
-    staged: list[Staged], edition: Edition, layout: Layout, directory: Path, known: FileIdentity | None
-) -> None:
+def _stage(staged: list[Staged], edition: Edition, layout: Layout, directory: Path) -> None:
     # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
-    paced = edition.courtesy is not None
+    known, paced = edition.known(layout.file_name), edition.courtesy is not None
     staged.append(stage(layout, spool_of(edition, layout), directory, known, paced=paced))
 
 
-async def _stands(edition: Edition, layout: Layout, directory: Path, previous: Manifest | None) -> bool:
-    """Whether this one file is already what it has to be."""
+async def _stands(
+    edition: Edition, layout: Layout, directory: Path, previous: Manifest | None
+) -> FileIdentity | None:
+    """The identity of this one file if it is already what it has to be."""
     known = previous.files.get(layout.file_name) if previous is not None else None
     if known is None or not _differs_not(layout, known):
-        return False
-    return await in_thread(is_published, layout, spool_of(edition, layout), directory)
+        return None
+    return await in_thread(_standing, edition, layout, directory)
 
 
 def make_manifest(
@@ -228,8 +258,16 @@ def make_manifest(
 
 
 def _remember(
-    edition: Edition, tree: Tree, layouts: Sequence[Layout], directory: Path, state: Path, manifest: Manifest
+    edition: Edition,
+    tree: Tree,
+    layouts: Sequence[Layout],
+    files: Identities,
+    directory: Path,
+    state: Path,
+    manifest: Manifest,
 ) -> None:
+    """Write the ledger. `files` are the identities as they were when the bytes were known to be ours: what
+    somebody else wrote to a file since then must not be taken for them."""
     for layout in layouts:
         for offset, part in layout.offsets:
             part.offset, part.fresh = offset, False
@@ -239,8 +277,7 @@ def _remember(
         mapping=mapping_digest(edition.mapping),
         generation=manifest.generation,
         timestamp=manifest.timestamp,
-        files={layout.file_name: FileIdentity.of(directory / layout.file_name, layout.crc) for layout in layouts}
-        | {MANIFEST_NAME: FileIdentity.of(directory / MANIFEST_NAME, zlib.crc32(manifest.to_json()))},
+        files=files | {MANIFEST_NAME: FileIdentity.of(directory / MANIFEST_NAME, zlib.crc32(manifest.to_json()))},
         tables={name: mapped.table.full_name for name, mapped in edition.mapping.tables().items()},
         unpublished=_unpublished(edition, tree),
         datasets=list(edition.builder.places) if edition.position is not None else [],

@@ -66,7 +66,8 @@ async def export_once(
                 raise foreign(directory, previous.database)
             if previous is None and ledger is not None and ledger.database == source.identity:
                 # Somebody removed or spoiled the manifest: the files are ours all the same, and the count goes on.
-                previous = Manifest(ledger.generation, ledger.timestamp, source.database, published_files(ledger))
+                files = published_files(ledger, directory)
+                previous = Manifest(ledger.generation, ledger.timestamp, source.database, files)
             intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
                 edition.courtesy = courtesy

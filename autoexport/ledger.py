@@ -94,7 +94,15 @@ class FileIdentity:
     @classmethod
     def of(cls, path: Path, crc: int) -> FileIdentity:
         """The identity of a file as it is now. Raises `OSError`."""
-        status = path.stat()
+        return cls._of(path.stat(), crc)
+
+    @classmethod
+    def of_open(cls, descriptor: int, crc: int) -> FileIdentity:
+        """As `of`, of a file that is open."""
+        return cls._of(os.fstat(descriptor), crc)
+
+    @classmethod
+    def _of(cls, status: os.stat_result, crc: int) -> FileIdentity:
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, crc)
 
 

@@ -9,6 +9,7 @@ import stat
 import zlib
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from autoexport.checksum import digest
@@ -21,7 +22,7 @@ from autoexport.files import (
     replace_durably,
     temp_beside,
 )
-from autoexport.ledger import Ledger
+from autoexport.ledger import FileIdentity, Ledger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.splice import Staged
 
@@ -29,8 +30,8 @@ PUBLISHING = "publishing"
 """The name, in the state directory, of the mark of a first publish."""
 
 BACKUP_SUFFIX = ".before-autoexport"
-_RESERVE_BYTES = 16 << 20
 _WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|spool-[0-9a-f]{16}")
+_RESERVE_BYTES = 16 << 20
 """Room to leave on the disk beyond what is written."""
 
 
@@ -52,13 +53,18 @@ def is_intact(manifest: Manifest, ledger: Ledger | None, directory: Path) -> boo
     return text == manifest.to_json() and (known is None or known.crc == zlib.crc32(text))
 
 
-def published_files(ledger: Ledger) -> dict[str, FileRecord]:
-    """The files that a lost manifest named, as far as the ledger knows them: without their rows."""
-    return {
-        name: FileRecord(known.size, digest(known.crc), 0)
-        for name, known in ledger.files.items()
-        if name != MANIFEST_NAME
-    }
+def published_files(ledger: Ledger, directory: Path) -> dict[str, FileRecord]:
+    """The files that a lost manifest named, as far as the ledger recognises them: without their rows.
+
+    What else lies there under these names is somebody else's. (The ledger may be of another directory, where
+    the state directory is a place of its own.)
+    """
+    found = {}
+    for name, known in ledger.files.items():
+        with suppress(OSError):
+            if name != MANIFEST_NAME and FileIdentity.of(directory / name, known.crc) == known:
+                found[name] = FileRecord(known.size, digest(known.crc), 0)
+    return found
 
 
 def refuse_foreign(manifest: Manifest | None, database: str, directory: Path) -> None:
@@ -92,13 +98,14 @@ def publish(
     previous: Manifest | None,
     mark: Path | None = None,
     courtesy: Courtesy | None = None,
-) -> None:
-    """Rename the staged files into place, then the manifest. Raises `PublishError`; what was not
-    renamed by then stays as it was, and no temp file is left.
+) -> dict[str, FileIdentity]:
+    """Rename the staged files into place, then the manifest; the identities of those files. Raises
+    `PublishError`; what was not renamed by then stays as it was, and no temp file is left.
 
     `mark` is a file that is there from before the first rename of a file that no manifest knows until
     the manifest knows it: it tells files of ours from files of somebody else.
     """
+    published = {}
     try:
         names = [item.layout.file_name for item in staged]
         keep_unknown(directory, [*names, MANIFEST_NAME], previous, mark)
@@ -108,6 +115,7 @@ def publish(
                 _take_over_mode(item.temp, target)
                 with courtesy.replacing(target) if courtesy is not None else nullcontext():
                     os.replace(item.temp, target)
+                published[item.layout.file_name] = _identity(item, target)
             except OSError as error:
                 raise explain_os_error(error, target) from error
         try:
@@ -119,6 +127,15 @@ def publish(
             mark.unlink(missing_ok=True)
     finally:
         discard(staged)
+    return published
+
+
+def _identity(item: Staged, target: Path) -> FileIdentity:
+    """Of the file that was just renamed, if it is still what was written; else one that fits no file."""
+    now = FileIdentity.of(target, item.layout.crc)
+    if (now.inode, now.size, now.mtime_ns) == (item.inode, item.size, item.mtime_ns):
+        return now
+    return replace(now, inode=item.inode, size=item.size, mtime_ns=item.mtime_ns, ctime_ns=0)
 
 
 def discard(staged: Sequence[Staged]) -> None:

@@ -55,10 +55,13 @@ class Layout:
 
 @dataclass(slots=True)
 class Staged:
-    """A written temp file, durable, waiting for its rename."""
+    """A written temp file, durable, waiting for its rename. `inode`, `size` and `mtime_ns` are its own."""
 
     layout: Layout
     temp: Path
+    inode: int
+    size: int
+    mtime_ns: int
 
 
 def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], place: int) -> Layout:
@@ -102,17 +105,22 @@ def _joins(layout: Layout, part: Part, between: bytes, separator: bytes) -> bool
     return True
 
 
-def is_published(layout: Layout, spool: int | None, directory: Path) -> bool:
-    """Whether the published file has exactly these bytes already. Reads it only if its size fits, and
-    of it only what is not kept in its place."""
+def standing(
+    layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None = None
+) -> FileIdentity | None:
+    """The identity of the published file if it has exactly these bytes already, else None. Reads it only if its
+    size fits, and of it only what is not kept in its place: then it has to be the `known` one."""
     try:
         descriptor = os.open(directory / layout.file_name, _READ)
     except OSError:
-        return False
+        return None
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != layout.length:
-            return False
+        # Taken before it is read: what is written to it meanwhile, or later, makes it another.
+        identity = FileIdentity.of_open(descriptor, layout.crc)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or identity.size != layout.length:
+            return None
+        if layout.kept_bytes and not _is(descriptor, known):
+            return None
         at = 0
         for piece in layout.pieces:
             if isinstance(piece, Segment) and not piece.fresh and piece.offset == at:
@@ -120,9 +128,9 @@ def is_published(layout: Layout, spool: int | None, directory: Path) -> bool:
                 continue
             for expected in contents(piece, spool, descriptor, layout.file_name):
                 if os.pread(descriptor, len(expected), at) != expected:
-                    return False
+                    return None
                 at += len(expected)
-        return True
+        return identity
     finally:
         os.close(descriptor)
 
@@ -177,6 +185,7 @@ def stage(
                         else:
                             _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, pace)
                     _same(kept, known, layout.file_name)
+                status = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
         finally:
@@ -187,16 +196,18 @@ def stage(
         if isinstance(error, OSError):
             raise explain_os_error(error, target) from error
         raise
-    return Staged(layout, temp)
+    return Staged(layout, temp, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _same(descriptor: int | None, known: FileIdentity | None, name: str) -> None:
     if descriptor is None:
         return
-    status = os.fstat(descriptor)
-    now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    if known is None or now != (known.size, known.mtime_ns, known.ctime_ns, known.inode):
+    if not _is(descriptor, known):
         raise _cut_short(name)
+
+
+def _is(descriptor: int, known: FileIdentity | None) -> bool:
+    return known is not None and FileIdentity.of_open(descriptor, known.crc) == known
 
 
 def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace | None) -> None:

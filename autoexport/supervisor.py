@@ -168,12 +168,12 @@ class Exporter:
     async def _export(self, source: Source) -> Outcome:
         async with self._one_at_a_time:
             self.health.export_began()
-            self._surroundings.begin_to_change()
             try:
                 outcome = await export_once(
                     source,
                     self.settings,
                     chosen_formats(self.settings),
+                await asyncio.to_thread(self._surroundings.begin_to_change)
                     progress=self.health,
                     courtesy=self._courtesy,
                 )

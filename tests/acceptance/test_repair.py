@@ -7,14 +7,17 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from autoexport import plan
+from autoexport import edition, plan
+from autoexport.splice import Staged, stage
 from tests.applications import create_sqlite, fill_sqlite
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Exporting, without_waiting_for_the_disk
+from tests.trials import Trial
 
 PUBLISHED = ("database_export.json", "projects.csv", "datasets.csv", "images.csv")
 PRIVATE = (".autoexport/ledger.json", ".autoexport/position")
@@ -154,6 +157,41 @@ def test_a_start_repairs_a_manifest_that_says_something_else(exporting: Exportin
     path.write_bytes(orjson.dumps(record))
     asyncio.run(exporting.export(repairing=True))
     assert orjson.loads(path.read_bytes())["counts"]["images"] == images
+
+
+def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
+    exporting: Exporting, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box moves, so that images.csv stands; somebody saves it while the other file is written. The next export
+    knows, also if he kept its size."""
+    images = exporting.directory / "images.csv"
+    whole = images.read_bytes()
+
+    def stage_and_edit(*arguments: Any, **options: Any) -> Staged:
+        staged = stage(*arguments, **options)
+        if staged.temp.parent == images.parent:
+            images.write_bytes(whole[:-2] + b"#\n")
+        return staged
+
+    with monkeypatch.context() as patched:
+        patched.setattr(edition, "stage", stage_and_edit)
+        sqlite_database.execute("UPDATE annotations SET x_min = 12.5 WHERE id = (SELECT min(id) FROM annotations)")
+        with pytest.raises(AssertionError, match=r"images\.csv is not what"):
+            asyncio.run(exporting.export())
+    assert asyncio.run(exporting.export(repairing=True)).outcome.published
+    assert images.read_bytes() == whole
+
+
+def test_files_of_another_directory_are_not_ours(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """The state directory is a place of its own and the export directory is changed: what lies there is kept."""
+    first = Trial(sqlite_database.url, tmp_path / "first", state_directory=tmp_path / "state")
+    first.export()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "projects.csv").write_text("by hand")
+    second = Trial(sqlite_database.url, tmp_path / "second", state_directory=tmp_path / "state")
+    second.export()
+    assert (tmp_path / "second" / "projects.csv.before-autoexport").read_text() == "by hand"
+    assert second.contents() == first.contents()
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

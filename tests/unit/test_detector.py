@@ -270,6 +270,22 @@ async def test_a_published_file_that_somebody_changed_is_a_look(tmp_path: Path, 
     assert surroundings.disturbed()
 
 
+async def test_a_published_file_that_somebody_edits_during_an_export_is_a_look(tmp_path: Path, lock: Lock) -> None:
+    """The exporter replaces files and never writes into one."""
+    surroundings = Surroundings(tmp_path, lock)
+    for name in ("projects.csv", "images.csv"):
+        (tmp_path / name).write_text("ours")
+    assert not surroundings.disturbed()
+    surroundings.begin_to_change()
+    (tmp_path / "new").write_text("ours, new")
+    (tmp_path / "new").replace(tmp_path / "projects.csv")
+    with (tmp_path / "images.csv").open("a") as file:
+        file.write("and more")
+    surroundings.end_to_change()
+    assert surroundings.disturbed()
+    assert not surroundings.disturbed()
+
+
 def test_a_lock_that_was_taken_away_ends_the_cycle(tmp_path: Path, lock: Lock) -> None:
     """The state directory was removed: another process may have it by now."""
     (tmp_path / LEADER_LOCK).unlink()

@@ -15,7 +15,7 @@ from autoexport.errors import ConfigurationError, PublishError
 from autoexport.files import TEMP_SUFFIX, replace_durably, temp_beside
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.publish import BACKUP_SUFFIX, check_room, discard, publish, read_manifest, refuse_foreign, sweep
-from autoexport.splice import Layout, Staged, is_published, stage
+from autoexport.splice import Layout, Staged, stage, standing
 
 NAMES = ("database_export.json", "images.csv")
 
@@ -225,13 +225,13 @@ def test_a_link_to_equal_bytes_is_not_published(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"new")
     (tmp_path / NAMES[0]).symlink_to(outside)
-    assert not is_published(layout(NAMES[0], b"new"), None, tmp_path)
+    assert not standing(layout(NAMES[0], b"new"), None, tmp_path)
 
 
 def test_a_pipe_in_the_way_does_not_hang(tmp_path: Path) -> None:
     """It is no published file, and is replaced."""
     os.mkfifo(tmp_path / NAMES[0])
-    assert not is_published(layout(NAMES[0], b""), None, tmp_path)
+    assert not standing(layout(NAMES[0], b""), None, tmp_path)
     publish_once(tmp_path)
     assert (tmp_path / NAMES[0]).read_bytes() == b"new"
 
@@ -242,7 +242,7 @@ def test_a_pipe_in_the_way_does_not_hang(tmp_path: Path) -> None:
 def test_a_directory_in_the_way(tmp_path: Path) -> None:
     """It stays; the error names it; no temp file and no manifest are left."""
     (tmp_path / NAMES[1]).mkdir()
-    assert not is_published(layout(NAMES[1], b"new"), None, tmp_path)
+    assert not standing(layout(NAMES[1], b"new"), None, tmp_path)
     with pytest.raises(PublishError, match=r"images\.csv") as raised:
         publish_once(tmp_path)
     assert raised.value.hint

@@ -23,7 +23,7 @@ from autoexport.formats.csv_table import ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
 from autoexport.ledger import BlockRecord, FileIdentity, Part
 from autoexport.model import Tree
-from autoexport.splice import Layout, Segment, Staged, is_published, lay_out, stage
+from autoexport.splice import Layout, Segment, Staged, lay_out, stage, standing
 from tests.trees import Built, Dataset, Project, built
 
 FORMATS: list[Format] = [JsonDocument(), ImagesTable()]
@@ -120,7 +120,9 @@ def test_any_mixture_gives_the_file(
         assert [whole[at : at + part.length] for at, part in layout.offsets] == bodies
         staged = shop.stage(layout, shop.identity())
         assert staged.temp.read_bytes() == whole
-        assert is_published(layout, shop.spool, shop.directory) == (shop.target.read_bytes() == whole)
+        assert bool(standing(layout, shop.spool, shop.directory, shop.identity())) == (
+            shop.target.read_bytes() == whole
+        )
 
 
 @every_format
@@ -170,16 +172,16 @@ def test_every_changed_byte_is_seen(output: Format) -> None:
     with workshop(output) as shop:
         tree = tree_of(NAMES[:2])
         layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(output)))
-        assert not is_published(layout, shop.spool, shop.directory)
+        assert not standing(layout, shop.spool, shop.directory)
         shop.publish(tree)
         whole = shop.target.read_bytes()
-        assert is_published(layout, shop.spool, shop.directory)
+        assert standing(layout, shop.spool, shop.directory)
         for at in range(len(whole)):
             shop.target.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            assert not is_published(layout, shop.spool, shop.directory), at
+            assert not standing(layout, shop.spool, shop.directory), at
         for other in (whole[:-1], whole + b"\n", b""):
             shop.target.write_bytes(other)
-            assert not is_published(layout, shop.spool, shop.directory)
+            assert not standing(layout, shop.spool, shop.directory)
 
 
 def test_kept_blocks_that_move_are_compared() -> None:
@@ -190,8 +192,23 @@ def test_kept_blocks_that_move_are_compared() -> None:
         same = shop.lay_out(tree.tree, published)
         moved = shop.lay_out(tree.tree, [published[1], published[0], *published[2:]])
         assert moved.length == same.length
-        assert is_published(same, None, shop.directory)
-        assert not is_published(moved, None, shop.directory)
+        known = shop.identity()
+        assert standing(same, None, shop.directory, known)
+        assert not standing(moved, None, shop.directory, known)
+
+
+def test_kept_blocks_of_another_file_are_not_taken_on_trust() -> None:
+    """What was written to the file since its identity was taken may lie in a range that is not read."""
+    with workshop(ImagesTable()) as shop:
+        tree = tree_of(["aa", "bb", "cc", "dd"], (1,))
+        layout = shop.lay_out(tree.tree, shop.publish(tree))
+        known, whole = shop.identity(), shop.target.read_bytes()
+        identity = standing(layout, None, shop.directory, known)
+        assert identity is not None
+        assert identity.crc == layout.crc
+        shop.target.write_bytes(whole.replace(b"cc", b"xx"))
+        assert not standing(layout, None, shop.directory, known)
+        assert not standing(layout, None, shop.directory)
 
 
 # --- copying -------------------------------------------------------------------------------------
@@ -312,7 +329,7 @@ def test_the_published_file_is_gone() -> None:
         shop.target.unlink()
         with pytest.raises(PublishError, match=r"images\.csv"):
             shop.stage(layout, known)
-        assert not is_published(layout, None, shop.directory)
+        assert not standing(layout, None, shop.directory)
         assert shop.leftovers() == []
 
 
