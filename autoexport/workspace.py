@@ -30,13 +30,25 @@ def directories(directory: Path, state: Path) -> Iterator[None]:
         yield
     except BaseException:
         if made:
-            for name in (PUBLISH_LOCK, LEADER_LOCK, ".gitignore"):
-                with contextlib.suppress(OSError):
-                    (state / name).unlink()
+            with contextlib.suppress(OSError, PublishError):
+                _remove_locks(state)
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
+
+
+def _remove_locks(state: Path) -> None:
+    """Remove the lock files of a directory that nobody uses: while they are held here, nobody else holds them."""
+    with contextlib.ExitStack() as held:
+        for name in (PUBLISH_LOCK, LEADER_LOCK):
+            if (state / name).exists():
+                lock = Lock(state, name)
+                if not lock.try_take():
+                    return
+                held.callback(lock.release)
+        for name in (PUBLISH_LOCK, LEADER_LOCK, ".gitignore"):
+            (state / name).unlink(missing_ok=True)
 
 
 def _make(path: Path, mode: int) -> list[Path]:
@@ -154,7 +166,9 @@ async def publishing(state: Path, wait_s: float) -> AsyncIterator[None]:
     lock = Lock(state, PUBLISH_LOCK)
     clock = asyncio.get_running_loop().time
     deadline = clock() + wait_s
-    while not lock.try_take():
+    while not lock.try_take() or not lock.stands():
+        # One that does not stand was removed by whoever had it before.
+        lock.release()
         if clock() >= deadline:
             raise LockedError(
                 f"Another exporter has been writing this export for {wait_s:g} seconds.",

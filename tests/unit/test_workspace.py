@@ -124,6 +124,30 @@ def test_a_link_planted_in_the_state_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "planted").exists()
 
 
+def test_what_another_exporter_uses_is_left_to_it(tmp_path: Path) -> None:
+    """One made the directories and gives up, another came to use them meanwhile: its lock stays what it is."""
+    directory, state = tmp_path / "exports", tmp_path / "exports" / ".autoexport"
+    other = Lock(state, PUBLISH_LOCK)
+    making = directories(directory, state)
+    making.__enter__()
+    assert other.try_take()
+    assert not making.__exit__(LockedError, LockedError("given up"), None)
+    assert other.stands()
+    other.release()
+
+
+def test_what_nobody_uses_is_taken_away(tmp_path: Path) -> None:
+    """Lock files, too, if nobody holds them."""
+    directory, state = tmp_path / "exports", tmp_path / "exports" / ".autoexport"
+    unused = Lock(state, LEADER_LOCK)
+    making = directories(directory, state)
+    making.__enter__()
+    assert unused.try_take()
+    unused.release()
+    assert not making.__exit__(LockedError, LockedError("given up"), None)
+    assert not directory.exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_no_permission(tmp_path: Path) -> None:
     """A directory that this user cannot write to is an error that says so."""
@@ -200,6 +224,22 @@ async def test_publishing_waits_its_turn(state: Path) -> None:
     events[1].set()
     await asyncio.gather(first, second)
     assert order == ["first in", "first out", "second in", "second out"]
+
+
+async def test_publishing_does_not_take_a_lock_that_was_removed(state: Path) -> None:
+    """Whoever had it took the file away with it: others would make a new one and take that."""
+    first = Lock(state, PUBLISH_LOCK)
+    assert first.try_take()
+
+    async def publish() -> bool:
+        async with publishing(state, 30):
+            return Lock(state, PUBLISH_LOCK).try_take()
+
+    second = asyncio.create_task(publish())
+    await asyncio.sleep(0.15)  # It has the file open now and then.
+    first.path.unlink()
+    first.release()
+    assert not await second
 
 
 async def test_publishing_gives_up(state: Path) -> None:
