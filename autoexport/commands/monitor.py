@@ -10,6 +10,7 @@ import threading
 from autoexport.logs import get_logger
 from autoexport.sd_notify import SystemdNotifier
 from autoexport.settings import Settings
+from autoexport.sources import open_source
 from autoexport.supervisor import DRAIN_S, Exporter
 
 LEAVE_S = 1.5
@@ -26,7 +27,7 @@ async def monitor(settings: Settings) -> int:
     """
     manager = SystemdNotifier.from_environment(os.environ)
     if settings.enable_auto_export:
-        _ = settings.database  # none named and none found is told before anybody relies on us
+        open_source(settings)  # what is wrong with the settings is told before anybody relies on us
     manager.ready()
     exporter = Exporter(settings, manager=manager)
     stop = asyncio.Event()

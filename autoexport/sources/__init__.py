@@ -9,6 +9,7 @@ from importlib import import_module
 
 from autoexport.contracts import Source
 from autoexport.database_url import parse_database_url
+from autoexport.mapping.overrides import read_overrides
 from autoexport.settings import Settings
 
 SOURCES = {
@@ -20,8 +21,10 @@ SOURCES = {
 def open_source(settings: Settings) -> Source:
     """The source that the settings name; nothing is opened before the first snapshot.
 
-    Raises `ConfigurationError` for a URL that no source understands.
+    Raises `ConfigurationError` for a URL that no source understands, and for a `[tables]` part that means
+    nothing: what trying again cannot mend is said before a database is waited for.
     """
+    read_overrides(settings.tables)
     url = parse_database_url(settings.resolved_database_url)
     module, _, name = SOURCES[url.dialect].partition(":")
     source: Source = getattr(import_module(module), name)(url, settings)
