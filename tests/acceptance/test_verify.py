@@ -187,6 +187,24 @@ def test_rows_that_come_and_go_are_found(database: Database, tmp_path: Path) -> 
         assert not trial.differences(), f"a row of {table} is back"
 
 
+def test_what_shows_in_no_file_is_no_drift(verified: tuple[SqliteDatabase, Trial]) -> None:
+    """Nothing is published for it, so nothing could repair it."""
+    database, trial = verified
+    database.script("ALTER TABLE images ADD COLUMN deleted_at DATETIME")
+    trial.export()
+    for statement in (
+        "UPDATE annotations SET confidence = 9e999 WHERE confidence IS NULL",
+        "INSERT INTO images (id, filename, original_filename, file_path, file_size, width, height, format,"
+        " dataset_id, is_labeled, is_auto_labeled, is_verified, deleted_at)"
+        f" SELECT 'gone', 'x', 'x', 'x', 1, 1, 1, 'x', '{key(0x10)}', 0, 0, 0, '2024-01-01 00:00:00'",
+        "DELETE FROM images WHERE id = 'gone'",
+    ):
+        database.execute(statement)
+        assert trial.differences() == [], statement
+        assert not trial.export().published
+        assert trial.differences() == [], statement
+
+
 # --- the words, the exit code, the repair ------------------------------------------------------------
 
 
