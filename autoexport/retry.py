@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable
 
-from autoexport.errors import AutoexportError, ConfigurationError, SourceError
+from autoexport.errors import AutoexportError, ConfigurationError, EmptyDatabase, MappingError, SourceError
 from autoexport.settings import Settings
 from autoexport.sources import opened_source
 from autoexport.wake import pause
@@ -33,6 +33,17 @@ def cause_of(error: BaseException) -> BaseException:
         if (found := next((cause for cause in causes if isinstance(cause, kind)), None)) is not None:
             return found
     return causes[0]
+
+
+def mends_itself(cause: ConfigurationError, *, published: bool, written: bool) -> bool:
+    """Whether what seems to be a mistake of the operator is a state that the application is going to leave.
+
+    Before a publish, a database without any table is an application that has not started yet; after one, a mapping
+    that does not work is a migration that is under way, unless the operator has `written` it since it worked.
+    """
+    if isinstance(cause, EmptyDatabase):
+        return True
+    return isinstance(cause, MappingError) and published and not written
 
 
 async def wait_to_retry(

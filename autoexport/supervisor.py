@@ -10,7 +10,7 @@ from functools import partial
 from autoexport.contracts import Source
 from autoexport.courtesy import Courtesy
 from autoexport.detector import Surroundings, detect
-from autoexport.errors import AutoexportError, ConfigurationError, EmptyDatabase, LockedError, MappingError
+from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.exporter import Outcome, export_once
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
@@ -18,7 +18,8 @@ from autoexport.line import Progress
 from autoexport.logs import get_logger
 from autoexport.loop import Tempo, export_forever
 from autoexport.manifest import Manifest
-from autoexport.retry import cause_of, retry_delay_s, wait_to_retry
+from autoexport.publish import read_manifest
+from autoexport.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
 from autoexport.settings import Settings
 from autoexport.sources import opened_source
 from autoexport.status_socket import StatusSocket
@@ -157,7 +158,8 @@ class Exporter:
             async with asyncio.timeout(DRAIN_S):
                 if due and short:
                     await self.export_now()
-                await self._one_at_a_time.acquire()
+                async with self._one_at_a_time:
+                    self._ending = True  # Who comes later is told so.
         except TimeoutError:
             log.warning("export.given_up", after_s=DRAIN_S)
         except AutoexportError as exc:
@@ -167,13 +169,15 @@ class Exporter:
 
     async def _export(self, source: Source) -> Outcome:
         async with self._one_at_a_time:
+            if self._ending:
+                raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
             try:
+                await asyncio.to_thread(self._surroundings.begin_to_change)
                 outcome = await export_once(
                     source,
                     self.settings,
                     chosen_formats(self.settings),
-                await asyncio.to_thread(self._surroundings.begin_to_change)
                     progress=self.health,
                     courtesy=self._courtesy,
                 )
@@ -212,7 +216,7 @@ class Exporter:
                     await self._try_to_keep()
         except ConfigurationError as exc:
             self.health.failed(exc, None)
-            if self.health.report.generation is None:
+            if not await self._has_published():
                 self._socket.close()
                 await asyncio.to_thread(remove_unused, self.state, self.directory, made)
             raise
@@ -251,12 +255,11 @@ class Exporter:
 
     async def _recover(self, cause: BaseException) -> None:
         """Tell of the failure once, and wait before the next try."""
-        # After a publish, a mapping that does not work is a migration that is under way; before one, a
-        # database without any table is an application that has not started yet.
-        published = self.health.report.generation is not None
-        mending = isinstance(cause, EmptyDatabase) or (isinstance(cause, MappingError) and published)
-        if isinstance(cause, ConfigurationError) and not mending:
-            raise cause
+        if isinstance(cause, ConfigurationError):
+            worked = self.health.report.generation is not None
+            written = bool(self.settings.tables) and not worked
+            if not mends_itself(cause, published=await self._has_published(), written=written):
+                raise cause
         delay_s = retry_delay_s(self.health.report.failures)
         if self.health.failed(cause, delay_s):
             unknown = not isinstance(cause, AutoexportError)
@@ -273,6 +276,12 @@ class Exporter:
             wake=self._wake,
             tick=self.health.progressed,
         )
+
+    async def _has_published(self) -> bool:
+        """Whether this exporter, or one before it, has."""
+        if self.health.report.generation is not None:
+            return True
+        return await asyncio.to_thread(read_manifest, self.directory) is not None
 
     # --- leading -----------------------------------------------------------------------------------------
 

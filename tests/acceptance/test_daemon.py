@@ -337,6 +337,30 @@ def test_a_migration_is_lived_through(sqlite_database: SqliteDatabase, exports: 
         assert daemon.process.poll() is None
 
 
+@in_delete_mode
+def test_a_start_in_the_middle_of_a_migration(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """What was exported before worked: it waits, and does not tell systemd that it is of no use."""
+    with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
+        daemon.wait_for("export.published")
+    sqlite_database.execute("CREATE TABLE annotation AS SELECT * FROM annotations")
+    with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
+        daemon.wait_for_report(lambda report: report.error, "it is not clear which table is meant")
+        sqlite_database.execute("DROP TABLE annotations")
+        sqlite_database.execute("ALTER TABLE annotation RENAME TO annotations")
+        sqlite_database.execute(RENAME, "after the migration")
+        wait_until(lambda: "after the migration" in project_names(exports), "the migrated database is published")
+        assert daemon.process.poll() is None
+
+
+def test_tables_that_mean_nothing_are_told_at_once(tmp_path: Path, exports: Path) -> None:
+    """Before the database is waited for, which is not there yet."""
+    config = tmp_path / "autoexport.toml"
+    config.write_text('[tables.imges]\ntable = "x"\n')
+    with Daemon(str(tmp_path / "later.sqlite3"), exports, "--config", str(config)) as daemon:
+        assert daemon.process.wait(30) == 2
+        assert "tables.imges" in daemon.log.read_text()
+
+
 # --- the end -----------------------------------------------------------------------------------------
 
 

@@ -158,6 +158,16 @@ async def test_export_now_raises_what_goes_wrong(sqlite_database: SqliteDatabase
         assert (await exporter.export_now()).generation == 1
 
 
+async def test_export_now_after_the_end_says_so(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """It does not wait for ever, nor export behind the back of an application that has closed its database."""
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports)
+    async with exporting(settings) as exporter:
+        await exporter.export_now()
+    async with asyncio.timeout(10):
+        with pytest.raises(AutoexportError, match="was stopped"):
+            await exporter.export_now()
+
+
 async def test_wake_makes_it_look(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """Now, from any thread, without waiting for the interval."""
     settings = Settings(
