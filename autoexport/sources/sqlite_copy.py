@@ -22,6 +22,7 @@ So the copy may hold a commit that came while it was made: what counts is the co
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -34,7 +35,7 @@ from autoexport.files import create_new, explain_os_error
 from autoexport.logs import get_logger
 from autoexport.sources.sqlite_copy_process import START_S, started
 from autoexport.sources.sqlite_copy_worker import DONE, FAILED, FULL, GO, GO_WAL, READY
-from autoexport.sources.sqlite_errors import explain, no_room
+from autoexport.sources.sqlite_errors import explain, no_room, too_slow
 from autoexport.sources.sqlite_file import page_bytes_of
 from autoexport.sources.sqlite_scan import PageScan
 
@@ -44,6 +45,14 @@ DEADLINE_S = 60.0
 APART_FROM_BYTES = 16 << 20
 """Size from which a process of its own is worth its start, about 12 ms of a core."""
 
+HOLD_S, HOLD_S_PER_GB = 2.0, 2.0
+"""How long a copy may keep writers out that have no log to write to. It usually takes a fifth of that; where the
+disk of the copy is slower, the file is copied in steps, and writers have their turn between them."""
+
+SLOW_DEADLINE_S = 600.0
+"""How long a copy in steps may take. Each commit meanwhile has it begin anew."""
+
+_STEP_PAGES = 1000
 _BUSY_S = 0.05
 _PAUSE_S = 0.005
 
@@ -86,6 +95,7 @@ class _Copying:
         self._log = copy.with_name(copy.name + "-wal")
         self._given_up = given_up
         self._deadline = time.monotonic() + DEADLINE_S
+        self._in_steps = False
 
     def run(self, status: os.stat_result) -> PageScan | None:
         """By another process, or else by the backup API; if neither can, nothing is left."""
@@ -96,7 +106,7 @@ class _Copying:
                     if scan is not None:
                         return scan
                     self._remove()
-                    self._deadline = time.monotonic() + DEADLINE_S
+                    self._deadline = time.monotonic() + (SLOW_DEADLINE_S if self._in_steps else DEADLINE_S)
                 self._by_backup(source)
             return None
         except BaseException:
@@ -120,12 +130,18 @@ class _Copying:
         with contextlib.closing(sqlite3.connect(self._copy, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous=OFF")
             target.execute("PRAGMA journal_mode=OFF")
-            source.backup(target, pages=-1, progress=self._backed_up, sleep=_BUSY_S)
+            pages = _STEP_PAGES if self._in_steps else -1
+            source.backup(target, pages=pages, progress=self._backed_up, sleep=_BUSY_S)
 
     def _backed_up(self, status: int, _remaining: int, _total: int) -> None:
         # It is called after the last step as well, which may have taken its time.
-        if status != sqlite3.SQLITE_DONE:
-            self._refuse_to_wait()
+        if status == sqlite3.SQLITE_DONE:
+            return
+        if self._in_steps and time.monotonic() > self._deadline:
+            raise too_slow(self._path, self._copy.parent)
+        self._refuse_to_wait()
+        if status == sqlite3.SQLITE_OK:
+            time.sleep(_PAUSE_S)  # The lock is free now.
 
     # --- another process ---------------------------------------------------------------------------------
 
@@ -145,7 +161,12 @@ class _Copying:
             try:
                 if mode == "wal" and not _sees_index(self._path):
                     return None
-                answer = worker.copy(GO_WAL if mode == "wal" else GO, scan)
+                limit_s = math.inf if mode == "wal" else HOLD_S + HOLD_S_PER_GB * status.st_size / 1e9
+                answer = worker.copy(GO_WAL if mode == "wal" else GO, scan, limit_s)
+            except TimeoutError:
+                log.debug("copy.too_slow")
+                self._in_steps = mode != "wal"
+                return None
             finally:
                 source.execute("ROLLBACK")
             if answer == FULL:

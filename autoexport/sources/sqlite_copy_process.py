@@ -43,14 +43,18 @@ class Worker:
         self._arrivals = select.poll()
         self._arrivals.register(self._from, select.POLLIN)
 
-    def copy(self, request: bytes, scan: PageScan) -> str:
-        """Have it copy, and scan the pages of the copy meanwhile; its answer, empty if it stands still."""
+    def copy(self, request: bytes, scan: PageScan, limit_s: float) -> str:
+        """Have it copy, and scan the pages of the copy meanwhile; its answer, empty if it ended.
+
+        Raises TimeoutError if it stands still, or has not answered after `limit_s` seconds.
+        """
         try:
             self._to.write(request)
         except BrokenPipeError:
             return ""
         copied, heard = 0, time.monotonic()
-        while time.monotonic() < heard + _STILL_S:
+        deadline = heard + limit_s
+        while time.monotonic() < min(heard + _STILL_S, deadline):
             more = scan.advance(copied)
             for line in self._lines(0.0 if more else _LOOK_S):
                 heard = time.monotonic()
@@ -58,7 +62,7 @@ class Worker:
                     copied = int(line.removeprefix(AT))
                 elif not line.startswith(LOG_AT):
                     return line
-        return ""
+        raise TimeoutError
 
     def answer(self, limit_s: float) -> str:
         """Its next line; empty if there is none in time."""

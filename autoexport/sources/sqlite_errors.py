@@ -51,6 +51,14 @@ def no_room(path: Path, private: Path) -> SourceError:
     return _said(sqlite3.SQLITE_FULL, path, private)
 
 
+def too_slow(path: Path, private: Path) -> SourceError:
+    """The error for a disk to which the database is copied more slowly than it changes."""
+    return SourceError(
+        f"{path} changes faster than it can be copied to {private}.",
+        hint="Set DB_EXPORT_STATE_DIRECTORY to a directory on a faster disk.",
+    )
+
+
 def _said(code: int, path: Path, private: Path, error: object = "") -> SourceError:
     message, hint = _HINTS.get(
         code & 0xFF, ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`.")

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from autoexport.errors import PublishError, SourceError
 from autoexport.sources import sqlite_copy, sqlite_copy_process, sqlite_copy_worker
 from autoexport.sources.sqlite_copy import copy_database
 from autoexport.sources.sqlite_scan import PageScan
+from tests.daemon import wait_until
 
 JOURNALS = ("delete", "truncate", "persist", "wal")
 ROWS = 400
@@ -380,6 +382,38 @@ def test_a_process_that_stands_still(database: Path, tmp_path: Path, monkeypatch
     began = time.monotonic()
     assert copied(database, tmp_path / "private")[1] is None
     assert time.monotonic() < began + 20
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "TRUNCATE"])
+def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer is kept out no longer than was promised; what it commits then is in the copy."""
+    path = tmp_path / "application.sqlite3"
+    create(path, journal).close()
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr(sqlite_copy, "HOLD_S", 0.3)
+    monkeypatch.setattr(sqlite_copy, "_STEP_PAGES", 1)
+    started = tmp_path / "started"
+    worker_that(
+        f"open({str(started)!r}, 'x')\nwhile True: print('at 0', flush=True); time.sleep(0.1)",
+        tmp_path,
+        monkeypatch,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copied, path, tmp_path / "private")
+        wait_until(started.exists, "the lock is held")
+        with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+            connection.execute("UPDATE latest SET number = 1")
+            connection.execute("UPDATE rows SET number = 1")
+        copy, scan = copying.result()
+    assert scan is None
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT number FROM latest").fetchone() == (1,)
+        assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(1,)]
+    monkeypatch.setattr(sqlite_copy, "SLOW_DEADLINE_S", 0)
+    started.unlink()
+    with pytest.raises(SourceError, match="changes faster than it can be copied") as raised:
+        copied(path, tmp_path / "private")
+    assert "STATE_DIRECTORY" in raised.value.hint
 
 
 def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
