@@ -20,12 +20,10 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, li
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from autoexport.model import Changes, Column, Everything, Key, Mapping, TableMapping
+from autoexport.sources.reading import MOST_CHANGED_IMAGES, too_many_changed
 
 if TYPE_CHECKING:
     from autoexport.sources.postgres_snapshot import PostgresSnapshot
-
-MOST_IMAGES = 500_000
-"""More changed images than this are not held in memory: everything is read."""
 
 _FORMAT = 1
 _OLDEST = 1_000_000_000
@@ -215,8 +213,8 @@ async def _changed_images(snapshot: PostgresSnapshot, mapping: Mapping, xmin: in
                     orphans_seen = True
                 else:
                     images.add(key)  # type: ignore[arg-type]
-            if len(images) > MOST_IMAGES:
-                return Everything(f"more than {MOST_IMAGES:,} images may have changed")
+            if len(images) > MOST_CHANGED_IMAGES:
+                return too_many_changed()
     return Changes(images, orphans_seen)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, literal_column, 
 from autoexport.contracts import Snapshot
 from autoexport.model import Changes, Everything, Key, Mapping, TableMapping
 from autoexport.offloop import in_thread
+from autoexport.sources.reading import MOST_CHANGED_IMAGES, too_many_changed
 from autoexport.sources.sqlite_pages import (
     Difference,
     Fingerprint,
@@ -100,6 +101,8 @@ class PageChanges:
                             orphans_seen = True
                         else:
                             images.add(key)  # type: ignore[arg-type]
+                    if len(images) > MOST_CHANGED_IMAGES:
+                        return too_many_changed()
         return Changes(images, orphans_seen)
 
 
