@@ -132,5 +132,11 @@ def _read(box: Any, list_format: BoxFormat | None) -> Box | None:
     return None
 
 
+def is_ambiguous(value: Scalar) -> bool:
+    """Whether a stored box is a list of four: corners, or an origin or a centre with a size."""
+    parsed, _ = parse(value)
+    return isinstance(parsed, list) and len(parsed) == 4 and all(map(_is_number, parsed))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -301,6 +301,13 @@ def _warn(edition: Edition, tree: Tree, directory: Path) -> None:
     orphans = {name: number for name, number in _unpublished(edition, tree).items() if number}
     if orphans:
         log.warning("export.orphans", **orphans, hint="these rows are published nowhere; `check` tells more")
+    if edition.mapping.box == "json" and edition.mapping.box_format is None and tree.counts.repaired:
+        # Which of them, an export does not remember: the counts are kept block by block.
+        log.warning(
+            "export.boxes",
+            repaired=tree.counts.repaired,
+            hint="boxes among them cannot be read if they are lists of four; `check` tells",
+        )
     written = {output.file_name for output in edition.formats}
     for name in FILE_NAMES:
         if name not in written and (directory / name).exists():
