@@ -18,7 +18,7 @@ from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
 from autoexport.manifest import Manifest
 from autoexport.offloop import in_thread
-from autoexport.publish import foreign, is_intact, published_files, read_manifest, refuse_foreign, sweep
+from autoexport.publish import foreign_ledger, is_intact, published_files, read_manifest, refuse_foreign, sweep
 from autoexport.settings import Settings
 from autoexport.spool import spools
 from autoexport.workspace import directories, publishing
@@ -63,7 +63,7 @@ async def export_once(
             refuse_foreign(previous, source.database, directory)
             ledger = await in_thread(load_ledger, state)
             if ledger is not None and previous is not None and ledger.database != source.identity:
-                raise foreign(directory, previous.database)
+                raise foreign_ledger(state, source.database)
             if previous is None and ledger is not None and ledger.database == source.identity:
                 # Somebody removed or spoiled the manifest: the files are ours all the same, and the count goes on.
                 files = published_files(ledger, directory)

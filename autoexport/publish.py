@@ -81,6 +81,15 @@ def foreign(directory: Path, database: str) -> ConfigurationError:
     )
 
 
+def foreign_ledger(state: Path, database: str) -> ConfigurationError:
+    """The error for a state directory that was used for another database, or for this one at another place."""
+    return ConfigurationError(
+        f"The ledger in {state} is of another database than this {database}.",
+        hint="Give each database an --export-dir and a state directory of its own. If it is the same one, at "
+        f"another place, remove {state / 'ledger.json'}: the next export is then a full one.",
+    )
+
+
 def check_room(directory: Path, needed_bytes: int) -> None:
     """Raise `PublishError` if the disk has no room for the new files beside the old ones."""
     free = shutil.disk_usage(directory).free

@@ -81,8 +81,8 @@ def _check(directory: Path, state: Path) -> None:
         )
     try:
         # Working copies of the database lie here: nobody else may look.
+        _refuse_shared(state)
         if stat.S_IMODE(state.stat().st_mode) != 0o700:
-            _refuse_shared(state)
             state.chmod(0o700)
         with contextlib.suppress(FileExistsError):
             descriptor = create_new(state / ".gitignore")
@@ -95,9 +95,10 @@ def _check(directory: Path, state: Path) -> None:
 
 
 def _refuse_shared(state: Path) -> None:
-    """Raise `ConfigurationError` for a directory that others use: its mode is not ours to change."""
+    """Raise `ConfigurationError` for a directory that others use: its mode is not ours to change, and our files
+    are not to lie among theirs."""
     names = {path.name for path in state.iterdir()} - {".gitignore"}
-    if names and not names & {PUBLISH_LOCK, LEADER_LOCK}:
+    if names and not names & {PUBLISH_LOCK, LEADER_LOCK, "ledger.json"}:
         raise ConfigurationError(
             f"{state} is used for other things, and the state directory must be private.",
             hint="Set DB_EXPORT_STATE_DIRECTORY to a directory of its own; it is made if it is not there.",

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from autoexport import edition, plan
+from autoexport.errors import ConfigurationError
 from autoexport.splice import Staged, stage
 from tests.applications import create_sqlite, fill_sqlite
 from tests.databases import SqliteDatabase
@@ -192,6 +193,23 @@ def test_files_of_another_directory_are_not_ours(sqlite_database: SqliteDatabase
     second.export()
     assert (tmp_path / "second" / "projects.csv.before-autoexport").read_text() == "by hand"
     assert second.contents() == first.contents()
+
+
+def test_a_database_at_another_place(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """It cannot be told from another one of the same name; what to do is said, and works."""
+    trial = Trial(sqlite_database.url, tmp_path / "exports")
+    trial.export()
+    sqlite_database.close()
+    (tmp_path / "moved").mkdir()
+    path = Path(sqlite_database.url.removeprefix("sqlite:///"))
+    moved = Trial(f"sqlite:///{shutil.copy(path, tmp_path / 'moved')}", tmp_path / "exports")
+    with pytest.raises(ConfigurationError, match="is of another database than this") as raised:
+        moved.export()
+    ledger = trial.state / "ledger.json"
+    assert str(ledger) in raised.value.hint
+    ledger.unlink()
+    assert not moved.export().published
+    assert moved.differences() == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

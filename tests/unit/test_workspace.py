@@ -62,6 +62,16 @@ def test_a_state_directory_that_others_could_read(tmp_path: Path) -> None:
     assert (state / ".gitignore").read_text() == "mine"
 
 
+@pytest.mark.parametrize("there", ["thesis.txt", "copy-of-my-thesis"])
+def test_a_state_directory_that_is_used_for_other_things(tmp_path: Path, there: str) -> None:
+    """A home directory, say, which is private already."""
+    (tmp_path / there).touch()
+    tmp_path.chmod(0o700)
+    with pytest.raises(ConfigurationError, match="used for other things"), directories(tmp_path / "e", tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+
+
 def test_nothing_stays_if_nothing_came_of_it(tmp_path: Path) -> None:
     """A wrong URL or mapping leaves no empty directories."""
 
