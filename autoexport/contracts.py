@@ -60,6 +60,10 @@ class Snapshot(Protocol):
         """That two keys are equal as the database sees it, whatever the types they are declared with."""
         ...
 
+    def flagged(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """That a column of truth values, as the database declares it, holds true: never null."""
+        ...
+
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
         """A key as a parameter that can be compared with the `ordered` column."""
         ...

@@ -95,7 +95,7 @@ class Tables:
         for mark in self.mapped[logical].deleted:
             stored = self.at(logical, mark)
             if mark.kind == "boolean":
-                conditions.append(stored.is_not(true()))
+                conditions.append(~self.snapshot.flagged(stored))
             elif mark.kind in ("integer", "numeric", "real"):
                 conditions.append(func.coalesce(stored, 0) == 0)
             else:

@@ -35,6 +35,9 @@ _FLAG_WORDS = {
     "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
     "0": False, "false": False, "f": False, "no": False, "n": False, "off": False,
 }  # fmt: skip
+TRUE_WORDS = tuple(word for word, flag in _FLAG_WORDS.items() if flag)
+"""Text that means true, in lower case."""
+
 _SPLITS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",

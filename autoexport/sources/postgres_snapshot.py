@@ -20,6 +20,7 @@ from sqlalchemy import (
     cast,
     collate,
     func,
+    true,
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -95,6 +96,10 @@ class PostgresSnapshot:
         if one.kind == other.kind and (one.kind in ("uuid", "binary", "time") or one.type_name == other.type_name):
             return first == second
         return collate(cast(first, Text()), "C") == cast(second, Text())
+
+    def flagged(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """As the server sees it."""
+        return expression.is_(true())
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
         """A key in the type that `ordered` compares by."""

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import xxhash
-from sqlalchemy import ColumnElement, Select, bindparam, collate, func, select
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, cast, collate, func, literal_column, or_, select
 from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -43,6 +43,7 @@ from autoexport.sources.sqlite_remarks import remarks
 from autoexport.sources.sqlite_scan import PageScan
 from autoexport.sources.sqlite_schema import read_catalog, read_roots
 from autoexport.sources.sqlite_watch import watch_file
+from autoexport.values import TRUE_WORDS
 
 _CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
 """Every page is read about once, in order: a larger cache takes no time off. But what is sorted is sorted in runs
@@ -207,6 +208,11 @@ class SqliteSnapshot:
     ) -> ColumnElement[bool]:
         """SQLite's own equality, by the affinity of the columns."""
         return left[1] == right[1]
+
+    def flagged(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Any number but 0, or one of the words that libraries have written in place of 1."""
+        word = func.lower(expression).in_(TRUE_WORDS)
+        return func.coalesce(or_(cast(expression, Integer()) != 0, word), literal_column("0")) != 0
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
         """A plain parameter."""

@@ -10,6 +10,7 @@ import pytest
 
 from autoexport import snapshot
 from autoexport.errors import SourceError
+from tests.conftest import run_autoexport
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
 
@@ -126,6 +127,35 @@ def test_a_soft_deleted_label_that_changes(tmp_path: Path, change: str) -> None:
     application.export()
     application.after("UPDATE labels SET deleted_at = '2024-01-01 00:00:00' WHERE id = 5")
     assert application.after(change).outcome.published
+
+
+def test_soft_deletion_in_words(tmp_path: Path) -> None:
+    """SQLite has no truth values: some libraries wrote 't' and 'f' where others write 1 and 0."""
+    application = Application(tmp_path)
+    application.database.execute("ALTER TABLE images ADD COLUMN is_deleted BOOLEAN")
+    flags = (None, 0, "f", "false", "0", "", 1, "t", "True", "1", 2, -1)
+    for number, flag in enumerate(flags):
+        application.database.execute("INSERT INTO images VALUES (?, 'x', 1, ?)", f"{number:02}", flag)
+    manifest = application.export().manifest
+    assert manifest["counts"]["images"] == 6  # type: ignore[index]
+    assert manifest["soft_deleted"] == {"images": 6}
+    application.after("UPDATE images SET is_deleted = 'f' WHERE id = '07'")
+
+
+@pytest.mark.parametrize(
+    ("box", "ambiguous"), [("[10, 20, 30, 40]", True), ('{"x": 10, "y": 20, "width": 30, "height": 40}', False)]
+)
+def test_boxes_that_are_lists_of_four(tmp_path: Path, box: str, ambiguous: bool) -> None:
+    """They are ambiguous: null, with a warning, until somebody says what they are."""
+    application = Application(tmp_path)
+    application.images(1, range(3))
+    application.database.execute("ALTER TABLE annotations ADD COLUMN bbox JSON")
+    application.database.execute("UPDATE annotations SET bbox = ?", box)
+    arguments = ("--database-url", application.database.url, "--export-dir", str(tmp_path / "exports"))
+    assert ("lists of four" in run_autoexport("check", *arguments).stdout) is ambiguous
+    done = run_autoexport(*arguments)
+    assert (done.exit_code, "export.boxes" in done.stderr) == (0, ambiguous)
+    assert ('"bbox": null' in (tmp_path / "exports" / "database_export.json").read_text()) is ambiguous
 
 
 def test_annotations_whose_keys_are_null(tmp_path: Path) -> None:
