@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoexport.bring_out import bring_out
 from autoexport.contracts import Format, Source
 from autoexport.courtesy import Courtesy
-from autoexport.edition import Edition, bring_out
+from autoexport.edition import Edition
 from autoexport.errors import UndecodableText
 from autoexport.files import disk_errors_explained
 from autoexport.ledger import Ledger, load_ledger

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import zlib
@@ -25,12 +24,12 @@ from autoexport.files import (
 from autoexport.ledger import FileIdentity, Ledger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.splice import Staged
+from autoexport.workspace import WORKING_FILE
 
 PUBLISHING = "publishing"
 """The name, in the state directory, of the mark of a first publish."""
 
 BACKUP_SUFFIX = ".before-autoexport"
-_WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|spool-[0-9a-f]{16}")
 _RESERVE_BYTES = 16 << 20
 """Room to leave on the disk beyond what is written."""
 
@@ -214,7 +213,7 @@ def sweep(directory: Path, state: Path) -> int:
     """Remove what a killed exporter left behind; only under the publish lock. Returns how many files."""
     leftovers = [path for path in directory.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
-    leftovers += [path for path in state.iterdir() if _WORKING_FILE.fullmatch(path.name)]
+    leftovers += [path for path in state.iterdir() if WORKING_FILE.fullmatch(path.name)]
     for path in leftovers:
         with suppress(OSError):
             path.unlink()

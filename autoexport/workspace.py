@@ -7,16 +7,22 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, LockedError, PublishError
-from autoexport.files import create_new, explain_os_error, write_all
+from autoexport.files import TEMP_SUFFIX, create_new, explain_os_error, write_all
 
 PUBLISH_LOCK = "publish.lock"
 LEADER_LOCK = "leader.lock"
+WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|spool-[0-9a-f]{16}")
+"""The names, in the state directory, of what is only there while an export goes on."""
+
+_KEPT = rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|status\.(json|sock)"
+_OURS = re.compile(rf"{_KEPT}|{WORKING_FILE.pattern}|.+{re.escape(TEMP_SUFFIX)}")
 _ASK_AGAIN_S = 0.1
 _IGNORE = b"# private to autoexport; remove the folder and the next export is a full one\n*\n"
 
@@ -98,7 +104,7 @@ def _refuse_shared(state: Path) -> None:
     """Raise `ConfigurationError` for a directory that others use: its mode is not ours to change, and our files
     are not to lie among theirs."""
     names = {path.name for path in state.iterdir()} - {".gitignore"}
-    if names and not names & {PUBLISH_LOCK, LEADER_LOCK, "ledger.json"}:
+    if names and not any(map(_OURS.fullmatch, names)):
         raise ConfigurationError(
             f"{state} is used for other things, and the state directory must be private.",
             hint="Set DB_EXPORT_STATE_DIRECTORY to a directory of its own; it is made if it is not there.",

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from autoexport import edition, plan
+from autoexport import bring_out, plan
 from autoexport.errors import ConfigurationError
 from autoexport.splice import Staged, stage
 from tests.applications import create_sqlite, fill_sqlite
@@ -161,7 +161,7 @@ def test_a_start_repairs_a_manifest_that_says_something_else(exporting: Exportin
 
 
 def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
-    exporting: Exporting, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    exporting: Exporting, sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A box moves, so that images.csv stands; somebody saves it while the other file is written. The next export
     knows, also if he kept its size."""
@@ -175,10 +175,11 @@ def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
         return staged
 
     with monkeypatch.context() as patched:
-        patched.setattr(edition, "stage", stage_and_edit)
+        patched.setattr(bring_out, "stage", stage_and_edit)
         sqlite_database.execute("UPDATE annotations SET x_min = 12.5 WHERE id = (SELECT min(id) FROM annotations)")
         with pytest.raises(AssertionError, match=r"images\.csv is not what"):
             asyncio.run(exporting.export())
+    shutil.rmtree(tmp_path / "fresh")
     assert asyncio.run(exporting.export(repairing=True)).outcome.published
     assert images.read_bytes() == whole
 

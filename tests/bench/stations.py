@@ -27,12 +27,12 @@ PARTS = {
     "compare": "autoexport.sources.sqlite_changes:compare autoexport.sources.sqlite_changes:changed_ranges",
     "render": "autoexport.bodies:render",
     "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
-    "lay out": "autoexport.edition:lay_out_all",
-    "compare bytes": "autoexport.edition:is_published",
-    "splice": "autoexport.edition:stage",
+    "lay out": "autoexport.bring_out:lay_out_all",
+    "compare bytes": "autoexport.bring_out:standing",
+    "splice": "autoexport.bring_out:stage",
     "fsync": "os:fsync",
-    "rename": "autoexport.edition:publish",
-    "ledger": "autoexport.exporter:load_ledger autoexport.edition:save_ledger",
+    "rename": "autoexport.bring_out:publish",
+    "ledger": "autoexport.exporter:load_ledger autoexport.bring_out:save_ledger",
 }
 """What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
 

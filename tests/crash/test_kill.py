@@ -25,11 +25,11 @@ STATIONS = {
     "snapshot": "autoexport.sources.sqlite:read_catalog",
     "plan": "autoexport.exporter:Line.run",
     "render": "autoexport.renderer:bodies_of",
-    "check_room": "autoexport.edition:check_room",
-    "splice": "autoexport.edition:stage",
-    "publish": "autoexport.edition:publish",
+    "check_room": "autoexport.bring_out:check_room",
+    "splice": "autoexport.bring_out:stage",
+    "publish": "autoexport.bring_out:publish",
     "manifest": "autoexport.publish:_publish_manifest",
-    "ledger": "autoexport.edition:save_ledger",
+    "ledger": "autoexport.bring_out:save_ledger",
     "report": "autoexport.supervisor:write_report",
 }
 
