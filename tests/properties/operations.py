@@ -107,7 +107,7 @@ def swap_image_codes(h: History, a: int, b: int) -> None:
 @on_a_row
 def mark_deleted(h: History, a: int, b: int) -> None:
     """A row is marked as deleted, or the mark is taken away."""
-    table = ("images", "annotations", "datasets", "projects")[b % 4]
+    table = ("images", "annotations", "datasets", "projects", "labels")[b % 5]
     key = h.some(table, a)
     mark = (None, "2025-01-01")[a // 3 % 2]
     h.update(table, key, deleted_at=mark, is_deleted=a // 3 % 2)

@@ -69,7 +69,7 @@ CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id VARCHAR REFERENCES im
     class_id INTEGER REFERENCES labels (id), confidence FLOAT, x_min FLOAT, y_min FLOAT, x_max FLOAT, y_max FLOAT,
     segmentation JSON, deleted_at DATETIME);
 CREATE TABLE labels (id INTEGER PRIMARY KEY, name VARCHAR(100), color VARCHAR(20),
-    project_id VARCHAR REFERENCES projects (code));
+    project_id VARCHAR REFERENCES projects (code), deleted_at DATETIME);
 CREATE TABLE dev_mode_settings (id INTEGER PRIMARY KEY, password_hash TEXT);
 """
 
