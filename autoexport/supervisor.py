@@ -101,7 +101,7 @@ class Exporter:
         self._courtesy = Courtesy()
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending = False
+        self._ending = self._stopped = False
 
     def wake(self) -> None:
         """Look now whether something changed; from any thread. Costs nothing if nothing did."""
@@ -159,7 +159,7 @@ class Exporter:
                 if due and short:
                     await self.export_now()
                 async with self._one_at_a_time:
-                    self._ending = True  # Who comes later is told so.
+                    self._stopped = True  # Who comes later is told so.
         except TimeoutError:
             log.warning("export.given_up", after_s=DRAIN_S)
         except AutoexportError as exc:
@@ -169,7 +169,7 @@ class Exporter:
 
     async def _export(self, source: Source) -> Outcome:
         async with self._one_at_a_time:
-            if self._ending:
+            if self._stopped:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
             try:

@@ -158,6 +158,16 @@ async def test_export_now_raises_what_goes_wrong(sqlite_database: SqliteDatabase
         assert (await exporter.export_now()).generation == 1
 
 
+async def test_export_now_without_monitoring(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """The one export is over, the application is not: it may ask for as many as it likes."""
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports, environment="production")
+    async with exporting(settings) as exporter:
+        await eventually(lambda: generation(exports) == 1, "the one export")
+        sqlite_database.execute(RENAME, "asked for")
+        await exporter.export_now()
+        assert "asked for" in project_names(exports)
+
+
 async def test_export_now_after_the_end_says_so(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """It does not wait for ever, nor export behind the back of an application that has closed its database."""
     settings = Settings(database_url=sqlite_database.url, export_directory=exports)
