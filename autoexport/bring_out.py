@@ -28,8 +28,9 @@ log = get_logger()
 
 async def bring_out(
     edition: Edition, directory: Path, state: Path, previous: Manifest | None, intact: bool, started: float
-) -> tuple[Manifest, bool]:
-    """Publish what differs from the published files; the manifest that stands then, and whether anything did.
+) -> tuple[Manifest, bool, Identities]:
+    """Publish what differs from the published files; the manifest that stands then, whether anything did, and how
+    the files were left.
 
     `intact`: the manifest is as it was written; one that was edited is written anew.
     """
@@ -39,11 +40,11 @@ async def bring_out(
         unchanged = await in_thread(_unchanged, edition, tree, directory, previous)
         if unchanged is not None:
             await in_thread(_remember_unchanged, edition, tree, *unchanged, directory, state, previous)
-            return previous, False
+            return previous, False, unchanged[1]
     layouts = await in_thread(lay_out_all, edition, tree)
     manifest, files = await _publish(edition, tree, layouts, directory, state, previous, started)
     await in_thread(_remember, edition, tree, layouts, files, directory, state, manifest)
-    return manifest, True
+    return manifest, True, files
 
 
 # --- unchanged ---------------------------------------------------------------------------------------

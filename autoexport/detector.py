@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ from typing import cast
 from autoexport.errors import PublishError
 from autoexport.formats import FILE_NAMES
 from autoexport.health import PENDING_S, Health
+from autoexport.ledger import FileIdentity
 from autoexport.manifest import MANIFEST_NAME
 from autoexport.workspace import Lock
 
@@ -27,21 +28,19 @@ class Surroundings:
         self._paths = [directory / name for name in (*FILE_NAMES, MANIFEST_NAME)]
         self._lock = lock
         self._seen: list[tuple[int, int, int] | None] | None = None
-        self._before: list[tuple[int, int, int] | None] = [None] * len(self._paths)
         self._changing = False
 
     def begin_to_change(self) -> None:
-        """From here on the files may be replaced by our own doing; blocking."""
-        self._changing, self._before = True, [_stat(path) for path in self._paths]
+        """From here on the files may change by our own doing."""
+        self._changing = True
 
-    def end_to_change(self) -> None:
-        """As the files are now, they are as we left them, but for those that were changed in place; blocking."""
-        now = [_stat(path) for path in self._paths]
-        self._seen = [
-            before if before is not None and found is not None and before[0] == found[0] else found
-            for before, found in zip(self._before, now, strict=True)
-        ]
-        self._changing, self._before = False, [None] * len(self._paths)
+    def end_to_change(self, left: Mapping[str, FileIdentity] | None = None) -> None:
+        """As the files are now, they are as we left them; blocking. `left` tells how we did leave them."""
+        self._seen = [_stat(path) for path in self._paths]
+        for place, path in enumerate(self._paths):
+            if left is not None and (known := left.get(path.name)) is not None:
+                self._seen[place] = known.inode, known.size, known.mtime_ns
+        self._changing = False
 
     def disturbed(self) -> bool:
         """Whether somebody else changed a published file since the last call; blocking.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from autoexport.courtesy import Courtesy
 from autoexport.edition import Edition
 from autoexport.errors import UndecodableText
 from autoexport.files import disk_errors_explained
-from autoexport.ledger import Ledger, load_ledger
+from autoexport.ledger import FileIdentity, Ledger, load_ledger
 from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
 from autoexport.manifest import Manifest
@@ -31,13 +31,14 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an export did: whether it published, the manifest that now stands, why it was full or
-    incremental, how long it took in seconds, and how many seconds of a core it used in a rendering process."""
+    """What an export did: whether it published, the manifest that now stands, why it was full or incremental, how
+    long it took in seconds, how it left the files, and how many seconds of a core a rendering process used."""
 
     published: bool
     manifest: Manifest
     reason: str
     duration_s: float
+    files: Mapping[str, FileIdentity]
     elsewhere_s: float = 0.0
 
 
@@ -67,12 +68,12 @@ async def export_once(
                 raise foreign_ledger(state, source.database)
             if previous is None and ledger is not None and ledger.database == source.identity:
                 # Somebody removed or spoiled the manifest: the files are ours all the same, and the count goes on.
-                files = published_files(ledger, directory)
-                previous = Manifest(ledger.generation, ledger.timestamp, source.database, files)
+                ours = published_files(ledger, directory)
+                previous = Manifest(ledger.generation, ledger.timestamp, source.database, ours)
             intact = previous is not None and is_intact(previous, ledger, directory)
             async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
                 edition.courtesy = courtesy
-                manifest, published = await bring_out(edition, directory, state, previous, intact, started)
+                manifest, published, files = await bring_out(edition, directory, state, previous, intact, started)
     duration_s = round(time.monotonic() - started, 3)
     log.info(
         "export.published" if published else "export.unchanged",
@@ -81,7 +82,7 @@ async def export_once(
         reason=edition.plan.reason,
         seconds=duration_s,
     )
-    return Outcome(published, manifest, edition.plan.reason, duration_s, edition.elsewhere_s)
+    return Outcome(published, manifest, edition.plan.reason, duration_s, files, edition.elsewhere_s)
 
 
 @contextlib.asynccontextmanager

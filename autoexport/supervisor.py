@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 from autoexport.contracts import Source
@@ -14,6 +14,7 @@ from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.exporter import Outcome, export_once
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
+from autoexport.ledger import FileIdentity
 from autoexport.line import Progress
 from autoexport.logs import get_logger
 from autoexport.loop import Tempo, export_forever
@@ -172,8 +173,9 @@ class Exporter:
             if self._stopped:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
+            self._surroundings.begin_to_change()
+            left: Mapping[str, FileIdentity] | None = None
             try:
-                await asyncio.to_thread(self._surroundings.begin_to_change)
                 outcome = await export_once(
                     source,
                     self.settings,
@@ -181,11 +183,12 @@ class Exporter:
                     progress=self.health,
                     courtesy=self._courtesy,
                 )
+                left = outcome.files
             except BaseException:
                 self.health.export_left()
                 raise
             finally:
-                await asyncio.to_thread(self._surroundings.end_to_change)
+                await asyncio.to_thread(self._surroundings.end_to_change, left)
             manifest = outcome.manifest
             failures = self.health.export_completed(manifest.generation, manifest.timestamp, outcome.duration_s)
             if failures:

@@ -19,6 +19,7 @@ from autoexport import detector, watch_engine
 from autoexport.detector import Surroundings, detect
 from autoexport.errors import PublishError
 from autoexport.health import Health
+from autoexport.ledger import FileIdentity
 from autoexport.loop import QUIET_S, Tempo, export_forever
 from autoexport.sources.sqlite_watch import YOUNG_S, take_stamp, watch_file
 from autoexport.wake import hearing_commits, pause
@@ -271,19 +272,33 @@ async def test_a_published_file_that_somebody_changed_is_a_look(tmp_path: Path, 
 
 
 async def test_a_published_file_that_somebody_edits_during_an_export_is_a_look(tmp_path: Path, lock: Lock) -> None:
-    """The exporter replaces files and never writes into one."""
+    """Whether he writes into it or replaces it: how it was left is known."""
     surroundings = Surroundings(tmp_path, lock)
-    for name in ("projects.csv", "images.csv"):
-        (tmp_path / name).write_text("ours")
-    assert not surroundings.disturbed()
-    surroundings.begin_to_change()
-    (tmp_path / "new").write_text("ours, new")
-    (tmp_path / "new").replace(tmp_path / "projects.csv")
-    with (tmp_path / "images.csv").open("a") as file:
+    names = ("projects.csv", "images.csv")
+    for edit in (append, save_anew):
+        surroundings.begin_to_change()
+        for name in names:
+            (tmp_path / name).write_text("ours")
+        left = {name: FileIdentity.of(tmp_path / name, 0) for name in names}
+        edit(tmp_path / "images.csv")
+        surroundings.end_to_change(left)
+        assert surroundings.disturbed()
+        assert not surroundings.disturbed()
+        surroundings.begin_to_change()
+        surroundings.end_to_change({name: FileIdentity.of(tmp_path / name, 0) for name in names})
+        assert not surroundings.disturbed()
+
+
+def append(path: Path) -> None:
+    """As a program that adds to a file."""
+    with path.open("a") as file:
         file.write("and more")
-    surroundings.end_to_change()
-    assert surroundings.disturbed()
-    assert not surroundings.disturbed()
+
+
+def save_anew(path: Path) -> None:
+    """As an editor that replaces it."""
+    path.with_name("new").write_text("his")
+    path.with_name("new").replace(path)
 
 
 def test_a_lock_that_was_taken_away_ends_the_cycle(tmp_path: Path, lock: Lock) -> None:
