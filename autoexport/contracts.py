@@ -60,8 +60,8 @@ class Snapshot(Protocol):
         """That two keys are equal as the database sees it, whatever the types they are declared with."""
         ...
 
-    def flagged(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """That a column of truth values, as the database declares it, holds true: never null."""
+    def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """That a flag, declared as a truth value or a number, is set: never null."""
         ...
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:

@@ -94,10 +94,8 @@ class Tables:
         conditions: list[ColumnElement[bool]] = []
         for mark in self.mapped[logical].deleted:
             stored = self.at(logical, mark)
-            if mark.kind == "boolean":
-                conditions.append(~self.snapshot.flagged(stored))
-            elif mark.kind in ("integer", "numeric", "real"):
-                conditions.append(func.coalesce(stored, 0) == 0)
+            if mark.kind in ("boolean", "integer", "numeric", "real"):
+                conditions.append(~self.snapshot.flagged(mark, stored))
             else:
                 conditions.append(stored.is_(None))
         return and_(true(), *conditions)

@@ -97,9 +97,9 @@ class PostgresSnapshot:
             return first == second
         return collate(cast(first, Text()), "C") == cast(second, Text())
 
-    def flagged(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """As the server sees it."""
-        return expression.is_(true())
+    def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """True, or any number but 0."""
+        return expression.is_(true()) if column.kind == "boolean" else func.coalesce(expression, 0) != 0
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
         """A key in the type that `ordered` compares by."""

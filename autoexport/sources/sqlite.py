@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import xxhash
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, cast, collate, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Float, Select, bindparam, cast, collate, func, literal_column, or_, select
 from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -209,10 +209,10 @@ class SqliteSnapshot:
         """SQLite's own equality, by the affinity of the columns."""
         return left[1] == right[1]
 
-    def flagged(self, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Any number but 0, or one of the words that libraries have written in place of 1."""
+    def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Any number but 0, or one of the words that libraries write in place of 1, however it is declared."""
         word = func.lower(expression).in_(TRUE_WORDS)
-        return func.coalesce(or_(cast(expression, Integer()) != 0, word), literal_column("0")) != 0
+        return func.coalesce(or_(cast(expression, Float()) != 0, word), literal_column("0")) != 0
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
         """A plain parameter."""
