@@ -87,8 +87,9 @@ def _check(directory: Path, state: Path) -> None:
         )
     try:
         # Working copies of the database lie here: nobody else may look.
-        _refuse_shared(state)
-        if stat.S_IMODE(state.stat().st_mode) != 0o700:
+        private = stat.S_IMODE(state.stat().st_mode) == 0o700
+        _refuse_shared(state, private=private)
+        if not private:
             state.chmod(0o700)
         with contextlib.suppress(FileExistsError):
             descriptor = create_new(state / ".gitignore")
@@ -100,10 +101,10 @@ def _check(directory: Path, state: Path) -> None:
         raise explain_os_error(error, state) from error
 
 
-def _refuse_shared(state: Path) -> None:
+def _refuse_shared(state: Path, *, private: bool) -> None:
     """Raise `ConfigurationError` for a directory that others use: its mode is not ours to change, and our files
-    are not to lie among theirs."""
-    names = {path.name for path in state.iterdir()} - {".gitignore"}
+    are not to lie among theirs. (Directories in one that is private may be the export's own, or lost+found.)"""
+    names = {path.name for path in state.iterdir() if not (private and path.is_dir())} - {".gitignore"}
     if names and not any(map(_OURS.fullmatch, names)):
         raise ConfigurationError(
             f"{state} is used for other things, and the state directory must be private.",

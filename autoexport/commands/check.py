@@ -137,6 +137,7 @@ async def _box_warnings(reading: Reading) -> list[str]:
     if mapping.box != "json" or mapping.box_format is not None or mapping.annotations is None:
         return []
     column = mapping.annotations.fields["box_json"]
+    await reading.snapshot.read_leniently()
     if column.kind == "array":
         return []  # the mapping has told so
     statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
