@@ -78,6 +78,7 @@ async def _found(
         and placed == len(changes.images)
         and set(datasets) == set(ledger.datasets)
         and reading.tables.is_primary_key("images")
+        and reading.tables.links_by_primary_key()
     )
     reason = f"{len(changes.images)} images may have changed"
     return Found(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)

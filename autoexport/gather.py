@@ -18,11 +18,13 @@ _ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first appli
 @dataclass(slots=True)
 class Stream:
     """Rows in partitions: first a key (of images, their dataset's; of annotations, their image's), then
-    the fields. `heavy` is the place of a field whose values may be long."""
+    the fields. `heavy` is the place of a field whose values may be long. `leading` is how many columns a key
+    takes: two where annotations have the keys of dataset and image."""
 
     fields: list[str]
     parts: AsyncIterator[Sequence[Row]]
     heavy: int | None = None
+    leading: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ async def gather(
                     rows, spans, weight = [], [], 0.0
             rows.append(row)
             lighter = taking.weight
-            span = taking.take_at_hand(key)
-            spans.append(await taking.take(key) if span is None else span)
+            owner = key if taking.leading == 1 else before
+            span = taking.take_at_hand(owner)
+            spans.append(await taking.take(owner) if span is None else span)
             weight += taking.weight - lighter
     if rows:
         yield _block(images, rows, taking, spans)
@@ -94,21 +97,22 @@ class _Taking:
         self.taken: list[Scalar] = []
         self.weight = 0.0
         self.fields = stream.fields if stream is not None else []
+        self.leading = stream.leading if stream is not None else 1
         self._heavy = stream.heavy if stream is not None else None
         self._parts = stream.parts if stream is not None else None
         self._values: list[Scalar] = []
-        self._runs: list[tuple[Scalar, int]] = []
+        self._runs: list[tuple[Any, int]] = []
         self._at = self._run = 0
         self._row_bytes = 0.0
 
-    def take_at_hand(self, image: Scalar) -> int | None:
+    def take_at_hand(self, image: Any) -> int | None:
         """As `take`, for an image whose annotations are all in the partition at hand; None if they may not be."""
         if self._run + 1 >= len(self._runs):
             return None
         key, length = self._runs[self._run]
         return self._took(length) if key == image else 0
 
-    async def take(self, image: Scalar) -> int:
+    async def take(self, image: Any) -> int:
         """Take the annotations of the next image; how many there were."""
         count = 0
         while self._run < len(self._runs) or await self._next():
@@ -138,7 +142,7 @@ class _Taking:
             self._parts = None
             return False
         # The rows are given up at once: they are objects that the garbage collector would look through.
-        keys, self._values = _flat(rows)
+        keys, self._values = _flat(rows, self.leading)
         self._runs = [(key, len(list(run))) for key, run in groupby(keys)]
         self._at = self._run = 0
         heavy = lengths(self._values[self._heavy :: len(self.fields)]) if self._heavy is not None else 0
@@ -157,17 +161,20 @@ def _block(images: Stream, rows: list[Row], taking: _Taking, spans: list[int]) -
     datasets, values = _flat(rows)
     taken, taking.taken = taking.taken, []
     return BlockRows(
-        dataset=datasets[0],  # type: ignore[arg-type]
+        dataset=datasets[0],
         images=FlatRows(images.fields, values),
         annotations=FlatRows(taking.fields, taken),
         spans=spans,
     )
 
 
-def _flat(rows: Sequence[Row]) -> tuple[list[Scalar], list[Scalar]]:
+def _flat(rows: Sequence[Row], leading: int = 1) -> tuple[list[Any], list[Scalar]]:
     """The keys that stand first, and everything else, row after row."""
     values: list[Scalar] = list(chain.from_iterable(rows))
     width = len(rows[0])
-    keys = values[::width]
+    keys: list[Any] = values[::width]
     del values[::width]
+    if leading == 2:
+        keys = list(zip(keys, values[:: width - 1], strict=True))
+        del values[:: width - 1]
     return keys, values

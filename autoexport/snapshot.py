@@ -14,7 +14,7 @@ from autoexport.contracts import Snapshot
 from autoexport.errors import SourceError
 from autoexport.gather import BlockSize, Stream, gather
 from autoexport.model import BlockRows, Column, Key, Mapping, Range, Scalar
-from autoexport.tables import Tables
+from autoexport.tables import Tables, not_unique
 
 BLOCK_IMAGES = 256
 """Images in a block, at most."""
@@ -34,7 +34,8 @@ RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
 
 MOST_KEYS = 30_000
-"""Images whose keys are held to look their rows up by: those of `RANGES_AT_ONCE` blocks."""
+"""Images whose keys are held, to look their rows up by: those of `RANGES_AT_ONCE` blocks. A single range that has
+more is looked up by its ends."""
 
 ParentRow = dict[str, Scalar]
 
@@ -67,9 +68,11 @@ class Reading:
         self.snapshot = snapshot
         self.tables = Tables(snapshot, mapping)
         self._block_images = BLOCK_IMAGES
+        self._keys_apart = self.tables.is_primary_key("images")
 
     async def totals(self) -> Totals:
-        """Count the rows of every mapped table. From then on, blocks are cut as befits so many images."""
+        """Count the rows of every mapped table. From then on, blocks are cut as befits so many images, and rows
+        without a key have an order."""
         totals = Totals()
         for logical, mapped in self.tables.mapped.items():
             known = None if mapped.deleted else await self.snapshot.row_count(self.tables.mapping, logical)
@@ -77,6 +80,10 @@ class Reading:
             totals.soft_deleted[logical] = (
                 await self._number(self.tables.count(logical, soft_deleted=True)) if mapped.deleted else 0
             )
+            if self.tables.is_primary_key(logical) and self.tables.key_column(logical).nullable:
+                rows = select(literal(1)).select_from(self.tables.sql[logical])
+                if await self._number(rows.where(self.tables.key(logical).is_(None)).limit(1)):
+                    self.tables.keyless.add(logical)
         self._block_images = block_images(totals.live.get("images", 0))
         return totals
 
@@ -101,10 +108,19 @@ class Reading:
             async for block in self._blocks(None, ()):
                 yield block
             return
-        for group in _groups(ranges, RANGES_AT_ONCE):
-            condition = or_(*(self._within(item) for item in group))
-            keys = await self._few_keys(condition)
-            async for block in self._blocks(condition if keys is None else self._among(keys), group):
+        waiting = _groups(ranges, RANGES_AT_ONCE)
+        while waiting:
+            group = waiting.pop(0)
+            chosen = or_(*(self._within(item) for item in group))
+            keys = await self._few_keys(chosen)
+            if keys is None and len(group) > 1:
+                waiting[:0] = _groups(group, -(-len(group) // 2))
+                continue
+            if keys is not None:
+                # Keys are looked up sooner than ranges. Where others have the same ones, the ranges count as well.
+                among = self._among(keys)
+                chosen = among if self._keys_apart else and_(among, chosen)
+            async for block in self._blocks(chosen, group):
                 yield block
 
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
@@ -139,9 +155,7 @@ class Reading:
     # --- statements --------------------------------------------------------------------------------
 
     async def _few_keys(self, condition: ColumnElement[bool]) -> list[Any] | None:
-        """The keys of the images of some ranges; None if they are many, or do not tell images apart."""
-        if not self.tables.is_primary_key("images"):
-            return None
+        """The keys of the images of some ranges; None if they are many."""
         keys: list[Any] = []
         parts = cast(AsyncGenerator[Sequence[Sequence[Any]]], self.snapshot.stream(self._image_keys(condition)))
         async with aclosing(parts):
@@ -152,7 +166,7 @@ class Reading:
         return keys
 
     def _among(self, keys: Sequence[Key]) -> ColumnElement[bool]:
-        """That an image is one of these. Looking keys up takes less time than searching their ranges again."""
+        """That an image has one of these keys."""
         tables = self.tables
         return tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
 
@@ -193,12 +207,14 @@ class Reading:
         return self._ordered(statement if chosen is None else statement.where(chosen))
 
     def _annotations(self, chosen: ColumnElement[bool] | None) -> Select[Any]:
+        """The key of the image first; before it that of its dataset, where images of several have the same."""
         tables = self.tables
         fields = tables.fields("annotations").values()
         if chosen is None and tables.snapshot.places_images:
             return self._placed_annotations(fields)
         joined, live = tables.reachable("annotations")
-        statement = select(tables.read_key("images"), *fields).select_from(joined).where(live)
+        owner = [] if self._keys_apart else [tables.dataset_key()]
+        statement = select(*owner, tables.read_key("images"), *fields).select_from(joined).where(live)
         if chosen is not None:
             statement = statement.where(chosen)
         return self._ordered(statement, "annotations")
@@ -212,6 +228,7 @@ class Reading:
         placed = (
             select(
                 tables.read_key("images").label("key"),
+                *([] if self._keys_apart else [tables.dataset_key().label("dataset")]),
                 tables.at("images", named).label("named"),
                 func.row_number().over(order_by=self._order()).label("place"),
             )
@@ -220,7 +237,8 @@ class Reading:
             .subquery("placed")
         )
         same = tables.snapshot.same((link, tables.at("annotations", link)), (named, placed.c.named))
-        statement = select(placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
+        owner = [] if self._keys_apart else [placed.c.dataset]
+        statement = select(*owner, placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
         return statement.where(tables.live("annotations")).order_by(
             placed.c.place, *tables.total_order("annotations")
         )
@@ -258,8 +276,10 @@ class Reading:
         if "annotations" in tables.mapped:
             fields = list(tables.fields("annotations"))
             heavy = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
-            place = heavy + 1 if heavy is not None else None
-            annotations = Stream(fields, self.snapshot.stream(self._annotations(chosen), heavy=place), heavy)
+            leading = 1 if self._keys_apart else 2
+            place = heavy + leading if heavy is not None else None
+            stream = self.snapshot.stream(self._annotations(chosen), heavy=place)
+            annotations = Stream(fields, stream, heavy, leading)
         size = BlockSize(self._block_images, BLOCK_BYTES)
         return gather(images, annotations, ranges, size, partial(_twice, tables))
 
@@ -270,12 +290,7 @@ def block_images(images: int) -> int:
 
 
 def _twice(tables: Tables, key: Scalar) -> SourceError:
-    column = tables.key_column("images").name
-    table = tables.mapping.images.table.full_name
-    return SourceError(
-        f"{table}.{column} is not unique: {key!r} is there twice.",
-        hint="Name a unique column as images.id under [tables.images] columns in autoexport.toml.",
-    )
+    return not_unique("images", tables.mapping.images, key)
 
 
 def _groups(ranges: Sequence[Range], size: int) -> list[Sequence[Range]]:

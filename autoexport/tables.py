@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal, select, table, true
 
 from autoexport.contracts import Snapshot
-from autoexport.model import Column, Mapping, TableMapping
+from autoexport.errors import SourceError
+from autoexport.model import Column, Mapping, Scalar, TableMapping
 
 SOLE_KEY = 1
 """The key of the one dataset or project of a database that has no such table."""
@@ -25,6 +26,8 @@ class Tables:
         self.mapped = mapping.tables()
         self.sql = {name: _sql_table(mapped).alias(_ALIASES[name]) for name, mapped in self.mapped.items()}
         self.chain = self._chain()
+        self.keyless: set[str] = set()
+        """Logical tables of which some rows have no key though it is the primary one; as far as somebody asked."""
 
     def _chain(self) -> list[str]:
         """Where an annotation belongs, from itself upwards, as far as the database has links."""
@@ -60,6 +63,14 @@ class Tables:
         """Whether the database sees to it that no two rows of a logical table have the same key."""
         return self.mapped[logical].table.primary_key == (self.key_column(logical).name,)
 
+    def links_by_primary_key(self) -> bool:
+        """Whether every link from an annotation upwards names the primary key of its parent, which is its key."""
+        links = zip(self.chain, self.chain[1:], strict=False)
+        return all(
+            self.is_primary_key(parent) and self.mapped[child].parent_column == self.key_column(parent)
+            for child, parent in links
+        )
+
     def order(self, logical: str) -> ColumnElement[Any]:
         """The order of a logical table's rows: by key."""
         return self.snapshot.ordered(self.key_column(logical), self.key(logical))
@@ -68,7 +79,7 @@ class Tables:
         """The order of a parent's rows: by key, and by all that is read where no primary key keeps them apart."""
         mapped, key = self.mapped[logical], self.key_column(logical)
         apart = set(mapped.table.primary_key) - {mapped.parent_link.name if mapped.parent_link else None}
-        if apart == {key.name} and not key.nullable:
+        if apart == {key.name} and logical not in self.keyless:
             return [self.order(logical)]
         others = {item.name: item for item in mapped.fields.values() if item.name != key.name}
         ordered = [self.snapshot.ordered(item, self.at(logical, item)) for _, item in sorted(others.items())]
@@ -155,6 +166,14 @@ class Tables:
         """How many rows a logical table has: those that are live, or those that are soft-deleted."""
         live = self.live(logical)
         return select(func.count()).select_from(self.sql[logical]).where(~live if soft_deleted else live)
+
+
+def not_unique(logical: str, mapped: TableMapping, key: Scalar) -> SourceError:
+    """The error for a key that two rows have."""
+    return SourceError(
+        f"{mapped.table.full_name}.{mapped.fields['id'].name} is not unique: {key!r} is there twice.",
+        hint=f"Name a unique column as {logical}.id under [tables.{logical}] columns in autoexport.toml.",
+    )
 
 
 def _sql_table(mapped: TableMapping) -> FromClause:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from autoexport.model import (
     Tree,
 )
 from autoexport.snapshot import ParentRow, Parents
-from autoexport.tables import SOLE_KEY
+from autoexport.tables import SOLE_KEY, not_unique
 
 Ruled = Callable[[ParentRow, Sequence[str]], tuple[dict[str, Any], int]]
 
@@ -38,11 +38,16 @@ class TreeBuilder:
         self._embedded: dict[Key, str] = {}
         self._rule = rule
         self.projects = self._projects(parents, database)
-        self._by_project = {project.key: project for project in self.projects}
+        self._by_project: dict[Key, ProjectNode] = {}
+        for project in self.projects:
+            self._refuse_twice("projects", project.key, self._by_project)
+            self._by_project[project.key] = project
         self._datasets(parents)
-        self.places: dict[Key, tuple[ProjectNode, DatasetNode]] = {
-            dataset.key: (project, dataset) for project in self.projects for dataset in project.datasets
-        }
+        self.places: dict[Key, tuple[ProjectNode, DatasetNode]] = {}
+        for project in self.projects:
+            for dataset in project.datasets:
+                self._refuse_twice("datasets", dataset.key, self.places)
+                self.places[dataset.key] = project, dataset
         self._total_labels = self._labels(parents)
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._named = {row["id"]: row.get("named") for row in level}
@@ -73,6 +78,11 @@ class TreeBuilder:
         if self.mapping.labels is None:
             labels = sum(len(project.labels) for project in self.projects)
         return Tree(timestamp, self.projects, labels, total)
+
+    def _refuse_twice(self, logical: str, key: Key, known: Container[Key]) -> None:
+        """Raise `SourceError` for a key that two rows have: what is below could not be told apart."""
+        if key in known and (mapped := self.mapping.tables().get(logical)) is not None:
+            raise not_unique(logical, mapped, key)
 
     # --- nodes ---------------------------------------------------------------------------------------
 

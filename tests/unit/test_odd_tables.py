@@ -82,6 +82,60 @@ def test_datasets_that_number_their_images_alike(tmp_path: Path) -> None:
         application.after(statement)
 
 
+def test_neighbours_that_share_a_key_keep_their_annotations(tmp_path: Path) -> None:
+    """The last image of a dataset and the first of the next, and so on."""
+    application = Application(
+        tmp_path,
+        image_key="id INTEGER NOT NULL",
+        constraint=", uid INTEGER UNIQUE, PRIMARY KEY (dataset_id, id)",
+    )
+    application.database.script(
+        """INSERT INTO datasets VALUES (3, 'c', 1), (4, 'd', 1);
+        DROP TABLE annotations;
+        CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_uid REFERENCES images (uid), label_id INTEGER);
+        INSERT INTO images SELECT 1, 'x', id, 10 + id FROM datasets;
+        INSERT INTO annotations SELECT id, 10 + id, 5 FROM datasets WHERE id <> 3;"""
+    )
+    application.export()
+    rows = (tmp_path / "exports" / "images.csv").read_text().splitlines()
+    assert [line.split(",")[11] for line in rows] == ["annotation_count", "1", "1", "0", "1"]
+    application.after("INSERT INTO annotations VALUES (9, 13, 6)")
+
+
+@pytest.mark.parametrize(("table", "level"), [("datasets", "datasets"), ("projects", "projects")])
+def test_parents_that_share_a_key(tmp_path: Path, table: str, level: str) -> None:
+    """What is below them could not be told apart, and would be published under one of them."""
+    application = Application(tmp_path)
+    columns = {"datasets": "(id INTEGER, name TEXT, project_id INTEGER)", "projects": "(id INTEGER, name TEXT)"}
+    application.database.script(
+        f"""CREATE TABLE former AS SELECT * FROM {table};
+        DROP TABLE {table};
+        CREATE TABLE {table} {columns[table]};
+        INSERT INTO {table} SELECT * FROM former;
+        INSERT INTO {table} SELECT * FROM former WHERE id = 1;
+        DROP TABLE former;"""
+    )
+    with pytest.raises(SourceError, match=rf"^{table}\.id is not unique: 1 is there twice") as raised:
+        application.export()
+    assert f"tables.{level}" in raised.value.hint
+
+
+def test_a_deletion_that_a_renamed_parent_hides(tmp_path: Path) -> None:
+    """Annotations name images by their file name: one becomes an orphan untouched, another goes."""
+    application = Application(tmp_path, image_key="id INTEGER PRIMARY KEY")
+    application.database.script(
+        """DROP TABLE annotations; DROP TABLE images;
+        CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT UNIQUE, dataset_id INTEGER, filler TEXT);
+        CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_name TEXT REFERENCES images (filename));"""
+    )
+    for number in range(100):
+        application.database.execute("INSERT INTO images VALUES (?, ?, 1, ?)", number, f"i{number}", "x" * 900)
+        application.database.execute("INSERT INTO annotations VALUES (?, ?)", number, f"i{number}")
+    application.export()
+    application.database.execute("UPDATE images SET filename = 'renamed' WHERE id = 10")
+    application.after("DELETE FROM annotations WHERE id = 80")
+
+
 @pytest.mark.parametrize("dataset", [1, 3])
 def test_an_image_without_a_key(tmp_path: Path, dataset: int) -> None:
     """SQLite lets a primary key be null: one comes after an export, where there are blocks, and where none are."""
@@ -129,10 +183,11 @@ def test_a_soft_deleted_label_that_changes(tmp_path: Path, change: str) -> None:
     assert application.after(change).outcome.published
 
 
-def test_soft_deletion_in_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("declared", ["BOOLEAN", "TINYINT", "INTEGER"])
+def test_soft_deletion_in_words(tmp_path: Path, declared: str) -> None:
     """SQLite has no truth values: some libraries wrote 't' and 'f' where others write 1 and 0."""
     application = Application(tmp_path)
-    application.database.execute("ALTER TABLE images ADD COLUMN is_deleted BOOLEAN")
+    application.database.execute(f"ALTER TABLE images ADD COLUMN is_deleted {declared}")
     flags = (None, 0, "f", "false", "0", "", 1, "t", "True", "1", 2, -1)
     for number, flag in enumerate(flags):
         application.database.execute("INSERT INTO images VALUES (?, 'x', 1, ?)", f"{number:02}", flag)
