@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import snapshot
+from autoexport import plan, snapshot
 from autoexport.errors import SourceError
 from tests.conftest import run_autoexport
 from tests.databases import SqliteDatabase
@@ -61,6 +61,7 @@ class Application:
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of eight images, so that few rows have many."""
     monkeypatch.setattr(snapshot, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
 
 
@@ -126,14 +127,16 @@ def test_a_deletion_that_a_renamed_parent_hides(tmp_path: Path) -> None:
     application.database.script(
         """DROP TABLE annotations; DROP TABLE images;
         CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT UNIQUE, dataset_id INTEGER, filler TEXT);
-        CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_name TEXT REFERENCES images (filename));"""
+        CREATE TABLE annotations (id INTEGER PRIMARY KEY, label, image_id TEXT REFERENCES images(filename));"""
     )
-    for number in range(100):
+    for number in range(300):
+        image = f"i{number * 37 % 300}"  # So that those beside a row on its page are of images elsewhere.
         application.database.execute("INSERT INTO images VALUES (?, ?, 1, ?)", number, f"i{number}", "x" * 900)
-        application.database.execute("INSERT INTO annotations VALUES (?, ?)", number, f"i{number}")
+        application.database.execute("INSERT INTO annotations VALUES (?, ?, ?)", number, "x" * 900, image)
     application.export()
     application.database.execute("UPDATE images SET filename = 'renamed' WHERE id = 10")
-    application.after("DELETE FROM annotations WHERE id = 80")
+    done = application.after("DELETE FROM annotations WHERE id = 200")
+    assert (done.manifest["mode"], done.manifest["counts"]["annotations"]) == ("incremental", 298)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("dataset", [1, 3])
