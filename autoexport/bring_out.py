@@ -39,7 +39,8 @@ async def bring_out(
     if previous is not None and intact:
         unchanged = await in_thread(_unchanged, edition, tree, directory, previous)
         if unchanged is not None:
-            await in_thread(_remember_unchanged, edition, tree, *unchanged, directory, state, previous)
+            if not await in_thread(_position_was_enough, edition, tree, state):
+                await in_thread(_remember, edition, tree, *unchanged, directory, state, previous)
             return previous, False, unchanged[1]
     layouts = await in_thread(lay_out_all, edition, tree)
     manifest, files = await _publish(edition, tree, layouts, directory, state, previous, started)
@@ -79,23 +80,16 @@ def _differs_not(layout: Layout, known: FileRecord) -> bool:
     return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)
 
 
-def _remember_unchanged(
-    edition: Edition,
-    tree: Tree,
-    layouts: Sequence[Layout],
-    files: Identities,
-    directory: Path,
-    state: Path,
-    previous: Manifest,
-) -> None:
-    """Nothing is written but the position, as long as the ledger still says the truth."""
+def _position_was_enough(edition: Edition, tree: Tree, state: Path) -> bool:
+    """Write nothing but the position, if the ledger still says the truth; whether it does."""
     ledger = edition.ledger
-    same = ledger is not None and ledger.unpublished == unpublished(edition, tree)
-    # What was rendered anew may have other counts of repaired values though its bytes are the same.
-    if ledger is not None and same and edition.position is not None and not edition.rendered_images:
-        save_position(state, ledger.generation, edition.position.pieces())
-        return
-    _remember(edition, tree, layouts, files, directory, state, previous)
+    if ledger is None or edition.position is None or ledger.unpublished != unpublished(edition, tree):
+        return False
+    if edition.rendered_images:
+        # What was rendered anew may have other counts of repaired values though its bytes are the same.
+        return False
+    save_position(state, ledger.generation, edition.position.pieces())
+    return True
 
 
 # --- changed -----------------------------------------------------------------------------------------
