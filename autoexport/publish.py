@@ -69,15 +69,10 @@ def published_files(ledger: Ledger, directory: Path) -> dict[str, FileRecord]:
 def refuse_foreign(manifest: Manifest | None, database: str, directory: Path) -> None:
     """Raise `ConfigurationError` if the directory holds the export of another database."""
     if manifest is not None and manifest.database != database:
-        raise foreign(directory, manifest.database)
-
-
-def foreign(directory: Path, database: str) -> ConfigurationError:
-    """The error for a directory that belongs to another database."""
-    return ConfigurationError(
-        f"{directory} holds the export of another database ({database}).",
-        hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",
-    )
+        raise ConfigurationError(
+            f"{directory} holds the export of another database ({manifest.database}).",
+            hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",
+        )
 
 
 def foreign_ledger(state: Path, database: str) -> ConfigurationError:

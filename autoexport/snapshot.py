@@ -11,7 +11,6 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
 
 from autoexport.contracts import Snapshot
-from autoexport.errors import SourceError
 from autoexport.gather import BlockSize, Stream, gather
 from autoexport.model import BlockRows, Column, Key, Mapping, Range, Scalar
 from autoexport.tables import Tables, not_unique
@@ -281,16 +280,12 @@ class Reading:
             stream = self.snapshot.stream(self._annotations(chosen), heavy=place)
             annotations = Stream(fields, stream, heavy, leading)
         size = BlockSize(self._block_images, BLOCK_BYTES)
-        return gather(images, annotations, ranges, size, partial(_twice, tables))
+        return gather(images, annotations, ranges, size, partial(not_unique, "images", tables.mapping.images))
 
 
 def block_images(images: int) -> int:
     """Images in a block, at most, of a database of so many images."""
     return min(max(images // BLOCKS, LEAST_BLOCK_IMAGES), BLOCK_IMAGES)
-
-
-def _twice(tables: Tables, key: Scalar) -> SourceError:
-    return not_unique("images", tables.mapping.images, key)
 
 
 def _groups(ranges: Sequence[Range], size: int) -> list[Sequence[Range]]:

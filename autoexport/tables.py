@@ -65,10 +65,9 @@ class Tables:
 
     def links_by_primary_key(self) -> bool:
         """Whether every link from an annotation upwards names the primary key of its parent, which is its key."""
-        links = zip(self.chain, self.chain[1:], strict=False)
         return all(
             self.is_primary_key(parent) and self.mapped[child].parent_column == self.key_column(parent)
-            for child, parent in links
+            for child, parent in pairwise(self.chain)
         )
 
     def order(self, logical: str) -> ColumnElement[Any]:
