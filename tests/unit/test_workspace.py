@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,28 +135,36 @@ def test_a_link_planted_in_the_state_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "planted").exists()
 
 
+def give_up(directory: Path, meanwhile: Callable[[], None]) -> None:
+    """Make the directories, let something happen in them, and give up."""
+    making = directories(directory, directory / ".autoexport")
+    making.__enter__()
+    meanwhile()
+    assert not making.__exit__(LockedError, LockedError("given up"), None)
+
+
 def test_what_another_exporter_uses_is_left_to_it(tmp_path: Path) -> None:
     """One made the directories and gives up, another came to use them meanwhile: its lock stays what it is."""
-    directory, state = tmp_path / "exports", tmp_path / "exports" / ".autoexport"
-    other = Lock(state, PUBLISH_LOCK)
-    making = directories(directory, state)
-    making.__enter__()
-    assert other.try_take()
-    assert not making.__exit__(LockedError, LockedError("given up"), None)
+    other = Lock(tmp_path / "exports" / ".autoexport", PUBLISH_LOCK)
+
+    def use() -> None:
+        assert other.try_take()
+
+    give_up(tmp_path / "exports", use)
     assert other.stands()
     other.release()
 
 
 def test_what_nobody_uses_is_taken_away(tmp_path: Path) -> None:
     """Lock files, too, if nobody holds them."""
-    directory, state = tmp_path / "exports", tmp_path / "exports" / ".autoexport"
-    unused = Lock(state, LEADER_LOCK)
-    making = directories(directory, state)
-    making.__enter__()
-    assert unused.try_take()
-    unused.release()
-    assert not making.__exit__(LockedError, LockedError("given up"), None)
-    assert not directory.exists()
+    unused = Lock(tmp_path / "exports" / ".autoexport", LEADER_LOCK)
+
+    def use_and_leave() -> None:
+        assert unused.try_take()
+        unused.release()
+
+    give_up(tmp_path / "exports", use_and_leave)
+    assert not (tmp_path / "exports").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
