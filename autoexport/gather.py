@@ -1,4 +1,4 @@
-"""Two streams in the same order, images and annotations, gathered into blocks of rows."""
+"""Two streams in the same order, images and annotations, gathered into blocks of rows, in pieces."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class BlockSize:
-    """When a block is full: so many images, or about so many bytes of JSON."""
+    """When a block is full, so many images or about so many bytes of JSON, and from when on it comes in pieces."""
 
     images: int
     json_bytes: int
+    piece_bytes: int
 
 
 async def gather(
@@ -42,13 +43,14 @@ async def gather(
     size: BlockSize,
     twice: Callable[[Scalar], Exception],
 ) -> AsyncIterator[BlockRows]:
-    """The images of a dataset, with their annotations, as blocks; no block reaches over the end of one
-    of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
+    """The images of a dataset, with their annotations, as blocks in pieces; no block reaches over the end of
+    one of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
     key_at = images.fields.index("id") + 1
     taking = _Taking(annotations)
     rows: list[Row] = []
     spans: list[int] = []
-    weight, ends = 0.0, _Ends(ranges)
+    gone, gone_weight, weight = 0, 0.0, 0.0  # of this block: what its pieces before had; what these rows have
+    ends = _Ends(ranges)
     before: tuple[Scalar, Scalar] | None = None
     async for part in images.parts:
         for row in part:
@@ -58,9 +60,11 @@ async def gather(
             before = row[0], key
             passed = bool(ranges) and ends.passed(row[0], key)
             if rows:
-                full = len(rows) >= size.images or weight >= size.json_bytes
-                if passed or full or row[0] != rows[0][0]:
-                    yield _block(images, rows, taking, spans)
+                full = gone + len(rows) >= size.images or gone_weight + weight >= size.json_bytes
+                whole = passed or full or row[0] != rows[0][0]
+                if whole or weight >= size.piece_bytes:
+                    gone, gone_weight = (0, 0.0) if whole else (gone + len(rows), gone_weight + weight)
+                    yield _piece(images, rows, taking, spans, whole)
                     rows, spans, weight = [], [], 0.0
             rows.append(row)
             lighter = taking.weight
@@ -69,7 +73,7 @@ async def gather(
             spans.append(await taking.take(owner) if span is None else span)
             weight += taking.weight - lighter
     if rows:
-        yield _block(images, rows, taking, spans)
+        yield _piece(images, rows, taking, spans, True)
 
 
 class _Ends:
@@ -157,7 +161,7 @@ def lengths(column: Sequence[Scalar]) -> int:
     return sum(len(value) for value in column if isinstance(value, str | bytes))
 
 
-def _block(images: Stream, rows: list[Row], taking: _Taking, spans: list[int]) -> BlockRows:
+def _piece(images: Stream, rows: list[Row], taking: _Taking, spans: list[int], ends: bool) -> BlockRows:
     datasets, values = _flat(rows)
     taken, taking.taken = taking.taken, []
     return BlockRows(
@@ -165,6 +169,7 @@ def _block(images: Stream, rows: list[Row], taking: _Taking, spans: list[int]) -
         images=FlatRows(images.fields, values),
         annotations=FlatRows(taking.fields, taken),
         spans=spans,
+        ends=ends,
     )
 
 

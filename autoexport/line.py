@@ -180,6 +180,7 @@ class Line:
         """Render these ranges, or everything; `expected` is about how many rows that is."""
         self.progress.start(expected if ranges is None else None)
         found: list[tuple[Key, Key, Key]] = []
+        begins: list[Key] = []
         rendered: list[Rendered] = []
         if ranges is None or ranges:
             options = FormatOptions.of(self.settings)
@@ -191,7 +192,10 @@ class Line:
                     project, dataset = self.builder.places[rows.dataset]
                     await renderer.add(rows, project, dataset)
                     keys = rows.image_keys()
-                    found.append((dataset.key, keys[0], keys[-1]))
+                    begins.append(keys[0])
+                    if rows.ends:
+                        found.append((dataset.key, begins[0], keys[-1]))
+                        begins.clear()
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.elsewhere_s += renderer.elsewhere_s

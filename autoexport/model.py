@@ -180,16 +180,17 @@ class FlatRows:
 
 @dataclass(slots=True)
 class BlockRows:
-    """The raw rows of one block: images in id order and the annotations of each of them, in id order.
+    """The raw rows of a block or of a piece of it: images in id order and the annotations of each, in id order.
 
     The fields are logical ones; a field that the database does not have is absent. `spans` says how many
-    annotations each image has.
+    annotations each image has. `ends`: no further piece of the same block follows.
     """
 
     dataset: Key
     images: FlatRows
     annotations: FlatRows
     spans: list[int]
+    ends: bool = True
 
     def image_keys(self) -> Sequence[Key]:
         """The keys of the images."""

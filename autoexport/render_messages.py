@@ -61,16 +61,16 @@ class Start:
 
 
 def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:
-    """A block to be rendered, and what is above it."""
+    """A piece of a block to be rendered, and what is above it."""
     tables = [(list(table.fields), table.values) for table in (rows.images, rows.annotations)]
     above = [(node.key, _described(node.values)) for node in (project, dataset)]
-    return encoded((rows.dataset, tables, rows.spans, above))
+    return encoded((rows.dataset, tables, rows.spans, rows.ends, above))
 
 
 def read_block(content: tuple[Any, ...]) -> tuple[BlockRows, ProjectNode, DatasetNode]:
     """As it arrives."""
-    key, (images, annotations), spans, above = content
-    rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans)
+    key, (images, annotations), spans, ends, above = content
+    rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends)
     (project, own), (dataset, other) = above
     return rows, ProjectNode(project, _values(own)), DatasetNode(dataset, _values(other))
 

@@ -10,12 +10,11 @@ import os
 import signal
 import sys
 import time
-import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autoexport.arenas import return_memory
-from autoexport.bodies import bodies_of
+from autoexport.bodies import Joined, bodies_of
 from autoexport.files import write_all
 from autoexport.formats import chosen_formats
 from autoexport.render_messages import LENGTH, READY, Start, decoded, encoded, read_block
@@ -37,28 +36,31 @@ def main() -> None:
         return
     start = Start.read(first)
     outputs = [output for output in chosen_formats(start.options) if output.has_blocks]
+    joined = Joined(outputs)
     _send(replies, READY)
     while (message := _receive(requests)) is not None:
         try:
-            answer = _render(message, start, outputs)
+            answer = _render(message, start, outputs, joined)
         except OSError as error:
             answer = ("os error", error.errno)
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells of it
             answer = ("error", f"{type(error).__name__}: {error}")
-        _send(replies, answer)
+        if answer is not None:
+            _send(replies, answer)
     _send(replies, ("done", time.process_time()))
 
 
-def _render(message: tuple[Any, ...], start: Start, outputs: Sequence[Format]) -> tuple[Any, ...]:
-    """Append a block to the spools; its counts, its ids, and the length and checksum of each body."""
+def _render(
+    message: tuple[Any, ...], start: Start, outputs: Sequence[Format], joined: Joined
+) -> tuple[Any, ...] | None:
+    """Append a piece of a block to the spools; what the ledger keeps of the block if this is its last piece."""
     rows, project, dataset = read_block(message)
     made = bodies_of(rows, start, outputs, project, dataset)
-    parts = []
     for body, output, descriptor in zip(made.bodies, outputs, start.spools, strict=True):
         write_all(descriptor, body)
         write_all(descriptor, output.separator)
-        parts.append((len(body), zlib.crc32(body)))
-    return "block", made.packed, made.ids, parts
+    joined.add(made)
+    return ("block", *joined.end()) if rows.ends else None
 
 
 def _receive(stream: BinaryIO) -> tuple[Any, ...] | None:

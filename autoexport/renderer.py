@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoexport.bodies import bodies_of
+from autoexport.bodies import Joined, bodies_of
 from autoexport.boxes import BoxMapping
 from autoexport.errors import RenderError
 from autoexport.files import explain_os_error, write_all
@@ -47,13 +47,13 @@ class Rendered:
 
 
 class Renderer(Protocol):
-    """Takes blocks in order and appends their bytes to the spools."""
+    """Takes blocks in order, piece by piece, and appends their bytes to the spools."""
 
     elsewhere_s: float
     """Seconds of a core that were used outside this process; known after `finish`."""
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        """Render one more block, sooner or later. Raises `PublishError` or `RenderError`, also for one before."""
+        """Render one more piece, sooner or later. Raises `PublishError` or `RenderError`, also for one before."""
         ...
 
     async def finish(self) -> list[Rendered]:
@@ -75,23 +75,32 @@ async def rendering(
 
 
 class _InThreads:
-    """Renders block by block, in a thread."""
+    """Renders piece by piece, in a thread."""
 
     elsewhere_s = 0.0
 
     def __init__(self, spools: Sequence[Spool], mapping: BoxMapping) -> None:
         self._spools = spools
         self._outputs = [spool.output for spool in spools]
+        self._joined = Joined(self._outputs)
         self._mapping = mapping
         self._rendered: list[Rendered] = []
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
         made = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
-        parts = [await spool.add(body) for spool, body in zip(self._spools, made.bodies, strict=True)]
-        self._rendered.append(Rendered(made.packed, made.ids, parts))
+        for spool, body in zip(self._spools, made.bodies, strict=True):
+            await spool.append(body)
+        self._joined.add(made)
+        if rows.ends:
+            self._rendered.append(_noted(self._spools, *self._joined.end()))
 
     async def finish(self) -> list[Rendered]:
         return self._rendered
+
+
+def _noted(spools: Sequence[Spool], packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]) -> Rendered:
+    """A block that lies in the spools behind those that were noted before."""
+    return Rendered(packed, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])
 
 
 # --- a process of its own ------------------------------------------------------------------------------
@@ -164,7 +173,7 @@ class _Apart:
         assert self._answers is not None  # noqa: S101 - it has begun
         await self._sent()
         self._send(block_message(rows, project, dataset))
-        self._added += 1
+        self._added += rows.ends
         if self._answers.done():
             await self.finish()
 
@@ -225,11 +234,7 @@ class _Apart:
         return blocks
 
     def _all_rendered(self, answers: Sequence[bytes]) -> list[Rendered]:
-        return [self._rendered(*decoded(answer)[1:]) for answer in answers]
-
-    def _rendered(self, packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]) -> Rendered:
-        parts = [spool.added(*part) for spool, part in zip(self._spools, lengths, strict=True)]
-        return Rendered(packed, ids, parts)
+        return [_noted(self._spools, *decoded(answer)[1:]) for answer in answers]
 
     async def _answer(self) -> bytes | None:
         try:

@@ -29,6 +29,9 @@ annotations take 0.4 s to read and render in blocks of 64, and 0.7 s in blocks o
 BLOCK_BYTES = 1_000_000
 """About how many bytes of JSON a block may have before it is cut."""
 
+PIECE_BYTES = 160_000
+"""About how many bytes of JSON are read, handed over and rendered at a time; a larger block comes in pieces."""
+
 RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
 
@@ -98,7 +101,8 @@ class Reading:
         )
 
     async def blocks(self, ranges: Sequence[Range] | None = None) -> AsyncGenerator[BlockRows, None]:
-        """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given.
+        """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given. A large
+        block comes in pieces.
 
         A dataset's blocks follow one another; the datasets come in the order of their keys. Blocks
         of one range never hold images of another.
@@ -279,7 +283,7 @@ class Reading:
             place = heavy + leading if heavy is not None else None
             stream = self.snapshot.stream(self._annotations(chosen), heavy=place)
             annotations = Stream(fields, stream, heavy, leading)
-        size = BlockSize(self._block_images, BLOCK_BYTES)
+        size = BlockSize(self._block_images, BLOCK_BYTES, PIECE_BYTES)
         return gather(images, annotations, ranges, size, partial(not_unique, "images", tables.mapping.images))
 
 

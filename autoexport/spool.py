@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,15 @@ class Spool:
         number: int = self._stream.fileno()
         return number
 
-    async def add(self, body: bytes) -> Part:
-        """Append a block. Raises `PublishError`."""
+    async def append(self, body: bytes) -> None:
+        """Append a piece of a block. Raises `PublishError`."""
         try:
             await self._stream.write(body + self.output.separator)
         except OSError as error:
             raise explain_os_error(error, "the working files") from error
-        return self.added(len(body), zlib.crc32(body))
 
     def added(self, length: int, crc: int) -> Part:
-        """Note a block that somebody else appended through the same descriptor."""
+        """Note a block that was appended, by us or by somebody else through the same descriptor."""
         part = Part(self.bytes, length, crc, fresh=True)
         self.bytes += length + len(self.output.separator)
         return part

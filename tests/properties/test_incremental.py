@@ -53,6 +53,7 @@ SESSION = {
 SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (snapshot, "BLOCK_IMAGES", 4),
     (snapshot, "BLOCK_BYTES", 20_000),
+    (snapshot, "PIECE_BYTES", 1_000),
     (snapshot, "RANGES_AT_ONCE", 3),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),

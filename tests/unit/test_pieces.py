@@ -1,0 +1,111 @@
+"""Large blocks come in pieces: the same rows in the same blocks, and the same bytes, as if they came whole."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoexport.bodies import Joined, bodies_of
+from autoexport.formats import FormatOptions, chosen_formats
+from autoexport.gather import BlockSize, Row, Stream, gather
+from autoexport.ledger import pack
+from autoexport.model import BlockRows, DatasetNode, FlatRows, ProjectNode, Range
+from tests.trees import block_rows, mapping
+
+Spans = list[list[int]]
+OPTIONS = FormatOptions(export_json=True, export_csv=True, json_style="pretty", csv_guard=True, csv_bom=False)
+SPANS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=25), min_size=1, max_size=3)
+"""For every dataset how many annotations each of its images has."""
+
+
+async def in_parts(rows: Sequence[Row], size: int) -> AsyncIterator[Sequence[Row]]:
+    """The rows as a database delivers them, so many at a time."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+async def gathered(spans: Spans, size: BlockSize, part: int, ranges: Sequence[Range]) -> list[BlockRows]:
+    """What comes of these rows; image 7 of dataset 2 has the key 2007."""
+    places = [
+        (dataset, 1000 * dataset + at, own) for dataset, some in enumerate(spans) for at, own in enumerate(some)
+    ]
+    images = Stream(["id"], in_parts([(dataset, key) for dataset, key, _ in places], part))
+    rows = [(key, f"{key}/{at}", "x" * 50 * at) for _, key, own in places for at in range(own)]
+    annotations = Stream(["id", "polygon"], in_parts(rows, part), heavy=1)
+    return [piece async for piece in gather(images, annotations, ranges, size, lambda key: AssertionError(key))]
+
+
+def whole(pieces: Sequence[BlockRows]) -> list[BlockRows]:
+    """The blocks that these are the pieces of."""
+    blocks: list[BlockRows] = []
+    ends = True
+    for piece in pieces:
+        if ends:
+            blocks.append(BlockRows(piece.dataset, FlatRows(["id"], []), FlatRows(["id", "polygon"], []), []))
+        assert piece.dataset == blocks[-1].dataset
+        blocks[-1].images.values += piece.images.values
+        blocks[-1].annotations.values += piece.annotations.values
+        blocks[-1].spans += piece.spans
+        ends = piece.ends
+    assert ends
+    return blocks
+
+
+@given(SPANS, st.integers(1, 30), st.integers(500, 20_000), st.integers(1, 5000), st.integers(1, 40), st.data())
+def test_blocks_are_cut_where_they_would_be(
+    spans: Spans, images: int, json_bytes: int, piece_bytes: int, part: int, data: Any
+) -> None:
+    """However small the pieces are, the blocks are those that would come whole, of ranges too."""
+    cuts = data.draw(st.sets(st.integers(0, len(spans[0]) - 1), max_size=3))
+    ends = [(0, key) for key in sorted(cuts)] + [(dataset, None) for dataset in range(len(spans))] if cuts else []
+    ranges = [Range(dataset, None, to) for dataset, to in ends]
+    whole_size, size = BlockSize(images, json_bytes, 1 << 40), BlockSize(images, json_bytes, piece_bytes)
+    expected = asyncio.run(gathered(spans, whole_size, part, ranges))
+    pieces = asyncio.run(gathered(spans, size, part, ranges))
+    assert all(block.ends for block in expected)
+    assert whole(pieces) == expected
+    assert all(piece.spans for piece in pieces)
+
+
+def test_pieces_are_small() -> None:
+    """An image more than a piece may have, at most; only what it has is held back."""
+    pieces = asyncio.run(gathered([[3] * 60], BlockSize(50, 1 << 40, 3000), 7, ()))
+    assert [len(piece.spans) for piece in pieces] == [3] * 16 + [2] + [3] * 3 + [1]
+    assert [piece.ends for piece in pieces] == [False] * 16 + [True] + [False] * 3 + [True]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sets(st.integers(1, 11), max_size=4))
+def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int]) -> None:
+    """Length, checksum and counts of the pieces, joined, are those of the block, in every format; and after it
+    another block begins."""
+    outputs = [output for output in chosen_formats(OPTIONS) if output.has_blocks]
+    project, dataset = ProjectNode(1, {"id": 1, "name": "=p"}), DatasetNode(2, {"id": 2, "name": "d"})
+    images = [
+        {"id": f"i{at}", "split": "train" if at % 2 else None, "filename": "=f.jpg",
+         "annotations": [{"id": at, "label": f"l{at % 3}", "confidence": "much"}] * own}
+        for at, own in enumerate(spans)
+    ]  # fmt: skip
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(images)), len(images)]
+    joined = Joined(outputs)
+    for _ in range(2):
+        bodies: list[list[bytes]] = []
+        for start, end in pairwise(bounds):
+            piece = bodies_of(block_rows(images[start:end]), mapping(), outputs, project, dataset)
+            joined.add(piece)
+            bodies.append(piece.bodies)
+        made = bodies_of(block_rows(images), mapping(), outputs, project, dataset)
+        together = [
+            output.separator.join(own) for output, own in zip(outputs, zip(*bodies, strict=True), strict=True)
+        ]
+        assert together == made.bodies
+        packed, ids, lengths = joined.end()
+        assert lengths == [(len(body), zlib.crc32(body)) for body in made.bodies]
+        assert ids == made.ids
+        assert orjson.loads(packed) == orjson.loads(pack(made.counts))
