@@ -29,7 +29,8 @@ from autoexport.model import (
 class Position(Protocol):
     """Where in the history of the database a snapshot stands; compared by the source that made it.
 
-    It is kept in the state directory between exports, so it is written as bytes, in pieces.
+    It is kept in the state directory between exports, so it is written as bytes, in pieces; they can be asked for
+    as long as the snapshot is open.
     """
 
     def pieces(self) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from autoexport.manifest import Manifest
 from autoexport.offloop import in_thread
 from autoexport.publish import foreign_ledger, is_intact, published_files, read_manifest, refuse_foreign, sweep
 from autoexport.settings import Settings
-from autoexport.spool import spools
+from autoexport.spool import HeldPosition, spools
 from autoexport.workspace import directories, publishing
 
 LOCK_WAIT_S = 60.0
@@ -97,7 +97,9 @@ async def derived(
     progress: Progress | None = None,
 ) -> AsyncIterator[Edition]:
     """What the files have to be, from one snapshot, which is over when the edition is there."""
-    async with spools(state, formats) as spooled:
+    async with contextlib.AsyncExitStack() as working:
+        spooled = await working.enter_async_context(spools(state, formats))
+        held = working.enter_context(contextlib.closing(HeldPosition(state)))
         async with source.snapshot() as snapshot:
             log.debug("snapshot.opened", database=source.database)
             line = Line(snapshot, source, settings, formats, spooled, progress)
@@ -107,6 +109,8 @@ async def derived(
                 log.debug("snapshot.reread", reason=str(error))
                 await snapshot.read_leniently()
                 edition = await _leniently(line, ledger, full=full)
+            if edition.position is not None:
+                edition.position = await in_thread(held.take, edition.position)
         for spool in spooled:
             await spool.flush()
         yield edition

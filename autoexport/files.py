@@ -18,6 +18,8 @@ _WRITE_OUT_BYTES = 1 << 20
 # EPERM: what sandboxes answer for a system call that they do not know.
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM}
 TEMP_SUFFIX = ".autoexport-tmp"
+WORKING_FILES = "the working files"
+"""What errors about files without names call them."""
 
 _REASONS = {
     errno.ENOSPC: ("there is no room left", "Free some space on that disk; it is tried again."),
@@ -45,7 +47,7 @@ def explain_os_error(error: OSError, path: Path | str) -> PublishError:
 
 
 @contextmanager
-def disk_errors_explained(path: Path) -> Iterator[None]:
+def disk_errors_explained(path: Path | str) -> Iterator[None]:
     """Raise what the operating system raises inside as `PublishError`; about `path` where it names no file."""
     try:
         yield
@@ -62,6 +64,18 @@ def temp_beside(target: Path) -> Path:
 def create_new(path: Path, mode: int = 0o666) -> int:
     """A descriptor of a file that did not exist before; never follows a link. Raises `OSError`."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+
+
+def create_nameless(path: Path) -> int:
+    """A descriptor of a new private file that has no name any more, and is gone when the descriptor is.
+    Raises `OSError`."""
+    descriptor = create_new(path, 0o600)
+    try:
+        os.unlink(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from autoexport.bodies import Joined, bodies_of
 from autoexport.boxes import BoxMapping
 from autoexport.errors import RenderError
-from autoexport.files import explain_os_error, write_all
+from autoexport.files import WORKING_FILES, explain_os_error, write_all
 from autoexport.formats import FormatOptions
 from autoexport.ledger import Part
 from autoexport.logs import get_logger
@@ -227,7 +227,7 @@ class _Apart:
                 (self.elsewhere_s,) = content
                 continue
             if kind == "os error":
-                raise explain_os_error(OSError(content[0], ""), "the working files")
+                raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
             if kind != "block":
                 raise RenderError(f"A block could not be rendered: {content[0]}.", hint="Please report this.")
             blocks.append(answer)

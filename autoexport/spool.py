@@ -1,18 +1,19 @@
-"""Where rendered blocks wait until the whole file is known: one nameless file a format."""
+"""Where rendered blocks, and the position, wait until the whole file is known: in files without names."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiofiles
 import aiofiles.os
 
-from autoexport.contracts import Format
-from autoexport.files import explain_os_error
+from autoexport.contracts import Format, Position
+from autoexport.files import WORKING_FILES, create_nameless, disk_errors_explained, write_all
 from autoexport.ledger import Part
 
 
@@ -32,10 +33,8 @@ class Spool:
 
     async def append(self, body: bytes) -> None:
         """Append a piece of a block. Raises `PublishError`."""
-        try:
+        with disk_errors_explained(WORKING_FILES):
             await self._stream.write(body + self.output.separator)
-        except OSError as error:
-            raise explain_os_error(error, "the working files") from error
 
     def added(self, length: int, crc: int) -> Part:
         """Note a block that was appended, by us or by somebody else through the same descriptor."""
@@ -45,19 +44,44 @@ class Spool:
 
     async def clear(self) -> None:
         """Begin anew: what was appended before, and perhaps not noted, is gone. Raises `PublishError`."""
-        try:
+        with disk_errors_explained(WORKING_FILES):
             await self._stream.seek(0)
             await self._stream.truncate()
-        except OSError as error:
-            raise explain_os_error(error, "the working files") from error
         self.bytes = 0
 
     async def flush(self) -> None:
         """Hand everything to the kernel. Raises `PublishError`."""
-        try:
+        with disk_errors_explained(WORKING_FILES):
             await self._stream.flush()
-        except OSError as error:
-            raise explain_os_error(error, "the working files") from error
+
+
+class HeldPosition:
+    """A position that outlives its snapshot, in the state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._descriptor: int | None = None
+
+    def take(self, position: Position) -> HeldPosition:
+        """Hold the bytes of this one; itself. Raises `PublishError`."""
+        with disk_errors_explained(WORKING_FILES):
+            self._descriptor = create_nameless(self._state / f"spool-{secrets.token_hex(8)}")
+            for piece in position.pieces():
+                write_all(self._descriptor, piece)
+        return self
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, at most 1 MB at a time."""
+        at = 0
+        while self._descriptor is not None and (piece := os.pread(self._descriptor, 1 << 20, at)):
+            at += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 @contextlib.asynccontextmanager
@@ -77,6 +101,4 @@ async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[S
 
 
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

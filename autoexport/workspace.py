@@ -18,7 +18,7 @@ from autoexport.files import TEMP_SUFFIX, create_new, explain_os_error, write_al
 
 PUBLISH_LOCK = "publish.lock"
 LEADER_LOCK = "leader.lock"
-WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|spool-[0-9a-f]{16}")
+WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spool|pages)-[0-9a-f]{16}")
 """The names, in the state directory, of what is only there while an export goes on."""
 
 _KEPT = rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|status\.(json|sock)"

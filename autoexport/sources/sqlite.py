@@ -40,7 +40,7 @@ from autoexport.sources.sqlite_copy import copy_database
 from autoexport.sources.sqlite_errors import explain
 from autoexport.sources.sqlite_openable import refuse_to_leave_traces
 from autoexport.sources.sqlite_remarks import remarks
-from autoexport.sources.sqlite_scan import PageScan
+from autoexport.sources.sqlite_scan import PageNotes
 from autoexport.sources.sqlite_schema import read_catalog, read_roots
 from autoexport.sources.sqlite_watch import watch_file
 from autoexport.values import TRUE_WORDS
@@ -71,9 +71,10 @@ class SqliteSource:
     async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
         """Copy the file, open the copy, unlink it: it vanishes with the last descriptor."""
         copy = self._private / f"copy-{secrets.token_hex(8)}.sqlite3"
+        notes = PageNotes(self._private)
         try:
             given_up = threading.Event()
-            scan = await in_stoppable_thread(given_up, self._copy, copy, given_up)
+            await in_stoppable_thread(given_up, self._copy, copy, notes, given_up)
             taken_at = datetime.now(UTC)
             descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -85,7 +86,7 @@ class SqliteSource:
                 )
                 try:
                     async with AsyncSession(engine) as session:
-                        pages = (descriptor, direct, scan)
+                        pages = (descriptor, direct, notes)
                         snapshot = await self._opened(session, copy, pages, taken_at)
                         try:
                             yield snapshot
@@ -98,17 +99,18 @@ class SqliteSource:
                 # With the last descriptor of a file without a name goes its memory: 0.1 s for 400 MB.
                 await in_thread(os.close, descriptor)
         finally:
+            notes.close()
             copy.unlink(missing_ok=True)
 
     async def _opened(
         self,
         session: AsyncSession,
         copy: Path,
-        pages: tuple[int, sqlite3.Connection, PageScan | None],
+        pages: tuple[int, sqlite3.Connection, PageNotes],
         taken_at: datetime,
     ) -> SqliteSnapshot:
         """Unlink the copy's name, now that everything has it open, and read its declarations."""
-        descriptor, direct, scan = pages
+        descriptor, direct, notes = pages
         try:
             connection = await session.connection()
             size_bytes = os.fstat(descriptor).st_size
@@ -119,7 +121,7 @@ class SqliteSource:
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
             copy.unlink()
             catalog = await connection.run_sync(read_catalog)
-            changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), scan)
+            changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), notes)
         except DBAPIError as error:
             raise explain(error.orig or error, self.path, self._private) from error
         except sqlite3.Error as error:
@@ -130,10 +132,10 @@ class SqliteSource:
             collation = _CODE_POINT
         return SqliteSnapshot(session, changes, taken_at, catalog, collation, (self.path, self._private))
 
-    def _copy(self, copy: Path, given_up: threading.Event) -> PageScan | None:
+    def _copy(self, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         status = self._refuse_what_cannot_be_opened()
         refuse_to_leave_traces(self.path)
-        return copy_database(self.path, status, copy, given_up)
+        copy_database(self.path, status, copy, notes, given_up)
 
     def _refuse_what_cannot_be_opened(self) -> os.stat_result:
         """Say in plain words what SQLite would report as "unable to open database file"; else which file it is."""

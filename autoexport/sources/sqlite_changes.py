@@ -20,7 +20,7 @@ from autoexport.sources.sqlite_pages import (
     compare,
     fingerprint,
 )
-from autoexport.sources.sqlite_scan import PageScan
+from autoexport.sources.sqlite_scan import PageNotes
 from autoexport.tables import Tables
 
 _RANGES_AT_ONCE = 200
@@ -34,7 +34,7 @@ class PageChanges:
     """Fingerprints a private copy once and compares it with earlier fingerprints.
 
     `descriptor` and `connection` are of the copy; `schema` holds name, root page and declaration of
-    every table; `scan` is what is known of the copy's pages already.
+    every table; `notes` are complete if the copy's pages are known already.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class PageChanges:
         descriptor: int,
         connection: sqlite3.Connection,
         schema: dict[str, tuple[int, bytes]],
-        scan: PageScan | None = None,
+        notes: PageNotes,
     ) -> None:
         self._descriptor = descriptor
         self._connection = connection
         self._schema = schema
-        self._scan = scan
+        self._notes = notes
         self._taken: Fingerprint | None = None
 
     async def position(self, mapping: Mapping) -> Fingerprint | None:
@@ -59,8 +59,7 @@ class PageChanges:
             names = [item.table.name for item in large]
             roots = [TableRoot(name, self._schema[name][0]) for name in names]
             digest = b"".join(self._schema[name][1] for name in names)
-            scan, self._scan = self._scan, None
-            self._taken = await in_thread(fingerprint, self._descriptor, roots, digest, scan)
+            self._taken = await in_thread(fingerprint, self._descriptor, roots, digest, self._notes)
         return self._taken
 
     async def changes(self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:

@@ -37,7 +37,7 @@ from autoexport.sources.sqlite_copy_process import START_S, started
 from autoexport.sources.sqlite_copy_worker import DONE, FAILED, FULL, GO, GO_WAL, READY
 from autoexport.sources.sqlite_errors import explain, no_room, too_slow
 from autoexport.sources.sqlite_file import page_bytes_of
-from autoexport.sources.sqlite_scan import PageScan
+from autoexport.sources.sqlite_scan import PageNotes, PageScan
 
 DEADLINE_S = 60.0
 """How long a copy may wait for a writer that holds the file."""
@@ -70,16 +70,18 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     )
 
 
-def copy_database(path: Path, status: os.stat_result, copy: Path, given_up: threading.Event) -> PageScan | None:
+def copy_database(
+    path: Path, status: os.stat_result, copy: Path, notes: PageNotes, given_up: threading.Event
+) -> None:
     """Make the private copy, mode 0600; blocking. Raises `SourceError`, and `PublishError` where the private
     directory cannot be written to; then nothing is left of it.
 
     `status` tells which file it is, and was taken before: a file that is renamed over it is noticed by that. It
-    waits up to a minute for a writer, and no longer once `given_up` is set. What is learnt of the pages while it
-    is made is returned, if anything is.
+    waits up to a minute for a writer, and no longer once `given_up` is set. The `notes` on its pages are complete
+    if they could be taken meanwhile.
     """
     try:
-        return _Copying(path, copy, given_up).run(status)
+        _Copying(path, copy, notes, given_up).run(status)
     except sqlite3.Error as error:
         raise explain(error, path, copy.parent) from error
     except OSError as error:
@@ -89,26 +91,25 @@ def copy_database(path: Path, status: os.stat_result, copy: Path, given_up: thre
 class _Copying:
     """One copy being made."""
 
-    def __init__(self, path: Path, copy: Path, given_up: threading.Event) -> None:
+    def __init__(self, path: Path, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         self._path = path
         self._copy = copy
         self._log = copy.with_name(copy.name + "-wal")
+        self._notes = notes
         self._given_up = given_up
         self._deadline = time.monotonic() + DEADLINE_S
         self._in_steps = False
 
-    def run(self, status: os.stat_result) -> PageScan | None:
+    def run(self, status: os.stat_result) -> None:
         """By another process, or else by the backup API; if neither can, nothing is left."""
         try:
             with contextlib.closing(open_read_only(self._path)) as source:
                 if status.st_size >= APART_FROM_BYTES:
-                    scan = self._by_process(source, status)
-                    if scan is not None:
-                        return scan
+                    if self._by_process(source, status):
+                        return
                     self._remove()
                     self._deadline = time.monotonic() + (SLOW_DEADLINE_S if self._in_steps else DEADLINE_S)
                 self._by_backup(source)
-            return None
         except BaseException:
             self._remove()
             raise
@@ -145,8 +146,8 @@ class _Copying:
 
     # --- another process ---------------------------------------------------------------------------------
 
-    def _by_process(self, source: sqlite3.Connection, status: os.stat_result) -> PageScan | None:
-        """None if it could not be done like this."""
+    def _by_process(self, source: sqlite3.Connection, status: os.stat_result) -> bool:
+        """False if it could not be done like this."""
         with contextlib.ExitStack() as stack:
             targets = []
             for place in (self._copy, self._log):
@@ -155,33 +156,33 @@ class _Copying:
             worker = stack.enter_context(started(self._path, status, targets, self._given_up))
             if worker is None or worker.answer(START_S) != READY:
                 log.debug("copy.no_process")
-                return None
-            scan = PageScan(targets[0])
+                return False
+            scan = PageScan(targets[0], self._notes)
             mode = self._begin(source)
             try:
                 if mode == "wal" and not _sees_index(self._path):
-                    return None
+                    return False
                 limit_s = math.inf if mode == "wal" else HOLD_S + HOLD_S_PER_GB * status.st_size / 1e9
                 answer = worker.copy(GO_WAL if mode == "wal" else GO, scan, limit_s)
             except TimeoutError:
                 log.debug("copy.too_slow")
                 self._in_steps = mode != "wal"
-                return None
+                return False
             finally:
                 source.execute("ROLLBACK")
             if answer == FULL:
                 raise no_room(self._path, self._copy.parent)
             if answer != DONE:
                 log.debug("copy.process_failed", reason=answer.removeprefix(FAILED))
-                return None
+                return False
             moved = _pages_of_log(targets[1])
             if mode == "wal":
                 self._take_in_log()
             self._log.unlink(missing_ok=True)
             if not _cut_what_is_beyond(targets[0]):
-                return None
+                return False
             scan.finish(moved)
-            return scan
+            return True
 
     def _begin(self, source: sqlite3.Connection) -> str:
         """Begin the read transaction; the journal mode."""

@@ -28,17 +28,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, groupby, zip_longest
-from struct import iter_unpack
+from struct import Struct
 
 from autoexport.model import Everything
 from autoexport.sources.sqlite_file import INTERIOR, LEAF, DatabaseFile, malformed
-from autoexport.sources.sqlite_scan import PageScan
+from autoexport.sources.sqlite_scan import PageNotes, PageScan
 
 NO_ROWS, FREE, MAYBE_OVERFLOW = 0, 254, 255
 """Owners that are no table: pages that can hold nothing of a row (indexes, interior pages), pages of the
 freelist, and pages whose first bytes could be those of an overflow page. 1 to 253 are mapped tables."""
 
 _BLOCK_PAGES = 4096
+_WORDS = Struct(">Q")
 _Block = tuple[bytes, bytes]
 _INCOMPLETE = "the fingerprint of the last export is incomplete"
 _MAGIC = b"autoexport sqlite pages 1\n"
@@ -56,15 +57,16 @@ class TableRoot:
 class Fingerprint:
     """The pages of a copy: what each is used for and, page 1 apart, the 64-bit xxh3 hash of its bytes.
 
-    `layout` is page size, reserved bytes, schema format and text encoding. `row_counts` is the number
-    of rows of each mapped rowid table; `without_rowid` names the other mapped tables.
+    The hashes are in `notes`, which have to be open. `layout` is page size, reserved bytes, schema format and
+    text encoding. `row_counts` is the number of rows of each mapped rowid table; `without_rowid` names the
+    other mapped tables.
     """
 
     layout: tuple[int, int, int, int]
     schema_digest: bytes
     tables: tuple[TableRoot, ...]
     owners: bytearray
-    hashes: array[int]
+    notes: PageNotes
     row_counts: dict[str, int]
     without_rowid: tuple[str, ...]
 
@@ -88,7 +90,9 @@ class Fingerprint:
     def block(self, start: int) -> _Block:
         """Owners and hashes of a few thousand pages, as bytes."""
         end = start + _BLOCK_PAGES
-        return bytes(self.owners[start:end]), self.hashes[start:end].tobytes()
+        hashes = self.notes.hashes(start, end)
+        # Page 1 is left out.
+        return bytes(self.owners[start:end]), hashes if start else bytes(8) + hashes[8:]
 
 
 @dataclass(slots=True)
@@ -106,12 +110,10 @@ class Difference:
     identical: bool = False
 
 
-def fingerprint(
-    fd: int, roots: Sequence[TableRoot], schema_digest: bytes, scan: PageScan | None = None
-) -> Fingerprint:
-    """Read the whole copy once, unless somebody has: `scan`, which is given up. `roots` are different tables.
+def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes, notes: PageNotes) -> Fingerprint:
+    """Read the whole copy once, unless `notes` on it are complete. `roots` are different tables.
 
-    Raises `SourceError` if the file cannot be read or is not a well-formed database.
+    Raises `SourceError` if it is not a well-formed database, and as `PageScan.advance`.
     """
     copy, tables = DatabaseFile(fd), tuple(roots)
     owners = bytearray(copy.page_count)
@@ -124,15 +126,13 @@ def fingerprint(
             without_rowid.append(table.name)
     for free in copy.freelist():
         _mark(owners, free, FREE)
-    if scan is None:
-        scan = PageScan(fd)
-        scan.finish()
-    row_counts = _sort_by_kind(scan.heads, owners)
-    hashes = scan.hashes
-    hashes[0], owners[0] = 0, NO_ROWS
+    if not notes.complete:
+        PageScan(fd, notes).finish()
+    row_counts = _sort_by_kind(chain.from_iterable(map(_WORDS.iter_unpack, notes.heads())), owners)
+    owners[0] = NO_ROWS
     names = {number: table.name for number, table in enumerate(tables, start=1)}
     counted = {name: row_counts[number] for number, name in names.items() if name not in without_rowid}
-    return Fingerprint(copy.layout, schema_digest, tables, owners, hashes, counted, tuple(without_rowid))
+    return Fingerprint(copy.layout, schema_digest, tables, owners, notes, counted, tuple(without_rowid))
 
 
 def compare(old: Iterable[bytes], new: Fingerprint) -> Difference:
@@ -264,10 +264,10 @@ def _flags(page_count: int, pages: Iterable[int]) -> bytearray:
     return flags
 
 
-def _sort_by_kind(heads: bytearray, owners: bytearray) -> list[int]:
+def _sort_by_kind(heads: Iterable[tuple[int]], owners: bytearray) -> list[int]:
     """Find the pages that may be overflow pages; return the row count per owner."""
     rows, page_count = [0] * 256, len(owners)
-    for index, (owner, (head,)) in enumerate(zip(owners, iter_unpack(">Q", heads), strict=True)):
+    for index, (owner, (head,)) in enumerate(zip(owners, heads, strict=True)):
         if owner == NO_ROWS:
             # Format 1.7: an overflow page begins with the number of the next one, or 0. The type byte of
             # a b-tree page (1.6) makes that number too large in any file of fewer than 2**25 pages;

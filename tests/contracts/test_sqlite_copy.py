@@ -22,9 +22,10 @@ import pytest
 from autoexport.errors import PublishError, SourceError
 from autoexport.sources import sqlite_copy, sqlite_copy_process, sqlite_copy_worker
 from autoexport.sources.sqlite_copy import copy_database
-from autoexport.sources.sqlite_scan import PageScan
+from autoexport.sources.sqlite_scan import PageNotes, PageScan
 from tests.daemon import wait_until
 
+Known = tuple[bytes, bytes]
 JOURNALS = ("delete", "truncate", "persist", "wal")
 ROWS = 400
 
@@ -109,19 +110,21 @@ def writing(path: Path, seed: int) -> Iterator[None]:
         process.communicate()
 
 
-def copied(path: Path, directory: Path) -> tuple[Path, PageScan | None]:
-    """A copy in this directory, with nothing beside it."""
+def copied(path: Path, directory: Path) -> tuple[Path, Known | None]:
+    """A copy in this directory, with nothing beside it, and what is known of its pages if that is complete."""
     copy = directory / "copy.sqlite3"
     copy.unlink(missing_ok=True)
     before = set(directory.iterdir())
-    scan = copy_database(path, path.stat(), copy, threading.Event())
+    with closing(PageNotes(directory)) as notes:
+        copy_database(path, path.stat(), copy, notes, threading.Event())
+        known = noted(notes) if notes.complete else None
     assert set(directory.iterdir()) == before | {copy}
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    return copy, scan
+    return copy, known
 
 
-def check(copy: Path, scan: PageScan | None) -> int:
-    """SQLite finds the copy in order, it is of one commit, and the scan is of its pages; the commit's number."""
+def check(copy: Path, known: Known | None) -> int:
+    """SQLite finds the copy in order, it is of one commit, and the notes are on its pages; the commit's number."""
     with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert copy.read_bytes()[18:20] == b"\1\1"  # no log: file format, section 1.3.3
@@ -129,16 +132,19 @@ def check(copy: Path, scan: PageScan | None) -> int:
         found = connection.execute("SELECT number, count(*) FROM rows GROUP BY number").fetchall()
         assert found == [(latest, ROWS)]
         assert connection.execute("SELECT count(*) FROM ballast WHERE number > ?", (latest,)).fetchone() == (0,)
-    assert scan is not None
     descriptor = os.open(copy, os.O_RDONLY)
     try:
-        fresh = PageScan(descriptor)
-        fresh.finish()
+        with closing(PageNotes(copy.parent)) as fresh:
+            PageScan(descriptor, fresh).finish()
+            assert known == noted(fresh)
     finally:
         os.close(descriptor)
-    assert scan.hashes[1:] == fresh.hashes[1:]
-    assert scan.heads[8:] == fresh.heads[8:]
     return int(latest)
+
+
+def noted(notes: PageNotes) -> Known:
+    """The first bytes and the hashes of all pages but page 1, whose counters are the copy's own."""
+    return b"".join(notes.heads())[8:], notes.hashes(1, notes.count)
 
 
 def committed(path: Path) -> int:
@@ -218,9 +224,9 @@ def test_room_that_is_reserved_at_the_end(database: Path, tmp_path: Path) -> Non
     size = database.stat().st_size
     with database.open("ab") as file:
         file.write(bytes(10_000))
-    copy, scan = copied(database, tmp_path / "private")
+    copy, known = copied(database, tmp_path / "private")
     assert copy.stat().st_size == size
-    assert check(copy, scan) == 0
+    assert check(copy, known) == 0
 
 
 def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,8 +289,8 @@ def test_a_file_that_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with closing(create(place, "delete")) as connection:
             connection.executescript(f"UPDATE rows SET number = {number}; UPDATE latest SET number = {number}")
     meanwhile(monkeypatch, lambda: other.replace(path))
-    copy, scan = copied(path, tmp_path / "private")
-    assert scan is None
+    copy, known = copied(path, tmp_path / "private")
+    assert known is None
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(5,)]
 
@@ -297,8 +303,8 @@ def test_a_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         application.executescript("BEGIN; UPDATE rows SET number = 3; UPDATE latest SET number = 3; COMMIT")
         meanwhile(monkeypatch, Path(f"{path}-wal").unlink)
-        copy, scan = copied(path, tmp_path / "private")
-    assert scan is None
+        copy, known = copied(path, tmp_path / "private")
+    assert known is None
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(3,)]
 
@@ -358,8 +364,8 @@ def test_a_process_that_ends_is_done_without(
     """The backup API does it then."""
     (tmp_path / "private").mkdir()
     worker_that(script, tmp_path, monkeypatch)
-    copy, scan = copied(database, tmp_path / "private")
-    assert scan is None
+    copy, known = copied(database, tmp_path / "private")
+    assert known is None
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT count(*) FROM rows").fetchone() == (ROWS,)
 
@@ -404,8 +410,8 @@ def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: p
         with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
             connection.execute("UPDATE latest SET number = 1")
             connection.execute("UPDATE rows SET number = 1")
-        copy, scan = copying.result()
-    assert scan is None
+        copy, known = copying.result()
+    assert known is None
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT number FROM latest").fetchone() == (1,)
         assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(1,)]
@@ -431,8 +437,9 @@ def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: 
     """What the operating system says of the private directory is said in plain words."""
     monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
     (tmp_path / "file").touch()
+    copy, notes = tmp_path / "file" / "copy.sqlite3", PageNotes(tmp_path / "file")
     with pytest.raises(PublishError, match="a part of the path is a file"):
-        copy_database(database, database.stat(), tmp_path / "file" / "copy.sqlite3", threading.Event())
+        copy_database(database, database.stat(), copy, notes, threading.Event())
 
 
 def test_many_open_files(database: Path, tmp_path: Path) -> None:
@@ -444,12 +451,12 @@ def test_many_open_files(database: Path, tmp_path: Path) -> None:
     try:
         while not held or held[-1] < 1100:
             held.append(os.open(os.devnull, os.O_RDONLY))
-        copy, scan = copied(database, tmp_path / "private")
+        copy, known = copied(database, tmp_path / "private")
     finally:
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert check(copy, scan) == 0
+    assert check(copy, known) == 0
 
 
 def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,8 +467,8 @@ def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     timer = threading.Timer(0.2, given_up.set)
     timer.start()
     began = time.monotonic()
-    with pytest.raises(SourceError):
-        copy_database(database, database.stat(), tmp_path / "private" / "copy.sqlite3", given_up)
+    with closing(PageNotes(tmp_path / "private")) as notes, pytest.raises(SourceError):
+        copy_database(database, database.stat(), tmp_path / "private" / "copy.sqlite3", notes, given_up)
     assert time.monotonic() < began + 60
     timer.join()
     assert not list((tmp_path / "private").iterdir())

@@ -18,6 +18,7 @@ from xxhash import xxh3_128_digest
 
 from autoexport.model import Everything
 from autoexport.sources.sqlite_pages import Fingerprint, TableRoot, changed_ranges, compare, fingerprint
+from autoexport.sources.sqlite_scan import PageNotes
 
 MAPPED = ("a", "b")
 TABLE = st.sampled_from(MAPPED)
@@ -268,9 +269,10 @@ class History(RuleBasedStateMachine):
 
     def look(self) -> None:
         """Fingerprint a copy, compare it with the last one, and check the answer by plain SQL."""
-        with self.private_copy() as (fd, connection):
+        notes = PageNotes(Path(self.directory.name))
+        with self.private_copy() as (fd, connection), closing(notes):
             digest, roots = self.schema(connection)
-            new = fingerprint(fd, roots, digest)
+            new = fingerprint(fd, roots, digest, notes)
             rows = {
                 table: {row[0]: row for row in connection.execute(f"SELECT rowid, n, v FROM {table}")}
                 for table in MAPPED
@@ -278,7 +280,7 @@ class History(RuleBasedStateMachine):
             assert new.row_counts == {table: len(rows[table]) for table in MAPPED}
             if self.before is not None:
                 self.check(fd, connection, new, rows)
-        self.before = list(new.pieces()), rows
+            self.before = list(new.pieces()), rows
         self.ordinary = True
 
     def check(self, fd: int, connection: sqlite3.Connection, new: Fingerprint, rows: Rows) -> None:

@@ -304,7 +304,7 @@ def test_what_is_no_manifest(tmp_path: Path, text: bytes) -> None:
 
 
 def test_leftovers_are_swept(tmp_path: Path) -> None:
-    """Temp files, working copies and spools of a killed exporter, and nothing else."""
+    """Temp files, working copies, spools and notes on pages of a killed exporter, and nothing else."""
     state = tmp_path / ".autoexport"
     state.mkdir()
     gone = [
@@ -314,12 +314,13 @@ def test_leftovers_are_swept(tmp_path: Path) -> None:
         state / "copy-0123456789abcdef.sqlite3",
         state / "copy-0123456789abcdef.sqlite3-journal",
         state / "spool-0123456789abcdef",
+        state / "pages-0123456789abcdef",
     ]
     kept = [
         tmp_path / NAMES[0], tmp_path / "notes.txt", tmp_path / ".hidden", tmp_path / ("mine" + TEMP_SUFFIX),
         tmp_path / (NAMES[0] + BACKUP_SUFFIX), tmp_path / "copy-of-my-thesis", tmp_path / "spool-a",
         state / "ledger.json", state / "position", state / "publish.lock", state / "copy-of-my-thesis",
-        state / "copy-0123456789abcdef.sqlite3.bak", state / "spool-of-thread",
+        state / "copy-0123456789abcdef.sqlite3.bak", state / "spool-of-thread", state / "pages-read",
     ]  # fmt: skip
     for path in gone + kept:
         path.touch()
