@@ -61,10 +61,10 @@ async def gather(
             passed = bool(ranges) and ends.passed(row[0], key)
             if rows:
                 full = gone + len(rows) >= size.images or gone_weight + weight >= size.json_bytes
-                whole = passed or full or row[0] != rows[0][0]
-                if whole or weight >= size.piece_bytes:
-                    gone, gone_weight = (0, 0.0) if whole else (gone + len(rows), gone_weight + weight)
-                    yield _piece(images, rows, taking, spans, whole)
+                last = passed or full or row[0] != rows[0][0]
+                if last or weight >= size.piece_bytes:
+                    gone, gone_weight = (0, 0.0) if last else (gone + len(rows), gone_weight + weight)
+                    yield _piece(images, rows, taking, spans, last)
                     rows, spans, weight = [], [], 0.0
             rows.append(row)
             lighter = taking.weight
@@ -161,7 +161,7 @@ def lengths(column: Sequence[Scalar]) -> int:
     return sum(len(value) for value in column if isinstance(value, str | bytes))
 
 
-def _piece(images: Stream, rows: list[Row], taking: _Taking, spans: list[int], ends: bool) -> BlockRows:
+def _piece(images: Stream, rows: list[Row], taking: _Taking, spans: list[int], last: bool) -> BlockRows:
     datasets, values = _flat(rows)
     taken, taking.taken = taking.taken, []
     return BlockRows(
@@ -169,7 +169,7 @@ def _piece(images: Stream, rows: list[Row], taking: _Taking, spans: list[int], e
         images=FlatRows(images.fields, values),
         annotations=FlatRows(taking.fields, taken),
         spans=spans,
-        ends=ends,
+        ends=last,
     )
 
 

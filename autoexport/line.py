@@ -180,10 +180,10 @@ class Line:
         """Render these ranges, or everything; `expected` is about how many rows that is."""
         self.progress.start(expected if ranges is None else None)
         found: list[tuple[Key, Key, Key]] = []
-        begins: list[Key] = []
         rendered: list[Rendered] = []
         if ranges is None or ranges:
             options = FormatOptions.of(self.settings)
+            first: list[Key] = []
             async with (
                 fetched_ahead(self.reading.blocks(ranges)) as blocks,
                 rendering(self.spooled, mapping, options, expected) as renderer,
@@ -192,10 +192,10 @@ class Line:
                     project, dataset = self.builder.places[rows.dataset]
                     await renderer.add(rows, project, dataset)
                     keys = rows.image_keys()
-                    begins.append(keys[0])
+                    first = first or [keys[0]]
                     if rows.ends:
-                        found.append((dataset.key, begins[0], keys[-1]))
-                        begins.clear()
+                        found.append((dataset.key, first[0], keys[-1]))
+                        first = []
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.elsewhere_s += renderer.elsewhere_s

@@ -151,6 +151,7 @@ class _Apart:
         self._spools = spools
         self._added = 0
         self.elsewhere_s = 0.0
+        self._all_done = False
         self._sending: asyncio.Future[None] | None = None
         self._answers: asyncio.Task[list[bytes]] | None = None
 
@@ -182,7 +183,7 @@ class _Apart:
         await self._sent()
         self._close()
         answers = await self._answers
-        if len(answers) != self._added:
+        if not self._all_done or len(answers) != self._added:
             await self._process.wait()
             raise RenderError(
                 f"The rendering process ended before its time, with {self._process.returncode}.",
@@ -226,6 +227,7 @@ class _Apart:
             if kind == "done":
                 (self.elsewhere_s,) = content
                 continue
+                self._all_done = True
             if kind == "os error":
                 raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
             if kind != "block":

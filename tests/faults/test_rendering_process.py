@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoexport import renderer
+from autoexport import renderer, snapshot
 from autoexport.errors import AutoexportError, PublishError, RenderError
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
@@ -42,23 +42,29 @@ def is_rendering(process: int) -> bool:
 
 
 class Hook:
-    """A progress display that does something when the first blocks are on their way."""
+    """A progress display that does something when the first pieces are on their way."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
-        self.blocks = 0
+        self.pieces = 0
 
     def start(self, total_rows: int | None) -> None:
         """Nothing."""
 
     def advance(self, rows: int) -> None:
-        """A block was handed over."""
-        self.blocks += 1
-        if self.blocks == 3:
+        """A piece was handed over."""
+        self.pieces += 1
+        if self.pieces == 3:
             self._act()
 
     def finish(self) -> None:
         """Nothing."""
+
+
+@pytest.fixture(autouse=True)
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of these small databases come in several pieces, as those of large ones do."""
+    monkeypatch.setattr(snapshot, "PIECE_BYTES", 40_000)
 
 
 @pytest.fixture
@@ -161,10 +167,15 @@ def test_a_frozen_program_does_not_start_itself(
     assert small.differences() == []
 
 
-def test_killed_half_way(many: str, tmp_path: Path) -> None:
-    """Told, the old files whole, nothing left, and made good by the next export."""
+@pytest.mark.parametrize("blocks", ["many", "one"])
+def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told, the old files whole, nothing left, and made good by the next export; also where every block that was
+    handed over whole had been answered."""
     trial = Trial(many, tmp_path / "exports")
     trial.export()
+    if blocks == "one":
+        for limit in ("LEAST_BLOCK_IMAGES", "BLOCK_IMAGES", "BLOCK_BYTES"):
+            monkeypatch.setattr(snapshot, limit, 1 << 40)
     before, descriptors = trial.contents(), open_descriptors()
 
     def kill() -> None:

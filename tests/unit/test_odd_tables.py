@@ -59,8 +59,9 @@ class Application:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of eight images, so that few rows have many."""
+    """Blocks of eight images, in pieces, so that few rows have many."""
     monkeypatch.setattr(snapshot, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(snapshot, "PIECE_BYTES", 1000)
     monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
 

@@ -16,11 +16,11 @@ from autoexport.bodies import Joined, bodies_of
 from autoexport.formats import FormatOptions, chosen_formats
 from autoexport.gather import BlockSize, Row, Stream, gather
 from autoexport.ledger import pack
-from autoexport.model import BlockRows, DatasetNode, FlatRows, ProjectNode, Range
+from autoexport.model import BlockRows, DatasetNode, FlatRows, JsonStyle, ProjectNode, Range
 from tests.trees import block_rows, mapping
 
 Spans = list[list[int]]
-OPTIONS = FormatOptions(export_json=True, export_csv=True, json_style="pretty", csv_guard=True, csv_bom=False)
+STYLES = st.sampled_from(["records", "pretty"])
 SPANS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=25), min_size=1, max_size=3)
 """For every dataset how many annotations each of its images has."""
 
@@ -81,11 +81,12 @@ def test_pieces_are_small() -> None:
     assert [piece.ends for piece in pieces] == [False] * 16 + [True] + [False] * 3 + [True]
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sets(st.integers(1, 11), max_size=4))
-def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int]) -> None:
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sets(st.integers(1, 11), max_size=4), STYLES)
+def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int], style: JsonStyle) -> None:
     """Length, checksum and counts of the pieces, joined, are those of the block, in every format; and after it
     another block begins."""
-    outputs = [output for output in chosen_formats(OPTIONS) if output.has_blocks]
+    options = FormatOptions(export_json=True, export_csv=True, json_style=style, csv_guard=True, csv_bom=False)
+    outputs = [output for output in chosen_formats(options) if output.has_blocks]
     project, dataset = ProjectNode(1, {"id": 1, "name": "=p"}), DatasetNode(2, {"id": 2, "name": "d"})
     images = [
         {"id": f"i{at}", "split": "train" if at % 2 else None, "filename": "=f.jpg",
