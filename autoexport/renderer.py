@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -150,10 +151,10 @@ class _Apart:
         self._from = process.stdout
         self._spools = spools
         self._added = 0
-        self.elsewhere_s = 0.0
         self._all_done = False
+        self.elsewhere_s = 0.0
         self._sending: asyncio.Future[None] | None = None
-        self._answers: asyncio.Task[list[bytes]] | None = None
+        self._answers: asyncio.Task[deque[bytes]] | None = None
 
     async def begin(self, start: Start) -> bool:
         """Whether it answers at all."""
@@ -219,15 +220,15 @@ class _Apart:
             os.close(self._pipe)
             self._pipe = None
 
-    async def _collect(self) -> list[bytes]:
+    async def _collect(self) -> deque[bytes]:
         """The answers about blocks, as they came: decoded they would take three times as much memory meanwhile."""
-        blocks: list[bytes] = []
+        blocks: deque[bytes] = deque()
         while (answer := await self._answer()) is not None:
             kind, *content = decoded(answer)
             if kind == "done":
                 (self.elsewhere_s,) = content
-                continue
                 self._all_done = True
+                continue
             if kind == "os error":
                 raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
             if kind != "block":
@@ -235,8 +236,9 @@ class _Apart:
             blocks.append(answer)
         return blocks
 
-    def _all_rendered(self, answers: Sequence[bytes]) -> list[Rendered]:
-        return [_noted(self._spools, *decoded(answer)[1:]) for answer in answers]
+    def _all_rendered(self, answers: deque[bytes]) -> list[Rendered]:
+        # Each is given up as soon as it is decoded.
+        return [_noted(self._spools, *decoded(answers.popleft())[1:]) for _ in range(len(answers))]
 
     async def _answer(self) -> bytes | None:
         try:
