@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
@@ -35,7 +36,9 @@ async def in_stoppable_thread(
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([work])
+        while not work.done():
+            with contextlib.suppress(asyncio.CancelledError):  # Once more: this one is raised below.
+                await asyncio.wait([work])
         if not work.cancelled():
             work.exception()  # It is of no interest any more, and must not be reported as never retrieved.
         raise
