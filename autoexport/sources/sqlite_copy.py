@@ -27,6 +27,8 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from itertools import compress, count
 from pathlib import Path
 from struct import unpack_from
 from urllib.parse import quote
@@ -175,7 +177,7 @@ class _Copying:
             if answer != DONE:
                 log.debug("copy.process_failed", reason=answer.removeprefix(FAILED))
                 return False
-            moved = _pages_of_log(targets[1])
+            moved = _pages_of_log(targets[1], os.fstat(targets[0]).st_size)
             if mode == "wal":
                 self._take_in_log()
             self._log.unlink(missing_ok=True)
@@ -216,8 +218,9 @@ def _sees_index(path: Path) -> bool:
     return os.access(f"{os.path.realpath(path)}-shm", os.R_OK, **kinds)
 
 
-def _pages_of_log(descriptor: int) -> list[int]:
-    """The numbers of the pages that a log has, whether they count or not.
+def _pages_of_log(descriptor: int, size_bytes: int) -> Iterator[int]:
+    """The numbers of the pages that a log has, whether they count or not, ascending; in a byte of memory a page.
+    Left out is what a file of this size cannot come to have by it: every page beyond its end is in the log.
 
     A header of 32 bytes with the size of a page at 8, then for every page 24 bytes, which begin with its number
     (https://www.sqlite.org/fileformat2.html, section 4.1).
@@ -225,9 +228,14 @@ def _pages_of_log(descriptor: int) -> list[int]:
     header = os.pread(descriptor, 32, 0)
     page_bytes = unpack_from(">I", header, 8)[0] if len(header) == 32 else 0
     if page_bytes < 512:
-        return []
+        return iter(())
     frames = range(32, os.fstat(descriptor).st_size - 24, 24 + page_bytes)
-    return sorted({int.from_bytes(os.pread(descriptor, 4, at), "big") for at in frames})
+    there = bytearray(size_bytes // page_bytes + len(frames) + 1)
+    for at in frames:
+        number = int.from_bytes(os.pread(descriptor, 4, at), "big")
+        if number < len(there):
+            there[number] = 1
+    return compress(count(), there)
 
 
 def _cut_what_is_beyond(descriptor: int) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -430,6 +431,26 @@ def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         copied(database, tmp_path / "private")
     assert str(tmp_path / "private") in raised.value.hint
     assert not list((tmp_path / "private").iterdir())
+
+
+def test_many_pages_in_a_log(tmp_path: Path) -> None:
+    """Their numbers take a byte each, come once and in order; one that the file cannot have does not count."""
+    numbers = [*range(60_000, 0, -2), *range(60_000, 0, -2), 2**32 - 1]
+    with (tmp_path / "log").open("w+b", buffering=0) as file:
+        file.write(bytes(8) + (512).to_bytes(4, "big"))
+        for frame, number in enumerate(numbers):
+            os.pwrite(file.fileno(), number.to_bytes(4, "big"), 32 + frame * (24 + 512))
+        file.truncate(32 + len(numbers) * (24 + 512))
+        tracemalloc.start()
+        try:
+            found = sqlite_copy._pages_of_log(file.fileno(), 0)
+            total = sum(found)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert total == sum(range(2, 60_001, 2))
+        assert peak_bytes < 100_000
+        assert list(sqlite_copy._pages_of_log(file.fileno(), 512))[:3] == [2, 4, 6]
 
 
 @pytest.mark.parametrize("apart", [False, True])
