@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, literal_column, or_, select
@@ -80,7 +81,7 @@ class PageChanges:
         return await self._images(snapshot, mapping, ranges)
 
     async def _images(
-        self, snapshot: Snapshot, mapping: Mapping, ranges: dict[str, list[RowidRange]]
+        self, snapshot: Snapshot, mapping: Mapping, ranges: dict[str, Iterator[RowidRange]]
     ) -> Changes | Everything:
         tables = Tables(snapshot, mapping)
         images: set[Key] = set()
@@ -92,8 +93,8 @@ class PageChanges:
             if rowid is None:
                 return Everything(f"the rowid of {tables.mapped[logical].table.name} is hidden by columns")
             own = ranges[tables.mapped[logical].table.name]
-            for start in range(0, len(own), _RANGES_AT_ONCE):
-                statement = _keys(tables, logical, rowid, own[start : start + _RANGES_AT_ONCE])
+            while some := await in_thread(_some, own):
+                statement = _keys(tables, logical, rowid, some)
                 async for part in snapshot.stream(statement):
                     for (key,) in part:
                         if key is None:
@@ -103,6 +104,10 @@ class PageChanges:
                     if len(images) > MOST_CHANGED_IMAGES:
                         return too_many_changed()
         return Changes(images, orphans_seen)
+
+
+def _some(ranges: Iterator[RowidRange]) -> list[RowidRange]:
+    return list(islice(ranges, _RANGES_AT_ONCE))
 
 
 def _large(mapping: Mapping) -> list[TableMapping]:

@@ -155,8 +155,9 @@ def compare(old: Iterable[bytes], new: Fingerprint) -> Difference:
 
 def changed_ranges(
     connection: sqlite3.Connection, fd: int, new: Fingerprint, difference: Difference
-) -> dict[str, list[tuple[int, int]]] | Everything:
-    """Per mapped table, the rowid ranges (both ends included) that hold all its new or different rows.
+) -> dict[str, Iterator[tuple[int, int]]] | Everything:
+    """Per mapped table, the rowid ranges (both ends included) that hold all its new or different rows; they are
+    looked up as they are asked for.
 
     `connection` and `fd` are of the copy that `new` is of. Raises `SourceError` as `fingerprint` does.
     """
@@ -171,23 +172,21 @@ def changed_ranges(
     return {table.name: rowid_ranges(fd, table, leaves[table.name]) for table in new.tables}
 
 
-def rowid_ranges(fd: int, table: TableRoot, leaves: Iterable[int]) -> list[tuple[int, int]]:
+def rowid_ranges(fd: int, table: TableRoot, leaves: Iterable[int]) -> Iterator[tuple[int, int]]:
     """First and last rowid of each run of these leaves that are neighbours in the b-tree, ascending."""
     copy = DatabaseFile(fd)
     wanted = _flags(copy.page_count, leaves)
-    ranges: list[tuple[int, int]] = []
     in_key_order = chain.from_iterable(copy.leaves(table.root) if 1 in wanted else ())
     for is_wanted, group in groupby(in_key_order, wanted.__getitem__):
         run = array("I", group)
         if is_wanted and (first := copy.rowids(run[0])) and (last := copy.rowids(run[-1])):
-            ranges.append((first[0], last[1]))
-    return ranges
+            yield first[0], last[1]
 
 
 def overflow_owners(
     connection: sqlite3.Connection, fd: int, new: Fingerprint, pages: Iterable[int]
-) -> dict[str, set[int]] | None:
-    """Per mapped table, the leaves with rows whose overflow chains touch these pages.
+) -> dict[str, array[int]] | None:
+    """Per mapped table, the leaves with rows whose overflow chains touch these pages, some of them more than once.
 
     None where dbstat is missing, shadowed by a table of that name, or does not know a mapped table. Its
     paths (sqlite.org/dbstat.html): the root is `/`, its second child `/001/`, the overflow pages of the
@@ -196,23 +195,24 @@ def overflow_owners(
     copy = DatabaseFile(fd)
     children = lru_cache(maxsize=16)(copy.children)
     wanted = _flags(copy.page_count, pages)
-    found: dict[str, set[int]] = {}
+    found: dict[str, array[int]] = {}
     query = "SELECT pageno, path FROM dbstat WHERE name = ? AND (pagetype = 'overflow' OR path = '/')"
     for number, table in enumerate(new.tables, start=1):
-        parents, seen_root = set(), False
+        leaves = found[table.name] = array("I")
+        known: str | None = None
+        seen_root = False
         try:
             for page, path in connection.execute(query, (table.name,)):
                 seen_root = seen_root or (path == "/" and page == table.root)
-                if path != "/" and wanted[page]:
-                    parents.add(path.rpartition("/")[0])
+                parent = path.rpartition("/")[0]
+                if path == "/" or not wanted[page] or parent == known:
+                    continue
+                known, leaf = parent, table.root
+                for child in parent.split("/")[1:]:
+                    leaf = children(leaf)[int(child, 16)]
+                leaves.append(leaf)
         except sqlite3.DatabaseError:
             return None
-        leaves = found[table.name] = set()
-        for parent in sorted(parents):
-            leaf = table.root
-            for child in parent.split("/")[1:]:
-                leaf = children(leaf)[int(child, 16)]
-            leaves.add(leaf)
         if not seen_root or any(new.owners[leaf - 1] != number for leaf in leaves):
             return None
     return found

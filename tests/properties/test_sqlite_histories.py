@@ -293,8 +293,9 @@ class History(RuleBasedStateMachine):
             assert not self.ordinary, f"nothing unusual happened, yet: {answer.reason}"
             return
         for table in MAPPED:
+            ranges = list(answer[table])
             changed = {row for row in rows[table].values() if rows_before[table].get(row[0]) != row}
-            missed = [row[0] for row in changed if not any(low <= row[0] <= high for low, high in answer[table])]
+            missed = [row[0] for row in changed if not any(low <= row[0] <= high for low, high in ranges)]
             assert not missed, f"rows of {table} that nothing points to: {missed}"
             if changed and not difference.dirty_leaves[table]:
                 event("found through an overflow page alone")
