@@ -21,7 +21,7 @@ from autoexport.manifest import Manifest
 from autoexport.offloop import in_thread
 from autoexport.publish import foreign_ledger, is_intact, published_files, read_manifest, refuse_foreign, sweep
 from autoexport.settings import Settings
-from autoexport.spool import HeldPosition, spools
+from autoexport.spool import HeldPosition, Spool, spools
 from autoexport.workspace import directories, publishing
 
 LOCK_WAIT_S = 60.0
@@ -99,21 +99,38 @@ async def derived(
     """What the files have to be, from one snapshot, which is over when the edition is there."""
     async with contextlib.AsyncExitStack() as working:
         spooled = await working.enter_async_context(spools(state, formats))
-        held = working.enter_context(contextlib.closing(HeldPosition(state)))
-        async with source.snapshot() as snapshot:
-            log.debug("snapshot.opened", database=source.database)
-            line = Line(snapshot, source, settings, formats, spooled, progress)
-            try:
-                edition = await line.run(ledger, full=full)
-            except UndecodableText as error:
-                log.debug("snapshot.reread", reason=str(error))
-                await snapshot.read_leniently()
-                edition = await _leniently(line, ledger, full=full)
-            if edition.position is not None:
-                edition.position = await in_thread(held.take, edition.position)
+        held = HeldPosition(state)
+        working.push_async_callback(in_thread, held.close)
+        edition = await _read(source, settings, formats, spooled, held, ledger, full=full, progress=progress)
         for spool in spooled:
             await spool.flush()
         yield edition
+
+
+async def _read(
+    source: Source,
+    settings: Settings,
+    formats: Sequence[Format],
+    spooled: Sequence[Spool],
+    held: HeldPosition,
+    ledger: Ledger | None,
+    *,
+    full: bool,
+    progress: Progress | None,
+) -> Edition:
+    """The edition, from a snapshot of which nothing is left when it is there."""
+    async with source.snapshot() as snapshot:
+        log.debug("snapshot.opened", database=source.database)
+        line = Line(snapshot, source, settings, formats, spooled, progress)
+        try:
+            edition = await line.run(ledger, full=full)
+        except UndecodableText as error:
+            log.debug("snapshot.reread", reason=str(error))
+            await snapshot.read_leniently()
+            edition = await _leniently(line, ledger, full=full)
+        if edition.position is not None:
+            edition.position = await in_thread(held.take, edition.position)
+        return edition
 
 
 async def _leniently(line: Line, ledger: Ledger | None, *, full: bool) -> Edition:

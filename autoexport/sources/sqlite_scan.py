@@ -21,6 +21,7 @@ _READ_BYTES = 1 << 20
 _WORD_BYTES = 8
 _NOTE_BYTES = 2 * _WORD_BYTES
 _NOTES_AT_ONCE = 4096
+_CLOSED = -1
 
 
 class PageNotes:
@@ -38,10 +39,10 @@ class PageNotes:
         self._fd: int | None = None
 
     def close(self) -> None:
-        """Give up the file."""
-        if self._fd is not None:
+        """Give up the file; without it nothing can be noted or read."""
+        if self._fd not in (None, _CLOSED):
             os.close(self._fd)
-            self._fd = None
+        self._fd = _CLOSED
 
     def _file(self) -> int:
         # Not before a thread asks for it: a slow disk must not hold up the event loop.
@@ -54,12 +55,15 @@ class PageNotes:
         notes = array("Q", bytes(_NOTE_BYTES * len(hashes)))
         notes[::2] = array("Q", heads.tobytes())
         notes[1::2] = array("Q", hashes)
-        self._write(self.count, notes.tobytes())
+        with disk_errors_explained(WORKING_FILES):
+            os.lseek(self._file(), _NOTE_BYTES * self.count, os.SEEK_SET)
+            write_all(self._file(), notes.tobytes())
         self.count += len(hashes)
 
-    def note(self, index: int, head: bytes, digest: int) -> None:
+    def replace(self, index: int, head: bytes, digest: int) -> None:
         """Note a page anew; `index` counts from 0."""
-        self._write(index, head + array("Q", [digest]).tobytes())
+        with disk_errors_explained(WORKING_FILES):
+            os.pwrite(self._file(), head + array("Q", [digest]).tobytes(), _NOTE_BYTES * index)
 
     def heads(self) -> Iterator[bytes]:
         """The first bytes of all pages, those of some thousands at a time, one behind the other."""
@@ -72,12 +76,8 @@ class PageNotes:
 
     def _read(self, start: int, end: int) -> array[int]:
         there = max(0, min(end, self.count) - start)
-        return array("Q", os.pread(self._file(), _NOTE_BYTES * there, _NOTE_BYTES * start))
-
-    def _write(self, index: int, notes: bytes) -> None:
         with disk_errors_explained(WORKING_FILES):
-            os.lseek(self._file(), _NOTE_BYTES * index, os.SEEK_SET)
-            write_all(self._file(), notes)
+            return array("Q", os.pread(self._file(), _NOTE_BYTES * there, _NOTE_BYTES * start))
 
 
 class PageScan:
@@ -120,7 +120,7 @@ class PageScan:
             for number in changed:
                 if 0 < number <= count:
                     page = self._read((number - 1) * self._page_bytes, self._page_bytes)
-                    self._notes.note(number - 1, page[:_WORD_BYTES].tobytes(), xxh3_64_intdigest(page))
+                    self._notes.replace(number - 1, page[:_WORD_BYTES].tobytes(), xxh3_64_intdigest(page))
         self._notes.complete = True
 
     def _read(self, start: int, length: int) -> memoryview:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.errors import SourceError
+from autoexport.errors import PublishError, SourceError
 from autoexport.model import Everything
 from autoexport.sources.sqlite_pages import (
     Difference,
@@ -335,6 +335,19 @@ def test_a_damaged_copy_is_an_error_that_says_what_to_do(
         with pytest.raises(SourceError, match=what) as caught:
             fingerprint(file.fileno(), [TableRoot("t", 2)], SCHEMA, notes)
     assert "integrity_check" in caught.value.hint
+
+
+def test_notes_that_are_closed_are_not_opened_again(tmp_path: Path) -> None:
+    """Whoever is late gets an error, and leaves nothing behind."""
+    notes = PageNotes(tmp_path)
+    notes.append(memoryview(bytes(8)).cast("Q"), [1])
+    notes.close()
+    with pytest.raises(PublishError):
+        notes.append(memoryview(bytes(8)).cast("Q"), [2])
+    with pytest.raises(PublishError):
+        notes.hashes(0, 1)
+    notes.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_is_a_byte_a_page(source: sqlite3.Connection, path: Path) -> None:
