@@ -91,6 +91,10 @@ class Snapshot(Protocol):
         """From now on, deliver invalid text with lone surrogates in place of the invalid bytes."""
         ...
 
+    async def prepare_for_all(self) -> None:
+        """All images and annotations are going to be read in order, not only some."""
+        ...
+
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:
         """How many rows a mapped table has, if that is known without asking the database; None if not."""
         ...

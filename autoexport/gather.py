@@ -12,6 +12,27 @@ from autoexport.model import BlockRows, FlatRows, Range, Scalar
 
 Row = Sequence[Scalar]
 
+BLOCK_IMAGES = 256
+"""Images in a block, at most, of the first `DOUBLING` blocks."""
+
+LEAST_BLOCK_IMAGES = 64
+"""Images that a block may have in the smallest database."""
+
+BLOCKS = 4_000
+"""Beyond about so many blocks, larger ones are made rather than more. Each takes about 1 KB of memory in every
+export, and the files are laid out block by block. But of 200,000 images with random keys, the rows of 40 changed
+annotations take 0.4 s to read and render in blocks of 64, and 0.7 s in blocks of 256."""
+
+BLOCK_BYTES = 1_000_000
+"""About how many bytes of JSON a block may have before it is cut, of the first `DOUBLING` blocks."""
+
+DOUBLING = 5_000
+"""After each so many blocks those that follow may be twice as large. Measured with ten million images: 15,500
+blocks instead of 39,000, and 98 MB instead of 125."""
+
+PIECE_BYTES = 160_000
+"""About how many bytes of JSON are read, handed over and rendered at a time; a larger block comes in pieces."""
+
 _ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first application's rows take
 
 
@@ -27,13 +48,31 @@ class Stream:
     leading: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BlockSize:
-    """When a block is full, so many images or about so many bytes of JSON, and from when on it comes in pieces."""
+    """When a block is full: so many images, or about so many bytes of JSON; twice as many of both after each
+    `doubling` blocks. From how many bytes on it comes in pieces. And how many `blocks` there are by now."""
 
     images: int
     json_bytes: int
     piece_bytes: int
+    doubling: int
+    blocks: int = 0
+
+    @classmethod
+    def of(cls, images: int, blocks: int) -> BlockSize:
+        """As befits a database of so many images, with so many blocks there already."""
+        return cls(block_images(images), BLOCK_BYTES, PIECE_BYTES, DOUBLING, blocks)
+
+    def most(self) -> tuple[int, int]:
+        """Images and bytes of JSON that the next block may have."""
+        times = 1 << self.blocks // self.doubling
+        return self.images * times, self.json_bytes * times
+
+
+def block_images(images: int) -> int:
+    """Images in a block, at most, of a database of so many images."""
+    return min(max(images // BLOCKS, LEAST_BLOCK_IMAGES), BLOCK_IMAGES)
 
 
 async def gather(
@@ -43,13 +82,14 @@ async def gather(
     size: BlockSize,
     twice: Callable[[Scalar], Exception],
 ) -> AsyncIterator[BlockRows]:
-    """The images of a dataset, with their annotations, as blocks in pieces; no block reaches over the end of
-    one of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
+    """The images of a dataset, with their annotations, as blocks in pieces, which `size` counts; no block reaches
+    over the end of one of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
     key_at = images.fields.index("id") + 1
     taking = _Taking(annotations)
     rows: list[Row] = []
     spans: list[int] = []
     gone, gone_weight, weight = 0, 0.0, 0.0  # of this block: what its pieces before had; what these rows have
+    most_images, most_bytes = size.most()
     ends = _Ends(ranges)
     before: tuple[Scalar, Scalar] | None = None
     async for part in images.parts:
@@ -60,12 +100,14 @@ async def gather(
             before = row[0], key
             passed = bool(ranges) and ends.passed(row[0], key)
             if rows:
-                full = gone + len(rows) >= size.images or gone_weight + weight >= size.json_bytes
+                full = gone + len(rows) >= most_images or gone_weight + weight >= most_bytes
                 last = passed or full or row[0] != rows[0][0]
                 if last or weight >= size.piece_bytes:
                     gone, gone_weight = (0, 0.0) if last else (gone + len(rows), gone_weight + weight)
                     yield _piece(images, rows, taking, spans, last)
                     rows, spans, weight = [], [], 0.0
+                    size.blocks += last
+                    most_images, most_bytes = size.most()
             rows.append(row)
             lighter = taking.weight
             owner = key if taking.leading == 1 else before
@@ -74,6 +116,7 @@ async def gather(
             weight += taking.weight - lighter
     if rows:
         yield _piece(images, rows, taking, spans, True)
+        size.blocks += 1
 
 
 class _Ends:

@@ -46,7 +46,7 @@ class Part:
 class BlockRecord:
     """A block: which images, what it counts, what it embeds from above, and its bytes in each file.
 
-    `counts` is packed, because a database of ten million images has forty thousand blocks.
+    `counts` is packed, because a database of ten million images has fifteen thousand blocks.
     `parents` is a digest of the values of its dataset and project that its bytes repeat. `ids` is the
     sum of the hashes of its image ids, modulo 2^64: sums of blocks are equal when the same images are in them.
     """

@@ -141,7 +141,7 @@ class Line:
         plan, rows = found.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
         if plan.ranges is not None and ledger is not None:
             dirty = 1 - len(plan.keep) / max(1, len(found.blocks.records))
-            fresh = await self._rendered(mapping, plan.ranges, int(rows * dirty))
+            fresh = await self._rendered(mapping, plan.ranges, int(rows * dirty), len(plan.keep))
             kept = [found.blocks.records[number] for number in plan.keep]
             if not await in_thread(conserved, kept, fresh, ledger, totals, found):
                 lossy = await recount(self.reading, found.blocks, plan.keep)
@@ -172,12 +172,14 @@ class Line:
             return again, None
         keep = tuple(number for number in plan.keep if number not in lossy)
         expected = rows * len(lossy) // len(blocks.records)
-        return Plan(keep, plan.ranges, plan.reason), await self._rendered(mapping, again.ranges, expected)
+        more = await self._rendered(mapping, again.ranges, expected, len(keep))
+        return Plan(keep, plan.ranges, plan.reason), more
 
     async def _rendered(
-        self, mapping: Mapping, ranges: Sequence[Range] | None, expected: int
+        self, mapping: Mapping, ranges: Sequence[Range] | None, expected: int, kept: int = 0
     ) -> list[BlockRecord]:
-        """Render these ranges, or everything; `expected` is about how many rows that is."""
+        """Render these ranges, or everything; `expected` is about how many rows that is, and so many blocks are
+        `kept` beside them."""
         self.progress.start(expected if ranges is None else None)
         found: list[tuple[Key, Key, Key]] = []
         rendered: list[Rendered] = []
@@ -185,7 +187,7 @@ class Line:
             options = FormatOptions.of(self.settings)
             first: list[Key] = []
             async with (
-                fetched_ahead(self.reading.blocks(ranges)) as blocks,
+                fetched_ahead(self.reading.blocks(ranges, kept)) as blocks,
                 rendering(self.spooled, mapping, options, expected) as renderer,
             ):
                 async for rows in blocks:

@@ -15,23 +15,6 @@ from autoexport.gather import BlockSize, Stream, gather
 from autoexport.model import BlockRows, Column, Key, Mapping, Range, Scalar
 from autoexport.tables import Tables, not_unique
 
-BLOCK_IMAGES = 256
-"""Images in a block, at most."""
-
-LEAST_BLOCK_IMAGES = 64
-"""Images that a block may have in the smallest database."""
-
-BLOCKS = 4_000
-"""Beyond about so many blocks, larger ones are made rather than more. Each takes about 1 KB of memory in every
-export, and the files are laid out block by block. But of 200,000 images with random keys, the rows of 40 changed
-annotations take 0.4 s to read and render in blocks of 64, and 0.7 s in blocks of 256."""
-
-BLOCK_BYTES = 1_000_000
-"""About how many bytes of JSON a block may have before it is cut."""
-
-PIECE_BYTES = 160_000
-"""About how many bytes of JSON are read, handed over and rendered at a time; a larger block comes in pieces."""
-
 RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
 
@@ -69,7 +52,7 @@ class Reading:
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.snapshot = snapshot
         self.tables = Tables(snapshot, mapping)
-        self._block_images = BLOCK_IMAGES
+        self._image_count = 0
         self._keys_apart = self.tables.is_primary_key("images")
 
     async def totals(self) -> Totals:
@@ -86,7 +69,7 @@ class Reading:
                 rows = select(literal(1)).select_from(self.tables.sql[logical])
                 if await self._number(rows.where(self.tables.key(logical).is_(None)).limit(1)):
                     self.tables.keyless.add(logical)
-        self._block_images = block_images(totals.live.get("images", 0))
+        self._image_count = totals.live.get("images", 0)
         return totals
 
     async def parents(self) -> Parents:
@@ -100,15 +83,19 @@ class Reading:
             deleted_labels=await self._parent_rows("labels", None, deleted=True),
         )
 
-    async def blocks(self, ranges: Sequence[Range] | None = None) -> AsyncGenerator[BlockRows, None]:
+    async def blocks(
+        self, ranges: Sequence[Range] | None = None, kept: int = 0
+    ) -> AsyncGenerator[BlockRows, None]:
         """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given. A large
-        block comes in pieces.
+        block comes in pieces. The more blocks there are, with those that are `kept`, the larger they become.
 
         A dataset's blocks follow one another; the datasets come in the order of their keys. Blocks
         of one range never hold images of another.
         """
+        size = BlockSize.of(self._image_count, kept)
         if ranges is None:
-            async for block in self._blocks(None, ()):
+            await self.snapshot.prepare_for_all()
+            async for block in self._blocks(None, (), size):
                 yield block
             return
         waiting = _groups(ranges, RANGES_AT_ONCE)
@@ -123,7 +110,7 @@ class Reading:
                 # Keys are looked up sooner than ranges. Where others have the same ones, the ranges count as well.
                 among = self._among(keys)
                 chosen = among if self._keys_apart else and_(among, chosen)
-            async for block in self._blocks(chosen, group):
+            async for block in self._blocks(chosen, group, size):
                 yield block
 
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
@@ -272,7 +259,9 @@ class Reading:
             dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part
         ]
 
-    def _blocks(self, chosen: ColumnElement[bool] | None, ranges: Sequence[Range]) -> AsyncIterator[BlockRows]:
+    def _blocks(
+        self, chosen: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
+    ) -> AsyncIterator[BlockRows]:
         tables = self.tables
         images = Stream(list(tables.fields("images")), self.snapshot.stream(self._images(chosen)))
         annotations = None
@@ -283,13 +272,7 @@ class Reading:
             place = heavy + leading if heavy is not None else None
             stream = self.snapshot.stream(self._annotations(chosen), heavy=place)
             annotations = Stream(fields, stream, heavy, leading)
-        size = BlockSize(self._block_images, BLOCK_BYTES, PIECE_BYTES)
         return gather(images, annotations, ranges, size, partial(not_unique, "images", tables.mapping.images))
-
-
-def block_images(images: int) -> int:
-    """Images in a block, at most, of a database of so many images."""
-    return min(max(images // BLOCKS, LEAST_BLOCK_IMAGES), BLOCK_IMAGES)
 
 
 def _groups(ranges: Sequence[Range], size: int) -> list[Sequence[Range]]:

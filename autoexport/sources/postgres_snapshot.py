@@ -160,6 +160,9 @@ class PostgresSnapshot:
     async def read_leniently(self) -> None:
         """Nothing to do: text is valid in every encoding but SQL_ASCII, which is always read leniently."""
 
+    async def prepare_for_all(self) -> None:
+        """Nothing to do: the server sorts."""
+
     # --- history -----------------------------------------------------------------------------------
 
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:

@@ -14,27 +14,24 @@ import secrets
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import xxhash
-from sqlalchemy import ColumnElement, Float, Select, bindparam, cast, collate, func, literal_column, or_, select
+from sqlalchemy import (
+    URL,
+)
 from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from autoexport.contracts import Position
 from autoexport.database_url import DatabaseURL
-from autoexport.errors import EmptyDatabase, SourceError, UndecodableText
-from autoexport.model import Catalog, Changes, Column, Everything, Key, Mapping, Scalar
+from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.offloop import in_stoppable_thread, in_thread
 from autoexport.settings import Settings
-from autoexport.sources.reading import partitions
 from autoexport.sources.sqlite_changes import PageChanges
 from autoexport.sources.sqlite_copy import copy_database
 from autoexport.sources.sqlite_errors import explain
@@ -42,18 +39,12 @@ from autoexport.sources.sqlite_openable import refuse_to_leave_traces
 from autoexport.sources.sqlite_remarks import remarks
 from autoexport.sources.sqlite_scan import PageNotes
 from autoexport.sources.sqlite_schema import read_catalog, read_roots
+from autoexport.sources.sqlite_snapshot import CACHE_KIB, CODE_POINT, CodePointOrder, SqliteSnapshot
 from autoexport.sources.sqlite_watch import watch_file
-from autoexport.values import TRUE_WORDS
-
-_CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
-"""Every page is read about once, in order: a larger cache takes no time off. But what is sorted is sorted in runs
-of this size, and while they are merged each of them takes a page: a thousandth of the file keeps both small."""
 
 _HELPED_BYTES = 1 << 30
 """Up to this size of a file, a thread helps SQLite to sort, which takes two more runs in memory. Measured at 1.1
 million rows: 3.5 s instead of 4.8 to read them in order, and 3 MB more."""
-
-_CODE_POINT = "autoexport_codepoint"
 
 
 class SqliteSource:
@@ -80,7 +71,7 @@ class SqliteSource:
             try:
                 # Nobody else knows this file, so there is nothing to lock and no journal to look for.
                 url = f"sqlite+aiosqlite:///file:{quote(str(copy))}?mode=ro&immutable=1&uri=true"
-                engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": _CodePointOrder})
+                engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": CodePointOrder})
                 direct = sqlite3.connect(
                     f"file:{quote(str(copy))}?mode=ro&immutable=1", uri=True, check_same_thread=False
                 )
@@ -114,8 +105,7 @@ class SqliteSource:
         try:
             connection = await session.connection()
             size_bytes = os.fstat(descriptor).st_size
-            cache_kib = max(_CACHE_KIB, min(size_bytes >> 20, _MOST_CACHE_KIB))
-            await connection.exec_driver_sql(f"PRAGMA cache_size=-{cache_kib}")
+            await connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE_KIB}")
             await connection.exec_driver_sql(f"PRAGMA threads={int(size_bytes < _HELPED_BYTES)}")
             encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -129,8 +119,9 @@ class SqliteSource:
         collation = "BINARY"
         if encoding != "UTF-8":
             # BINARY compares the stored bytes, which in UTF-16 are not in code point order.
-            collation = _CODE_POINT
-        return SqliteSnapshot(session, changes, taken_at, catalog, collation, (self.path, self._private))
+            collation = CODE_POINT
+        places = (self.path, self._private)
+        return SqliteSnapshot(session, changes, taken_at, catalog, collation, size_bytes, places)
 
     def _copy(self, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         status = self._refuse_what_cannot_be_opened()
@@ -176,118 +167,3 @@ class SqliteSource:
 
     async def aclose(self) -> None:
         """Nothing is held between snapshots."""
-
-
-class SqliteSnapshot:
-    """A private copy and the session that reads it."""
-
-    # Measured at 1.1 million rows: a tenth sooner, for 7 MB of temporary tables.
-    places_images = False
-
-    def __init__(
-        self,
-        session: AsyncSession,
-        pages: PageChanges,
-        taken_at: datetime,
-        catalog: Catalog,
-        collation: str,
-        places: tuple[Path, Path],
-    ) -> None:
-        self.session = session
-        self._pages = pages
-        self.taken_at = taken_at
-        self.catalog = catalog
-        self._collation = collation
-        self._places = places  # of the application's file and of the copies, for errors
-        self._streams: set[AsyncGenerator[Sequence[Sequence[Scalar]], None]] = set()
-
-    def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Binary order: numbers before text, text by code point."""
-        return collate(expression, self._collation)
-
-    def same(
-        self, left: tuple[Column, ColumnElement[Any]], right: tuple[Column, ColumnElement[Any]]
-    ) -> ColumnElement[bool]:
-        """SQLite's own equality, by the affinity of the columns."""
-        return left[1] == right[1]
-
-    def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Any number but 0, or one of the words that libraries write in place of 1, however it is declared."""
-        word = func.lower(expression).in_(TRUE_WORDS)
-        return func.coalesce(or_(cast(expression, Float()) != 0, word), literal_column("0")) != 0
-
-    def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
-        """A plain parameter."""
-        return bindparam(None, key)
-
-    def member(self, column_: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
-        """Membership in a JSON list, which is one parameter whatever its length."""
-        if len(keys) == 1:
-            return expression == bindparam(None, keys[0])
-        each = func.json_each(bindparam(None, _json_list(keys))).table_valued("value")
-        return expression.in_(select(each.c.value))
-
-    def readable(self, column_: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """As it is: without a type, SQLAlchemy decodes nothing."""
-        return expression
-
-    async def stream(
-        self, statement: Select[Any], *, heavy: int | None = None
-    ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
-        """The rows of a statement in partitions."""
-        parts = partitions(self.session, statement, heavy)
-        self._streams.add(parts)
-        try:
-            async for part in parts:
-                yield part
-        except DBAPIError as error:
-            if "Could not decode to UTF-8" in str(error.orig):
-                raise UndecodableText("A text value is not valid UTF-8.") from error
-            raise explain(error.orig or error, *self._places) from error
-        finally:
-            self._streams.discard(parts)
-
-    async def aclose(self) -> None:
-        """End the streams that were given up half-way, before their connection is closed."""
-        for parts in list(self._streams):
-            await parts.aclose()
-
-    async def read_leniently(self) -> None:
-        """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
-        raw = await (await self.session.connection()).get_raw_connection()
-        driver: Any = raw.driver_connection
-        driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-
-    async def row_count(self, mapping: Mapping, logical: str) -> int | None:
-        """Of images and annotations, whose cells are counted with the fingerprint."""
-        taken = await self._pages.position(mapping)
-        return taken.row_counts.get(mapping.tables()[logical].table.name) if taken is not None else None
-
-    async def position(self, mapping: Mapping) -> Position | None:
-        """The fingerprint of the copy's pages."""
-        return await self._pages.position(mapping)
-
-    async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
-        """The images of all rows that may be new or different."""
-        return await self._pages.changes(self, mapping, since)
-
-
-class _CodePointOrder(sqlite3.Connection):
-    """A connection that knows the order of code points."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.create_collation(_CODE_POINT, _by_code_point)
-
-
-def _by_code_point(left: str, right: str) -> int:
-    return (left > right) - (left < right)
-
-
-def _json_list(keys: Sequence[Key]) -> str:
-    import orjson
-
-    try:
-        return orjson.dumps(list(keys)).decode()
-    except orjson.JSONEncodeError as error:
-        raise UndecodableText("A key is not valid UTF-8.") from error

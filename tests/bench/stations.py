@@ -43,7 +43,7 @@ AWAITED = {
 """Waited for; "hand over" is to the process that renders, where there is one."""
 
 STREAMED = {
-    "query": "autoexport.sources.sqlite:SqliteSnapshot.stream "
+    "query": "autoexport.sources.sqlite_snapshot:SqliteSnapshot.stream "
     "autoexport.sources.postgres_snapshot:PostgresSnapshot.stream"
 }
 """Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoexport import renderer, snapshot
+from autoexport import gather, renderer
 from autoexport.errors import AutoexportError, PublishError, RenderError
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
@@ -64,7 +64,7 @@ class Hook:
 @pytest.fixture(autouse=True)
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of these small databases come in several pieces, as those of large ones do."""
-    monkeypatch.setattr(snapshot, "PIECE_BYTES", 40_000)
+    monkeypatch.setattr(gather, "PIECE_BYTES", 40_000)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: py
     trial.export()
     if blocks == "one":
         for limit in ("LEAST_BLOCK_IMAGES", "BLOCK_IMAGES", "BLOCK_BYTES"):
-            monkeypatch.setattr(snapshot, limit, 1 << 40)
+            monkeypatch.setattr(gather, limit, 1 << 40)
     before, descriptors = trial.contents(), open_descriptors()
 
     def kill() -> None:

@@ -21,7 +21,7 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from autoexport import changes, plan, snapshot
+from autoexport import changes, gather, plan, snapshot
 from autoexport.sources import sqlite_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
@@ -51,9 +51,10 @@ SESSION = {
 
 
 SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
-    (snapshot, "BLOCK_IMAGES", 4),
-    (snapshot, "BLOCK_BYTES", 20_000),
-    (snapshot, "PIECE_BYTES", 1_000),
+    (gather, "BLOCK_IMAGES", 4),
+    (gather, "BLOCK_BYTES", 20_000),
+    (gather, "PIECE_BYTES", 1_000),
+    (gather, "DOUBLING", 10),
     (snapshot, "RANGES_AT_ONCE", 3),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from autoexport import plan, snapshot
+from autoexport import gather, plan
 from autoexport.changes import Found, can_be_kept, conserved
 from autoexport.ledger import BlockRecord, FileIdentity, Ledger, load_ledger, pack
 from autoexport.model import Counts, Key
@@ -186,7 +186,7 @@ def one_more_image(name: str, dataset: str) -> str:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """The database, exported once, in blocks of eight images."""
-    monkeypatch.setattr(snapshot, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(gather, "BLOCK_IMAGES", 8)
     monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
     watched = Watched(tmp_path)
@@ -385,7 +385,7 @@ def test_datasets_that_exchange_what_images_call_them(tmp_path: Path, monkeypatc
 
 def test_blocks_grow_with_the_database() -> None:
     """Up to their size, once there are many of them."""
-    sizes = [snapshot.block_images(images) for images in (0, 1, 256_000, 600_000, 1_024_000, 10_000_000)]
+    sizes = [gather.block_images(images) for images in (0, 1, 256_000, 600_000, 1_024_000, 10_000_000)]
     assert sizes == [64, 64, 64, 150, 256, 256]
 
 
@@ -409,5 +409,5 @@ def test_the_cost_is_that_of_the_change(tmp_path: Path, rows: int) -> None:
     connection.close()
     done = asyncio.run(exporting.export())
     assert (first.manifest["mode"], done.manifest["mode"]) == ("full", "incremental")
-    assert 0 < done.outcome.manifest.rendered_images <= 2 * snapshot.block_images(2000)
+    assert 0 < done.outcome.manifest.rendered_images <= 2 * gather.block_images(2000)
     assert done.outcome.manifest.rendered_bytes < 0.3 * first.outcome.manifest.rendered_bytes

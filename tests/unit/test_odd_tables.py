@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import plan, snapshot
+from autoexport import gather, plan
 from autoexport.errors import SourceError
 from tests.conftest import run_autoexport
 from tests.databases import SqliteDatabase
@@ -60,8 +60,8 @@ class Application:
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of eight images, in pieces, so that few rows have many."""
-    monkeypatch.setattr(snapshot, "BLOCK_IMAGES", 8)
-    monkeypatch.setattr(snapshot, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(gather, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(gather, "PIECE_BYTES", 1000)
     monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
 

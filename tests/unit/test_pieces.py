@@ -58,25 +58,35 @@ def whole(pieces: Sequence[BlockRows]) -> list[BlockRows]:
     return blocks
 
 
-@given(SPANS, st.integers(1, 30), st.integers(500, 20_000), st.integers(1, 5000), st.integers(1, 40), st.data())
+@given(
+    SPANS,
+    st.integers(1, 30),
+    st.integers(500, 20_000),
+    st.integers(1, 5000),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.data(),
+)
 def test_blocks_are_cut_where_they_would_be(
-    spans: Spans, images: int, json_bytes: int, piece_bytes: int, part: int, data: Any
+    spans: Spans, images: int, json_bytes: int, piece_bytes: int, part: int, doubling: int, data: Any
 ) -> None:
     """However small the pieces are, the blocks are those that would come whole, of ranges too."""
     cuts = data.draw(st.sets(st.integers(0, len(spans[0]) - 1), max_size=3))
     ends = [(0, key) for key in sorted(cuts)] + [(dataset, None) for dataset in range(len(spans))] if cuts else []
     ranges = [Range(dataset, None, to) for dataset, to in ends]
-    whole_size, size = BlockSize(images, json_bytes, 1 << 40), BlockSize(images, json_bytes, piece_bytes)
+    whole_size = BlockSize(images, json_bytes, 1 << 40, doubling)
+    size = BlockSize(images, json_bytes, piece_bytes, doubling)
     expected = asyncio.run(gathered(spans, whole_size, part, ranges))
     pieces = asyncio.run(gathered(spans, size, part, ranges))
     assert all(block.ends for block in expected)
+    assert whole_size.blocks == size.blocks == len(expected)
     assert whole(pieces) == expected
     assert all(piece.spans for piece in pieces)
 
 
 def test_pieces_are_small() -> None:
     """An image more than a piece may have, at most; only what it has is held back."""
-    pieces = asyncio.run(gathered([[3] * 60], BlockSize(50, 1 << 40, 3000), 7, ()))
+    pieces = asyncio.run(gathered([[3] * 60], BlockSize(50, 1 << 40, 3000, 1000), 7, ()))
     assert [len(piece.spans) for piece in pieces] == [3] * 16 + [2] + [3] * 3 + [1]
     assert [piece.ends for piece in pieces] == [False] * 16 + [True] + [False] * 3 + [True]
 
@@ -110,3 +120,17 @@ def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int], styl
         assert lengths == [(len(body), zlib.crc32(body)) for body in made.bodies]
         assert ids == made.ids
         assert orjson.loads(packed) == orjson.loads(pack(made.counts))
+
+
+def test_the_more_there_are_the_larger_they_become() -> None:
+    """Twice as large after each ten; those that are there already count as well."""
+    spans = [[1] * 400]
+    sizes = [
+        len(block.spans) for block in asyncio.run(gathered(spans, BlockSize(8, 1 << 40, 1 << 40, 10), 50, ()))
+    ]
+    assert sizes == [8] * 10 + [16] * 10 + [32] * 5
+    kept = BlockSize(8, 1 << 40, 1 << 40, 10, blocks=25)
+    assert [len(block.spans) for block in asyncio.run(gathered(spans, kept, 50, ()))] == [32] * 5 + [64] * 3 + [48]
+    assert kept.blocks == 34
+    heavy = asyncio.run(gathered([[5] * 40], BlockSize(1000, 4000, 1 << 40, 4), 50, ()))
+    assert [len(block.spans) for block in heavy] == [2] * 4 + [4] * 4 + [7, 7, 2]
