@@ -109,7 +109,7 @@ class Reading:
             if keys is not None:
                 # Keys are looked up sooner than ranges. Where others have the same ones, the ranges count as well.
                 among = self._among(keys)
-                chosen = among if self._keys_apart else and_(among, chosen)
+                chosen = among if await self._alone(among, len(keys)) else and_(among, chosen)
             async for block in self._blocks(chosen, group, size):
                 yield block
 
@@ -154,6 +154,14 @@ class Reading:
                 if len(keys) > MOST_KEYS:
                     return None
         return keys
+
+    async def _alone(self, among: ColumnElement[bool], keys: int) -> bool:
+        """Whether no other image has one of these keys: that of another dataset, or one that is equal by the
+        collation of the column alone."""
+        if not self._keys_apart:
+            return False
+        joined, live = self.tables.reachable("images")
+        return await self._number(select(func.count()).select_from(joined).where(live, among)) == keys
 
     def _among(self, keys: Sequence[Key]) -> ColumnElement[bool]:
         """That an image has one of these keys."""

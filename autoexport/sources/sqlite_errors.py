@@ -26,6 +26,10 @@ _HINTS = {
         "Free some space on the disk of {private}, or set DB_EXPORT_STATE_DIRECTORY to another disk.",
     ),
     sqlite3.SQLITE_READONLY: (
+        "{path} is in WAL mode, and there is no permission to write to its folder.",
+        "Let this user write to the folder (systemd: ReadWritePaths=), or keep the application open beside it.",
+    ),
+    sqlite3.SQLITE_READONLY_ROLLBACK: (
         "{path} was left in the middle of a transaction, and reading it needs a repair that only a writer may do.",
         "Open it once with the application, which rolls the unfinished transaction back.",
     ),
@@ -43,6 +47,11 @@ def explain(error: BaseException, path: Path, private: Path) -> SourceError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None and "is locked" in str(error):
         code = sqlite3.SQLITE_BUSY
+    if str(error).startswith("no such collation sequence"):
+        return SourceError(
+            f"{path} has columns that only its application can compare: {error}.",
+            hint="Map the keys to columns without that collation under [tables] in autoexport.toml.",
+        )
     return _said(code or 0, path, private, error)
 
 
@@ -60,7 +69,7 @@ def too_slow(path: Path, private: Path) -> SourceError:
 
 
 def _said(code: int, path: Path, private: Path, error: object = "") -> SourceError:
-    message, hint = _HINTS.get(
+    message, hint = _HINTS.get(code) or _HINTS.get(
         code & 0xFF, ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`.")
     )
     words = {"path": path, "private": private, "error": error}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,9 @@ CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
 """Every page is read about once, in order: a larger cache takes no time off. But what is sorted is sorted in runs
 of this size, and while they are merged each of them takes a page: where all rows are sorted, a thousandth of the
 file keeps both small."""
+
+_MOST_PARAMETERS = 30_000
+"""In one statement; SQLite's limit is 32,766 (https://www.sqlite.org/limits.html, section 9)."""
 
 CODE_POINT = "autoexport_codepoint"
 
@@ -85,11 +88,17 @@ class SqliteSnapshot:
         return bindparam(None, key)
 
     def member(self, column_: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
-        """Membership in a JSON list, which is one parameter whatever its length."""
+        """Membership in a JSON list, which is one parameter whatever its length. SQLite ends a string of JSON at a
+        NUL character: a key that has one is a parameter of its own."""
         if len(keys) == 1:
             return expression == bindparam(None, keys[0])
-        each = func.json_each(bindparam(None, _json_list(keys))).table_valued("value")
-        return expression.in_(select(each.c.value))
+        odd = [key for key in keys if isinstance(key, str) and "\0" in key]
+        if len(odd) > _MOST_PARAMETERS:
+            raise UndecodableText("Too many keys have a NUL character.")
+        plain = set(keys).difference(odd) if odd else keys
+        each = func.json_each(bindparam(None, _json_list(plain))).table_valued("value")
+        listed = expression.in_(select(each.c.value))
+        return or_(listed, expression.in_([bindparam(None, key) for key in odd])) if odd else listed
 
     def readable(self, column_: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """As it is: without a type, SQLAlchemy decodes nothing."""
@@ -153,7 +162,7 @@ def _by_code_point(left: str, right: str) -> int:
     return (left > right) - (left < right)
 
 
-def _json_list(keys: Sequence[Key]) -> str:
+def _json_list(keys: Iterable[Key]) -> str:
     import orjson
 
     try:

@@ -222,8 +222,9 @@ def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a user whom permissions bind")
-def test_a_wal_database_in_a_directory_without_permission() -> None:
-    """Another user may read the file and not write beside it: said, nothing created, read when it is open."""
+@pytest.mark.parametrize(("owned", "said"), [(False, "no program has it open"), (True, "write to its folder")])
+def test_a_wal_database_in_a_directory_without_permission(owned: bool, said: str) -> None:
+    """Its owner, or another, may read it and not write beside it: said, nothing created, read when it is open."""
     nobody = pwd.getpwnam("nobody")
     needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
     if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
@@ -239,6 +240,8 @@ def test_a_wal_database_in_a_directory_without_permission() -> None:
         with closing(create_sqlite(path, journal_mode="wal")) as connection:
             fill_sqlite(connection)
         path.chmod(0o644)
+        if owned:
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
         def export() -> subprocess.CompletedProcess[str]:
             return subprocess.run(
@@ -251,6 +254,7 @@ def test_a_wal_database_in_a_directory_without_permission() -> None:
         failed = export()
         assert failed.returncode == 1
         assert "WAL" in failed.stderr
+        assert said in failed.stderr
         assert "hint: " in failed.stderr
         assert [child.name for child in folder.iterdir()] == ["application.sqlite3"]
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from autoexport import gather, plan
 from autoexport.errors import SourceError
+from autoexport.sources import sqlite_snapshot
 from tests.conftest import run_autoexport
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
@@ -246,3 +249,63 @@ def test_a_virtual_table_whose_module_is_not_here(tmp_path: Path) -> None:
     )
     application.database.close()
     assert application.export().manifest["counts"]["images"] == 3  # type: ignore[index]
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_keys_with_nul_characters(tmp_path: Path, every: int) -> None:
+    """Bytes that were taken for text, say: SQLite's JSON would end such a key early."""
+    application = Application(tmp_path)
+    for number in range(100):
+        key = f"k\0{number:04}" if number % every == 0 else f"k{number:04}"
+        application.database.execute("INSERT INTO images VALUES (?, ?, 1)", key, "x" * 900)
+        application.database.execute("INSERT INTO annotations VALUES (?, ?, 5, 0.5)", number, key)
+    application.export()
+    compared = application.after("UPDATE images SET filename = 'other' WHERE rowid = 6")
+    assert compared.outcome.manifest.mode == "incremental"
+    for statement in (
+        "UPDATE annotations SET confidence = 0.7 WHERE id = 51",
+        "DELETE FROM annotations WHERE id = 70",
+        "DELETE FROM images WHERE rowid = 11",
+    ):
+        application.after(statement)
+
+
+def test_too_many_keys_with_nul_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a statement takes: everything is rendered."""
+    monkeypatch.setattr(sqlite_snapshot, "_MOST_PARAMETERS", 3)
+    application = Application(tmp_path)
+    for number in range(100):
+        application.database.execute("INSERT INTO images VALUES (?, ?, 1)", f"k\0{number:04}", "x" * 900)
+    application.export()
+    compared = application.after("UPDATE images SET filename = 'other' WHERE rowid = 6")
+    assert compared.outcome.manifest.mode == "full"
+
+
+def test_keys_that_only_the_collation_of_their_column_makes_equal(tmp_path: Path) -> None:
+    """The primary key tells them apart: an image is not published once more for its namesake."""
+    application = Application(
+        tmp_path, image_key="id TEXT COLLATE NOCASE", constraint=", PRIMARY KEY (id COLLATE BINARY)"
+    )
+    for number in range(60):
+        for name in ("a", "A"):
+            key = f"{name}{number:04}"
+            application.database.execute("INSERT INTO images VALUES (?, ?, 1)", key, "x" * 900)
+    application.export()
+    compared = application.after("UPDATE images SET filename = 'other' WHERE id = 'a0030' COLLATE BINARY")
+    assert compared.outcome.manifest.mode == "incremental"
+
+
+def test_a_collation_of_the_application(tmp_path: Path) -> None:
+    """Only the application can compare such keys; the hint does not send to a check of the file."""
+    application = Application(tmp_path)
+    with closing(sqlite3.connect(application.database.path)) as connection:
+        connection.create_collation("by_nature", lambda left, right: (left > right) - (left < right))
+        connection.executescript(
+            """DROP TABLE images;
+            CREATE TABLE images (id TEXT COLLATE by_nature PRIMARY KEY, filename TEXT, dataset_id INTEGER);
+            INSERT INTO images VALUES ('a', 'a.jpg', 1), ('b', 'b.jpg', 1);
+            INSERT INTO annotations VALUES (NULL, 'a', 5, 0.5);"""
+        )
+    with pytest.raises(SourceError, match="by_nature") as raised:
+        application.export()
+    assert "collation" in raised.value.hint
