@@ -35,7 +35,14 @@ def _home(value: object) -> object:
     return os.path.expanduser(value) if isinstance(value, str) else value
 
 
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("not a number")
+    return value
+
+
 Word = BeforeValidator(_word)
+Seconds = Annotated[float, BeforeValidator(_no_flag)]
 Directory = Annotated[Path, BeforeValidator(_home)]
 
 
@@ -55,7 +62,7 @@ class Settings(BaseSettings):
     enable_auto_export: bool = True
     enable_monitoring: bool = True
     export_directory: Directory = Path("database_exports")
-    check_interval: float = Field(default=10.0, ge=0.05, le=86_400, allow_inf_nan=False)
+    check_interval: Seconds = Field(default=10.0, ge=0.05, le=86_400, allow_inf_nan=False)
     export_json: bool = True
     export_csv: bool = True
     environment: Annotated[Environment, Word] = "development"
@@ -66,7 +73,7 @@ class Settings(BaseSettings):
     csv_bom: bool = False
     state_directory: Directory | None = None
     pg_prepared_statements: bool = True
-    pg_statement_timeout: float = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
+    pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
     log_format: Annotated[LogFormat | None, Word] = None
     log_level: Annotated[LogLevel | None, Word] = None
     tables: dict[str, Any] = Field(default_factory=dict)
@@ -142,10 +149,16 @@ class Settings(BaseSettings):
         values = dict(values)
         origins: dict[str, str] = values.pop("origins", {})
         overruled: dict[str, str] = values.pop("overruled", {})
+        hidden: dict[str, tuple[str, object]] = values.pop("hidden", {})
         warnings: tuple[str, ...] = values.pop("warnings", ())
         values.pop("config_file", None)
         try:
             settings = handler(values)
+            for origin, (name, value) in hidden.items():
+                origins[name] = origin
+                handler({**values, name: value})
+            if hidden:
+                settings = handler(values)
         except ValidationError as exc:
             raise _explained(exc, origins) from None  # its text is ours now, and its input may be a secret
         settings._warnings, settings._overruled = warnings, overruled

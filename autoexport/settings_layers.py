@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,21 @@ FLAGS: Mapping[str, str] = {
 class Layer(PydanticBaseSettingsSource):
     """One place where settings come from; it gives way, as a whole value, to the places before it.
 
-    Beside the values it hands on where each was found (`origins`), and which settings found here
-    give way to a flag that says otherwise (`overruled`).
+    Beside the values it hands on where each was found (`origins`), which settings found here give way to a flag
+    that says otherwise (`overruled`), and the values that give way (`hidden`): they have to be good as well.
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError  # the layer is read as a whole
 
-    def _missing(self, found: Mapping[str, tuple[object, str]]) -> dict[str, Any]:
+    def _missing(
+        self, found: Mapping[str, tuple[object, str]], replaced: Sequence[tuple[str, object, str]] = ()
+    ) -> dict[str, Any]:
         fresh = {name: item for name, item in found.items() if name not in self.current_state}
         values: dict[str, Any] = {name: value for name, (value, _) in fresh.items()}
-        return values | {"origins": {name: origin for name, (_, origin) in fresh.items()}}
+        hidden = [*replaced] + [(name, *item) for name, item in found.items() if name not in fresh]
+        origins = {name: origin for name, (_, origin) in fresh.items()}
+        return values | {"origins": origins, "hidden": {origin: (name, value) for name, value, origin in hidden}}
 
     def _overruled(self, found: Mapping[str, tuple[object, str]]) -> dict[str, Any]:
         flags = [name for name in found if name in FLAGS and name in self.current_state]
@@ -56,6 +60,7 @@ class Variables(Layer):
     def __call__(self) -> dict[str, Any]:
         known = [name for name in self.settings_cls.model_fields if name != "tables"]
         found: dict[str, tuple[object, str]] = {}
+        replaced: list[tuple[str, object, str]] = []
         warnings: dict[str, None] = {}
         for place, variables in ((" in .env", _dotenv()), ("", os.environ)):
             for variable, value in variables.items():
@@ -65,8 +70,10 @@ class Variables(Layer):
                 if name not in known:
                     warnings[_unknown_variable(variable + place, name, known)] = None
                 elif value:
+                    if name in found:
+                        replaced.append((name, *found[name]))
                     found[name] = (value, f"{PREFIX}{name.upper()}{place}")
-        return self._missing(found) | self._overruled(found) | {"warnings": tuple(warnings)}
+        return self._missing(found, replaced) | self._overruled(found) | {"warnings": tuple(warnings)}
 
 
 class ConfigurationFile(Layer):

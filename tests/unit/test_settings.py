@@ -92,6 +92,7 @@ def test_settings_are_frozen() -> None:
         ({"check_interval": -1}, "check_interval", "seconds from 0.05"),
         ({"check_interval": 0}, "check_interval", "seconds from 0.05"),
         ({"check_interval": "nan"}, "check_interval", "seconds from 0.05"),
+        ({"check_interval": True}, "check_interval", "seconds from 0.05"),
         ({"check_interval": "inf"}, "check_interval", "seconds from 0.05"),
         ({"environment": "prod"}, "environment", "development, production or testing"),
         ({"json_style": "compact"}, "json_style", "records or pretty"),
@@ -130,6 +131,21 @@ def test_a_bad_value_says_where_it_was_found(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "y")
     with pytest.raises(ConfigurationError, match=r"\(DB_EXPORT_CHECK_INTERVAL\)"):
         Settings()
+
+
+def test_a_bad_value_that_another_place_overrules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told all the same, with its place; what no setting of ours overrules is a good one."""
+    Path("autoexport.toml").write_text('check_interval = 7\ncsv_bom = "perhaps"\n')
+    monkeypatch.setenv("DB_EXPORT_CSV_BOM", "true")
+    with pytest.raises(ConfigurationError, match=r"csv_bom \('csv_bom' in autoexport.toml\)"):
+        Settings.load(check_interval=5)
+    Path("autoexport.toml").write_text("check_interval = 7\ncsv_bom = false\n")
+    assert (Settings.load(check_interval=5).check_interval, Settings().csv_bom) == (5, True)
+    Path(".env").write_text("DB_EXPORT_CHECK_INTERVAL=x\n")
+    for overruling in ({}, {"check_interval": 5}):
+        with pytest.raises(ConfigurationError, match=r"\(DB_EXPORT_CHECK_INTERVAL in .env\)"):
+            Settings.load(**overruling)
+        monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "3")
 
 
 def test_words_may_be_in_upper_case() -> None:
