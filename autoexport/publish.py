@@ -24,7 +24,7 @@ from autoexport.files import (
 from autoexport.ledger import FileIdentity, Ledger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.splice import Staged
-from autoexport.workspace import WORKING_FILE
+from autoexport.workspace import WORKING_FILE, abandoned
 
 PUBLISHING = "publishing"
 """The name, in the state directory, of the mark of a first publish."""
@@ -212,4 +212,7 @@ def sweep(directory: Path, state: Path) -> int:
     for path in leftovers:
         with suppress(OSError):
             path.unlink()
-    return len(leftovers)
+    scratch = [path for folder in {state, directory, directory.parent} for path in abandoned(folder)]
+    for path in scratch:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(leftovers) + len(scratch)

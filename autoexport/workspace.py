@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -23,8 +24,40 @@ WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spo
 
 _KEPT = rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|status\.(json|sock)"
 _OURS = re.compile(rf"{_KEPT}|{WORKING_FILE.pattern}|.+{re.escape(TEMP_SUFFIX)}")
+_SCRATCH_PREFIX = ".autoexport-check-"
+_SCRATCH = re.compile(rf"{re.escape(_SCRATCH_PREFIX)}[a-z0-9_]{{8}}")
 _ASK_AGAIN_S = 0.1
 _IGNORE = b"# private to autoexport; remove the folder and the next export is a full one\n*\n"
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A private directory in this one, gone afterwards; else it is `abandoned`. Raises `OSError`."""
+    while True:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=folder) as name:
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.isdir(name):  # Nobody took it for an abandoned one before it was locked.
+                    yield Path(name)
+                    return
+            finally:
+                os.close(descriptor)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """The scratch directories in this one that nobody uses any more."""
+    found = []
+    for path in folder.glob(f"{_SCRATCH_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if _SCRATCH.fullmatch(path.name) and os.fstat(descriptor).st_uid == os.geteuid():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    found.append(path)
+            finally:
+                os.close(descriptor)
+    return found
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from autoexport.settings import Settings
 from autoexport.snapshot import Reading, Totals
 from autoexport.sources import open_source
 
+from autoexport.workspace import scratch
 _BOXES_LOOKED_AT = 1_000
 
 _SCAN_ROWS_PER_S = 2_000_000
@@ -105,14 +106,14 @@ def _scratch(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
     if not os.access(existing, os.W_OK | os.X_OK):
         warnings.append(f"{existing} cannot be written to: give this user the right, or set --export-dir.")
         existing = Path(tempfile.gettempdir())
-    try:
-        scratch = tempfile.TemporaryDirectory(prefix=".autoexport-check-", dir=existing)
-    except OSError as exc:
-        raise SourceError(
-            f"There is no place for a working copy: {exc.strerror}.", hint="Free some space, or set TMPDIR."
-        ) from exc
-    with scratch as path:
-        yield Path(path), warnings
+    with contextlib.ExitStack() as stack:
+        try:
+            private = stack.enter_context(scratch(existing))
+        except OSError as exc:
+            raise SourceError(
+                f"There is no place for a working copy: {exc.strerror}.", hint="Free some space, or set TMPDIR."
+            ) from exc
+        yield private, warnings
 
 
 # --- what is in the way --------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def test_what_is_no_manifest(tmp_path: Path, text: bytes) -> None:
 
 
 def test_leftovers_are_swept(tmp_path: Path) -> None:
-    """Temp files, working copies, spools and notes on pages of a killed exporter, and nothing else."""
+    """What a killed exporter and a killed `check` leave behind, and nothing else."""
     state = tmp_path / ".autoexport"
     state.mkdir()
     gone = [
@@ -339,6 +339,11 @@ def test_a_swept_link_is_not_followed(tmp_path: Path) -> None:
     state = tmp_path / ".autoexport"
     state.mkdir()
     (state / f"spool-{'0' * 16}").symlink_to(precious)
+    for folder in (state, tmp_path, tmp_path.parent):
+        scratch = folder / ".autoexport-check-abcd_123"
+        scratch.mkdir()
+        (scratch / "copy-0123456789abcdef.sqlite3").touch()
+        gone.append(scratch)
     (tmp_path / f".x{TEMP_SUFFIX}").symlink_to(precious)
     assert sweep(tmp_path, state) == 2
     assert precious.exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import ConfigurationError, LockedError, PublishError
-from autoexport.workspace import LEADER_LOCK, PUBLISH_LOCK, Lock, directories, publishing
+from autoexport.workspace import LEADER_LOCK, PUBLISH_LOCK, Lock, abandoned, directories, publishing, scratch
 from tests.conftest import program_environment
 
 _HOLD = """
@@ -290,3 +290,40 @@ def test_a_directory_that_is_used_for_other_things(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="other things"), directories(tmp_path, state):
         pass
     assert mode(state) == 0o755
+
+
+# --- scratch directories --------------------------------------------------------------------------
+
+
+def test_a_scratch_directory_is_private_and_gone_afterwards(tmp_path: Path) -> None:
+    """While it is used, nobody takes it for an abandoned one."""
+    with scratch(tmp_path) as path:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        (path / "copy").touch()
+        assert abandoned(tmp_path) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_directory_of_a_killed_process(tmp_path: Path) -> None:
+    """It is found, whatever is in it; what only looks like one, or is a link to one, is not."""
+    program = (
+        "import pathlib, sys; from autoexport.workspace import scratch\n"
+        "with scratch(pathlib.Path(sys.argv[1])) as path:\n"
+        "    (path / 'copy').touch(); print(path, flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], env=program_environment(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().strip())
+        assert path.parent == tmp_path
+        assert abandoned(tmp_path) == []
+    finally:
+        process.kill()
+        process.communicate()
+    (tmp_path / ".autoexport-check-mine").mkdir()
+    (tmp_path / ".autoexport-check-00000000").symlink_to(path)
+    (tmp_path / ".autoexport-check-11111111").touch()
+    assert abandoned(tmp_path) == [path]
