@@ -62,8 +62,8 @@ async def export_once(
         async with publishing(state, LOCK_WAIT_S):
             await in_thread(sweep, directory, state)
             previous = read_manifest(directory)
-            refuse_foreign(previous, source.database, directory)
             ledger = await in_thread(load_ledger, state)
+            refuse_foreign(previous, ledger, source.database, source.identity, directory)
             if ledger is not None and previous is not None and ledger.database != source.identity:
                 raise foreign_ledger(state, source.database)
             if previous is None and ledger is not None and ledger.database == source.identity:

@@ -66,9 +66,18 @@ def published_files(ledger: Ledger, directory: Path) -> dict[str, FileRecord]:
     return found
 
 
-def refuse_foreign(manifest: Manifest | None, database: str, directory: Path) -> None:
+def is_foreign(manifest: Manifest | None, ledger: Ledger | None, database: str, identity: str) -> bool:
+    """Whether this is the export of another database. The same one may have another name by now, by a link: then
+    the ledger knows its identity."""
+    known = ledger is not None and ledger.database == identity
+    return manifest is not None and manifest.database != database and not known
+
+
+def refuse_foreign(
+    manifest: Manifest | None, ledger: Ledger | None, database: str, identity: str, directory: Path
+) -> None:
     """Raise `ConfigurationError` if the directory holds the export of another database."""
-    if manifest is not None and manifest.database != database:
+    if manifest is not None and is_foreign(manifest, ledger, database, identity):
         raise ConfigurationError(
             f"{directory} holds the export of another database ({manifest.database}).",
             hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",

@@ -44,7 +44,7 @@ async def differences(
             ledger = await in_thread(load_ledger, state)
             if not is_intact(manifest, ledger, directory):
                 return [f"{MANIFEST_NAME} was changed by someone else"]
-            refuse_foreign(manifest, source.database, directory)
+            refuse_foreign(manifest, ledger, source.database, source.identity, directory)
             timestamp = manifest.read_at
             if timestamp is None:
                 return [f"{MANIFEST_NAME}: the time stamp {manifest.timestamp!r} is none"]

@@ -15,15 +15,16 @@ from sqlalchemy import func, select
 from autoexport.boxes import is_ambiguous
 from autoexport.contracts import Source
 from autoexport.errors import SourceError
+from autoexport.ledger import load_ledger
 from autoexport.mapping import describe, map_catalog
 from autoexport.model import Mapping, TableMapping
 from autoexport.progress import print_table, say
-from autoexport.publish import read_manifest
+from autoexport.publish import is_foreign, read_manifest
 from autoexport.settings import Settings
 from autoexport.snapshot import Reading, Totals
 from autoexport.sources import open_source
-
 from autoexport.workspace import scratch
+
 _BOXES_LOOKED_AT = 1_000
 
 _SCAN_ROWS_PER_S = 2_000_000
@@ -89,7 +90,7 @@ async def _look(source: Source, settings: Settings) -> Findings:
             *boxes,
             *_orphan_warnings(orphans),
             *_index_warnings(mapping, totals),
-            *_directory_warnings(settings, source.database),
+            *_directory_warnings(settings, source),
         ],
         notes=remarks,
     )
@@ -185,7 +186,7 @@ def _missing_index(mapped: TableMapping, rows: int) -> str:
     )
 
 
-def _directory_warnings(settings: Settings, database: str) -> list[str]:
+def _directory_warnings(settings: Settings, source: Source) -> list[str]:
     directory = settings.export_directory
     if not directory.exists():
         return []
@@ -194,7 +195,9 @@ def _directory_warnings(settings: Settings, database: str) -> list[str]:
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"No permission to write to {directory}: give this user the right, or set --export-dir."]
     manifest = read_manifest(directory)
-    if manifest is not None and manifest.database != database:
+    if manifest is None:
+        return []
+    if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):
         return [f"{directory} holds the export of another database ({manifest.database}). Set --export-dir."]
     return []
 

@@ -13,8 +13,18 @@ import pytest
 
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.files import TEMP_SUFFIX, replace_durably, temp_beside
+from autoexport.ledger import Ledger
 from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
-from autoexport.publish import BACKUP_SUFFIX, check_room, discard, publish, read_manifest, refuse_foreign, sweep
+from autoexport.publish import (
+    BACKUP_SUFFIX,
+    check_room,
+    discard,
+    is_foreign,
+    publish,
+    read_manifest,
+    refuse_foreign,
+    sweep,
+)
 from autoexport.splice import Layout, Staged, stage, standing
 
 NAMES = ("database_export.json", "images.csv")
@@ -283,12 +293,16 @@ def test_no_room(tmp_path: Path) -> None:
 
 
 def test_an_export_of_another_database(tmp_path: Path) -> None:
-    """A configuration error that names it; no manifest, or one of the same database, is fine."""
+    """A configuration error that names it; no manifest, or one of the same database, is fine. So is one of another
+    name, if the ledger is of this database."""
     with pytest.raises(ConfigurationError, match=r"other\.db") as raised:
-        refuse_foreign(manifest(database="other.db"), "app.db", tmp_path)
+        refuse_foreign(manifest(database="other.db"), None, "app.db", "1", tmp_path)
     assert raised.value.exit_code == 2
-    refuse_foreign(manifest(), "app.db", tmp_path)
-    refuse_foreign(None, "app.db", tmp_path)
+    refuse_foreign(manifest(), None, "app.db", "1", tmp_path)
+    refuse_foreign(None, None, "app.db", "1", tmp_path)
+    for identity in ("1", "2"):
+        ledger = Ledger(identity, "", "", 1, "", {})
+        assert is_foreign(manifest(database="other.db"), ledger, "app.db", "1") == (identity != "1")
 
 
 @pytest.mark.parametrize(
@@ -325,6 +339,11 @@ def test_leftovers_are_swept(tmp_path: Path) -> None:
     for path in gone + kept:
         path.touch()
     (tmp_path / f".directory{TEMP_SUFFIX}").mkdir()
+    for folder in (state, tmp_path, tmp_path.parent):
+        scratch = folder / ".autoexport-check-abcd_123"
+        scratch.mkdir()
+        (scratch / "copy-0123456789abcdef.sqlite3").touch()
+        gone.append(scratch)
     assert sweep(tmp_path, state) == len(gone)
     assert not [path for path in gone if path.exists()]
     assert not [path for path in kept if not path.exists()]
@@ -339,11 +358,6 @@ def test_a_swept_link_is_not_followed(tmp_path: Path) -> None:
     state = tmp_path / ".autoexport"
     state.mkdir()
     (state / f"spool-{'0' * 16}").symlink_to(precious)
-    for folder in (state, tmp_path, tmp_path.parent):
-        scratch = folder / ".autoexport-check-abcd_123"
-        scratch.mkdir()
-        (scratch / "copy-0123456789abcdef.sqlite3").touch()
-        gone.append(scratch)
     (tmp_path / f".x{TEMP_SUFFIX}").symlink_to(precious)
     assert sweep(tmp_path, state) == 2
     assert precious.exists()
