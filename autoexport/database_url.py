@@ -131,7 +131,7 @@ def _sqlite(rest: str) -> DatabaseURL:
             "A SQLite URL has no host: two slashes are too few.",
             hint="Write sqlite:///app.db for a relative path and sqlite:////srv/app.db for an absolute one.",
         )
-    path = unquote(location[1:])
+    path = unquote(location[1:], errors="surrogateescape")
     if path in ("", ":memory:") or options.get("mode") == "memory":
         raise _in_memory()
     if path.lower().startswith("file:"):

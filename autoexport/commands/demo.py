@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import sqlite3
 import uuid
@@ -84,7 +85,7 @@ def places(directory: Path) -> dict[str, object]:
     """The settings that keep a demo to its own directory, whatever is configured around it."""
     exports = directory / EXPORTS
     return {
-        "database_url": f"sqlite:///{quote(str(directory / 'database.db'))}",
+        "database_url": f"sqlite:///{quote(os.fsencode(directory / 'database.db'))}",
         "export_directory": exports,
         "state_directory": exports / ".autoexport",
         "tables": {},
@@ -135,7 +136,7 @@ def make_database(database: Path, busy_s: float = 5.0) -> None:
 
 
 def _is_demo(database: Path) -> bool:
-    uri = f"file:{quote(str(database))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(database))}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             return bool(connection.execute("PRAGMA application_id").fetchone()[0] == DEMO_MARK)

@@ -20,9 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import xxhash
-from sqlalchemy import (
-    URL,
-)
+from sqlalchemy import URL
 from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -70,11 +68,12 @@ class SqliteSource:
             descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 # Nobody else knows this file, so there is nothing to lock and no journal to look for.
-                url = f"sqlite+aiosqlite:///file:{quote(str(copy))}?mode=ro&immutable=1&uri=true"
+                place = f"file:{quote(os.fsencode(copy))}"
+                # Not as text, which would be decoded once more.
+                query = {"mode": "ro", "immutable": "1", "uri": "true"}
+                url = URL.create("sqlite+aiosqlite", database=place, query=query)
                 engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": CodePointOrder})
-                direct = sqlite3.connect(
-                    f"file:{quote(str(copy))}?mode=ro&immutable=1", uri=True, check_same_thread=False
-                )
+                direct = sqlite3.connect(f"{place}?mode=ro&immutable=1", uri=True, check_same_thread=False)
                 try:
                     async with AsyncSession(engine) as session:
                         pages = (descriptor, direct, notes)

@@ -68,7 +68,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     with an application in the same process, we would see what it has not committed.
     """
     return sqlite3.connect(
-        f"file:{quote(str(path))}?mode=ro&cache=private", uri=True, timeout=_BUSY_S, isolation_level=None
+        f"file:{quote(os.fsencode(path))}?mode=ro&cache=private", uri=True, timeout=_BUSY_S, isolation_level=None
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 from urllib.parse import quote
@@ -20,7 +21,7 @@ def remarks(path: Path) -> list[str]:
     To be asked after a snapshot could be taken: then it is known that opening the file does no harm.
     """
     try:
-        uri = f"file:{quote(str(path))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(path))}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         size_bytes = path.stat().st_size

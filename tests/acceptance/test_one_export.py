@@ -6,6 +6,8 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.applications import CANARY, CANARY_NUMBER, create_sqlite, fill_sqlite
-from tests.conftest import Finished, run_autoexport
+from tests.conftest import Finished, program_environment, run_autoexport
 from tests.databases import SqliteDatabase
 from tests.straight_reading import expected_csv_text, expected_document
 
@@ -293,3 +295,48 @@ def test_bad_input_is_told_in_one_line_and_a_hint(bad: Bad, directory: Path) -> 
     assert "Traceback" not in done.stderr
     assert PASSWORD not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
+# --- names and streams ---------------------------------------------------------------------------
+
+
+def test_a_name_that_is_no_text(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """Of the database and of the folder it is in: bytes that are not UTF-8."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xff"))
+    folder.mkdir()
+    database = folder / os.fsdecode(b"n\xfe.db")
+    with closing(sqlite3.connect(sqlite_database.path)) as source:
+        source.execute("PRAGMA journal_mode=DELETE")
+    database.write_bytes(sqlite_database.path.read_bytes())
+    export(database)
+    assert document_of(folder / "exports")["projects"]
+    for command in ("check", "verify"):
+        done = run_autoexport(command, "--database-url", str(database), "--export-dir", "exports", cwd=folder)
+        assert done.exit_code == 0, done.stderr
+
+
+def test_the_database_by_another_name(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """A link to it is the same database: its export goes on."""
+    export(sqlite_database.path)
+    link = tmp_path / "latest.db"
+    link.symlink_to(sqlite_database.path)
+    export(link)
+    done = run_autoexport("verify", "--database-url", str(link), "--export-dir", "exports", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    with closing(sqlite_database.connect()) as connection:
+        connection.execute("UPDATE projects SET name = 'by another name'")
+    export(link)
+    assert document_of(tmp_path / "exports")["projects"][0]["name"] == "by another name"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed(sqlite_database: SqliteDatabase, tmp_path: Path, closed: str) -> None:
+    """As a careless script starts it: nothing of it ends up in a file, and the export is made."""
+    command = f'"$0" -m autoexport --database-url "$1" --export-dir exports {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, str(sqlite_database.path)],
+        cwd=tmp_path, env=program_environment(), capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert run_autoexport("verify", "--database-url", str(sqlite_database.path), "--export-dir", "exports",
+                          cwd=tmp_path).exit_code == 0  # fmt: skip
