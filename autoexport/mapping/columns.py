@@ -210,7 +210,7 @@ def find_box(table: Table, said: TableOverride) -> tuple[dict[str, Column], BoxR
         return chosen, BOX_FORMATS[said.box_format]
     if not set(BOX_FIELDS) & said.left_out_columns:
         for reading, names in BOXES:
-            columns = [next((c for c in by_names(table, [name]) if fits(c, "box_0")), None) for name in names]
+            columns = [next((c for c in by_names(table, [name]) if _is_place(table, c)), None) for name in names]
             if all(columns):
                 found = {key: column for key, column in zip(BOX_FIELDS, columns, strict=True) if column}
                 return found, _box_reading(reading, names, said)
@@ -219,6 +219,11 @@ def find_box(table: Table, said: TableOverride) -> tuple[dict[str, Column], BoxR
             if fits(column, "box_json"):
                 return {"box_json": column}, "json"
     return {}, None
+
+
+def _is_place(table: Table, column: Column) -> bool:
+    """Whether it may be a coordinate or a length: a number that is in no key."""
+    return fits(column, "box_0") and column.name not in table.primary_key
 
 
 def _box_reading(by_name: BoxReading, names: tuple[str, ...], said: TableOverride) -> BoxReading:

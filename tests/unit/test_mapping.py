@@ -922,6 +922,16 @@ def _understood(catalog: Catalog) -> tuple[Mapping | None, str]:
         return None, error.hint
 
 
+def test_a_key_is_no_coordinate() -> None:
+    """Whatever it is called: a box is not read from it."""
+    images = Table("images", None, "table", (Column("id", "integer"), Column("name", "text")))
+    names = ("x", "y", "width", "height", "image_id", "label")
+    boxes = Table("annotations", None, "table", tuple(Column(name, "integer") for name in names), ("x",))
+    mapping, _ = _understood(Catalog((images, boxes)))
+    assert mapping is not None
+    assert mapping.box is None
+
+
 @settings(max_examples=200, deadline=None)
 @given(_catalogs())
 def test_any_schema_is_understood_or_refused(catalog: Catalog) -> None:
