@@ -30,7 +30,7 @@ DOUBLING = 5_000
 """After each so many blocks those that follow may be twice as large. Measured with ten million images: 15,500
 blocks instead of 39,000, and 98 MB instead of 125."""
 
-PIECE_BYTES = 160_000
+PIECE_BYTES = 256_000
 """About how many bytes of JSON are read, handed over and rendered at a time; a larger block comes in pieces."""
 
 _ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first application's rows take
