@@ -89,8 +89,10 @@ class SqliteSource:
                 # With the last descriptor of a file without a name goes its memory: 0.1 s for 400 MB.
                 await in_thread(os.close, descriptor)
         finally:
-            copy.unlink(missing_ok=True)
-            await in_thread(notes.close)
+            try:
+                copy.unlink(missing_ok=True)
+            finally:
+                await in_thread(notes.close)
 
     async def _opened(
         self,
