@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from autoexport.errors import ConfigurationError
 from autoexport.postgres_options import connect_timeout_s, security, server_settings, ssl_mode
@@ -121,6 +122,12 @@ def _bare_path(text: str) -> DatabaseURL:
     if re.search(r"//?[^/]*:.*@", text):
         raise ConfigurationError("The database looks like a URL without its scheme.", hint=_FORMS)
     return _sqlite_file(text)
+
+
+def file_uri(path: Path) -> str:
+    """A file as SQLite takes it, any bytes in its name; `?` and parameters may follow
+    (https://www.sqlite.org/uri.html)."""
+    return f"file:{quote(os.fsencode(path))}"
 
 
 def _sqlite(rest: str) -> DatabaseURL:

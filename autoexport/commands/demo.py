@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from autoexport.commands.export import export
+from autoexport.database_url import file_uri
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError
 from autoexport.progress import say
 from autoexport.settings import Settings
@@ -136,7 +137,7 @@ def make_database(database: Path, busy_s: float = 5.0) -> None:
 
 
 def _is_demo(database: Path) -> bool:
-    uri = f"file:{quote(os.fsencode(database))}?mode=ro"
+    uri = f"{file_uri(database)}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             return bool(connection.execute("PRAGMA application_id").fetchone()[0] == DEMO_MARK)

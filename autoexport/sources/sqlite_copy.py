@@ -31,8 +31,8 @@ from collections.abc import Iterator
 from itertools import compress, count
 from pathlib import Path
 from struct import unpack_from
-from urllib.parse import quote
 
+from autoexport.database_url import file_uri
 from autoexport.files import create_new, explain_os_error
 from autoexport.logs import get_logger
 from autoexport.sources.sqlite_copy_process import START_S, started
@@ -68,7 +68,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     with an application in the same process, we would see what it has not committed.
     """
     return sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?mode=ro&cache=private", uri=True, timeout=_BUSY_S, isolation_level=None
+        f"{file_uri(path)}?mode=ro&cache=private", uri=True, timeout=_BUSY_S, isolation_level=None
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote
 
+from autoexport.database_url import file_uri
 from autoexport.sources.sqlite_errors import explain
 
 COPY_S_PER_GB = 0.5
@@ -21,7 +20,7 @@ def remarks(path: Path) -> list[str]:
     To be asked after a snapshot could be taken: then it is known that opening the file does no harm.
     """
     try:
-        uri = f"file:{quote(os.fsencode(path))}?mode=ro"
+        uri = f"{file_uri(path)}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         size_bytes = path.stat().st_size
