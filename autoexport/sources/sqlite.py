@@ -17,7 +17,6 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import xxhash
 from sqlalchemy import URL
@@ -26,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from autoexport.database_url import DatabaseURL
+from autoexport.database_url import DatabaseURL, file_uri
 from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.offloop import in_stoppable_thread, in_thread
 from autoexport.settings import Settings
@@ -60,39 +59,28 @@ class SqliteSource:
     async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
         """Copy the file, open the copy, unlink it: it vanishes with the last descriptor."""
         copy = self._private / f"copy-{secrets.token_hex(8)}.sqlite3"
-        notes = PageNotes(self._private)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            notes = PageNotes(self._private)
+            stack.push_async_callback(in_thread, notes.close)
+            stack.callback(copy.unlink, missing_ok=True)
             given_up = threading.Event()
             await in_stoppable_thread(given_up, self._copy, copy, notes, given_up)
             taken_at = datetime.now(UTC)
             descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                # Nobody else knows this file, so there is nothing to lock and no journal to look for.
-                place = f"file:{quote(os.fsencode(copy))}"
-                # Not as text, which would be decoded once more.
-                query = {"mode": "ro", "immutable": "1", "uri": "true"}
-                url = URL.create("sqlite+aiosqlite", database=place, query=query)
-                engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": CodePointOrder})
-                direct = sqlite3.connect(f"{place}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-                try:
-                    async with AsyncSession(engine) as session:
-                        pages = (descriptor, direct, notes)
-                        snapshot = await self._opened(session, copy, pages, taken_at)
-                        try:
-                            yield snapshot
-                        finally:
-                            await snapshot.aclose()
-                finally:
-                    direct.close()
-                    await engine.dispose()
-            finally:
-                # With the last descriptor of a file without a name goes its memory: 0.1 s for 400 MB.
-                await in_thread(os.close, descriptor)
-        finally:
-            try:
-                copy.unlink(missing_ok=True)
-            finally:
-                await in_thread(notes.close)
+            # With the last descriptor of a file without a name goes its memory: 0.1 s for 400 MB.
+            stack.push_async_callback(in_thread, os.close, descriptor)
+            # Nobody else knows this file, so there is nothing to lock and no journal to look for. As text, the URL
+            # would be decoded once more.
+            query = {"mode": "ro", "immutable": "1", "uri": "true"}
+            url = URL.create("sqlite+aiosqlite", database=file_uri(copy), query=query)
+            engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": CodePointOrder})
+            stack.push_async_callback(engine.dispose)
+            direct = sqlite3.connect(f"{file_uri(copy)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            stack.callback(direct.close)
+            session = await stack.enter_async_context(AsyncSession(engine))
+            snapshot = await self._opened(session, copy, (descriptor, direct, notes), taken_at)
+            stack.push_async_callback(snapshot.aclose)
+            yield snapshot
 
     async def _opened(
         self,
