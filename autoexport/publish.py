@@ -66,11 +66,10 @@ def published_files(ledger: Ledger, directory: Path) -> dict[str, FileRecord]:
     return found
 
 
-def is_foreign(manifest: Manifest | None, ledger: Ledger | None, database: str, identity: str) -> bool:
+def is_foreign(manifest: Manifest, ledger: Ledger | None, database: str, identity: str) -> bool:
     """Whether this is the export of another database. The same one may have another name by now, by a link: then
     the ledger knows its identity."""
-    known = ledger is not None and ledger.database == identity
-    return manifest is not None and manifest.database != database and not known
+    return manifest.database != database and (ledger is None or ledger.database != identity)
 
 
 def refuse_foreign(
