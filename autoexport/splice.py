@@ -7,13 +7,15 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoexport.checksum import combine
 from autoexport.contracts import Format
 from autoexport.errors import PublishError
-from autoexport.files import create_new, explain_os_error, made_durable, temp_beside, write_all
+from autoexport.files import LARGE_BYTES, create_new, explain_os_error, made_durable, temp_beside, write_all
+from autoexport.holes import GivingBack
 from autoexport.ledger import BlockRecord, FileIdentity, Part
 from autoexport.model import BlockRef, Tree
 from autoexport.pace import Pace
@@ -51,6 +53,11 @@ class Layout:
     def kept_bytes(self) -> int:
         """How many bytes are copied from the published file."""
         return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and not piece.fresh)
+
+    @property
+    def fresh_bytes(self) -> int:
+        """How many bytes are copied from the spool."""
+        return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and piece.fresh)
 
 
 @dataclass(slots=True)
@@ -161,7 +168,7 @@ def stage(
     """Write the file beside its target, durably. Raises `PublishError`.
 
     `known` is the identity of the published file that kept ranges come from: it is compared before and after.
-    `paced`: leave the disk to others as well.
+    `paced`: leave the disk to others as well. A large `spool` is not whole any more afterwards.
     """
     target = directory / layout.file_name
     temp = temp_beside(target)
@@ -175,7 +182,9 @@ def stage(
                 pace = Pace(descriptor, layout.length) if paced else None
                 if pace is not None and kept is not None:
                     pace.read_from(kept)
-                with made_durable(descriptor, layout.length, paced=paced):
+                large = layout.fresh_bytes >= LARGE_BYTES
+                spent = GivingBack(spool) if spool is not None and large else None
+                with made_durable(descriptor, layout.length, paced=paced), spent or nullcontext():
                     _same(kept, known, layout.file_name)
                     for piece in layout.pieces:
                         if isinstance(piece, bytes):
@@ -183,7 +192,8 @@ def stage(
                             if pace is not None:
                                 pace.keep(len(piece))
                         else:
-                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, pace)
+                            source, unneeded = (spool, spent) if piece.fresh else (kept, None)
+                            _copy(source, descriptor, piece, layout.file_name, pace, unneeded)
                     _same(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
             finally:
@@ -210,7 +220,9 @@ def _is(descriptor: int, known: FileIdentity | None) -> bool:
     return known is not None and FileIdentity.of_open(descriptor, known.crc) == known
 
 
-def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace | None) -> None:
+def _copy(
+    source: int | None, target: int, piece: Segment, name: str, pace: Pace | None, spent: GivingBack | None
+) -> None:
     """Copy a range inside the kernel where it can, else through memory."""
     if source is None:
         raise _cut_short(name)
@@ -235,6 +247,8 @@ def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace
             done = len(data)
         if not done:
             raise _cut_short(name)
+        if spent is not None:
+            spent.add(at, done)
         at += done
         left -= done
         if pace is not None:
