@@ -22,7 +22,8 @@ _STRING = re.compile(rb'("(?:[^"\\]|\\.)*")')
 
 # Numbers that are written as they are read: up to 15 digits, which every double keeps (IEEE 754), no exponent, no
 # zero too many, and not so small that they would be written with an exponent.
-_NUMBER = r"(?:-(?!0[^.]))?(?:0(?!\.0000)|[1-9][0-9]{0,6}+)(?:\.(?:[0-9]{0,7}[1-9]|0)(?![0-9]))?"
+_ZERO = r"0(?:(?=\.(?!0000))|(?!\.)(?<!-0))"
+_NUMBER = rf"-?(?:[1-9][0-9]{{0,6}}+|{_ZERO})(?:\.[0-9]{{1,8}}+(?<![0-9]0))?"
 _POINT = rf'\{{"x": {_NUMBER}, "y": {_NUMBER}\}}'
 _PAIR = rf"\[{_NUMBER}(?:, {_NUMBER})*+\]"
 _POLYGON = rf"\[(?:{_POINT}(?:, {_POINT})*+|{_PAIR}(?:, {_PAIR})*+)\]"
@@ -49,6 +50,8 @@ def documents(column: Sequence[Scalar]) -> Ruled:
                 written = [None if text == b"null" else text for text in written]
     except (ValueError, TypeError):
         return value_by_value(column, document)
+    if len(present) == len(column):
+        return written[: len(column)], 0
     following = iter(written)
     return [None if value is None or value == "null" else next(following) for value in column], 0
 

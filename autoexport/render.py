@@ -117,12 +117,14 @@ def _derive_names(images: dict[str, Sequence[Any]]) -> None:
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
     """The source's own word where it is one of the three, else what the annotation has."""
+    words = annotations["type"]
+    if _TYPES.issuperset(words):
+        return words  # type: ignore[return-value]
     shapes, boxed = annotations["polygon"], annotations["boxed"]
     derived = [
         "polygon" if shape and shape not in _NO_SHAPE else "bbox" if box else "classification"
         for shape, box in zip(shapes, boxed, strict=True)
     ]
-    words = annotations["type"]
     if words.count(None) == len(words):
         return derived
     return [

@@ -67,15 +67,19 @@ def texts(column: Sequence[Scalar]) -> Ruled:
 
     Invalid UTF-8 becomes U+FFFD and counts as repaired.
     """
+    if _are_valid_text(column):
+        return column, 0
     present = _present(column)
+    ordinary = _are_valid_text(present) or _are_numbers(present)
+    return (column, 0) if ordinary else value_by_value(column, text)
+
+
+def _are_valid_text(present: Sequence[Any]) -> bool:
     try:
         "".join(present).encode()
-        ordinary = True
-    except UnicodeEncodeError:
-        ordinary = False
-    except TypeError:
-        ordinary = _are_numbers(present)
-    return (column, 0) if ordinary else value_by_value(column, text)
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def text(value: Any) -> tuple[Any, int]:
@@ -104,7 +108,7 @@ def _repaired_text(value: str) -> str:
 def names(column: Sequence[Scalar]) -> Ruled:
     """The text rule for names, which are always text: a number becomes its digits."""
     ruled, repaired = texts(column)
-    if ruled is column and {type(value) for value in column} <= {str, type(None)}:
+    if ruled is column and {*map(type, column)} <= {str, type(None)}:
         return column, 0
     return [value if value is None or isinstance(value, str) else _digits(value) for value in ruled], repaired
 
@@ -131,7 +135,8 @@ def split(word: str | None) -> str | None:
 
 def numbers(column: Sequence[Scalar]) -> Ruled:
     """Numbers with all their digits; NaN and infinities become null and count as repaired."""
-    return (column, 0) if _are_numbers(_present(column)) else value_by_value(column, number)
+    ordinary = _are_numbers(column) or _are_numbers(_present(column))
+    return (column, 0) if ordinary else value_by_value(column, number)
 
 
 def _are_numbers(present: Sequence[Any]) -> bool:
@@ -194,7 +199,7 @@ def flags(column: Sequence[Scalar]) -> Ruled:
     """Booleans: 0 and 1, PostgreSQL's own, the usual words; any other number is true unless zero;
     what cannot be read is null and counts as repaired."""
     try:
-        return [_FLAGS[value] for value in column], 0
+        return [*map(_FLAGS.__getitem__, column)], 0
     except (KeyError, TypeError):
         return value_by_value(column, flag)
 
