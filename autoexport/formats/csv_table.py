@@ -176,25 +176,21 @@ class ImagesTable(_Table):
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The rows of a block."""
         length = len(block.spans)
-        parents = [
-            project.values["id"],
-            project.values["name"],
-            dataset.values["id"],
-            dataset.values["name"],
-        ]
-        cells, guarded = {}, 0
-        for name, value in zip(_PARENT_OF_IMAGE, parents, strict=True):
-            (cell,), more = self._cells([value])
-            cells[name] = [cell] * length
-            guarded += more * length
-        cells["annotation_count"] = encoded(block.spans)
+        above = [self._cells([node.values[name]]) for node in (project, dataset) for name in ("id", "name")]
+        guarded = length * sum(number for _, number in above)
+        columns = []
         for name in IMAGE_COLUMNS:
-            if name not in cells:
+            if name == _PARENT_OF_IMAGE[0]:
+                # What all rows have, and has its columns beside one another, is one cell.
+                columns.append([b",".join(cell for (cell,), _ in above)] * length)
+            elif name == "annotation_count":
+                columns.append(encoded(block.spans))
+            elif name not in _PARENT_OF_IMAGE:
                 field = "id" if name == "image_id" else name
-                cells[name], more = self._cells(block.images[field], block.json_cells.get(field))
+                cells, more = self._cells(block.images[field], block.json_cells.get(field))
+                columns.append(cells)
                 guarded += more
-        lines = map(b",".join, zip(*(cells[name] for name in IMAGE_COLUMNS), strict=True))
-        return b"".join(line + b"\n" for line in lines), guarded
+        return b"\n".join(map(b",".join, zip(*columns, strict=True))) + b"\n", guarded
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
         """The header, then the blocks of all datasets."""
