@@ -138,10 +138,11 @@ class _Ends:
 
 
 class _Taking:
-    """The stream of annotations, from which the images take theirs in turn."""
+    """The stream of annotations, from which the images take theirs in turn. `weight`: bytes of JSON, about, of all
+    that were taken."""
 
     def __init__(self, stream: Stream | None) -> None:
-        self.taken: list[Scalar] = []
+        self._taken: list[Scalar] = []
         self.weight = 0.0
         self.fields = stream.fields if stream is not None else []
         self.leading = stream.leading if stream is not None else 1
@@ -172,12 +173,18 @@ class _Taking:
         return count
 
     def _took(self, length: int) -> int:
-        width = len(self.fields)
-        self.taken += self._values[self._at * width : (self._at + length) * width]
         self.weight += self._row_bytes * length
         self._at += length
         self._run += 1
         return length
+
+    def taken(self) -> list[Scalar]:
+        """What was taken since it was asked for the last time; nothing of it is held here any more."""
+        end = self._at * len(self.fields)
+        values = self._taken + self._values[:end] if self._taken else self._values[:end]
+        del self._values[:end]
+        self._at, self._taken = 0, []
+        return values
 
     async def _next(self) -> bool:
         """Fetch the next partition and find the runs of rows that belong to one image."""
@@ -188,6 +195,7 @@ class _Taking:
         except StopAsyncIteration:
             self._parts = None
             return False
+        self._taken = self.taken()
         # The rows are given up at once: they are objects that the garbage collector would look through.
         keys, self._values = _flat(rows, self.leading)
         self._runs = [(key, len(list(run))) for key, run in groupby(keys)]
@@ -206,11 +214,10 @@ def lengths(column: Sequence[Scalar]) -> int:
 
 def _piece(images: Stream, rows: list[Row], taking: _Taking, spans: list[int], last: bool) -> BlockRows:
     datasets, values = _flat(rows)
-    taken, taking.taken = taking.taken, []
     return BlockRows(
         dataset=datasets[0],
         images=FlatRows(images.fields, values),
-        annotations=FlatRows(taking.fields, taken),
+        annotations=FlatRows(taking.fields, taking.taken()),
         spans=spans,
         ends=last,
     )
