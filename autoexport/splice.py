@@ -7,15 +7,13 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoexport.checksum import combine
 from autoexport.contracts import Format
 from autoexport.errors import PublishError
-from autoexport.files import LARGE_BYTES, create_new, explain_os_error, made_durable, temp_beside, write_all
-from autoexport.holes import GivingBack
+from autoexport.files import create_new, explain_os_error, made_durable, temp_beside, write_all
 from autoexport.ledger import BlockRecord, FileIdentity, Part
 from autoexport.model import BlockRef, Tree
 from autoexport.pace import Pace
@@ -53,11 +51,6 @@ class Layout:
     def kept_bytes(self) -> int:
         """How many bytes are copied from the published file."""
         return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and not piece.fresh)
-
-    @property
-    def fresh_bytes(self) -> int:
-        """How many bytes are copied from the spool."""
-        return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and piece.fresh)
 
 
 @dataclass(slots=True)
@@ -168,7 +161,7 @@ def stage(
     """Write the file beside its target, durably. Raises `PublishError`.
 
     `known` is the identity of the published file that kept ranges come from: it is compared before and after.
-    `paced`: leave the disk to others as well. A large `spool` is not whole any more afterwards.
+    `paced`: leave the disk to others as well.
     """
     target = directory / layout.file_name
     temp = temp_beside(target)
@@ -182,9 +175,7 @@ def stage(
                 pace = Pace(descriptor, layout.length) if paced else None
                 if pace is not None and kept is not None:
                     pace.read_from(kept)
-                large = layout.fresh_bytes >= LARGE_BYTES
-                spent = GivingBack(spool) if spool is not None and large else None
-                with made_durable(descriptor, layout.length, paced=paced), spent or nullcontext():
+                with made_durable(descriptor, layout.length, paced=paced):
                     _same(kept, known, layout.file_name)
                     for piece in layout.pieces:
                         if isinstance(piece, bytes):
@@ -192,8 +183,7 @@ def stage(
                             if pace is not None:
                                 pace.keep(len(piece))
                         else:
-                            source, unneeded = (spool, spent) if piece.fresh else (kept, None)
-                            _copy(source, descriptor, piece, layout.file_name, pace, unneeded)
+                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, pace)
                     _same(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
             finally:
@@ -220,9 +210,7 @@ def _is(descriptor: int, known: FileIdentity | None) -> bool:
     return known is not None and FileIdentity.of_open(descriptor, known.crc) == known
 
 
-def _copy(
-    source: int | None, target: int, piece: Segment, name: str, pace: Pace | None, spent: GivingBack | None
-) -> None:
+def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace | None) -> None:
     """Copy a range inside the kernel where it can, else through memory."""
     if source is None:
         raise _cut_short(name)
@@ -247,8 +235,6 @@ def _copy(
             done = len(data)
         if not done:
             raise _cut_short(name)
-        if spent is not None:
-            spent.add(at, done)
         at += done
         left -= done
         if pace is not None:

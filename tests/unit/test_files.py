@@ -38,7 +38,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes make a large file."""
-    monkeypatch.setattr(files, "LARGE_BYTES", 1)
+    monkeypatch.setattr(files, "_LARGE_BYTES", 1)
     monkeypatch.setattr(files, "_WRITE_OUT_BYTES", 4096)
 
 
@@ -129,7 +129,7 @@ def test_systems_without_these_calls(descriptor: int, monkeypatch: pytest.Monkey
 
 def test_an_error_inside_is_the_error(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written out for nobody, and the thread is gone."""
-    monkeypatch.setattr(files, "LARGE_BYTES", 1)
+    monkeypatch.setattr(files, "_LARGE_BYTES", 1)
     threads = threading.active_count()
     with pytest.raises(LookupError), made_durable(descriptor, 10):
         raise LookupError

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport import holes, splice
+from autoexport import splice
 from autoexport.contracts import Format
 from autoexport.errors import PublishError
 from autoexport.files import TEMP_SUFFIX
@@ -85,14 +85,6 @@ def workshop(output: Format) -> Iterator[Workshop]:
         shop = Workshop(Path(folder), output)
         yield shop
         os.close(shop.spool)
-
-
-def holes_are_known(directory: Path) -> bool:
-    """Whether the file system of this directory can give a part of a file back."""
-    with tempfile.TemporaryFile(dir=directory) as file:
-        file.write(bytes(8192))
-        file.flush()
-        return holes.punch_hole(file.fileno(), 0, 8192)
 
 
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"]
@@ -279,24 +271,6 @@ def test_a_copy_is_done_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- what goes wrong -----------------------------------------------------------------------------
-
-
-@every_format
-@pytest.mark.parametrize("paced", [False, True])
-def test_a_spool_gives_its_room_back_while_it_is_copied(
-    output: Format, paced: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(splice, "LARGE_BYTES", 1 << 20)
-    monkeypatch.setattr(holes, "STEP_BYTES", 64 << 10)
-    tree = tree_of([letter * 50_000 for letter in "abcdefghijklmnopqrstuvwx"], (1, 3))
-    with workshop(output) as shop:
-        layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(output)))
-        os.fsync(shop.spool)
-        taken = os.fstat(shop.spool).st_blocks
-        staged = stage(layout, shop.spool, shop.directory, None, paced=paced)
-        assert staged.temp.read_bytes() == tree.written(output)
-        if holes_are_known(shop.directory):
-            assert os.fstat(shop.spool).st_blocks < taken / 4
 
 
 def test_another_file_than_the_known_one() -> None:
