@@ -195,7 +195,8 @@ class _Taking:
         except StopAsyncIteration:
             self._parts = None
             return False
-        self._taken = self.taken()
+        # By now all of it is taken. In place, because the annotations of one image may fill many partitions.
+        self._taken += self._values
         # The rows are given up at once: they are objects that the garbage collector would look through.
         keys, self._values = _flat(rows, self.leading)
         self._runs = [(key, len(list(run))) for key, run in groupby(keys)]
