@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import aiofiles
-import aiofiles.os
 
 from autoexport.contracts import Format, Position
 from autoexport.files import WORKING_FILES, create_nameless, disk_errors_explained, write_all
@@ -93,12 +92,11 @@ async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[S
             if output.has_blocks:
                 path = state / f"spool-{secrets.token_hex(8)}"
                 stream = await stack.enter_async_context(
-                    aiofiles.open(path, "x+b", buffering=1 << 20, opener=_private)
+                    aiofiles.open(path, "x+b", buffering=1 << 20, opener=_nameless)
                 )
-                await aiofiles.os.unlink(path)
                 opened.append(Spool(output, stream))
         yield opened
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _nameless(path: str, flags: int) -> int:
+    return create_nameless(Path(path))
