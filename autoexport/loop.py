@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from autoexport.errors import LockedError, SourceError
 from autoexport.wake import pause
 
 QUIET_S = 0.5
@@ -72,8 +73,12 @@ async def export_forever(
         await tempo.rest(tick)
         while not queue.empty():
             queue.get_nowait()
-        began, elsewhere_s = time.monotonic(), None
+        began = time.monotonic()
         try:
             elsewhere_s = await export()
-        finally:
-            tempo.exported(time.monotonic() - began + (elsewhere_s or 0.0))
+        except (LockedError, SourceError):
+            raise  # It waited, for another exporter or for the database: that costs nobody anything.
+        except BaseException:
+            tempo.exported(time.monotonic() - began)
+            raise
+        tempo.exported(time.monotonic() - began + (elsewhere_s or 0.0))

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from autoexport import detector, watch_engine
 from autoexport.detector import Surroundings, detect
-from autoexport.errors import PublishError
+from autoexport.errors import AutoexportError, LockedError, PublishError, SourceError
 from autoexport.health import Health
 from autoexport.ledger import FileIdentity
 from autoexport.loop import QUIET_S, Tempo, export_forever
@@ -373,6 +373,28 @@ async def test_a_costly_export_is_rested_from() -> None:
     async with asyncio.timeout(LONG_S):
         await tempo.rest(lambda: None)
     assert not tempo.hurry.is_set()
+
+
+@pytest.mark.parametrize(
+    ("error", "rests"),
+    [(PublishError("full"), True), (SourceError("down"), False), (LockedError("another"), False)],
+    ids=["it worked", "it waited for the server", "it waited for another exporter"],
+)
+async def test_what_failed_while_it_waited_is_not_rested_from(error: AutoexportError, rests: bool) -> None:
+    """How long to wait after a failure is decided elsewhere; a rest on top is for what kept a core busy."""
+    queue: asyncio.Queue[None] = asyncio.Queue()
+    tempo, told = Tempo(), []
+    tempo.exported = told.append  # type: ignore[method-assign]
+
+    async def export() -> float:
+        raise error
+
+    queue.put_nowait(None)
+    tempo.hurry.set()
+    with pytest.raises(type(error)):
+        async with asyncio.timeout(LONG_S):
+            await export_forever(queue, export, tempo)
+    assert bool(told) == rests
 
 
 async def test_a_database_that_changes_all_the_time_is_exported_less_often(
