@@ -195,8 +195,10 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Let go of the lock, also where a process that was forked meanwhile still has the file open."""
         if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -190,6 +190,22 @@ def test_one_at_a_time(state: Path) -> None:
     second.release()
 
 
+def test_a_process_that_was_forked_meanwhile_does_not_hold_it(state: Path) -> None:
+    """As after a fork: what a program does with its own processes is not ours to end."""
+    lock = Lock(state, LEADER_LOCK)
+    assert lock.try_take()
+    assert lock._descriptor is not None
+    forked = os.dup(lock._descriptor)
+    try:
+        assert not Lock(state, LEADER_LOCK).try_take()
+        lock.release()
+        other = Lock(state, LEADER_LOCK)
+        assert other.try_take()
+        other.release()
+    finally:
+        os.close(forked)
+
+
 def test_a_dead_process_holds_nothing(state: Path) -> None:
     """The kernel takes the lock back from a process that was killed."""
     command = [sys.executable, "-c", _HOLD, str(state), LEADER_LOCK]
