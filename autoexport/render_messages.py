@@ -21,6 +21,9 @@ from autoexport.model import BlockRows, BoxFormat, BoxReading, DatasetNode, Flat
 LENGTH = struct.Struct(">Q")
 """What stands before each message: its length in bytes."""
 
+END: tuple[Any, ...] = ()
+"""The last message. The end of the pipe alone would not do: whoever was forked meanwhile keeps it open."""
+
 READY = ("ready",)
 """The first answer. Those that follow are `block`, `os error`, `error` or `done`, and what
 belongs to it."""

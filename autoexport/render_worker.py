@@ -17,7 +17,7 @@ from autoexport.arenas import return_memory
 from autoexport.bodies import Joined, bodies_of
 from autoexport.files import write_all
 from autoexport.formats import chosen_formats
-from autoexport.render_messages import LENGTH, READY, Start, decoded, encoded, read_block
+from autoexport.render_messages import END, LENGTH, READY, Start, decoded, encoded, read_block
 
 if TYPE_CHECKING:
     from autoexport.contracts import Format
@@ -38,7 +38,7 @@ def main() -> None:
     outputs = [output for output in chosen_formats(start.options) if output.has_blocks]
     joined = Joined(outputs)
     _send(replies, READY)
-    while (message := _receive(requests)) is not None:
+    while (message := _receive(requests)) not in (None, END):
         try:
             answer = _render(message, start, outputs, joined)
         except OSError as error:

@@ -21,7 +21,7 @@ from autoexport.ledger import Part
 from autoexport.logs import get_logger
 from autoexport.model import BlockRows, DatasetNode, ProjectNode
 from autoexport.offloop import in_thread, is_interpreter
-from autoexport.render_messages import LENGTH, READY, Start, block_message, decoded
+from autoexport.render_messages import END, LENGTH, READY, Start, block_message, decoded, encoded
 from autoexport.spool import Spool
 
 APART_FROM_ROWS = 50_000
@@ -181,6 +181,8 @@ class _Apart:
 
     async def finish(self) -> list[Rendered]:
         assert self._answers is not None  # noqa: S101 - it has begun
+        await self._sent()
+        self._send(encoded(END))
         await self._sent()
         self._close()
         answers = await self._answers

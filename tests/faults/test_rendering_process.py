@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -100,6 +100,26 @@ def test_the_same_bytes(many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert apart.contents() == here.contents()
         assert apart.differences() == []
     assert rendering(os.getpid()) == []
+
+
+def test_a_program_that_forks_meanwhile(many: str, tmp_path: Path) -> None:
+    """The child has all ends of all pipes, and keeps them: the export ends all the same."""
+    kept: list[int] = []
+
+    def fork() -> None:
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}").startswith("pipe:"):
+                    kept.append(os.dup(int(name)))
+
+    trial = Trial(many, tmp_path / "exports")
+    try:
+        trial.export(progress=Hook(fork))
+        assert kept
+    finally:
+        for descriptor in kept:
+            os.close(descriptor)
+    assert trial.differences() == []
 
 
 def test_odd_values_cross_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
