@@ -105,7 +105,7 @@ class ConfigurationFile(Layer):
 
 
 class Fallbacks(Layer):
-    """Where a database is looked for when no setting names one."""
+    """Where a database is looked for when no setting names one; else these are none of our business."""
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, tuple[object, str]] = {}
@@ -113,7 +113,7 @@ class Fallbacks(Layer):
             found["database_url"] = (url, "DATABASE_URL")
         elif DATABASE_FILE.is_file():
             found["database_url"] = (str(DATABASE_FILE), str(DATABASE_FILE))
-        return self._missing(found)
+        return self._missing(found) | {"hidden": {}}
 
 
 def _dotenv() -> Mapping[str, str | None]:

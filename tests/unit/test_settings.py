@@ -284,6 +284,14 @@ def test_the_database_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch) ->
     assert Settings(database_url="given.db").database.path == Path("given.db")
 
 
+def test_a_variable_of_the_application_may_say_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DATABASE_URL` is not ours: where a setting names the database, it is not even looked at."""
+    monkeypatch.setenv("DATABASE_URL", "mysql://host/db")
+    assert Settings(database_url="given.db").database.path == Path("given.db")
+    with pytest.raises(ConfigurationError, match="mysql"):
+        Settings()
+
+
 def test_a_directory_called_like_the_database_is_not_one() -> None:
     """Only a file is taken without having been named."""
     Path("database.db").mkdir()
