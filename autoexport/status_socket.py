@@ -24,6 +24,7 @@ class StatusSocket:
         self._state = state
         self._answer = answer
         self._socket: socket.socket | None = None
+        self._ours: tuple[int, int] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -41,6 +42,7 @@ class StatusSocket:
                     os.unlink(address)
                 listening.bind(address)
                 os.chmod(address, 0o600)
+                self._ours = _identity(address)
             listening.listen(16)
             asyncio.get_running_loop().add_reader(listening, self._serve, listening)
         except (OSError, NotImplementedError):
@@ -64,7 +66,9 @@ class StatusSocket:
         self._socket.close()
         self._socket = None
         with contextlib.suppress(OSError), _short_path(self._state) as address:
-            os.unlink(address)
+            # After the directory was removed and made anew, it may be that of another exporter.
+            if _identity(address) == self._ours:
+                os.unlink(address)
 
 
 def ask(state: Path) -> bytes | None:
@@ -81,6 +85,11 @@ def ask(state: Path) -> bytes | None:
             answer += part
         return answer or None
     return None
+
+
+def _identity(address: str) -> tuple[int, int]:
+    status = os.lstat(address)
+    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager

@@ -183,6 +183,22 @@ async def test_whoever_asks_is_answered(tmp_path: Path, depth: int) -> None:
     assert not list(state.glob(SOCKET_NAME))
 
 
+async def test_the_socket_of_another_exporter_is_left_alone(tmp_path: Path) -> None:
+    """The state directory was removed under one exporter, and another has made it anew."""
+    state = tmp_path / "state"
+    state.mkdir()
+    first, second = StatusSocket(state, lambda: b"first"), StatusSocket(state, lambda: b"second")
+    first.open()
+    (state / SOCKET_NAME).unlink()
+    second.open()
+    try:
+        first.close()
+        assert await asyncio.to_thread(ask, state) == b"second"
+    finally:
+        second.close()
+    assert not list(state.glob(SOCKET_NAME))
+
+
 async def test_without_a_place_for_a_socket_there_is_none(tmp_path: Path) -> None:
     """The exporter works all the same."""
     served = StatusSocket(tmp_path / "gone", lambda: b"")
