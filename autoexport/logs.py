@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 import structlog
@@ -89,8 +90,10 @@ class _StandardError:
         pass
 
     def msg(self, message: str) -> None:
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
+        # A log that cannot be written, on a full disk for instance, must not end what it tells of.
+        with suppress(OSError):
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
 
     log = debug = info = warning = error = critical = exception = msg
 

@@ -140,6 +140,19 @@ def test_configuring_twice_does_not_double_the_lines(capsys: pytest.CaptureFixtu
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_log_on_a_full_disk_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would have told of goes on: `/dev/full` answers as a full disk does."""
+    logs.configure("json", "info")
+    full = open("/dev/full", "w", buffering=1)  # noqa: SIM115 - closing it would fail as well
+    monkeypatch.setattr(sys, "stderr", full)
+    with pytest.raises(OSError, match="No space"):
+        full.write("line\n")
+    logs.get_logger().error("cycle.failed")
+    logs.get_logger().error("cycle.failed")
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+
+
 def test_logs_follow_standard_error_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A progress bar replaces `sys.stderr` while it is shown, to put lines above itself."""
     import io
