@@ -245,6 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(exc, str(exc), exc.hint, exc.exit_code, invocation.debug)
     except BrokenPipeError:
         return _reader_gone()
+    except PermissionError as exc:
+        what = f"Permission is denied: {exc.filename}." if exc.filename else "Permission is denied."
+        return _failed(exc, what, "Let this user look into the folders above it.", 1, invocation.debug)
     except Exception as exc:  # noqa: BLE001 - the last place where it can be told in one line
         what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
         hint = "This should not happen. Run it again with --log-level debug to see where, and report it."

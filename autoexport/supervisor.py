@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
@@ -12,6 +13,7 @@ from autoexport.courtesy import Courtesy
 from autoexport.detector import Surroundings, detect
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.exporter import Outcome, export_once
+from autoexport.files import disk_errors_explained
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
 from autoexport.ledger import FileIdentity
@@ -19,6 +21,7 @@ from autoexport.line import Progress
 from autoexport.logs import get_logger
 from autoexport.loop import Tempo, export_forever
 from autoexport.manifest import Manifest
+from autoexport.offloop import in_thread
 from autoexport.publish import read_manifest
 from autoexport.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
 from autoexport.settings import Settings
@@ -211,7 +214,7 @@ class Exporter:
     # --- for ever ----------------------------------------------------------------------------------------
 
     async def _keep_forever(self) -> None:
-        made = [path for path in (self.state, self.directory) if not path.exists()]
+        made = [path for path in (self.state, self.directory) if not os.path.exists(path)]
         heard = hearing_commits(self._wake) if self.settings.enable_hooks else contextlib.nullcontext()
         try:
             with heard:
@@ -293,7 +296,7 @@ class Exporter:
         if not self._lock.stands():
             self._socket.close()
             self._lock.release()
-            while not await asyncio.to_thread(self._try_to_lead):
+            while not await in_thread(self._try_to_lead):
                 if self.health.report.state != "standing by":
                     log.info("leader.waiting", directory=str(self.directory))
                 self.health.standing_by()
@@ -304,7 +307,7 @@ class Exporter:
             self._socket.open()
 
     def _try_to_lead(self) -> bool:
-        with directories(self.directory, self.state):
+        with disk_errors_explained(self.directory), directories(self.directory, self.state):
             return self._lock.try_take()
 
     async def _persist_forever(self, interval_s: float) -> None:

@@ -222,6 +222,33 @@ def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a user whom permissions bind")
+@pytest.mark.parametrize("command", [(), ("check",), ("verify",)], ids=lambda words: " ".join(words) or "export")
+def test_an_export_directory_that_cannot_be_looked_into(command: tuple[str, ...]) -> None:
+    """A folder above it is closed to this user: said in a line, whichever command it is, and nothing to report."""
+    nobody = pwd.getpwnam("nobody")
+    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
+    if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
+        pytest.skip("another user cannot reach the interpreter or the package")
+    with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "closed" / "open").mkdir(parents=True)
+        (place / "closed").chmod(0o700)
+        with closing(create_sqlite(place / "app.db")) as connection:
+            fill_sqlite(connection)
+        (place / "app.db").chmod(0o644)
+        done = subprocess.run(
+            [sys.executable, "-m", "autoexport", *command, "--database-url", str(place / "app.db"),
+             "--export-dir", str(place / "closed" / "open" / "exports")],
+            env=program_environment(), cwd=place, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "ermission" in done.stderr
+    assert "hint: Let this user" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a user whom permissions bind")
 @pytest.mark.parametrize(("owned", "said"), [(False, "no program has it open"), (True, "write to its folder")])
 def test_a_wal_database_in_a_directory_without_permission(owned: bool, said: str) -> None:
     """Its owner, or another, may read it and not write beside it: said, nothing created, read when it is open."""
