@@ -65,12 +65,12 @@ class _Signals:
         self.last = number
         if self._stop.is_set():
             log.warning("stop.at_once", signal=number.name)
-            _leave_after(LEAVE_S)
+            _leave_after(LEAVE_S, 128 + number)
             self._task.cancel()
             return
         log.info("stop.asked", signal=number.name)
         self._manager.stopping()
-        _leave_after(DRAIN_S + LEAVE_S)
+        _leave_after(DRAIN_S + LEAVE_S, 0)
         self._stop.set()
 
     def _export_now(self, number: signal.Signals) -> None:
@@ -78,9 +78,9 @@ class _Signals:
         self._exporter.hurry()
 
 
-def _leave_after(seconds: float) -> None:
+def _leave_after(seconds: float, code: int) -> None:
     # A thread that copies a large database cannot be interrupted, and the interpreter would wait for it.
     # What it leaves behind is private, and swept at the next start.
-    timer = threading.Timer(seconds, os._exit, args=(1,))
+    timer = threading.Timer(seconds, os._exit, args=(code,))
     timer.daemon = True
     timer.start()
