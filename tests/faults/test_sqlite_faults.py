@@ -221,73 +221,80 @@ def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
     trial.check_equals(path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a user whom permissions bind")
-@pytest.mark.parametrize("command", [(), ("check",), ("verify",)], ids=lambda words: " ".join(words) or "export")
-def test_an_export_directory_that_cannot_be_looked_into(command: tuple[str, ...]) -> None:
-    """A folder above it is closed to this user: said in a line, whichever command it is, and nothing to report."""
-    nobody = pwd.getpwnam("nobody")
+class Nobody:
+    """A user whom permissions bind, and a directory that everybody may look into."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.user = pwd.getpwnam("nobody")
+
+    def owns(self, path: Path) -> None:
+        """Give a file or a directory to this user."""
+        os.chown(path, self.user.pw_uid, self.user.pw_gid)
+
+    def runs(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """The program as this user."""
+        return subprocess.run(
+            [sys.executable, "-m", "autoexport", *map(str, arguments)], env=program_environment(), cwd=self.place,
+            user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[], capture_output=True, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def nobody() -> Iterator[Nobody]:
+    """Another user; skips where there can be none, or where it could not start the program."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to have a user whom permissions bind")
     needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
     if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
         pytest.skip("another user cannot reach the interpreter or the package")
     with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
         place = Path(name)
         place.chmod(0o755)
-        (place / "closed" / "open").mkdir(parents=True)
-        (place / "closed").chmod(0o700)
-        with closing(create_sqlite(place / "app.db")) as connection:
-            fill_sqlite(connection)
-        (place / "app.db").chmod(0o644)
-        done = subprocess.run(
-            [sys.executable, "-m", "autoexport", *command, "--database-url", str(place / "app.db"),
-             "--export-dir", str(place / "closed" / "open" / "exports")],
-            env=program_environment(), cwd=place, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        yield Nobody(place)
+
+
+@pytest.mark.parametrize("command", [(), ("check",), ("verify",)], ids=lambda words: " ".join(words) or "export")
+def test_an_export_directory_that_cannot_be_looked_into(nobody: Nobody, command: tuple[str, ...]) -> None:
+    """A folder above it is closed to this user: said in a line, whichever command it is, and nothing to report."""
+    (nobody.place / "closed" / "open").mkdir(parents=True)
+    (nobody.place / "closed").chmod(0o700)
+    path = nobody.place / "app.db"
+    with closing(create_sqlite(path)) as connection:
+        fill_sqlite(connection)
+    path.chmod(0o644)
+    exports = nobody.place / "closed" / "open" / "exports"
+    done = nobody.runs(*command, "--database-url", path, "--export-dir", exports)
     assert done.returncode == 1
     assert "ermission" in done.stderr
     assert "hint: Let this user" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a user whom permissions bind")
 @pytest.mark.parametrize(("owned", "said"), [(False, "no program has it open"), (True, "write to its folder")])
-def test_a_wal_database_in_a_directory_without_permission(owned: bool, said: str) -> None:
+def test_a_wal_database_in_a_directory_without_permission(nobody: Nobody, owned: bool, said: str) -> None:
     """Its owner, or another, may read it and not write beside it: said, nothing created, read when it is open."""
-    nobody = pwd.getpwnam("nobody")
-    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
-    if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
-        pytest.skip("another user cannot reach the interpreter or the package")
-    with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        (place / "exports").mkdir()
-        os.chown(place / "exports", nobody.pw_uid, nobody.pw_gid)
-        folder = place / "application"
-        folder.mkdir(mode=0o755)
-        path = folder / "application.sqlite3"
-        with closing(create_sqlite(path, journal_mode="wal")) as connection:
-            fill_sqlite(connection)
-        path.chmod(0o644)
-        if owned:
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-
-        def export() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "autoexport", "--database-url", str(path), "--export-dir",
-                 str(place / "exports")],
-                env=program_environment(), cwd=place, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
-                capture_output=True, text=True, check=False, timeout=60,
-            )  # fmt: skip
-
-        failed = export()
-        assert failed.returncode == 1
-        assert "WAL" in failed.stderr
-        assert said in failed.stderr
-        assert "hint: " in failed.stderr
-        assert [child.name for child in folder.iterdir()] == ["application.sqlite3"]
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute(RENAME, ("open now",))
-            for companion in folder.glob("*-*"):
-                companion.chmod(0o644)
-            done = export()
-            assert done.returncode == 0, done.stderr
-        assert "open now" in (place / "exports" / "projects.csv").read_text()
+    exports = nobody.place / "exports"
+    exports.mkdir()
+    nobody.owns(exports)
+    folder = nobody.place / "application"
+    folder.mkdir(mode=0o755)
+    path = folder / "application.sqlite3"
+    with closing(create_sqlite(path, journal_mode="wal")) as connection:
+        fill_sqlite(connection)
+    path.chmod(0o644)
+    if owned:
+        nobody.owns(path)
+    failed = nobody.runs("--database-url", path, "--export-dir", exports)
+    assert failed.returncode == 1
+    assert "WAL" in failed.stderr
+    assert said in failed.stderr
+    assert "hint: " in failed.stderr
+    assert [child.name for child in folder.iterdir()] == ["application.sqlite3"]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(RENAME, ("open now",))
+        for companion in folder.glob("*-*"):
+            companion.chmod(0o644)
+        done = nobody.runs("--database-url", path, "--export-dir", exports)
+        assert done.returncode == 0, done.stderr
+    assert "open now" in (exports / "projects.csv").read_text()
