@@ -13,7 +13,6 @@ from autoexport.contracts import Format, Source
 from autoexport.courtesy import Courtesy
 from autoexport.edition import Edition
 from autoexport.errors import UndecodableText
-from autoexport.files import disk_errors_explained
 from autoexport.ledger import FileIdentity, Ledger, load_ledger
 from autoexport.line import Line, Progress
 from autoexport.logs import get_logger
@@ -58,7 +57,7 @@ async def export_once(
     """
     started = time.monotonic()
     directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
-    with disk_errors_explained(directory), directories(directory, state):
+    with directories(directory, state):
         async with publishing(state, LOCK_WAIT_S):
             await in_thread(sweep, directory, state)
             previous = read_manifest(directory)

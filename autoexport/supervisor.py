@@ -13,7 +13,6 @@ from autoexport.courtesy import Courtesy
 from autoexport.detector import Surroundings, detect
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.exporter import Outcome, export_once
-from autoexport.files import disk_errors_explained
 from autoexport.formats import chosen_formats
 from autoexport.health import Health, ServiceManager, write_report
 from autoexport.ledger import FileIdentity
@@ -307,7 +306,7 @@ class Exporter:
             self._socket.open()
 
     def _try_to_lead(self) -> bool:
-        with disk_errors_explained(self.directory), directories(self.directory, self.state):
+        with directories(self.directory, self.state):
             return self._lock.try_take()
 
     async def _persist_forever(self, interval_s: float) -> None:

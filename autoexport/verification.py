@@ -10,7 +10,6 @@ from pathlib import Path
 from autoexport.contracts import Format, Source
 from autoexport.edition import Edition, lay_out_all, make_manifest, spool_of
 from autoexport.exporter import LOCK_WAIT_S, derived
-from autoexport.files import disk_errors_explained
 from autoexport.ledger import Part, load_ledger
 from autoexport.line import Progress
 from autoexport.manifest import MANIFEST_NAME, Manifest
@@ -35,7 +34,7 @@ async def differences(
     directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
     if not directory.exists():
         return [f"{directory} is not there: nothing was exported"]
-    with disk_errors_explained(directory), directories(directory, state):
+    with directories(directory, state):
         async with publishing(state, LOCK_WAIT_S):
             await in_thread(sweep, directory, state)
             manifest = read_manifest(directory)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, LockedError, PublishError
-from autoexport.files import TEMP_SUFFIX, create_new, explain_os_error, write_all
+from autoexport.files import TEMP_SUFFIX, create_new, disk_errors_explained, explain_os_error, write_all
 
 PUBLISH_LOCK = "publish.lock"
 LEADER_LOCK = "leader.lock"
@@ -62,19 +62,21 @@ def abandoned(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def directories(directory: Path, state: Path) -> Iterator[None]:
-    """Make the export and the state directory; take them away again if nothing came of it."""
-    made = _make(directory, 0o777) + _make(state, 0o700)
-    try:
-        _check(directory, state)
-        yield
-    except BaseException:
-        if made:
-            with contextlib.suppress(OSError, PublishError):
-                _remove_locks(state)
-        for path in reversed(made):
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
+    """Make the export and the state directory; take them away again if nothing came of it. Raises what the
+    operating system refuses, inside as well, as `PublishError`."""
+    with disk_errors_explained(directory):
+        made = _make(directory, 0o777) + _make(state, 0o700)
+        try:
+            _check(directory, state)
+            yield
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError, PublishError):
+                    _remove_locks(state)
+            for path in reversed(made):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
 
 
 def _remove_locks(state: Path) -> None:
