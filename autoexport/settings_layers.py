@@ -108,12 +108,14 @@ class Fallbacks(Layer):
     """Where a database is looked for when no setting names one; else these are none of our business."""
 
     def __call__(self) -> dict[str, Any]:
+        if "database_url" in self.current_state:
+            return {}
         found: dict[str, tuple[object, str]] = {}
         if url := os.environ.get("DATABASE_URL") or _dotenv().get("DATABASE_URL"):
             found["database_url"] = (url, "DATABASE_URL")
         elif DATABASE_FILE.is_file():
             found["database_url"] = (str(DATABASE_FILE), str(DATABASE_FILE))
-        return self._missing(found) | {"hidden": {}}
+        return self._missing(found)
 
 
 def _dotenv() -> Mapping[str, str | None]:
