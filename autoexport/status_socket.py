@@ -24,7 +24,7 @@ class StatusSocket:
         self._state = state
         self._answer = answer
         self._socket: socket.socket | None = None
-        self._ours: tuple[int, int] | None = None
+        self._file: os.stat_result | None = None
 
     @property
     def is_open(self) -> bool:
@@ -42,7 +42,7 @@ class StatusSocket:
                     os.unlink(address)
                 listening.bind(address)
                 os.chmod(address, 0o600)
-                self._ours = _identity(address)
+                self._file = os.lstat(address)
             listening.listen(16)
             asyncio.get_running_loop().add_reader(listening, self._serve, listening)
         except (OSError, NotImplementedError):
@@ -67,7 +67,7 @@ class StatusSocket:
         self._socket = None
         with contextlib.suppress(OSError), _short_path(self._state) as address:
             # After the directory was removed and made anew, it may be that of another exporter.
-            if _identity(address) == self._ours:
+            if self._file is not None and os.path.samestat(os.lstat(address), self._file):
                 os.unlink(address)
 
 
@@ -85,11 +85,6 @@ def ask(state: Path) -> bytes | None:
             answer += part
         return answer or None
     return None
-
-
-def _identity(address: str) -> tuple[int, int]:
-    status = os.lstat(address)
-    return status.st_dev, status.st_ino
 
 
 @contextlib.contextmanager
