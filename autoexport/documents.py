@@ -40,7 +40,7 @@ def documents(column: Sequence[Scalar]) -> Ruled:
         if lines.count("\n") == len(present) and _POLYGONS.fullmatch(lines):
             # Already as it would be written: reading and writing them again would be a third of all rendering.
             # A value of several lines is none of these: each would be taken for a value.
-            written: list[bytes | None] = [*lines.encode().split(b"\n")]
+            written: list[bytes | None] = [*lines.encode().split(b"\n")[:-1]]
         elif _has_long_integer(lines.encode()):
             return value_by_value(column, document)
         else:
@@ -51,7 +51,7 @@ def documents(column: Sequence[Scalar]) -> Ruled:
     except (ValueError, TypeError):
         return value_by_value(column, document)
     if len(present) == len(column):
-        return written[: len(column)], 0
+        return written, 0
     following = iter(written)
     return [None if value is None or value == "null" else next(following) for value in column], 0
 
