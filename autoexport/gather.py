@@ -181,10 +181,11 @@ class _Taking:
     def taken(self) -> list[Scalar]:
         """What was taken since it was asked for the last time; nothing of it is held here any more."""
         end = self._at * len(self.fields)
-        values = self._taken + self._values[:end] if self._taken else self._values[:end]
+        taken, self._taken = self._taken, []
+        taken += self._values[:end]
         del self._values[:end]
-        self._at, self._taken = 0, []
-        return values
+        self._at = 0
+        return taken
 
     async def _next(self) -> bool:
         """Fetch the next partition and find the runs of rows that belong to one image."""
