@@ -15,7 +15,7 @@ from typing import Protocol
 from autoexport.bodies import Joined, bodies_of
 from autoexport.boxes import BoxMapping
 from autoexport.errors import RenderError
-from autoexport.files import WORKING_FILES, explain_os_error, write_all
+from autoexport.files import WORKING_FILES, explain_os_error
 from autoexport.formats import FormatOptions
 from autoexport.ledger import Part
 from autoexport.logs import get_logger
@@ -118,6 +118,7 @@ async def _apart(
     try:
         with contextlib.suppress(OSError):
             fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        os.set_blocking(ours, False)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-c", CODE, *sys.path,
             stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -153,7 +154,7 @@ class _Apart:
         self._added = 0
         self._all_done = False
         self.elsewhere_s = 0.0
-        self._sending: asyncio.Future[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
         self._answers: asyncio.Task[deque[bytes]] | None = None
 
     async def begin(self, start: Start) -> bool:
@@ -176,7 +177,7 @@ class _Apart:
         await self._sent()
         self._send(block_message(rows, project, dataset))
         self._added += rows.ends
-        if self._answers.done():
+        if self._is_gone():
             await self.finish()
 
     async def finish(self) -> list[Rendered]:
@@ -184,7 +185,6 @@ class _Apart:
         await self._sent()
         self._send(encoded(END))
         await self._sent()
-        self._close()
         answers = await self._answers
         if not self._all_done or len(answers) != self._added:
             await self._process.wait()
@@ -201,21 +201,31 @@ class _Apart:
             await asyncio.wait({self._answers})
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        # Whoever is in the middle of sending to it is now told that there is nobody.
         if self._sending is not None:
+            self._sending.cancel()
             await asyncio.wait({self._sending})
         self._close()
         await self._process.wait()
 
     def _send(self, message: bytes) -> None:
-        """Have a thread send a message; the one before has to be `_sent`."""
+        """Send a message, by and by what finds no room at once; the one before has to be `_sent`.
+
+        Not in a thread: two that take turns several hundred times a second wait for each other longer than that.
+        """
         assert self._pipe is not None  # noqa: S101 - nothing is sent after the end
-        self._sending = asyncio.get_running_loop().run_in_executor(None, write_all, self._pipe, message)
+        if self._is_gone():
+            return
+        if rest := _written(self._pipe, memoryview(message)):
+            self._sending = asyncio.create_task(_write_rest(self._pipe, rest), name="rendering: sending")
 
     async def _sent(self) -> None:
+        """Wait until all is sent, or nobody is there to take it. The pipe may not tell: others may hold it open."""
         if self._sending is not None:
-            with contextlib.suppress(ConnectionError):  # The answers tell why.
-                await asyncio.shield(self._sending)
+            pending = {self._sending, self._answers} if self._answers is not None else {self._sending}
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+
+    def _is_gone(self) -> bool:
+        return self._answers is not None and self._answers.done()
 
     def _close(self) -> None:
         if self._pipe is not None:
@@ -248,3 +258,27 @@ class _Apart:
             return await self._from.readexactly(length)
         except asyncio.IncompleteReadError:
             return None
+
+
+def _written(pipe: int, message: memoryview) -> memoryview:
+    """What of a message finds no room now. Nothing, where nobody reads it any more: the answers tell why."""
+    try:
+        while message:
+            message = message[os.write(pipe, message) :]
+    except BlockingIOError:
+        return message
+    except ConnectionError:
+        return message[:0]
+    return message
+
+
+async def _write_rest(pipe: int, message: memoryview) -> None:
+    loop, room = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_writer(pipe, room.set)
+    try:
+        while message:
+            await room.wait()
+            room.clear()
+            message = _written(pipe, message)
+    finally:
+        loop.remove_writer(pipe)

@@ -122,6 +122,25 @@ def test_a_program_that_forks_meanwhile(many: str, tmp_path: Path) -> None:
     assert trial.differences() == []
 
 
+def test_it_is_killed_while_another_process_holds_its_pipe(many: str, tmp_path: Path) -> None:
+    """As one that was forked meanwhile does: the export fails all the same, and does not wait for ever."""
+    kept: list[int] = []
+
+    def kill() -> None:
+        (process,) = rendering(os.getpid())
+        kept.append(os.open(f"/proc/{process}/fd/0", os.O_RDONLY))
+        os.kill(process, signal.SIGKILL)
+
+    trial = Trial(many, tmp_path / "exports")
+    try:
+        with pytest.raises(RenderError):
+            trial.export(progress=Hook(kill))
+        assert rendering(os.getpid()) == []
+    finally:
+        for descriptor in kept:
+            os.close(descriptor)
+
+
 def test_odd_values_cross_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lone surrogates, bytes, numbers beyond 64 bits and infinities, in rows and in what stands above them."""
     connection = create_sqlite(tmp_path / "app.db")
