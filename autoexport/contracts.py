@@ -87,6 +87,13 @@ class Snapshot(Protocol):
         """
         ...
 
+    async def stream_beside(
+        self, statement: Select[Any], *, heavy: int | None = None
+    ) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
+        """As `stream`, but the database begins with it now, beside whatever else it is asked; None where it has no
+        way to do so, or not at present."""
+        ...
+
     async def read_leniently(self) -> None:
         """From now on, deliver invalid text with lone surrogates in place of the invalid bytes."""
         ...

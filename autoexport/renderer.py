@@ -219,7 +219,7 @@ class _Apart:
             self._sending = asyncio.create_task(_write_rest(self._pipe, rest), name="rendering: sending")
 
     async def _sent(self) -> None:
-        """Wait until all is sent, or nobody is there to take it. The pipe may not tell: others may hold it open."""
+        """Wait until all is sent, or nobody takes it any more. The pipe may not tell: others can have it open."""
         if self._sending is not None:
             pending = {self._sending, self._answers} if self._answers is not None else {self._sending}
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

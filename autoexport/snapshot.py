@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
 
@@ -22,7 +22,13 @@ MOST_KEYS = 30_000
 """Images whose keys are held, to look their rows up by: those of `RANGES_AT_ONCE` blocks. A single range that has
 more is looked up by its ends."""
 
+READ_IN_HALVES = range(50_000, 20_000_000)
+"""So many annotations are read in two halves, where the database can work on both at once. Fewer are not worth a
+second connection; of more, the second half would have to wait for too long."""
+
 ParentRow = dict[str, Scalar]
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -52,7 +58,7 @@ class Reading:
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.snapshot = snapshot
         self.tables = Tables(snapshot, mapping)
-        self._image_count = 0
+        self._image_count = self._annotation_count = 0
         self._keys_apart = self.tables.is_primary_key("images")
 
     async def totals(self) -> Totals:
@@ -70,6 +76,7 @@ class Reading:
                 if await self._number(rows.where(self.tables.key(logical).is_(None)).limit(1)):
                     self.tables.keyless.add(logical)
         self._image_count = totals.live.get("images", 0)
+        self._annotation_count = totals.live.get("annotations", 0)
         return totals
 
     async def parents(self) -> Parents:
@@ -209,7 +216,7 @@ class Reading:
         tables = self.tables
         fields = tables.fields("annotations").values()
         if chosen is None and tables.snapshot.places_images:
-            return self._placed_annotations(fields)
+            return self._placed_annotations()
         joined, live = tables.reachable("annotations")
         owner = [] if self._keys_apart else [tables.dataset_key()]
         statement = select(*owner, tables.read_key("images"), *fields).select_from(joined).where(live)
@@ -217,9 +224,10 @@ class Reading:
             statement = statement.where(chosen)
         return self._ordered(statement, "annotations")
 
-    def _placed_annotations(self, fields: Iterable[ColumnElement[Any]]) -> Select[Any]:
-        """All of them, in the same order."""
+    def _placed_annotations(self, after: int | None = None, to: int | None = None) -> Select[Any]:
+        """All of them, or those of the images after one place or up to one, in the same order."""
         tables = self.tables
+        fields = tables.fields("annotations").values()
         joined, live = tables.reachable("images")
         named: Column = tables.mapped["annotations"].parent_column  # type: ignore[assignment]
         link: Column = tables.mapped["annotations"].parent_link  # type: ignore[assignment]
@@ -237,6 +245,10 @@ class Reading:
         same = tables.snapshot.same((link, tables.at("annotations", link)), (named, placed.c.named))
         owner = [] if self._keys_apart else [placed.c.dataset]
         statement = select(*owner, placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
+        if after is not None:
+            statement = statement.where(placed.c.place > after)
+        if to is not None:
+            statement = statement.where(placed.c.place <= to)
         return statement.where(tables.live("annotations")).order_by(
             placed.c.place, *tables.total_order("annotations")
         )
@@ -267,7 +279,7 @@ class Reading:
             dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part
         ]
 
-    def _blocks(
+    async def _blocks(
         self, chosen: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
     ) -> AsyncIterator[BlockRows]:
         tables = self.tables
@@ -278,9 +290,31 @@ class Reading:
             heavy = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
             leading = 1 if self._keys_apart else 2
             place = heavy + leading if heavy is not None else None
-            stream = self.snapshot.stream(self._annotations(chosen), heavy=place)
-            annotations = Stream(fields, stream, heavy, leading)
-        return gather(images, annotations, ranges, size, partial(not_unique, "images", tables.mapping.images))
+            parts = await self._halves(place) if chosen is None else None
+            if parts is None:
+                parts = self.snapshot.stream(self._annotations(chosen), heavy=place)
+            annotations = Stream(fields, parts, heavy, leading)
+        twice = partial(not_unique, "images", tables.mapping.images)
+        async for block in gather(images, annotations, ranges, size, twice):
+            yield block
+
+    async def _halves(self, heavy: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
+        """All annotations from two statements that the database works on at the same time; None if it does not."""
+        if not self.tables.snapshot.places_images or self._annotation_count not in READ_IN_HALVES:
+            return None
+        if not self._keys_apart or "images" in self.tables.keyless:
+            return None  # Two statements may place images without an order differently.
+        middle = self._image_count // 2
+        latter = await self.snapshot.stream_beside(self._placed_annotations(after=middle), heavy=heavy)
+        if latter is None:
+            return None
+        return _one_after_the_other(self.snapshot.stream(self._placed_annotations(to=middle), heavy=heavy), latter)
+
+
+async def _one_after_the_other(*streams: AsyncIterator[T]) -> AsyncIterator[T]:
+    for stream in streams:
+        async for part in stream:
+            yield part
 
 
 def _groups(ranges: Sequence[Range], size: int) -> list[Sequence[Range]]:

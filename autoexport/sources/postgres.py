@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import xxhash
@@ -18,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from autoexport.database_url import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping import map_catalog
+from autoexport.model import Table
 from autoexport.settings import Settings
+from autoexport.sources.postgres_beside import Beside
 from autoexport.sources.postgres_engine import decode_leniently, driver_of, make_engine, unique_name
 from autoexport.sources.postgres_errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres_portal import Portals
@@ -41,6 +44,7 @@ IDLE_LIMIT_S = 900.0
 WORK_MEMORY_KB = 32 * 1024
 """For sorting, in the server; beyond it, sorting goes through the server's disk."""
 
+_READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ATTEMPTS = 4
 _UNDEFINED_TABLE = "42P01"
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -86,12 +90,30 @@ class PostgresSource:
                 if encoding == "SQL_ASCII":
                     await decode_leniently(connection)
             portals = Portals(session, self._statement_name)
+            beside = None
+            if self._may_read_beside(declared):
+                beside = Beside(session, portals.turn, partial(self._begin_beside, encoding))
             try:
-                yield PostgresSnapshot(session, portals, declared.catalog, taken_at, self.database, encoding)
+                yield PostgresSnapshot(
+                    session, portals, beside, declared.catalog, taken_at, self.database, encoding
+                )
             finally:
+                if beside is not None:
+                    await beside.aclose()
                 await portals.aclose()
                 with contextlib.suppress(*DRIVER_ERRORS):
                     await session.close()
+
+    @contextlib.asynccontextmanager
+    async def _begin_beside(self, encoding: str, snapshot: str) -> AsyncIterator[AsyncConnection]:
+        """A second transaction with the same snapshot. It does not wait behind those who wait for the first."""
+        async with self._connected() as opened:
+            connection = await opened.execution_options(**_READ_ONLY)
+            first = f"SET TRANSACTION SNAPSHOT '{snapshot}'"
+            await self._lock(connection, self._locked, first=first, wait="NOWAIT")
+            if encoding == "SQL_ASCII":
+                await decode_leniently(connection)
+            yield connection
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
@@ -113,7 +135,7 @@ class PostgresSource:
 
     async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations]:
         """Begin again until the tables that were locked are those that the snapshot's catalog maps."""
-        connection = await opened.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        connection = await opened.execution_options(**_READ_ONLY)
         for _ in range(_ATTEMPTS):
             if not await self._locked_in_time(connection):
                 self._locked = ()
@@ -144,14 +166,17 @@ class PostgresSource:
                 await self._lock(connection, ())
                 return False
 
-    async def _lock(self, connection: AsyncConnection, tables: Sequence[str]) -> None:
+    async def _lock(
+        self, connection: AsyncConnection, tables: Sequence[str], *, first: str = "", wait: str = ""
+    ) -> None:
         """None of these statements takes a snapshot: they are utility commands."""
         await connection.exec_driver_sql("SET LOCAL TimeZone = 'UTC'")
-        commands = [f"SET LOCAL {name} = '{value}'" for name, value in self._parameters().items()]
+        commands = [first] if first else []
+        commands += [f"SET LOCAL {name} = '{value}'" for name, value in self._parameters().items()]
         if tables:
             commands += [
                 f"SET LOCAL lock_timeout = '{round(LOCK_TRY_S * 1000)}ms'",
-                f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE",
+                f"LOCK TABLE {', '.join(tables)} IN ACCESS SHARE MODE {wait}",
                 f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT_S * 1000)}ms'",
             ]
         await (await driver_of(connection)).execute("; ".join(commands))
@@ -172,17 +197,25 @@ class PostgresSource:
         }
 
     def _lockable(self, declared: Declarations) -> tuple[str, ...]:
-        """The mapped tables, quoted. Nothing where they cannot be mapped: whoever asked will say so."""
+        """The mapped tables, quoted."""
+        return tuple(
+            f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
+            for table in self._mapped(declared)
+            if table.full_name in declared.lockable
+        )
+
+    def _may_read_beside(self, declared: Declarations) -> bool:
+        """Not where a second connection may have to wait for the first one: for a lock, or in a pool."""
+        prepared = self._settings.pg_prepared_statements
+        return prepared and all(table.full_name in declared.lockable for table in self._mapped(declared))
+
+    def _mapped(self, declared: Declarations) -> list[Table]:
+        """The mapped tables. None where they cannot be mapped: whoever asked will say so."""
         try:
             mapping = map_catalog(declared.catalog, self._settings.tables or None)
         except MappingError:
-            return ()
-        tables = [mapped.table for mapped in mapping.tables().values()]
-        return tuple(
-            f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
-            for table in tables
-            if table.full_name in declared.lockable
-        )
+            return []
+        return [mapped.table for mapped in mapping.tables().values()]
 
     async def looks(
         self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None

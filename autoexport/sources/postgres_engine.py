@@ -1,4 +1,4 @@
-"""How PostgreSQL is connected to: one connection at a time, none kept, a dead network noticed."""
+"""How PostgreSQL is connected to: none kept, a dead network noticed."""
 
 from __future__ import annotations
 

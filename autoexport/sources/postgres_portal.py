@@ -7,7 +7,7 @@ directly: a `Row` for each of them took as long as receiving it (1.1 million row
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Select
@@ -32,7 +32,7 @@ class Portals:
         self._statement_name = statement_name
         self._ahead: set[asyncio.Task[Rows]] = set()
 
-    async def stream(self, statement: Select[Any], heavy: int | None) -> AsyncIterator[Rows]:
+    async def stream(self, statement: Select[Any], heavy: int | None) -> AsyncGenerator[Rows, None]:
         """The rows in partitions: many at a time where they are small, few where they are large."""
         rows = MOST_ROWS if heavy is None else 256
         async with self.turn:

@@ -27,9 +27,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from autoexport.model import Catalog, Changes, Column, ColumnKind, Everything, Key, Mapping, Scalar
+from autoexport.sources.postgres_beside import Beside
 from autoexport.sources.postgres_changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres_errors import explained
-from autoexport.sources.postgres_portal import Portals
+from autoexport.sources.postgres_portal import Portals, Rows
 
 _BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
 """Server encodings in which the order of the bytes is the order of the code points, or nothing better is known."""
@@ -57,6 +58,7 @@ class PostgresSnapshot:
         self,
         session: AsyncSession,
         portals: Portals,
+        beside: Beside | None,
         catalog: Catalog,
         taken_at: datetime,
         database: str,
@@ -64,6 +66,7 @@ class PostgresSnapshot:
     ) -> None:
         self.session = session
         self._portals = portals
+        self._beside = beside
         self.catalog = catalog
         self.taken_at = taken_at
         self._database = database
@@ -142,11 +145,23 @@ class PostgresSnapshot:
             return cast(func.to_json(expression), Text())
         return cast(expression, Text())
 
-    async def stream(
+    def stream(
         self, statement: Select[Any], *, heavy: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
         """The rows of a statement in partitions, through a portal of the server."""
-        parts = self._portals.stream(statement, heavy)
+        return self._explained(self._portals.stream(statement, heavy))
+
+    async def stream_beside(
+        self, statement: Select[Any], *, heavy: int | None = None
+    ) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
+        """The same on a second connection, begun at once."""
+        if self._beside is None:
+            return None
+        with explained(self._database):
+            parts = await self._beside.stream(statement, heavy)
+        return None if parts is None else self._explained(parts)
+
+    async def _explained(self, parts: AsyncIterator[Rows]) -> AsyncIterator[Rows]:
         try:
             while True:
                 with explained(self._database):

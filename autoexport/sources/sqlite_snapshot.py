@@ -125,6 +125,9 @@ class SqliteSnapshot:
         for parts in list(self._streams):
             await parts.aclose()
 
+    async def stream_beside(self, statement: Select[Any], *, heavy: int | None = None) -> None:
+        """Not needed: one processor sorts while the other waits for nobody."""
+
     async def read_leniently(self) -> None:
         """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
         raw = await (await self.session.connection()).get_raw_connection()

@@ -81,6 +81,8 @@ async def test_standby(own_postgres_server: PostgresServer, standby: Standby) ->
         await until(standby, replayed, standby.url("postgres"))
         looks = source_of(place).looks(0.01, hooks=False, wake=asyncio.Event())
         assert await anext(looks)
+        async with snapshot_of(place) as (snapshot, _):
+            assert await snapshot.stream_beside(select(column("id")).select_from(table("images"))) is not None
         since = await position_of(place)
         assert await changes_of(place, since) == Changes(frozenset())
         image = one_image(application)

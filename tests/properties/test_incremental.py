@@ -56,6 +56,7 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (gather, "PIECE_BYTES", 1_000),
     (gather, "DOUBLING", 10),
     (snapshot, "RANGES_AT_ONCE", 3),
+    (snapshot, "READ_IN_HALVES", range(1, 10**9)),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),
     (os, "fsync", without_waiting_for_the_disk),

@@ -1,0 +1,148 @@
+"""A second connection beside the snapshot's: it sees the same rows, waits for nobody, leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import column, func, select, table
+
+from autoexport import snapshot as reading
+from autoexport.errors import SourceError
+from tests.contracts.postgres_snapshots import snapshot_of
+from tests.daemon import LIMIT_S
+from tests.postgres import APPLICATION, PostgresServer
+from tests.postgres_connection import PostgresConnection
+from tests.trials import Trial
+
+IDS = select(column("id")).select_from(table("annotations")).order_by(column("id"))
+MANY = select(func.repeat("x", 1000)).select_from(func.generate_series(1, 100_000).alias("n"))
+SESSIONS = """
+SELECT count(*) FROM pg_stat_activity WHERE application_name = 'autoexport' AND datname = current_database()
+"""
+
+
+@pytest.fixture
+def in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few annotations of these databases are read as many are."""
+    monkeypatch.setattr(reading, "READ_IN_HALVES", range(1, 10**9))
+
+
+class Watching:
+    """A progress display that counts the exporter's sessions while rows are being read."""
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+        self.sessions = 0
+
+    def start(self, total_rows: int | None) -> None:
+        """Nothing is read yet."""
+
+    def advance(self, rows: int) -> None:
+        """Portals are open."""
+        self.sessions = max(self.sessions, self._connection.execute(SESSIONS)[0][0])
+
+    def finish(self) -> None:
+        """The rows are read."""
+
+
+async def rows_of(parts: AsyncIterator[Any] | None) -> list[Any]:
+    """All rows of what is streamed."""
+    assert parts is not None
+    return [tuple(row) async for part in parts for row in part]
+
+
+async def gone(url: str) -> None:
+    """Wait until no session of the exporter is left."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            with PostgresConnection(url) as connection:
+                if connection.execute(SESSIONS)[0][0] == 0:
+                    return
+            await asyncio.sleep(0.02)
+
+
+def test_the_same_bytes(url: str, tmp_path: Path, in_halves: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in halves, by two sessions, or in one piece, by one."""
+    halves, whole = Trial(url, tmp_path / "halves"), Trial(url, tmp_path / "whole")
+    with PostgresConnection(url) as connection:
+        two, one = Watching(connection), Watching(connection)
+        assert halves.export(progress=two).published
+        monkeypatch.setattr(reading, "READ_IN_HALVES", range(0))
+        assert whole.export(progress=one).published
+    assert (two.sessions, one.sessions) == (2, 1)
+    assert halves.contents() == whole.contents()
+    assert halves.differences() == []
+
+
+def test_no_second_connection(url: str, tmp_path: Path, in_halves: None, postgres_server: PostgresServer) -> None:
+    """The role may have one more session than we have to watch it: that has to do."""
+    trial = Trial(url, tmp_path / "exports")
+    with PostgresConnection(url) as connection:
+        watching = Watching(connection)
+        postgres_server.admin(f"ALTER ROLE {APPLICATION} CONNECTION LIMIT 2")
+        try:
+            assert trial.export(progress=watching).published
+        finally:
+            postgres_server.admin(f"ALTER ROLE {APPLICATION} CONNECTION LIMIT -1")
+    assert watching.sessions == 1
+    assert trial.differences() == []
+
+
+async def test_the_same_snapshot(url: str) -> None:
+    """What is committed after the snapshot was taken is not seen beside it either."""
+    async with snapshot_of(url) as (snapshot, _):
+        with PostgresConnection(url) as application:
+            assert application.execute("SELECT count(*) FROM annotations")[0][0] > 1
+            application.execute("DELETE FROM annotations WHERE id > (SELECT min(id) FROM annotations)")
+        beside = await rows_of(await snapshot.stream_beside(IDS))
+        assert len(beside) > 1
+        assert beside == await rows_of(snapshot.stream(IDS))
+    await gone(url)
+
+
+async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
+    """Whoever queued up behind the migration would wait for itself: there is none beside, and no waiting."""
+    async with snapshot_of(url) as (snapshot, _):
+        pass
+    async with snapshot_of(url) as (snapshot, _):
+        with PostgresConnection(url) as migration, PostgresConnection(url) as watching:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+            locking = asyncio.create_task(
+                asyncio.to_thread(migration.script, "BEGIN; LOCK TABLE images IN ACCESS EXCLUSIVE MODE; COMMIT")
+            )
+            async with asyncio.timeout(LIMIT_S):
+                while watching.execute(waiting) == [(0,)]:
+                    await asyncio.sleep(0.02)
+                assert await snapshot.stream_beside(IDS) is None
+            assert await rows_of(snapshot.stream(IDS))
+            assert not locking.done()
+            await snapshot.session.rollback()
+            await locking
+
+
+async def test_what_is_not_wanted_any_more(url: str) -> None:
+    """Most of the rows were never asked for: both sessions end with the snapshot."""
+    async with snapshot_of(url) as (snapshot, _):
+        parts = await snapshot.stream_beside(MANY)
+        assert parts is not None
+        assert len(await anext(parts)) < 100_000
+    await gone(url)
+
+
+async def test_a_terminated_backend(url: str, postgres_server: PostgresServer) -> None:
+    """An administrator ends the second session: an error with a hint, not an end of the rows."""
+    async with snapshot_of(url) as (snapshot, _):
+        parts = await snapshot.stream_beside(MANY)
+        assert parts is not None
+        await anext(parts)
+        here = (await snapshot.session.connection()).exec_driver_sql("SELECT pg_backend_pid()")
+        process = (await here).scalar_one()
+        end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ? AND usename = ?"
+        postgres_server.admin(f"{end} AND pid <> ?", url.rpartition("/")[2], APPLICATION, process)
+        with pytest.raises(SourceError, match="connection") as raised:
+            await rows_of(parts)
+        assert raised.value.hint
