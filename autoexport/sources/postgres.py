@@ -22,7 +22,13 @@ from autoexport.mapping import map_catalog
 from autoexport.model import Table
 from autoexport.settings import Settings
 from autoexport.sources.postgres_beside import Beside
-from autoexport.sources.postgres_engine import decode_leniently, driver_of, make_engine, unique_name
+from autoexport.sources.postgres_engine import (
+    close_in_time,
+    decode_leniently,
+    driver_of,
+    make_engine,
+    unique_name,
+)
 from autoexport.sources.postgres_errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres_portal import Portals
 from autoexport.sources.postgres_schema import Declarations, configured_schemas, read_catalog
@@ -84,6 +90,7 @@ class PostgresSource:
         """
         async with self._connected() as connection:
             with explained(self.database):
+                driver = await driver_of(connection)
                 session, declared = await self._begin(connection)
                 taken_at = datetime.now(UTC)
                 encoding = await _setting(connection, "server_encoding")
@@ -101,8 +108,7 @@ class PostgresSource:
                 if beside is not None:
                     await beside.aclose()
                 await portals.aclose()
-                with contextlib.suppress(*DRIVER_ERRORS):
-                    await session.close()
+                await close_in_time(session.close, driver)
 
     @contextlib.asynccontextmanager
     async def _begin_beside(self, encoding: str, snapshot: str) -> AsyncIterator[AsyncConnection]:
@@ -120,7 +126,8 @@ class PostgresSource:
         """A connection of its own. What goes wrong when it is closed has no consequence."""
         with explained(self.database):
             opened = await self._engine.connect()
-            major = (await driver_of(opened)).get_server_version().major
+            driver = await driver_of(opened)
+            major = driver.get_server_version().major
             if major < OLDEST_VERSION:
                 await opened.close()
                 raise SourceError(
@@ -130,8 +137,7 @@ class PostgresSource:
         try:
             yield opened
         finally:
-            with contextlib.suppress(*DRIVER_ERRORS):
-                await opened.close()
+            await close_in_time(opened.close, driver)
 
     async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations]:
         """Begin again until the tables that were locked are those that the snapshot's catalog maps."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +15,10 @@ from sqlalchemy.pool import NullPool
 
 from autoexport.database_url import DatabaseURL
 from autoexport.settings import Settings
+from autoexport.sources.postgres_errors import DRIVER_ERRORS
 
 CONNECT_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 5.0
 _QUIET_S, _BETWEEN_S, _PROBES = 60, 10, 6
 """After a minute without a byte the network is probed; a minute later the connection counts as lost."""
 
@@ -59,6 +63,15 @@ def unique_name() -> str:
 async def driver_of(connection: AsyncConnection) -> Any:
     """The driver's own connection."""
     return (await connection.get_raw_connection()).driver_connection
+
+
+async def close_in_time(close: Callable[[], Awaitable[None]], driver: Any) -> None:
+    """Close, and without the server where it does not answer. What goes wrong meanwhile has no consequence."""
+    with contextlib.suppress(*DRIVER_ERRORS):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await close()
+        return
+    driver.terminate()
 
 
 async def decode_leniently(connection: AsyncConnection) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -16,9 +18,10 @@ from autoexport.errors import SourceError
 from autoexport.exporter import export_once
 from autoexport.formats import chosen_formats
 from autoexport.settings import Settings
-from autoexport.sources import postgres
+from autoexport.sources import postgres, postgres_engine
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
+from tests.daemon import LIMIT_S
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection
 
@@ -105,6 +108,19 @@ async def test_connection_killed_while_streaming(url: str, application: Postgres
     with pytest.raises(SourceError) as raised:
         await read()
     assert understandable(raised.value)
+
+
+async def test_a_server_that_falls_silent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what it is sent, and does not answer: the connection is given up without it."""
+    monkeypatch.setattr(postgres_engine, "CLOSE_TIMEOUT_S", 0.2)
+    session = 0
+    try:
+        async with asyncio.timeout(LIMIT_S), snapshot_of(url) as (snapshot, _):
+            connection = await snapshot.session.connection()
+            session = (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+            os.kill(session, signal.SIGSTOP)
+    finally:
+        os.kill(session, signal.SIGCONT)
 
 
 async def test_server_stopped_while_streaming(own_postgres_server: PostgresServer) -> None:
