@@ -99,7 +99,7 @@ async def _next(looks: AsyncIterator[bool], health: Health, interval_s: float) -
             done, _pending = await asyncio.wait({check}, timeout=TICK_S)
             if done:
                 break
-            health.progressed()
+            health.waited()
         return await check
     finally:
         if not check.done():

@@ -20,6 +20,9 @@ STATUS_FILE = "status.json"
 PENDING_S = 1.0
 """The shortest time between two checks while a change is waiting for its export: they cannot tell anything new."""
 
+HUNG_S = 1800.0
+"""An export of which no step is done for so long hangs: writing a file of 200 GB, one step, takes less."""
+
 State = Literal["starting", "standing by", "watching", "exporting", "retrying", "stopped"]
 
 
@@ -103,6 +106,7 @@ class Health:
         self._manager = manager or Nobody()
         self._exporting_since: float | None = None
         self._change_meanwhile: float | None = None
+        self._last_step = clock()
         self.report = Report(os.getpid(), "starting", interval_s, clock())
 
     def _now(self, **facts: Any) -> None:
@@ -127,7 +131,7 @@ class Health:
             self._now(oldest_change_at=self.report.oldest_change_at or now)
         if self.report.state == "starting" or (self.report.state == "standing by"):
             self._now(state="watching")
-        self.progressed()
+        self.waited()
 
     def export_began(self) -> None:
         """From here on, a change that is seen may be one that this export does not see."""
@@ -174,8 +178,14 @@ class Health:
     # --- progress ----------------------------------------------------------------------------------------
 
     def progressed(self) -> None:
-        """A check, a block, or a tick of waiting for something."""
+        """A step of an export, or a tick of waiting for something outside."""
+        self._last_step = self._clock()
         self._manager.progressed()
+
+    def waited(self) -> None:
+        """A check, or a tick of waiting for one: progress as long as the export beside it does not hang."""
+        if self._exporting_since is None or self._clock() - self._last_step < HUNG_S:
+            self._manager.progressed()
 
     def start(self, total_rows: int | None) -> None:
         """The rows are being read."""

@@ -6,13 +6,13 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from autoexport.errors import SourceError
-from autoexport.health import STATUS_FILE, Health, Report, read_report, write_report
+from autoexport.health import HUNG_S, STATUS_FILE, Health, Report, read_report, write_report
 from autoexport.sd_notify import SystemdNotifier
 from autoexport.status_socket import SOCKET_NAME, StatusSocket, ask
 
@@ -68,6 +68,36 @@ def test_stale_is_the_longer_of_three_intervals_and_twice_the_last_export(
     """Counted from the last completed check."""
     report = Report(1, "watching", interval_s, 0.0, last_check_at=1000.0, last_export_s=last_export_s)
     assert report.is_stale(1000.0 + age_s) is stale
+
+
+def test_checks_do_not_feed_the_watchdog_beside_an_export_that_hangs(clock: Clock) -> None:
+    """A slow export is no hung one, and what comes after it feeds again."""
+    listener = Listener()
+    health = Health(10.0, manager=listener, clock=clock)
+
+    def feeds(step: Callable[[], None]) -> bool:
+        before = listener.fed
+        step()
+        return listener.fed > before
+
+    def check() -> None:
+        health.checked(changed=False)
+
+    clock.now += 2 * HUNG_S
+    assert feeds(check)
+    health.export_began()
+    clock.now += HUNG_S - 1
+    assert feeds(check)
+    assert feeds(health.waited)
+    clock.now += 1
+    assert not feeds(check)
+    assert not feeds(health.waited)
+    assert feeds(lambda: health.advance(1))
+    assert feeds(check)
+    clock.now += HUNG_S
+    assert not feeds(check)
+    health.export_left()
+    assert feeds(check)
 
 
 def test_without_any_check_the_start_counts() -> None:
