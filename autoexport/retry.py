@@ -66,7 +66,10 @@ async def wait_to_retry(
     try:
         while (left_s := deadline - time.monotonic()) > 0:
             tick()
-            if await pause(hurry, min(left_s, _TICK_S)) or (moved and moved.done()):
+            if await pause(hurry, min(left_s, _TICK_S)):
+                hurry.set()  # The rest after a costly export, which comes next, is to be cut short as well.
+                break
+            if moved and moved.done():
                 break
     finally:
         if moved is not None:
