@@ -223,6 +223,9 @@ class _Apart:
         if self._sending is not None:
             pending = {self._sending, self._answers} if self._answers is not None else {self._sending}
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if self._sending.done():
+                sent, self._sending = self._sending, None
+                sent.result()
 
     def _is_gone(self) -> bool:
         return self._answers is not None and self._answers.done()
@@ -240,7 +243,7 @@ class _Apart:
             if kind == "done":
                 (self.elsewhere_s,) = content
                 self._all_done = True
-                continue
+                break
             if kind == "os error":
                 raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
             if kind != "block":
