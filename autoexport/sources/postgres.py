@@ -1,6 +1,6 @@
 """PostgreSQL: a snapshot is a REPEATABLE READ transaction; row versions tell what changed.
 
-Nothing is installed and nothing is written; a read-only transaction is not even given a transaction id.
+Nothing is installed and no row is written; a read-only transaction is not even given a transaction id.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class PostgresSource:
     async def _lock(
         self, connection: AsyncConnection, tables: Sequence[str], *, first: str = "", wait: str = ""
     ) -> None:
-        """None of these statements takes a snapshot: they are utility commands."""
+        """None of these statements takes a snapshot of its own: they are utility commands."""
         await connection.exec_driver_sql("SET LOCAL TimeZone = 'UTC'")
         commands = [first] if first else []
         commands += [f"SET LOCAL {name} = '{value}'" for name, value in self._parameters().items()]
@@ -211,9 +211,11 @@ class PostgresSource:
         )
 
     def _may_read_beside(self, declared: Declarations) -> bool:
-        """Not where a second connection may have to wait for the first one: for a lock, or in a pool."""
-        prepared = self._settings.pg_prepared_statements
-        return prepared and all(table.full_name in declared.lockable for table in self._mapped(declared))
+        """Not where a second connection may have to wait for the first one, in a pool or for a lock; nor of views:
+        two transactions have the same snapshot but not the same `now()`."""
+        tables = self._mapped(declared)
+        plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
+        return plain and self._settings.pg_prepared_statements
 
     def _mapped(self, declared: Declarations) -> list[Table]:
         """The mapped tables. None where they cannot be mapped: whoever asked will say so."""

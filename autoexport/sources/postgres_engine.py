@@ -18,7 +18,7 @@ from autoexport.settings import Settings
 from autoexport.sources.postgres_errors import DRIVER_ERRORS
 
 CONNECT_TIMEOUT_S = 15.0
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 2.0
 _QUIET_S, _BETWEEN_S, _PROBES = 60, 10, 6
 """After a minute without a byte the network is probed; a minute later the connection counts as lost."""
 

@@ -34,9 +34,12 @@ class Portals:
 
     async def stream(self, statement: Select[Any], heavy: int | None) -> AsyncGenerator[Rows, None]:
         """The rows in partitions: many at a time where they are small, few where they are large."""
+        async for part in self.rows(await self.open(statement), heavy):
+            yield part
+
+    async def rows(self, cursor: Any, heavy: int | None) -> AsyncGenerator[Rows, None]:
+        """The rows of a portal that is open."""
         rows = MOST_ROWS if heavy is None else 256
-        async with self.turn:
-            cursor = await self._open(statement)
         ahead: asyncio.Task[Rows] | None = self._fetch_ahead(cursor, rows)
         try:
             while ahead is not None and (part := await ahead):
@@ -56,13 +59,15 @@ class Portals:
         if self._ahead:
             await asyncio.wait(self._ahead)
 
-    async def _open(self, statement: Select[Any]) -> Any:
-        connection = await self._session.connection()
-        compiled = statement.compile(dialect=connection.dialect)
-        arguments = [compiled.params[name] for name in getattr(compiled, "positiontup", None) or ()]
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        prepared = await driver.prepare(str(compiled), name=self._statement_name())
-        return await prepared.cursor(*arguments)
+    async def open(self, statement: Select[Any]) -> Any:
+        """A portal: the statement is planned, and its locks are taken, but nothing is read or sorted yet."""
+        async with self.turn:
+            connection = await self._session.connection()
+            compiled = statement.compile(dialect=connection.dialect)
+            arguments = [compiled.params[name] for name in getattr(compiled, "positiontup", None) or ()]
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            prepared = await driver.prepare(str(compiled), name=self._statement_name())
+            return await prepared.cursor(*arguments)
 
     def _fetch_ahead(self, cursor: Any, rows: int) -> asyncio.Task[Rows]:
         task = asyncio.create_task(self._fetch(cursor, rows), name="autoexport: next rows")

@@ -12,6 +12,7 @@ from sqlalchemy import column, func, select, table
 
 from autoexport import snapshot as reading
 from autoexport.errors import SourceError
+from autoexport.sources import postgres, postgres_beside
 from tests.contracts.postgres_snapshots import snapshot_of
 from tests.daemon import LIMIT_S
 from tests.postgres import APPLICATION, PostgresServer
@@ -146,3 +147,26 @@ async def test_a_terminated_backend(url: str, postgres_server: PostgresServer) -
         with pytest.raises(SourceError, match="connection") as raised:
             await rows_of(parts)
         assert raised.value.hint
+
+
+async def test_no_views(url: str) -> None:
+    """A view may ask what time it is, which two transactions do not agree on."""
+    with PostgresConnection(url) as application:
+        application.execute("CREATE VIEW current_projects AS SELECT * FROM projects WHERE created_at < now()")
+    tables = {"projects": {"table": "current_projects"}, "datasets": {"columns": {"project_id": "project_id"}}}
+    async with snapshot_of(url, tables=tables) as (snapshot, mapping):
+        assert mapping.tables()["projects"].table.kind == "view"
+        assert await snapshot.stream_beside(IDS) is None
+        assert await rows_of(snapshot.stream(IDS))
+
+
+async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the rows of one are read, the server would end the transaction of the other."""
+    monkeypatch.setattr(postgres, "IDLE_LIMIT_S", 0.5)
+    monkeypatch.setattr(postgres_beside, "KEEP_S", 0.05)
+    async with snapshot_of(url) as (snapshot, _):
+        parts = await snapshot.stream_beside(MANY)
+        with PostgresConnection(url) as application:
+            await asyncio.to_thread(application.execute, "SELECT pg_sleep(1.5)")
+        assert len(await rows_of(parts)) == 100_000
+        assert await rows_of(snapshot.stream(IDS))
