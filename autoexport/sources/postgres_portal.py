@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from sqlalchemy import Select
@@ -34,8 +35,9 @@ class Portals:
 
     async def stream(self, statement: Select[Any], heavy: int | None) -> AsyncGenerator[Rows, None]:
         """The rows in partitions: many at a time where they are small, few where they are large."""
-        async for part in self.rows(await self.open(statement), heavy):
-            yield part
+        async with aclosing(self.rows(await self.open(statement), heavy)) as parts:
+            async for part in parts:
+                yield part
 
     async def rows(self, cursor: Any, heavy: int | None) -> AsyncGenerator[Rows, None]:
         """The rows of a portal that is open."""
