@@ -91,14 +91,14 @@ class PostgresSource:
         async with self._connected() as connection:
             with explained(self.database):
                 driver = await driver_of(connection)
-                session, declared = await self._begin(connection)
+                session, declared, tables = await self._begin(connection)
                 taken_at = datetime.now(UTC)
                 encoding = await _setting(connection, "server_encoding")
                 if encoding == "SQL_ASCII":
                     await decode_leniently(connection)
             portals = Portals(session, self._statement_name)
             beside = None
-            if self._may_read_beside(declared):
+            if self._may_read_beside(tables, declared):
                 beside = Beside(session, portals.turn, partial(self._begin_beside, encoding))
             try:
                 yield PostgresSnapshot(
@@ -139,16 +139,17 @@ class PostgresSource:
         finally:
             await close_in_time(opened.close, driver)
 
-    async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations]:
+    async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations, Sequence[Table]]:
         """Begin again until the tables that were locked are those that the snapshot's catalog maps."""
         connection = await opened.execution_options(**_READ_ONLY)
         for _ in range(_ATTEMPTS):
             if not await self._locked_in_time(connection):
                 self._locked = ()
             declared = await read_catalog(connection, self._schemas)
-            wanted = self._lockable(declared)
+            tables = self._mapped(declared)
+            wanted = _lockable(tables, declared)
             if wanted == self._locked:
-                return AsyncSession(connection), declared
+                return AsyncSession(connection), declared, tables
             self._locked = wanted
             await connection.rollback()
         raise SourceError(
@@ -202,18 +203,9 @@ class PostgresSource:
             **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
         }
 
-    def _lockable(self, declared: Declarations) -> tuple[str, ...]:
-        """The mapped tables, quoted."""
-        return tuple(
-            f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
-            for table in self._mapped(declared)
-            if table.full_name in declared.lockable
-        )
-
-    def _may_read_beside(self, declared: Declarations) -> bool:
+    def _may_read_beside(self, tables: Sequence[Table], declared: Declarations) -> bool:
         """Not where a second connection may have to wait for the first one, in a pool or for a lock; nor of views:
         two transactions have the same snapshot but not the same `now()`."""
-        tables = self._mapped(declared)
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
         return plain and self._settings.pg_prepared_statements
 
@@ -287,6 +279,15 @@ def _server_and_name(url: DatabaseURL) -> str:
         shown.append(f"{plain}:{port}" if port not in (None, 5432) else plain)
     name = url.database or os.environ.get("PGDATABASE") or url.user or os.environ.get("PGUSER", "")
     return f"{','.join(shown)}/{name}"
+
+
+def _lockable(tables: Sequence[Table], declared: Declarations) -> tuple[str, ...]:
+    """Those of these tables that can be locked, quoted."""
+    return tuple(
+        f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
+        for table in tables
+        if table.full_name in declared.lockable
+    )
 
 
 def _quoted(name: str) -> str:
