@@ -56,7 +56,13 @@ async def images_since(url: str, since: bytes) -> set[Any]:
 
 async def rows_of(snapshot: PostgresSnapshot, statement: Any) -> list[tuple[Any, ...]]:
     """All rows of a statement."""
-    return [tuple(row) async for part in snapshot.stream(statement) for row in part]
+    return await all_rows(snapshot.stream(statement))
+
+
+async def all_rows(parts: AsyncIterator[Any] | None) -> list[tuple[Any, ...]]:
+    """All rows of what is streamed."""
+    assert parts is not None
+    return [tuple(row) async for part in parts for row in part]
 
 
 def one_image(application: PostgresConnection) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import column, func, select, table
@@ -13,7 +11,7 @@ from sqlalchemy import column, func, select, table
 from autoexport import snapshot as reading
 from autoexport.errors import SourceError
 from autoexport.sources import postgres, postgres_beside
-from tests.contracts.postgres_snapshots import snapshot_of
+from tests.contracts.postgres_snapshots import all_rows, rows_of, snapshot_of
 from tests.daemon import LIMIT_S
 from tests.postgres import APPLICATION, PostgresServer
 from tests.postgres_connection import PostgresConnection
@@ -48,12 +46,6 @@ class Watching:
 
     def finish(self) -> None:
         """The rows are read."""
-
-
-async def rows_of(parts: AsyncIterator[Any] | None) -> list[Any]:
-    """All rows of what is streamed."""
-    assert parts is not None
-    return [tuple(row) async for part in parts for row in part]
 
 
 async def gone(url: str) -> None:
@@ -99,9 +91,9 @@ async def test_the_same_snapshot(url: str) -> None:
         with PostgresConnection(url) as application:
             assert application.execute("SELECT count(*) FROM annotations")[0][0] > 1
             application.execute("DELETE FROM annotations WHERE id > (SELECT min(id) FROM annotations)")
-        beside = await rows_of(await snapshot.stream_beside(IDS))
+        beside = await all_rows(await snapshot.stream_beside(IDS))
         assert len(beside) > 1
-        assert beside == await rows_of(snapshot.stream(IDS))
+        assert beside == await rows_of(snapshot, IDS)
     await gone(url)
 
 
@@ -119,7 +111,7 @@ async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
                 while watching.execute(waiting) == [(0,)]:
                     await asyncio.sleep(0.02)
                 assert await snapshot.stream_beside(IDS) is None
-            assert await rows_of(snapshot.stream(IDS))
+            assert await rows_of(snapshot, IDS)
             assert not locking.done()
             await snapshot.session.rollback()
             await locking
@@ -145,7 +137,7 @@ async def test_a_terminated_backend(url: str, postgres_server: PostgresServer) -
         end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ? AND usename = ?"
         postgres_server.admin(f"{end} AND pid <> ?", url.rpartition("/")[2], APPLICATION, process)
         with pytest.raises(SourceError, match="connection") as raised:
-            await rows_of(parts)
+            await all_rows(parts)
         assert raised.value.hint
 
 
@@ -157,7 +149,7 @@ async def test_no_views(url: str) -> None:
     async with snapshot_of(url, tables=tables) as (snapshot, mapping):
         assert mapping.tables()["projects"].table.kind == "view"
         assert await snapshot.stream_beside(IDS) is None
-        assert await rows_of(snapshot.stream(IDS))
+        assert await rows_of(snapshot, IDS)
 
 
 async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,5 +160,5 @@ async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest
         parts = await snapshot.stream_beside(MANY)
         with PostgresConnection(url) as application:
             await asyncio.to_thread(application.execute, "SELECT pg_sleep(1.5)")
-        assert len(await rows_of(parts)) == 100_000
-        assert await rows_of(snapshot.stream(IDS))
+        assert len(await all_rows(parts)) == 100_000
+        assert await rows_of(snapshot, IDS)
