@@ -5,22 +5,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from autoexport.errors import AutoexportError
-    from autoexport.settings import Settings
-    from autoexport.supervisor import exporting, run_exporter
-    from autoexport.wake import watch_engine
+from autoexport.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from autoexport.config.settings import Settings
+    from autoexport.daemon.embedding import exporting, run_exporter
+    from autoexport.errors import AutoexportError
+    from autoexport.runtime.wake import watch_engine
 
 __all__ = ["AutoexportError", "Settings", "__version__", "exporting", "run_exporter", "watch_engine"]
 
 _PLACES = {
     "AutoexportError": "autoexport.errors",
-    "Settings": "autoexport.settings",
-    "exporting": "autoexport.supervisor",
-    "run_exporter": "autoexport.supervisor",
-    "watch_engine": "autoexport.wake",
+    "Settings": "autoexport.config.settings",
+    "exporting": "autoexport.daemon.embedding",
+    "run_exporter": "autoexport.daemon.embedding",
+    "watch_engine": "autoexport.runtime.wake",
 }
 
 

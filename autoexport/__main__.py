@@ -4,13 +4,13 @@ import gc
 import os
 import sys
 
-from autoexport import arenas
+from autoexport.runtime import tuning
 
 
 def run() -> None:
     """Load the command line, run it, exit."""
     _open_what_is_closed()
-    arenas.load_without_rich()
+    tuning.load_without_rich()
     gc.disable()  # What is being loaded stays: looking through it again and again takes a tenth of the start.
     from autoexport.cli import main
 

@@ -13,14 +13,13 @@ from typing import Any, TypeVar
 
 import click
 
-from autoexport import __version__
-from autoexport.arenas import collect_seldom, return_memory
+from autoexport.config.settings import Settings, debugging_was_asked_for
 from autoexport.errors import AutoexportError
-from autoexport.redaction import redact
-from autoexport.settings import Settings, debugging_was_asked_for
+from autoexport.runtime.redaction import redact
+from autoexport.runtime.tuning import collect_seldom, return_memory
+from autoexport.version import __version__
 
 INTERRUPTED = 130
-
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 EXAMPLES = """\b
@@ -57,7 +56,7 @@ class Invocation:
     def settings(self, **more: object) -> Settings:
         """The settings; also sets up the logs, so that everything after this can be logged."""
         settings = Settings.load(self.config_file, **self.overrides, **more)
-        from autoexport import logs
+        from autoexport.runtime import logs
 
         self.debug = settings.log_level == "debug"
         logs.configure(settings.effective_log_format, settings.effective_log_level)
@@ -206,7 +205,7 @@ def _run(coroutine: Coroutine[Any, Any, int]) -> int:
 
 
 def _say_which_won(settings: Settings, monitor: bool) -> None:
-    from autoexport.logs import get_logger
+    from autoexport.runtime.logs import get_logger
 
     quiet = settings.effective_log_level not in ("debug", "info")
     for line in settings.disagreements(monitor):
@@ -215,7 +214,7 @@ def _say_which_won(settings: Settings, monitor: bool) -> None:
 
 
 def _say(line: str) -> None:
-    from autoexport.progress import say
+    from autoexport.commands.terminal import say
 
     say(line)
 

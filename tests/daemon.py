@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from autoexport.health import Report
-from autoexport.loop import QUIET_S
-from autoexport.sources.sqlite_watch import YOUNG_S
-from autoexport.status_socket import ask
+from autoexport.daemon.report import Report
+from autoexport.daemon.schedule import QUIET_S
+from autoexport.daemon.status_socket import ask
+from autoexport.sources.sqlite.watch import YOUNG_S
 from tests.conftest import program_environment
 
 LIMIT_S = 20.0

@@ -8,28 +8,21 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
 
-from autoexport.contracts import Format
-from autoexport.model import (
+from autoexport.formats.contract import Format
+from autoexport.model.blocks import Block, BlockRows, FlatRows
+from autoexport.model.catalog import Column, Scalar, Table
+from autoexport.model.mapping import (
     DATASET_FIELDS,
     IMAGE_FIELDS,
     LABEL_FIELDS,
     PROJECT_FIELDS,
-    Block,
-    BlockRows,
     BoxFormat,
     BoxReading,
-    Column,
-    DatasetNode,
-    FlatRows,
-    LabelNode,
     Mapping,
-    ProjectNode,
-    Scalar,
-    Table,
     TableMapping,
-    Tree,
 )
-from autoexport.render import render, ruled_parent
+from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
+from autoexport.values.block import render, ruled_parent
 
 Record = dict[str, Any]
 TIMESTAMP = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)

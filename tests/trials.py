@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from autoexport.checksum import digest
-from autoexport.exporter import Outcome, export_once
+from autoexport.config.settings import Settings
 from autoexport.formats import FILE_NAMES, chosen_formats
-from autoexport.line import Progress
-from autoexport.settings import Settings
+from autoexport.pipeline.exporter import Outcome, export_once
+from autoexport.pipeline.verification import differences
+from autoexport.publishing.crc32 import digest
+from autoexport.runtime.progress import Progress
 from autoexport.sources import open_source
-from autoexport.verification import differences
 from tests.straight_reading import expected_csv_text, expected_document
 
 Contents = dict[str, bytes]

@@ -16,16 +16,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from autoexport.commands.export import export
-from autoexport.database_url import file_uri
+from autoexport.commands.terminal import say
+from autoexport.config.database_url import file_uri
+from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError
-from autoexport.progress import say
-from autoexport.settings import Settings
 
 DEMO_MARK = 0x61786465
 """SQLite's `application_id` (PRAGMA application_id) of a demo database: by it we know our own file."""
 
 EXPORTS = "database_exports"
-
 SCHEMA = """
 CREATE TABLE projects (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, description TEXT,
     project_type VARCHAR(50), created_at DATETIME, updated_at DATETIME);

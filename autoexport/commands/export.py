@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from autoexport.progress import print_summary, say, terminal_progress
-from autoexport.settings import Settings
-from autoexport.supervisor import run_once
+from autoexport.commands.terminal import print_summary, say, terminal_progress
+from autoexport.config.settings import Settings
+from autoexport.pipeline.exporter import run_once
 
 
 async def export(settings: Settings, *, full: bool = False, progress: bool = True) -> int:

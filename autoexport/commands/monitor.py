@@ -7,11 +7,11 @@ import os
 import signal
 import threading
 
-from autoexport.logs import get_logger
-from autoexport.sd_notify import SystemdNotifier
-from autoexport.settings import Settings
+from autoexport.config.settings import Settings
+from autoexport.daemon.supervisor import DRAIN_S, Exporter
+from autoexport.daemon.systemd import SystemdNotifier
+from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
-from autoexport.supervisor import DRAIN_S, Exporter
 
 LEAVE_S = 1.5
 """How long giving up may take before the process is ended with work still in a thread."""

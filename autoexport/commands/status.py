@@ -9,14 +9,14 @@ from typing import Any
 
 import orjson
 
+from autoexport.commands.terminal import print_table, say
+from autoexport.config.settings import Settings
+from autoexport.daemon.report import Report, read_report
+from autoexport.daemon.status_socket import ask
 from autoexport.errors import SourceError
-from autoexport.health import Report, read_report
-from autoexport.manifest import Manifest
-from autoexport.progress import print_table, say
-from autoexport.publish import read_manifest
-from autoexport.settings import Settings
-from autoexport.status_socket import ask
-from autoexport.workspace import LEADER_LOCK, Lock
+from autoexport.pipeline.ownership import read_manifest
+from autoexport.publishing.locks import LEADER_LOCK, Lock
+from autoexport.publishing.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

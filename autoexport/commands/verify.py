@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from autoexport.commands.terminal import say, terminal_progress
+from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats
-from autoexport.progress import say, terminal_progress
-from autoexport.publish import read_manifest
-from autoexport.settings import Settings
+from autoexport.pipeline.ownership import read_manifest
+from autoexport.pipeline.verification import differences
+from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.sources import open_source
-from autoexport.verification import differences
-from autoexport.workspace import LEADER_LOCK, Lock
 
 DRIFT = 3
 _TRIES = 3

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+import xxhash
+
+from autoexport.config.settings import Settings
 from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
 
-if TYPE_CHECKING:  # A rendering process needs neither SQL nor the settings: they are most of its memory.
-    from autoexport.contracts import Format
-    from autoexport.model import JsonStyle
-    from autoexport.settings import Settings
+if TYPE_CHECKING:
+    from autoexport.formats.contract import Format
+    from autoexport.formats.json_document import JsonStyle
 
 FILE_NAMES = ("database_export.json", "projects.csv", "datasets.csv", "images.csv")
 """Every file that a format may write, in the order of publication."""
@@ -44,3 +46,10 @@ def chosen_formats(options: FormatOptions | Settings) -> list[Format]:
         guard, bom = options.csv_guard, options.csv_bom
         formats += [ProjectsTable(guard, bom), DatasetsTable(guard, bom), ImagesTable(guard, bom)]
     return formats
+
+
+def _settings_digest(settings: Settings) -> str:
+    from autoexport.version import __version__
+
+    chosen = (__version__, *astuple(FormatOptions.of(settings)))
+    return xxhash.xxh3_64_hexdigest(repr(chosen).encode("utf-8", "surrogateescape"))

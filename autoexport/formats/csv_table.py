@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from autoexport.model import Block, BlockRef, DatasetNode, ProjectNode, Tree
-from autoexport.values import encoded
+from autoexport.model.blocks import Block, BlockRef
+from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.values.scalars import encoded
 
 PROJECT_COLUMNS = (
     "project_id", "project_name", "dataset_count", "image_count", "created_at", "updated_at", "description",

@@ -9,46 +9,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
-from autoexport.boxes import CORNERS
-from autoexport.documents import parse, spaced
-from autoexport.model import (
-    ANNOTATION_FIELDS,
-    IMAGE_FIELDS,
-    PROJECT_FIELDS,
-    Block,
-    BlockRef,
-    Counts,
-    DatasetNode,
-    JsonStyle,
-    LabelNode,
-    ProjectNode,
-    Tree,
-)
-from autoexport.values import encode, encoded
+from autoexport.model.blocks import Block, BlockRef, Counts
+from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, PROJECT_FIELDS
+from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
+from autoexport.values.boxes import CORNERS
+from autoexport.values.json_columns import parse, spaced
+from autoexport.values.scalars import encode, encoded
 
 FORMAT_VERSION = 1
-
 _SPLITS = ("train", "val", "test", "unassigned")
+
 _ANNOTATION_KEYS = (
     "id", "type", "label", "label_id", "confidence", "bbox", "polygon",
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
+
 _ANNOTATION_COLUMNS = tuple(name for key in _ANNOTATION_KEYS for name in (CORNERS if key == "bbox" else (key,)))
+
 _IMAGE_BEGINS = re.compile(rb'^ {12}\{\s*"id": ("(?:[^"\\]|\\.)*"|[^,"]+)', re.MULTILINE)
+
 _STANDARD = orjson.OPT_UTC_Z
 _PROJECT_LINES = (
     ("id", "name", "description", "project_type"),
     ("created_at", "updated_at"),
     ("dataset_count", "image_count", "labeled_image_count", "annotation_count"),
 )
+
 _DATASET_LINES = (
     ("id", "project_id", "name", "description", "created_at", "updated_at"),
     ("image_count", "labeled_image_count", "annotation_count"),
 )
+
+JsonStyle = Literal["records", "pretty"]
 
 
 class JsonDocument:

@@ -24,7 +24,8 @@ from autoexport.mapping.synonyms import (
     key_names,
     plain,
 )
-from autoexport.model import BoxReading, Column, Table
+from autoexport.model.catalog import Column, Table
+from autoexport.model.mapping import BoxReading
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoexport.mapping.synonyms import BOX_FIELDS, FOUND_FIELDS, LINK_SETTING
-from autoexport.model import Mapping, TableMapping
+from autoexport.model.mapping import Mapping, TableMapping
 
 _INSTEAD = {
     "projects": "one project holds everything",

@@ -19,7 +19,7 @@ from autoexport.mapping.links import (
 from autoexport.mapping.overrides import TableOverride, settle, toml_lines
 from autoexport.mapping.survey import Family, Part, Survey
 from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, is_named
-from autoexport.model import Column, Table
+from autoexport.model.catalog import Column, Table
 
 _NOTHING_SAID = TableOverride()
 

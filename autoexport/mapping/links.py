@@ -9,7 +9,7 @@ from autoexport.errors import MappingError
 from autoexport.mapping.columns import by_names
 from autoexport.mapping.overrides import TableOverride, named_column, settle, toml_lines
 from autoexport.mapping.synonyms import KEYS, LINK_NAMES, LINK_SETTING
-from autoexport.model import Catalog, Column, ForeignKey, Table
+from autoexport.model.catalog import Catalog, Column, ForeignKey, Table
 
 
 @dataclass(frozen=True, slots=True)

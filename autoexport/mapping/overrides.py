@@ -11,7 +11,8 @@ from typing import cast
 
 from autoexport.errors import ConfigurationError, MappingError
 from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, plain
-from autoexport.model import BoxFormat, Catalog, Column, Table
+from autoexport.model.catalog import Catalog, Column, Table
+from autoexport.model.mapping import BoxFormat
 
 TablesConfig = ReadOnly[str, object]
 """As it stands in the file: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`."""

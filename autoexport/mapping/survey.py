@@ -10,7 +10,8 @@ from autoexport.mapping.columns import Found, by_names, find_fields
 from autoexport.mapping.links import Link, find_link, referred_table, unlinked
 from autoexport.mapping.overrides import TableOverride, named_tables, settle, settle_table, toml_lines
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
-from autoexport.model import BoxReading, Catalog, Column, Table, TableMapping
+from autoexport.model.catalog import Catalog, Column, Table
+from autoexport.model.mapping import BoxReading, TableMapping
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from autoexport.model import (
+from autoexport.model.catalog import ColumnKind
+from autoexport.model.mapping import (
     ANNOTATION_FIELDS,
     DATASET_FIELDS,
     IMAGE_FIELDS,
@@ -13,7 +14,6 @@ from autoexport.model import (
     PROJECT_FIELDS,
     BoxFormat,
     BoxReading,
-    ColumnKind,
 )
 
 TABLE_NAMES: dict[str, tuple[str, ...]] = {

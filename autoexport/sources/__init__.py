@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator
 from importlib import import_module
 
-from autoexport.contracts import Source
-from autoexport.database_url import parse_database_url
+from autoexport.config.database_url import parse_database_url
+from autoexport.config.settings import Settings
 from autoexport.mapping.overrides import read_overrides
-from autoexport.settings import Settings
+from autoexport.sources.contract import Source
 
 SOURCES = {
-    "sqlite": "autoexport.sources.sqlite:SqliteSource",
-    "postgresql": "autoexport.sources.postgres:PostgresSource",
+    "sqlite": "autoexport.sources.sqlite.source:SqliteSource",
+    "postgresql": "autoexport.sources.postgres.source:PostgresSource",
 }
 
 

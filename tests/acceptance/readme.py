@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoexport.commands.demo import make_database
-from autoexport.settings import Settings
-from autoexport.supervisor import run_once
+from autoexport.config.settings import Settings
+from autoexport.pipeline.exporter import run_once
 from tests.conftest import REPOSITORY, Finished, program_environment, run_autoexport
 from tests.daemon import LIMIT_S, wait_until
 

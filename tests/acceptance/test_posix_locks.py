@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import plan
-from autoexport.sources import sqlite_copy
+from autoexport.incremental import plan
+from autoexport.sources.sqlite import private_copy as sqlite_copy
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Exporting
 
@@ -88,7 +88,7 @@ def test_whole_cycles_leave_the_lock(
 
 async def test_looking_leaves_the_lock(writing: SqliteDatabase, tmp_path: Path) -> None:
     """Waiting for changes in the application's process touches its files only by stat."""
-    from autoexport.settings import Settings
+    from autoexport.config.settings import Settings
     from autoexport.sources import open_source
 
     source = open_source(Settings(database_url=writing.url, export_directory=tmp_path / "exports"))

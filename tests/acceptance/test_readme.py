@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from autoexport.config.settings import Settings
 from autoexport.formats import FILE_NAMES
-from autoexport.settings import Settings
 from tests.acceptance.readme import (
     EXAMPLE,
     RENAMED,

@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from autoexport import bring_out, plan
 from autoexport.errors import ConfigurationError
-from autoexport.splice import Staged, stage
+from autoexport.incremental import plan
+from autoexport.pipeline import publish as bring_out
+from autoexport.publishing.splice import Staged, stage
 from tests.applications import create_sqlite, fill_sqlite
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Exporting, without_waiting_for_the_disk

@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from autoexport.exporter import export_once
+from autoexport.config.settings import Settings
 from autoexport.formats import FILE_NAMES, chosen_formats
-from autoexport.settings import Settings
+from autoexport.pipeline.exporter import export_once
 from autoexport.sources import open_source
 from tests.applications import copy_to_postgres, create_postgres, create_sqlite, fill_postgres, fill_sqlite
 from tests.postgres import PostgresServer

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import AutoexportError, PublishError
-from autoexport.files import create_new, temp_beside
 from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.rendering.spool import spools
+from autoexport.runtime.files import create_new, temp_beside
 from autoexport.sources import open_source
-from autoexport.spool import spools
 from tests.databases import SqliteDatabase
 from tests.trials import Trial
 

@@ -16,7 +16,7 @@ from tests.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.properties.comparison import Exporting
 
 CHANGE = "UPDATE annotations SET x_min = x_min + 1 WHERE id = (SELECT min(id) FROM annotations)"
-HAS_POSTGRES = importlib.util.find_spec("autoexport.sources.postgres") is not None
+HAS_POSTGRES = importlib.util.find_spec("autoexport.sources.postgres.source") is not None
 
 _LOOK = """
 import hashlib, json, pathlib, sys

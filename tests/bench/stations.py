@@ -21,30 +21,30 @@ from pathlib import Path
 from typing import Any
 
 PARTS = {
-    "copy": "autoexport.sources.sqlite:copy_database",
-    "hash": "autoexport.sources.sqlite_scan:PageScan.finish",
-    "walk": "autoexport.sources.sqlite_changes:fingerprint",
+    "copy": "autoexport.sources.sqlite.source:copy_database",
+    "hash": "autoexport.sources.sqlite.page_scan:PageScan.finish",
+    "walk": "autoexport.sources.sqlite.changes:fingerprint",
     "compare": "autoexport.sources.sqlite_changes:compare autoexport.sources.sqlite_changes:changed_ranges",
-    "render": "autoexport.bodies:render",
+    "render": "autoexport.rendering.bodies:render",
     "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
-    "lay out": "autoexport.bring_out:lay_out_all",
-    "compare bytes": "autoexport.bring_out:standing",
-    "splice": "autoexport.bring_out:stage",
+    "lay out": "autoexport.pipeline.publish:lay_out_all",
+    "compare bytes": "autoexport.pipeline.publish:standing",
+    "splice": "autoexport.pipeline.publish:stage",
     "fsync": "os:fsync",
-    "rename": "autoexport.bring_out:publish",
+    "rename": "autoexport.pipeline.publish:publish",
     "ledger": "autoexport.exporter:load_ledger autoexport.bring_out:save_ledger",
 }
 """What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
 
 AWAITED = {
-    "position": "autoexport.sources.postgres_snapshot:take_position",
+    "position": "autoexport.sources.postgres.snapshot:take_position",
     "hand over": "autoexport.renderer:_Apart.add autoexport.renderer:_Apart.finish",
 }
 """Waited for; "hand over" is to the process that renders, where there is one."""
 
 STREAMED = {
     "query": "autoexport.sources.sqlite_snapshot:SqliteSnapshot.stream "
-    "autoexport.sources.postgres_snapshot:PostgresSnapshot.stream"
+    "autoexport.sources.postgres.snapshot:PostgresSnapshot.stream"
 }
 """Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""
 
@@ -129,8 +129,8 @@ def put_on(places: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 
 async def export(url: str, directory: str, *, full: bool) -> dict[str, object]:
     """Export with stopwatches on; the parts, the whole and what was done."""
-    from autoexport.settings import Settings
-    from autoexport.supervisor import run_once
+    from autoexport.config.settings import Settings
+    from autoexport.pipeline.exporter import run_once
 
     watches = Stopwatches()
     for part, places in PARTS.items():
@@ -152,7 +152,7 @@ async def export(url: str, directory: str, *, full: bool) -> dict[str, object]:
 
 def main() -> None:
     """The command line."""
-    from autoexport.arenas import return_memory
+    from autoexport.runtime.tuning import return_memory
 
     return_memory()
     url, directory, *flags = sys.argv[1:]

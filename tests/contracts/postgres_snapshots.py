@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from autoexport.mapping import map_catalog
-from autoexport.model import Changes, Everything, Mapping
-from autoexport.settings import Settings
+from autoexport.config.settings import Settings
+from autoexport.mapping.mapper import map_catalog
+from autoexport.model.blocks import Changes, Everything
+from autoexport.model.mapping import Mapping
 from autoexport.sources import open_source
-from autoexport.sources.postgres import PostgresSource
-from autoexport.sources.postgres_snapshot import PostgresSnapshot
+from autoexport.sources.postgres.snapshot import PostgresSnapshot
+from autoexport.sources.postgres.source import PostgresSource
 from tests.applications import COLUMNS, annotation_row
 from tests.population import Cell, Row
 from tests.postgres_connection import PostgresConnection

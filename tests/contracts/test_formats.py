@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport.contracts import Format
+from autoexport.config.settings import Settings
 from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats.contract import Format
 from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
-from autoexport.model import BlockRef
-from autoexport.settings import Settings
+from autoexport.model.blocks import BlockRef
 from tests.trees import Built, Dataset, Project, built, sample
 
 FORMATS: list[Format] = [JsonDocument("records"), JsonDocument("pretty")]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import column, func, select, table
 
-from autoexport import snapshot as reading
 from autoexport.errors import SourceError
-from autoexport.sources import postgres, postgres_beside
+from autoexport.sources import reader as reading
+from autoexport.sources.postgres import second_connection as postgres_beside
+from autoexport.sources.postgres import source as postgres
 from tests.contracts.postgres_snapshots import all_rows, rows_of, snapshot_of
 from tests.daemon import LIMIT_S
 from tests.postgres import APPLICATION, PostgresServer

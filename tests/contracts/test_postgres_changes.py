@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from autoexport.model import Changes, Everything
+from autoexport.model.blocks import Changes, Everything
 from tests.contracts.postgres_snapshots import (
     changes_of,
     images_since,

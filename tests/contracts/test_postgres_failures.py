@@ -13,12 +13,13 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import column, select, table
 
-from autoexport.contracts import Snapshot, Source
+from autoexport.config.settings import Settings
 from autoexport.errors import SourceError
-from autoexport.exporter import export_once
 from autoexport.formats import chosen_formats
-from autoexport.settings import Settings
-from autoexport.sources import postgres, postgres_engine
+from autoexport.pipeline.exporter import export_once
+from autoexport.sources.contract import Snapshot, Source
+from autoexport.sources.postgres import engine as postgres_engine
+from autoexport.sources.postgres import source as postgres
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
 from tests.daemon import LIMIT_S

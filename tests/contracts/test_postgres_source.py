@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Select, column, select, table
 
 from autoexport.errors import SourceError
-from autoexport.mapping import map_catalog
-from autoexport.snapshot import Reading
-from autoexport.sources.postgres import PostgresSource
-from autoexport.sources.postgres_snapshot import PostgresSnapshot
+from autoexport.mapping.mapper import map_catalog
+from autoexport.sources.postgres.snapshot import PostgresSnapshot
+from autoexport.sources.postgres.source import PostgresSource
+from autoexport.sources.reader import Reading
 from tests.contracts.postgres_snapshots import one_annotation, one_image, rows_of, snapshot_of, source_of
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import column, select, table
 
 from autoexport.errors import SourceError
-from autoexport.model import Changes, Everything
+from autoexport.model.blocks import Changes, Everything
 from tests.applications import fill_postgres
 from tests.contracts.postgres_snapshots import (
     changes_of,

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy import column, select, table
 
-from autoexport.model import Column
+from autoexport.model.catalog import Column
 from tests.contracts.postgres_snapshots import rows_of, snapshot_of, source_of
 from tests.postgres import SUPERUSER, PostgresServer
 from tests.postgres_connection import PostgresConnection

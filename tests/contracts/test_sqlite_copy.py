@@ -21,9 +21,11 @@ from typing import Any
 import pytest
 
 from autoexport.errors import PublishError, SourceError
-from autoexport.sources import sqlite_copy, sqlite_copy_process, sqlite_copy_worker
-from autoexport.sources.sqlite_copy import copy_database
-from autoexport.sources.sqlite_scan import PageNotes, PageScan
+from autoexport.sources.sqlite import copy_process as sqlite_copy_process
+from autoexport.sources.sqlite import copy_worker as sqlite_copy_worker
+from autoexport.sources.sqlite import private_copy as sqlite_copy
+from autoexport.sources.sqlite.page_scan import PageNotes, PageScan
+from autoexport.sources.sqlite.private_copy import copy_database
 from tests.daemon import wait_until
 
 Known = tuple[bytes, bytes]

@@ -20,17 +20,17 @@ RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
 # Where each station is called from: the name in that module is replaced by one that kills, in the child alone.
 STATIONS = {
-    "sweep": "autoexport.exporter:sweep",
+    "sweep": "autoexport.pipeline.exporter:sweep",
     "copy": "sqlite3:connect",
-    "snapshot": "autoexport.sources.sqlite:read_catalog",
-    "plan": "autoexport.exporter:Line.run",
-    "render": "autoexport.renderer:bodies_of",
-    "check_room": "autoexport.bring_out:check_room",
-    "splice": "autoexport.bring_out:stage",
-    "publish": "autoexport.bring_out:publish",
-    "manifest": "autoexport.publish:_publish_manifest",
-    "ledger": "autoexport.bring_out:save_ledger",
-    "report": "autoexport.supervisor:write_report",
+    "snapshot": "autoexport.sources.sqlite.source:read_catalog",
+    "plan": "autoexport.pipeline.exporter:Line.run",
+    "render": "autoexport.rendering.renderer:bodies_of",
+    "check_room": "autoexport.pipeline.publish:check_room",
+    "splice": "autoexport.pipeline.publish:stage",
+    "publish": "autoexport.pipeline.publish:publish",
+    "manifest": "autoexport.publishing.directory:_publish_manifest",
+    "ledger": "autoexport.pipeline.publish:save_ledger",
+    "report": "autoexport.daemon.supervisor:write_report",
 }
 
 _DAEMON = """

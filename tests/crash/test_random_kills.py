@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.files import TEMP_SUFFIX
 from autoexport.formats import FILE_NAMES
+from autoexport.runtime.files import TEMP_SUFFIX
 from tests.crash.yard import Death, Yard
 from tests.databases import Database, SqliteDatabase
 from tests.trials import Trial

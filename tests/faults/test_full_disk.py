@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import bring_out
 from autoexport.errors import AutoexportError
+from autoexport.pipeline import publish as bring_out
 from tests.bench.generate import write_sqlite
 from tests.trials import Trial, open_descriptors
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoexport import gather, renderer
 from autoexport.errors import AutoexportError, PublishError, RenderError
+from autoexport.rendering import renderer
+from autoexport.sources import gather
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
@@ -250,7 +251,7 @@ def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
 
 def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of ours in the other process comes back in words."""
-    broken = "import autoexport.render_worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
+    broken = "import autoexport.rendering.worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
     monkeypatch.setattr(renderer, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
     with pytest.raises(RenderError, match="ZeroDivisionError"):
         small.export()

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import orjson
 
-from autoexport.contracts import Snapshot, Source
-from autoexport.exporter import Outcome, export_once
+from autoexport.config.settings import Settings
 from autoexport.formats import FILE_NAMES, chosen_formats
-from autoexport.settings import Settings
+from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.sources import open_source
+from autoexport.sources.contract import Snapshot, Source
 
 FileState = tuple[int, int, int, int]
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')

@@ -21,11 +21,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoexport import documents, values
-from autoexport.exporter import export_once
+from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats
-from autoexport.settings import Settings
+from autoexport.pipeline.exporter import export_once
 from autoexport.sources import open_source
+from autoexport.values import json_columns as documents
+from autoexport.values import scalars as values
 from tests.naive_values import Naive, Text, csv_text, json_value
 from tests.population import COLUMNS, SCHEMA
 

@@ -21,8 +21,10 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from autoexport import changes, gather, plan, snapshot
-from autoexport.sources import sqlite_copy
+from autoexport.incremental import changes, plan
+from autoexport.sources import gather
+from autoexport.sources import reader as snapshot
+from autoexport.sources.sqlite import private_copy as sqlite_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.postgres import PostgresServer

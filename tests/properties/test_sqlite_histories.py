@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from xxhash import xxh3_128_digest
 
-from autoexport.model import Everything
-from autoexport.sources.sqlite_pages import Fingerprint, TableRoot, changed_ranges, compare, fingerprint
-from autoexport.sources.sqlite_scan import PageNotes
+from autoexport.model.blocks import Everything
+from autoexport.sources.sqlite.fingerprint import Fingerprint, TableRoot, changed_ranges, compare, fingerprint
+from autoexport.sources.sqlite.page_scan import PageNotes
 
 MAPPED = ("a", "b")
 TABLE = st.sampled_from(MAPPED)

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from autoexport import ahead
-from autoexport.ahead import fetched_ahead
+from autoexport.runtime import prefetch as ahead
+from autoexport.runtime.prefetch import fetched_ahead
 
 
 class Items:

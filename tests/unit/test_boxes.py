@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from autoexport.boxes import CORNERS, corners
-from autoexport.model import BoxFormat, BoxReading
+from autoexport.model.mapping import BoxFormat, BoxReading
+from autoexport.values.boxes import CORNERS, corners
 from tests.trees import mapping
 
 NO_BOX = (None, None, None, None)

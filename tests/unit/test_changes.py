@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from autoexport import gather, plan
-from autoexport.changes import Found, can_be_kept, conserved
-from autoexport.ledger import BlockRecord, FileIdentity, Ledger, load_ledger, pack
-from autoexport.model import Counts, Key
-from autoexport.plan import Blocks, Plan
-from autoexport.snapshot import Totals
+from autoexport.incremental import plan
+from autoexport.incremental.changes import Found, can_be_kept, conserved
+from autoexport.incremental.ledger import Ledger, load_ledger
+from autoexport.incremental.plan import Blocks, Plan
+from autoexport.model.blocks import BlockRecord, Counts, pack
+from autoexport.model.catalog import Key
+from autoexport.model.tree import Totals
+from autoexport.publishing.identity import FileIdentity
+from autoexport.sources import gather
 from tests.applications import annotation_row, create_sqlite, image_row, key
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk

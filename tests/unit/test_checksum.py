@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport.checksum import combine, digest
+from autoexport.publishing.crc32 import combine, digest
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))

@@ -16,8 +16,8 @@ import pytest
 
 from autoexport import __version__
 from autoexport.cli import main
+from autoexport.config.settings import Settings
 from autoexport.errors import DriftError
-from autoexport.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-geheim"

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import Settings, courtesy, exporting
-from autoexport.courtesy import Courtesy
+from autoexport import Settings, exporting
+from autoexport.publishing import throttle as courtesy
+from autoexport.publishing.throttle import Courtesy
 from tests.daemon import wait_until
 from tests.databases import SqliteDatabase
 

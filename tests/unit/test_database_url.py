@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.database_url import parse_database_url
+from autoexport.config.database_url import parse_database_url
 from autoexport.errors import ConfigurationError
-from autoexport.redaction import redact
+from autoexport.runtime.redaction import redact
 
 SECRET = "hunter2-geheim"
 

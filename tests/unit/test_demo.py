@@ -12,7 +12,7 @@ import pytest
 from autoexport.cli import main
 from autoexport.commands.demo import make_database
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
-from autoexport.sources.sqlite_remarks import remarks
+from autoexport.sources.sqlite.check_notes import remarks
 
 pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 

@@ -15,15 +15,17 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from autoexport import detector, watch_engine
-from autoexport.detector import Surroundings, detect
+from autoexport import watch_engine
+from autoexport.daemon import detector
+from autoexport.daemon.detector import detect
+from autoexport.daemon.health import Health
+from autoexport.daemon.schedule import QUIET_S, Tempo, export_forever
 from autoexport.errors import AutoexportError, LockedError, PublishError, SourceError
-from autoexport.health import Health
-from autoexport.ledger import FileIdentity
-from autoexport.loop import QUIET_S, Tempo, export_forever
-from autoexport.sources.sqlite_watch import YOUNG_S, take_stamp, watch_file
-from autoexport.wake import hearing_commits, pause
-from autoexport.workspace import LEADER_LOCK, Lock
+from autoexport.publishing.file_watch import Surroundings
+from autoexport.publishing.identity import FileIdentity
+from autoexport.publishing.locks import LEADER_LOCK, Lock
+from autoexport.runtime.wake import hearing_commits, pause
+from autoexport.sources.sqlite.watch import YOUNG_S, take_stamp, watch_file
 from tests.databases import SqliteDatabase
 
 LONG_S = 30.0
@@ -401,7 +403,7 @@ async def test_a_database_that_changes_all_the_time_is_exported_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nine times as long, once a change had to wait for the rest to end; four times again after a quiet time."""
-    monkeypatch.setattr("autoexport.loop._TICK_S", 0.01)
+    monkeypatch.setattr("autoexport.daemon.schedule._TICK_S", 0.01)
     now = 100.0
     tempo = Tempo(clock=lambda: now)
 

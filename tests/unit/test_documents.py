@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from autoexport.documents import document, documents, spaced
+from autoexport.values.json_columns import document, documents, spaced
 
 LONE = b"caf\xe9".decode("utf-8", "surrogateescape")
 

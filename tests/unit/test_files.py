@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import files, pace
-from autoexport.files import create_new, made_durable, write_all
-from autoexport.pace import Pace
+from autoexport.publishing import throttle as pace
+from autoexport.publishing.throttle import Pace
+from autoexport.runtime import files
+from autoexport.runtime.files import create_new, made_durable, write_all
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from autoexport.daemon.health import HUNG_S, Health
+from autoexport.daemon.report import STATUS_FILE, Report, read_report, write_report
+from autoexport.daemon.status_socket import SOCKET_NAME, StatusSocket, ask
+from autoexport.daemon.systemd import SystemdNotifier
 from autoexport.errors import SourceError
-from autoexport.health import HUNG_S, STATUS_FILE, Health, Report, read_report, write_report
-from autoexport.sd_notify import SystemdNotifier
-from autoexport.status_socket import SOCKET_NAME, StatusSocket, ask
 
 
 class Clock:

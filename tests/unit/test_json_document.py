@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from autoexport.formats.json_document import JsonDocument
-from autoexport.model import JsonStyle
+from autoexport.formats.json_document import JsonDocument, JsonStyle
 from tests.trees import Dataset, Project, built, sample
 
 GOLDEN = Path(__file__).parents[1] / "golden"

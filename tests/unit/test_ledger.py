@@ -11,19 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import ledger
-from autoexport.ledger import (
-    BlockRecord,
-    FileIdentity,
-    Ledger,
-    Part,
-    load_ledger,
-    load_position,
-    pack,
-    save_ledger,
-    save_position,
-)
-from autoexport.model import Counts
+from autoexport.incremental import ledger
+from autoexport.incremental.ledger import Ledger, load_ledger, save_ledger
+from autoexport.incremental.position import load_position, save_position
+from autoexport.model.blocks import BlockRecord, Counts, Part, pack
+from autoexport.publishing.identity import FileIdentity
 
 COUNTS = Counts(3, 2, 5, Counter({"train": 2, "花": 1}), Counter({"car": 4, "": 1}), 1, 2)
 

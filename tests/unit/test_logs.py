@@ -11,7 +11,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from autoexport import logs
+from autoexport.runtime import logs
 
 SECRET = "hunter2-geheim"
 URL = f"postgresql://ann:{SECRET}@h/db"

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from autoexport.errors import ConfigurationError, MappingError
-from autoexport.mapping import describe, map_catalog, mapping_digest
-from autoexport.model import Catalog, Column, ColumnKind, ForeignKey, Mapping, Table
-from autoexport.sources.sqlite_schema import read_catalog
+from autoexport.mapping.description import describe
+from autoexport.mapping.mapper import map_catalog, mapping_digest
+from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table
+from autoexport.model.mapping import Mapping
+from autoexport.sources.sqlite.schema import read_catalog
 from tests.applications import SCHEMA
 
 PROJECTS = "CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);"

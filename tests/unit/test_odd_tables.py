@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import gather, plan
 from autoexport.errors import SourceError
-from autoexport.sources import sqlite_snapshot
+from autoexport.incremental import plan
+from autoexport.sources import gather
+from autoexport.sources.sqlite import snapshot as sqlite_snapshot
 from tests.conftest import run_autoexport
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from autoexport.offloop import in_stoppable_thread, in_thread
+from autoexport.runtime.threads import in_stoppable_thread, in_thread
 
 
 async def test_the_result_and_the_error_of_the_function() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from autoexport import pace
-from autoexport.files import create_new
-from autoexport.pace import Pace
+from autoexport.publishing import throttle as pace
+from autoexport.publishing.throttle import Pace
+from autoexport.runtime.files import create_new
 
 
 def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport.bodies import Joined, bodies_of
 from autoexport.formats import FormatOptions, chosen_formats
-from autoexport.gather import BlockSize, Row, Stream, gather
-from autoexport.ledger import pack
-from autoexport.model import BlockRows, DatasetNode, FlatRows, JsonStyle, ProjectNode, Range
+from autoexport.formats.json_document import JsonStyle
+from autoexport.model.blocks import BlockRows, FlatRows, Range, pack
+from autoexport.model.tree import DatasetNode, ProjectNode
+from autoexport.rendering.bodies import Joined, bodies_of
+from autoexport.sources.gather import BlockSize, Row, Stream, gather
 from tests.trees import block_rows, mapping
 
 Spans = list[list[int]]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport import plan
-from autoexport.ledger import BlockRecord, Part, pack
-from autoexport.model import Counts, Key, Range
-from autoexport.plan import Blocks, Plan, make_plan, render_all
+from autoexport.incremental import plan
+from autoexport.incremental.plan import Blocks, Plan, make_plan, render_all
+from autoexport.model.blocks import BlockRecord, Counts, Part, Range, pack
+from autoexport.model.catalog import Key
 
 LAST = 1000
 

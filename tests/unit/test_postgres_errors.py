@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from autoexport.errors import SourceError
-from autoexport.sources.postgres_errors import explain, explained, sqlstate
+from autoexport.sources.postgres.errors import explain, explained, sqlstate
 
 DATABASE = "server/name"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.progress import TerminalProgress, print_summary, print_table, terminal_progress
+from autoexport.commands.terminal import TerminalProgress, print_summary, print_table, terminal_progress
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,20 +12,14 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import ConfigurationError, PublishError
-from autoexport.files import TEMP_SUFFIX, replace_durably, temp_beside
-from autoexport.ledger import Ledger
-from autoexport.manifest import MANIFEST_NAME, FileRecord, Manifest
-from autoexport.publish import (
-    BACKUP_SUFFIX,
-    check_room,
-    discard,
-    is_foreign,
-    publish,
-    read_manifest,
-    refuse_foreign,
-    sweep,
-)
-from autoexport.splice import Layout, Staged, stage, standing
+from autoexport.incremental.ledger import Ledger
+from autoexport.pipeline.ownership import is_foreign, read_manifest, refuse_foreign
+from autoexport.publishing.directory import BACKUP_SUFFIX, check_room, discard, publish
+from autoexport.publishing.layout import Layout
+from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
+from autoexport.publishing.splice import Staged, stage, standing
+from autoexport.publishing.workspace import sweep
+from autoexport.runtime.files import TEMP_SUFFIX, replace_durably, temp_beside
 
 NAMES = ("database_export.json", "images.csv")
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from autoexport.model import ANNOTATION_FIELDS, IMAGE_FIELDS, Scalar
-from autoexport.render import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, ruled_parent
+from autoexport.model.catalog import Scalar
+from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
+from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, ruled_parent
 from tests.trees import rendered
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from autoexport.config.settings import Settings
+from autoexport.daemon.retry import wait_to_retry
+from autoexport.daemon.schedule import Tempo
 from autoexport.errors import PublishError
-from autoexport.loop import Tempo
-from autoexport.retry import wait_to_retry
-from autoexport.settings import Settings
 from tests.daemon import LIMIT_S
 
 

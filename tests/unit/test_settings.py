@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from autoexport.config.settings import Settings, debugging_was_asked_for
 from autoexport.errors import ConfigurationError
-from autoexport.settings import Settings, debugging_was_asked_for
 
 SECRET = "hunter2-geheim"
 
@@ -386,7 +386,7 @@ def test_importing_the_settings_loads_no_driver() -> None:
     import sys
 
     code = (
-        "import sys, autoexport.settings; heavy = 'sqlalchemy asyncpg aiosqlite watchfiles rich'.split(); "
+        "import sys, autoexport.config.settings; heavy = 'sqlalchemy asyncpg aiosqlite watchfiles rich'.split(); "
         "print(*[name for name in heavy if name in sys.modules])"
     )
     root = Path(__file__).parents[2]

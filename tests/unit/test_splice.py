@@ -15,15 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport import splice
-from autoexport.contracts import Format
 from autoexport.errors import PublishError
-from autoexport.files import TEMP_SUFFIX
+from autoexport.formats.contract import Format
 from autoexport.formats.csv_table import ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
-from autoexport.ledger import BlockRecord, FileIdentity, Part
-from autoexport.model import Tree
-from autoexport.splice import Layout, Segment, Staged, lay_out, stage, standing
+from autoexport.model.blocks import BlockRecord, Part
+from autoexport.model.tree import Tree
+from autoexport.publishing import splice
+from autoexport.publishing.identity import FileIdentity
+from autoexport.publishing.layout import Layout, Segment, lay_out
+from autoexport.publishing.splice import Staged, stage, standing
+from autoexport.runtime.files import TEMP_SUFFIX
 from tests.trees import Built, Dataset, Project, built
 
 FORMATS: list[Format] = [JsonDocument(), ImagesTable()]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import PublishError, SourceError
-from autoexport.model import Everything
-from autoexport.sources.sqlite_pages import (
+from autoexport.model.blocks import Everything
+from autoexport.sources.sqlite.fingerprint import (
     Difference,
     Fingerprint,
     TableRoot,
@@ -24,7 +24,7 @@ from autoexport.sources.sqlite_pages import (
     fingerprint,
     rowid_ranges,
 )
-from autoexport.sources.sqlite_scan import PageNotes
+from autoexport.sources.sqlite.page_scan import PageNotes
 
 SCHEMA = b"the same schema"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autoexport.commands.status import Findings
-from autoexport.health import Report
-from autoexport.manifest import Manifest
+from autoexport.daemon.report import Report
+from autoexport.publishing.manifest import Manifest
 
 CHANGED_AT = 1_705_746_600.5  # 2024-01-20T10:30:00.5Z
 

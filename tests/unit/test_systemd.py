@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.settings import Settings
+from autoexport.config.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 INSTALLED = "/opt/autoexport/bin/autoexport"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from autoexport import values
-from autoexport.values import Ruled
+from autoexport.values import scalars as values
+from autoexport.values.scalars import Ruled
 
 LONG = 2**63 - 1
 LONE = b"caf\xe9".decode("utf-8", "surrogateescape")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import ConfigurationError, LockedError, PublishError
-from autoexport.workspace import LEADER_LOCK, PUBLISH_LOCK, Lock, abandoned, directories, publishing, scratch
+from autoexport.publishing.locks import LEADER_LOCK, PUBLISH_LOCK, Lock, publishing
+from autoexport.publishing.workspace import abandoned, directories, scratch
 from tests.conftest import program_environment
 
 _HOLD = """

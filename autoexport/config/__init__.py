@@ -1,0 +1,1 @@
+"""Settings, the layers they come from, and database URLs."""

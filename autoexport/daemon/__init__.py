@@ -1,0 +1,1 @@
+"""Runs the exporter for ever: detects changes, exports, recovers, reports."""

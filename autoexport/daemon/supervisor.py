@@ -1,0 +1,269 @@
+"""Composes everything: one export, or the two loops with the locks, restarted whole when anything fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from functools import partial
+
+from autoexport.config.settings import Settings
+from autoexport.daemon.detector import detect
+from autoexport.daemon.health import Health, ServiceManager
+from autoexport.daemon.report import write_report
+from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
+from autoexport.daemon.schedule import Tempo, export_forever
+from autoexport.daemon.status_socket import StatusSocket
+from autoexport.errors import AutoexportError, ConfigurationError, LockedError
+from autoexport.formats import chosen_formats
+from autoexport.pipeline.exporter import Outcome, export_once
+from autoexport.pipeline.ownership import read_manifest
+from autoexport.publishing.file_watch import Surroundings
+from autoexport.publishing.identity import FileIdentity
+from autoexport.publishing.locks import LEADER_LOCK, Lock
+from autoexport.publishing.manifest import Manifest
+from autoexport.publishing.throttle import Courtesy
+from autoexport.publishing.workspace import directories, remove_unused
+from autoexport.runtime.logs import get_logger
+from autoexport.runtime.threads import in_thread
+from autoexport.runtime.wake import hearing_commits
+from autoexport.sources import opened_source
+from autoexport.sources.contract import Source
+
+DRAIN_S = 8.0
+"""How long an export in hand may take to finish after a stop; with what giving it up takes, 10 s."""
+
+log = get_logger()
+
+
+class Exporter:
+    """An exporter in this process."""
+
+    def __init__(self, settings: Settings, *, manager: ServiceManager | None = None) -> None:
+        self.settings = settings
+        self.directory, self.state = settings.export_directory.absolute(), settings.state_dir.absolute()
+        self.health = Health(settings.check_interval, manager=manager)
+        self._lock = Lock(self.state, LEADER_LOCK)
+        self._surroundings = Surroundings(self.directory, self._lock)
+        self._socket = StatusSocket(self.state, lambda: self.health.report.to_json())
+        self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
+        self._wake = asyncio.Event()
+        self._tempo = Tempo()
+        self._courtesy = Courtesy()
+        self._one_at_a_time = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = self._stopped = False
+
+    def wake(self) -> None:
+        """Look now whether something changed; from any thread. Costs nothing if nothing did."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def hurry(self) -> None:
+        """Export now, whether something seems to have changed or not; from the event loop."""
+        self._tempo.hurry.set()
+        with contextlib.suppress(asyncio.QueueFull):
+            self._queue.put_nowait(None)
+
+    async def export_now(self) -> Manifest:
+        """Bring the files up to date with what is committed now; the manifest that then stands.
+
+        It waits for an export in hand, also of another process. Raises `AutoexportError`.
+        """
+        if not self.settings.enable_auto_export:
+            raise ConfigurationError(
+                "Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true."
+            )
+        async with opened_source(self.settings) as source:
+            return (await self._export(source)).manifest
+
+    async def run(self, stop: asyncio.Event, *, monitor: bool | None = None) -> None:
+        """What `run_exporter` does, with an exporter that exists already."""
+        self._loop = asyncio.get_running_loop()
+        if not self.settings.enable_auto_export:
+            log.info("exporter.disabled", setting="enable_auto_export")
+            return
+        monitoring = self.settings.monitoring() if monitor is None else monitor
+        work = self._keep_forever() if monitoring else self._export_when_free()
+        working = asyncio.create_task(work, name="supervisor")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await self._drain()
+        finally:
+            self._ending = True
+            stopped.cancel()
+            working.cancel()
+            await asyncio.wait({working, stopped})
+            await asyncio.to_thread(self._courtesy.finish)
+        if not working.cancelled():
+            await working
+
+    async def _drain(self) -> None:
+        """Let an export in hand finish, and do the one that is due if it is likely to be short."""
+        report = self.health.report
+        due = report.oldest_change_at is not None and report.error is None and report.state == "watching"
+        short = report.last_export_s is not None and report.last_export_s < DRAIN_S / 2
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                if due and short:
+                    await self.export_now()
+                async with self._one_at_a_time:
+                    self._stopped = True  # Who comes later is told so.
+        except TimeoutError:
+            log.warning("export.given_up", after_s=DRAIN_S)
+        except AutoexportError as exc:
+            log.warning("export.failed", error=str(exc), hint=exc.hint)
+
+    # --- one export --------------------------------------------------------------------------------------
+
+    async def _export(self, source: Source) -> Outcome:
+        async with self._one_at_a_time:
+            if self._stopped:
+                raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
+            self.health.export_began()
+            self._surroundings.begin_to_change()
+            left: Mapping[str, FileIdentity] | None = None
+            try:
+                outcome = await export_once(
+                    source,
+                    self.settings,
+                    chosen_formats(self.settings),
+                    progress=self.health,
+                    courtesy=self._courtesy,
+                )
+                left = outcome.files
+            except BaseException:
+                self.health.export_left()
+                raise
+            finally:
+                await asyncio.to_thread(self._surroundings.end_to_change, left)
+            manifest = outcome.manifest
+            failures = self.health.export_completed(manifest.generation, manifest.timestamp, outcome.duration_s)
+            if failures:
+                log.info("cycle.recovered", failures=failures)
+            if failures or outcome.published:
+                await self._persist()
+            return outcome
+
+    async def _work(self, source: Source) -> float:
+        return (await self._export(source)).elsewhere_s
+
+    async def _export_when_free(self) -> None:
+        """One export, however long another process has one in hand."""
+        while True:
+            with contextlib.suppress(LockedError):
+                async with opened_source(self.settings) as source:
+                    await self._export(source)
+                    return
+
+    # --- for ever ----------------------------------------------------------------------------------------
+
+    async def _keep_forever(self) -> None:
+        made = [path for path in (self.state, self.directory) if not os.path.exists(path)]
+        heard = hearing_commits(self._wake) if self.settings.enable_hooks else contextlib.nullcontext()
+        try:
+            with heard:
+                while True:
+                    await self._try_to_keep()
+        except ConfigurationError as exc:
+            self.health.failed(exc, None)
+            if not await self._has_published():
+                self._socket.close()
+                await asyncio.to_thread(remove_unused, self.state, self.directory, made)
+            raise
+        finally:
+            self.health.stopped()
+            self._socket.close()
+            if self._lock.stands():
+                write_report(self.state, self.health.report)
+            self._lock.release()
+
+    async def _try_to_keep(self) -> None:
+        """One cycle: everything is built anew, and runs until something fails."""
+        try:
+            await self._lead()
+            # A task of its own: in Python 3.11 a TaskGroup that fails leaves its task half cancelled.
+            await asyncio.create_task(self._cycle(), name="cycle")
+        except Exception as exc:  # the one restart point of the program
+            if self._ending:
+                raise asyncio.CancelledError from exc
+            await self._recover(cause_of(exc))
+
+    async def _cycle(self) -> None:
+        interval_s = self.settings.check_interval
+        self._queue = asyncio.Queue(maxsize=1)
+        async with opened_source(self.settings) as source, asyncio.TaskGroup() as group:
+            looks = source.looks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
+            group.create_task(
+                detect(looks, self._queue, self._surroundings, self.health, interval_s), name="detector"
+            )
+            group.create_task(
+                export_forever(self._queue, partial(self._work, source), self._tempo, self.health.progressed),
+                name="exporter",
+            )
+            if not self._socket.is_open:
+                group.create_task(self._persist_forever(interval_s), name="status file")
+
+    async def _recover(self, cause: BaseException) -> None:
+        """Tell of the failure once, and wait before the next try."""
+        if isinstance(cause, ConfigurationError):
+            worked = self.health.report.generation is not None
+            written = bool(self.settings.tables) and not worked
+            if not mends_itself(cause, published=await self._has_published(), written=written):
+                raise cause
+        delay_s = retry_delay_s(self.health.report.failures)
+        if self.health.failed(cause, delay_s):
+            unknown = not isinstance(cause, AutoexportError)
+            hint = self.health.report.hint
+            log.error(
+                "cycle.failed", error=self.health.report.error, hint=hint, exc_info=cause if unknown else None
+            )
+            await self._persist()
+        await wait_to_retry(
+            self.settings,
+            cause,
+            delay_s,
+            hurry=self._tempo.hurry,
+            wake=self._wake,
+            tick=self.health.progressed,
+        )
+
+    async def _has_published(self) -> bool:
+        """Whether this exporter, or one before it, has."""
+        if self.health.report.generation is not None:
+            return True
+        return await asyncio.to_thread(read_manifest, self.directory) is not None
+
+    # --- leading -----------------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        """Become, or be still, the one exporter of this export directory; wait as long as another is."""
+        if not self._lock.stands():
+            self._socket.close()
+            self._lock.release()
+            while not await in_thread(self._try_to_lead):
+                if self.health.report.state != "standing by":
+                    log.info("leader.waiting", directory=str(self.directory))
+                self.health.standing_by()
+                await asyncio.sleep(min(1.0, self.settings.check_interval))
+            log.info("leader.taken", directory=str(self.directory))
+            await asyncio.to_thread(self._surroundings.end_to_change)
+        if not self._socket.is_open:
+            self._socket.open()
+
+    def _try_to_lead(self) -> bool:
+        with directories(self.directory, self.state):
+            return self._lock.try_take()
+
+    async def _persist_forever(self, interval_s: float) -> None:
+        """Where nobody can be asked, the file has to say when the last check was."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self._persist()
+
+    async def _persist(self) -> None:
+        if self._lock.stands():
+            await asyncio.to_thread(write_report, self.state, self.health.report)

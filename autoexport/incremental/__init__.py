@@ -1,0 +1,1 @@
+"""Decides what an export may keep and what it renders."""

@@ -1,0 +1,115 @@
+"""Logical fields ↔ the columns that this database really has."""
+
+from __future__ import annotations
+
+import json
+
+import xxhash
+
+from autoexport.mapping.description import describe
+from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels, overlooked
+from autoexport.mapping.overrides import TablesConfig, read_overrides
+from autoexport.mapping.survey import Family, Part, Survey
+from autoexport.mapping.synonyms import FOUND_FIELDS
+from autoexport.model.catalog import Catalog, Column
+from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
+
+__all__ = ["TablesConfig", "describe", "map_catalog", "mapping_digest"]
+
+
+def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapping:
+    """Find the logical tables and fields by declared foreign keys, then by conventional names.
+
+    `overrides` is the `[tables]` part of the configuration file. Raises `ConfigurationError` for an
+    override that means nothing and `MappingError` where a table or a link is missing or ambiguous;
+    the hint holds the lines of configuration that settle it.
+    """
+    said = read_overrides(overrides)
+    survey = Survey(catalog, said)
+    family = survey.family()
+    annotations = find_annotations(survey, family)
+    labels = find_labels(survey, family, annotations)
+    labelling = find_label(survey, annotations, labels) if annotations else Labelling()
+    parts = {
+        "projects": family.projects,
+        "datasets": family.datasets,
+        "images": family.images,
+        "annotations": annotations,
+        "labels": labels,
+    }
+    mapped = {logical: part.mapped() for logical, part in parts.items() if part is not None}
+    box = annotations.box if annotations else None
+    return Mapping(
+        projects=mapped.get("projects"),
+        datasets=mapped.get("datasets"),
+        images=mapped["images"],
+        annotations=mapped.get("annotations"),
+        labels=mapped.get("labels"),
+        box=box,
+        box_format=said["annotations"].box_format if box == "json" else None,
+        label_joined=labelling.joined,
+        labels_by_dataset=labels is not None and labels.link_to == "datasets",
+        warnings=tuple(dict.fromkeys(_warnings(survey, family, parts, labelling))),
+        not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
+    )
+
+
+def _warnings(survey: Survey, family: Family, parts: dict[str, Part | None], labelling: Labelling) -> list[str]:
+    warnings = [*family.warnings]
+    mapped = [part for part in parts.values() if part is not None]
+    for part in mapped:
+        warnings += part.found.warnings
+    warnings += labelling.warnings
+    for logical in ("projects", "datasets", "labels"):
+        if parts[logical] is None:
+            warnings += survey.unfit(logical)
+    if not survey.said["annotations"].left_out:
+        warnings += overlooked(survey, family, [part.table for part in mapped])
+    return warnings + _unread_boxes(parts["annotations"], survey.said["annotations"].box_format)
+
+
+def _unread_boxes(annotations: Part | None, box_format: BoxFormat | None) -> list[str]:
+    boxes = annotations.found.fields.get("box_json") if annotations else None
+    if annotations is None or boxes is None or boxes.kind != "array" or box_format is not None:
+        return []
+    return [
+        f"{annotations.table.full_name}.{boxes.name} is a list of four, which is ambiguous and not read: "
+        "set tables.annotations.box_format to xyxy, xywh or cxcywh."
+    ]
+
+
+def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> list[str]:
+    missing = [logical for logical in FOUND_FIELDS if logical not in mapped]
+    for logical, table in mapped.items():
+        absent = [name for name in FOUND_FIELDS[logical] if name not in table.fields]
+        if logical == "annotations":
+            absent = [name for name in absent if not (joined and name == "label")] + ([] if has_box else ["box"])
+        if logical == "labels" and table.parent_link is None and "projects" in mapped:
+            absent.append("project_id")
+        missing += [f"{logical}.{name}" for name in absent]
+    return missing
+
+
+# --- digest --------------------------------------------------------------------------------------
+
+
+def mapping_digest(mapping: Mapping) -> str:
+    """A digest of everything in the mapping that decides what is published: 16 hexadecimal digits of xxh3."""
+    tables = {
+        logical: [
+            table.table.schema,
+            table.table.name,
+            table.table.kind,
+            sorted([name, *_column(column)] for name, column in table.fields.items()),
+            _column(table.parent_link),
+            _column(table.parent_column),
+            [_column(column) for column in table.deleted],
+        ]
+        for logical, table in mapping.tables().items()
+    }
+    flags = [mapping.box, mapping.box_format, mapping.label_joined, mapping.labels_by_dataset]
+    return xxhash.xxh3_64_hexdigest(json.dumps([tables, flags], sort_keys=True).encode())
+
+
+def _column(column: Column | None) -> list[str]:
+    return [column.name, column.kind, column.type_name] if column else []

@@ -1,0 +1,1 @@
+"""The records that the packages hand to each other."""

@@ -1,0 +1,1 @@
+"""One export, in the order of its steps."""

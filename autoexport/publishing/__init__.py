@@ -1,0 +1,1 @@
+"""Writes bytes to files, whole or not at all."""

@@ -1,0 +1,145 @@
+"""Staged files into place: checks before, renames, fsync of the directory, the manifest last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from autoexport.errors import PublishError
+from autoexport.publishing.identity import FileIdentity
+from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
+from autoexport.publishing.splice import Staged
+from autoexport.publishing.throttle import Courtesy
+from autoexport.runtime.files import explain_os_error, fsync_directory, replace_durably, temp_beside
+
+PUBLISHING = "publishing"
+"""The name, in the state directory, of the mark of a first publish."""
+
+BACKUP_SUFFIX = ".before-autoexport"
+_RESERVE_BYTES = 16 << 20
+"""Room to leave on the disk beyond what is written."""
+
+
+def check_room(directory: Path, needed_bytes: int) -> None:
+    """Raise `PublishError` if the disk has no room for the new files beside the old ones."""
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes + _RESERVE_BYTES:
+        raise PublishError(
+            f"No room in {directory}: {needed_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free.",
+            hint="Free some space on that disk; the old files stay until then.",
+        )
+
+
+def publish(
+    staged: Sequence[Staged],
+    manifest: Manifest,
+    directory: Path,
+    previous: Manifest | None,
+    mark: Path | None = None,
+    courtesy: Courtesy | None = None,
+) -> dict[str, FileIdentity]:
+    """Rename the staged files into place, then the manifest; the identities of those files. Raises
+    `PublishError`; what was not renamed by then stays as it was, and no temp file is left.
+
+    `mark` is a file that is there from before the first rename of a file that no manifest knows until
+    the manifest knows it: it tells files of ours from files of somebody else.
+    """
+    published = {}
+    try:
+        names = [item.layout.file_name for item in staged]
+        keep_unknown(directory, [*names, MANIFEST_NAME], previous, mark)
+        for item in staged:
+            target = directory / item.layout.file_name
+            try:
+                _take_over_mode(item.temp, target)
+                with courtesy.replacing(target) if courtesy is not None else nullcontext():
+                    os.replace(item.temp, target)
+                published[item.layout.file_name] = _identity(item, target)
+            except OSError as error:
+                raise explain_os_error(error, target) from error
+        try:
+            fsync_directory(directory)
+        except OSError as error:
+            raise explain_os_error(error, directory) from error
+        _publish_manifest(manifest, directory / MANIFEST_NAME)
+        if mark is not None:
+            mark.unlink(missing_ok=True)
+    finally:
+        discard(staged)
+    return published
+
+
+def _identity(item: Staged, target: Path) -> FileIdentity:
+    """Of the file that was just renamed, if it is still what was written; else one that fits no file."""
+    now = FileIdentity.of(target, item.layout.crc)
+    if (now.inode, now.size, now.mtime_ns) == (item.inode, item.size, item.mtime_ns):
+        return now
+    return replace(now, inode=item.inode, size=item.size, mtime_ns=item.mtime_ns, ctime_ns=0)
+
+
+def discard(staged: Sequence[Staged]) -> None:
+    """Remove the temp files that are still there."""
+    for item in staged:
+        with suppress(OSError):
+            item.temp.unlink()
+
+
+def keep_unknown(
+    directory: Path, names: Sequence[str], previous: Manifest | None, mark: Path | None = None
+) -> None:
+    """Keep, once, files of our names that no manifest knows: the earlier exporter's, perhaps.
+
+    Raises `PublishError`.
+    """
+    known = {*previous.files, MANIFEST_NAME} if previous is not None else set()
+    unknown = [directory / name for name in names if name not in known]
+    if not unknown or (mark is not None and mark.exists()):
+        return
+    for target in unknown:
+        backup = target.with_name(target.name + BACKUP_SUFFIX)
+        try:
+            if target.is_file() and not target.is_symlink() and not os.path.lexists(backup):
+                _keep(target, backup)
+        except OSError as error:
+            raise explain_os_error(error, backup) from error
+    if mark is not None:
+        replace_durably(mark, [], mode=0o600)
+
+
+def _keep(target: Path, backup: Path) -> None:
+    try:
+        os.link(target, backup)
+    except OSError:
+        # A file system without hard links: the copy comes into being whole, like everything here.
+        copy = temp_beside(backup)
+        try:
+            shutil.copy2(target, copy)
+            os.replace(copy, backup)
+        finally:
+            copy.unlink(missing_ok=True)
+
+
+def _publish_manifest(manifest: Manifest, target: Path) -> None:
+    replace_durably(target, [manifest.to_json()], before_rename=_take_over_mode)
+
+
+def _take_over_mode(temp: Path, target: Path) -> None:
+    """A file that is replaced keeps its mode and, where we may set it, its owner."""
+    try:
+        status = os.lstat(target)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        return
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        try:
+            os.chown(temp, status.st_uid, status.st_gid)
+        except PermissionError:
+            with suppress(PermissionError):
+                os.chown(temp, -1, status.st_gid)
+    os.chmod(temp, stat.S_IMODE(status.st_mode))

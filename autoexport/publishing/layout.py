@@ -1,0 +1,79 @@
+"""Lays out a file: kept byte ranges, fresh bytes and the text between them, in order."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoexport.formats.contract import Format
+from autoexport.model.blocks import BlockRecord, BlockRef, Part
+from autoexport.model.tree import Tree
+from autoexport.publishing.crc32 import combine
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A byte range: of the spool if `fresh`, else of the published file."""
+
+    fresh: bool
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class Layout:
+    """A file as it is going to be: its pieces in order, its length in bytes, its checksum, and where
+    each block lies in it."""
+
+    file_name: str
+    pieces: list[bytes | Segment] = field(default_factory=list)
+    length: int = 0
+    crc: int = 0
+    offsets: list[tuple[int, Part]] = field(default_factory=list)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes are copied from the published file."""
+        return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and not piece.fresh)
+
+
+def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], place: int) -> Layout:
+    """Lay out a file; `place` is where its parts are in each record. Reads and writes nothing."""
+    layout = Layout(output.file_name)
+    between: list[bytes] = []
+
+    def flush() -> None:
+        if between:
+            layout.pieces.append(b"".join(between))
+            between.clear()
+
+    for piece in output.assemble(tree):
+        if isinstance(piece, BlockRef):
+            part = records[piece.block].parts[place]
+            separator = b"".join(between)
+            if not _joins(layout, part, separator, output.separator):
+                flush()
+                layout.pieces.append(Segment(part.fresh, part.offset, part.length))
+            between.clear()
+            layout.offsets.append((layout.length, part))
+            layout.crc = combine(layout.crc, part.crc, part.length)
+            layout.length += part.length
+        else:
+            between.append(piece)
+            layout.crc = zlib.crc32(piece, layout.crc)
+            layout.length += len(piece)
+    flush()
+    return layout
+
+
+def _joins(layout: Layout, part: Part, between: bytes, separator: bytes) -> bool:
+    """Extend the last segment over a separator that stands in the source as well, if it does."""
+    last = layout.pieces[-1] if layout.pieces else None
+    if not isinstance(last, Segment) or between != separator or last.fresh != part.fresh:
+        return False
+    if last.offset + last.length + len(separator) != part.offset:
+        return False
+    length = last.length + len(separator) + part.length
+    layout.pieces[-1] = Segment(last.fresh, last.offset, length)
+    return True

@@ -1,0 +1,68 @@
+"""The public record of a publish: what was written, from what, how much of it was repaired."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+Mode = Literal["full", "incremental"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A published file: its size, its digest as `algorithm:hex`, and its rows (of the tree, images)."""
+
+    bytes: int
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`manifest.json`; the meaning of each field is in the README."""
+
+    generation: int
+    timestamp: str
+    database: str
+    files: dict[str, FileRecord]
+    counts: dict[str, int] = field(default_factory=dict)
+    orphans: dict[str, int] = field(default_factory=dict)
+    soft_deleted: dict[str, int] = field(default_factory=dict)
+    repaired: int = 0
+    guarded: int = 0
+    duration_seconds: float = 0.0
+    rendered_images: int = 0
+    mode: Mode = "full"
+    kept_bytes: int = 0
+    rendered_bytes: int = 0
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def read_at(self) -> datetime | None:
+        """When the database was read, in whole seconds; None if the time stamp is none."""
+        try:
+            return datetime.fromisoformat(self.timestamp)
+        except ValueError:
+            return None
+
+    def to_json(self) -> bytes:
+        """The file's contents."""
+        record = {"format_version": self.format_version, **asdict(self)}
+        return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest | None:
+        """A manifest as it was written, or None if this is none of ours."""
+        try:
+            record: dict[str, Any] = orjson.loads(text)
+            if record["format_version"] != FORMAT_VERSION:
+                return None
+            record["files"] = {name: FileRecord(**entry) for name, entry in record["files"].items()}
+            return cls(**record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None

@@ -1,0 +1,1 @@
+"""Turns rows into the bytes of each output."""

@@ -1,0 +1,72 @@
+"""A block's rows to its bytes in every file: the work of a rendering process, or of a thread."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from autoexport.model.blocks import BlockRows, Counts, pack
+from autoexport.model.tree import DatasetNode, ProjectNode
+from autoexport.values.block import render
+from autoexport.values.boxes import BoxMapping
+
+if TYPE_CHECKING:
+    from autoexport.formats.contract import Format
+
+
+@dataclass(slots=True)
+class Bodies:
+    """A piece of a block as it is published: its bytes in each format that has blocks, its counts, and the sum of
+    the hashes of its image ids."""
+
+    bodies: list[bytes]
+    counts: Counts
+    ids: int
+
+
+class Joined:
+    """A block as it lies in the spools, its pieces joined by the separators of the formats: what the ledger keeps
+    of it."""
+
+    def __init__(self, outputs: Sequence[Format]) -> None:
+        self._separators = [output.separator for output in outputs]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._counts, self._ids = Counts(), 0
+        self._parts = [(0, 0)] * len(self._separators)
+
+    def add(self, piece: Bodies) -> None:
+        """Note the next piece."""
+        for place, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
+            length, crc = self._parts[place]
+            if self._counts.images:
+                length, crc = length + len(separator), zlib.crc32(separator, crc)
+            self._parts[place] = length + len(body), zlib.crc32(body, crc)
+        self._counts.add(piece.counts)
+        self._ids = (self._ids + piece.ids) % 2**64
+
+    def end(self) -> tuple[bytes, int, list[tuple[int, int]]]:
+        """The packed counts of the block, the sum of the hashes of its image ids, and length and checksum of its
+        bytes in each format. What is added from then on is another block."""
+        ended = pack(self._counts), self._ids, self._parts
+        self._begin()
+        return ended
+
+
+def bodies_of(
+    rows: BlockRows, mapping: BoxMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
+) -> Bodies:
+    """Render a piece of a block and write it in each of these formats."""
+    block = render(rows, mapping)
+    bodies = []
+    for output in outputs:
+        body, guarded = output.block(block, project, dataset)
+        bodies.append(body)
+        block.counts.guarded += guarded
+    hashes = (xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape")) for key in rows.image_keys())
+    return Bodies(bodies, block.counts, sum(hashes) % 2**64)

@@ -1,0 +1,87 @@
+"""Where rendered blocks, and the position, wait until the whole file is known: in files without names."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiofiles
+
+from autoexport.formats.contract import Format
+from autoexport.model.blocks import Part
+from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors_explained
+
+
+class Spool:
+    """The fresh blocks of one format, one after the other, each followed by the format's separator."""
+
+    def __init__(self, output: Format, stream: Any) -> None:
+        self.output = output
+        self.bytes = 0
+        self._stream = stream
+
+    @property
+    def descriptor(self) -> int:
+        """For reading what was added; everything added before `flush` is there."""
+        number: int = self._stream.fileno()
+        return number
+
+    async def append(self, body: bytes) -> None:
+        """Append a piece of a block. Raises `PublishError`."""
+        with disk_errors_explained(WORKING_FILES):
+            await self._stream.write(body + self.output.separator)
+
+    def added(self, length: int, crc: int) -> Part:
+        """Note a block that was appended, by us or by somebody else through the same descriptor."""
+        part = Part(self.bytes, length, crc, fresh=True)
+        self.bytes += length + len(self.output.separator)
+        return part
+
+    async def clear(self) -> None:
+        """Begin anew: what was appended before, and perhaps not noted, is gone. Raises `PublishError`."""
+        with disk_errors_explained(WORKING_FILES):
+            await self._stream.seek(0)
+            await self._stream.truncate()
+        self.bytes = 0
+
+    async def flush(self) -> None:
+        """Hand everything to the kernel. Raises `PublishError`."""
+        with disk_errors_explained(WORKING_FILES):
+            await self._stream.flush()
+
+
+@contextlib.asynccontextmanager
+async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[Spool]]:
+    """A spool for each format that has blocks, in the state directory, without a name."""
+    async with contextlib.AsyncExitStack() as stack:
+        opened = []
+        for output in outputs:
+            if output.has_blocks:
+                path = state / f"spool-{secrets.token_hex(8)}"
+                stream = await stack.enter_async_context(
+                    aiofiles.open(path, "x+b", buffering=1 << 20, opener=_nameless)
+                )
+                opened.append(Spool(output, stream))
+        yield opened
+
+
+def _nameless(path: str, flags: int) -> int:
+    return create_nameless(Path(path))
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What the ledger keeps of a rendered block: packed counts, the sum of its ids, its parts in the spools."""
+
+    packed: bytes
+    ids: int
+    parts: list[Part]
+
+
+def _noted(spools: Sequence[Spool], packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]) -> Rendered:
+    """A block that lies in the spools behind those that were noted before."""
+    return Rendered(packed, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])

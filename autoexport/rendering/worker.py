@@ -1,0 +1,80 @@
+"""The rendering process: takes blocks of rows from its input, appends their bytes to the spools, answers.
+
+It knows neither the database nor the settings, and ends when its input does, however its parent ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from autoexport.formats import chosen_formats
+from autoexport.rendering.bodies import Joined, bodies_of
+from autoexport.rendering.messages import END, LENGTH, READY, Start, decoded, encoded, read_block
+from autoexport.runtime.files import write_all
+from autoexport.runtime.tuning import return_memory
+
+if TYPE_CHECKING:
+    from autoexport.formats.contract import Format
+
+
+def main() -> None:
+    """Serve standard input and output until the input ends."""
+    # What ends an export politely is sent to the parent, and perhaps to all of its group: the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.disable()  # Rows and cells have no cycles.
+    return_memory()
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    first = _receive(requests)
+    if first is None:
+        return
+    start = Start.read(first)
+    outputs = [output for output in chosen_formats(start.options) if output.has_blocks]
+    joined = Joined(outputs)
+    _send(replies, READY)
+    while (message := _receive(requests)) not in (None, END):
+        try:
+            answer = _render(message, start, outputs, joined)
+        except OSError as error:
+            answer = ("os error", error.errno)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells of it
+            answer = ("error", f"{type(error).__name__}: {error}")
+        if answer is not None:
+            _send(replies, answer)
+    _send(replies, ("done", time.process_time()))
+
+
+def _render(
+    message: tuple[Any, ...], start: Start, outputs: Sequence[Format], joined: Joined
+) -> tuple[Any, ...] | None:
+    """Append a piece of a block to the spools; what the ledger keeps of the block if this is its last piece."""
+    rows, project, dataset = read_block(message)
+    made = bodies_of(rows, start, outputs, project, dataset)
+    for body, output, descriptor in zip(made.bodies, outputs, start.spools, strict=True):
+        write_all(descriptor, body)
+        write_all(descriptor, output.separator)
+    joined.add(made)
+    return ("block", *joined.end()) if rows.ends else None
+
+
+def _receive(stream: BinaryIO) -> tuple[Any, ...] | None:
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(head)
+    data = stream.read(length)
+    return decoded(data) if len(data) == length else None
+
+
+def _send(stream: BinaryIO, content: tuple[Any, ...]) -> None:
+    try:
+        stream.write(encoded(content))
+        stream.flush()
+    except BrokenPipeError:
+        os._exit(0)  # The parent has gone. There is nobody to tell, and nothing to leave behind.

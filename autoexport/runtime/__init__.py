@@ -1,0 +1,1 @@
+"""Threads, files, logs and other services that know no row, table or format."""

@@ -1,0 +1,145 @@
+"""Structured logs: who gets them, how they look, and no password in any of them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+from typing import Any, Literal, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from autoexport.runtime.redaction import redact
+
+_SECRET_NAMES = frozenset({"password", "passwd", "secret", "token"})
+
+
+def configure(log_format: Literal["json", "console"], level: str) -> None:
+    """Send all logs to standard error, those of other libraries from `warning` on; for the command line only.
+
+    `level` is one of `debug`, `info`, `warning`, `error`, `critical`. Exceptions are rendered without
+    the values of local variables: they may hold rows and passwords.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact_passwords,
+    ]
+    renderer: Processor
+    if log_format == "json":
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=_StandardError,
+        cache_logger_on_first_use=False,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+    for old in [item for item in logging.root.handlers if isinstance(item, _ForeignRecords)]:
+        logging.root.removeHandler(old)
+    foreign = _ForeignRecords(max(threshold, logging.WARNING))
+    foreign.setFormatter(formatter)
+    logging.root.addHandler(foreign)
+
+
+def get_logger() -> FilteringBoundLogger:
+    """The logger of the program.
+
+    It asks at each call where to write: to structlog where the host program or the command line
+    has configured it (or a test captures it), else to the `logging` logger named `autoexport`.
+    """
+    return cast(FilteringBoundLogger, _Chosen())
+
+
+def redact_passwords(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A processor that replaces passwords in all values, nested ones included."""
+    for name, value in event.items():
+        event[name] = _redacted(name, value)
+    return event
+
+
+def _redacted(name: object, value: object) -> Any:
+    if isinstance(name, str) and name.lower() in _SECRET_NAMES and value is not None:
+        return "***"
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _redacted(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(None, item) for item in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return redact(str(value))
+
+
+class _StandardError:
+    """Writes to whatever `sys.stderr` is at the moment, so that a progress bar can put lines above itself."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, message: str) -> None:
+        # A log that cannot be written, on a full disk for instance, must not end what it tells of.
+        with suppress(OSError):
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+    log = debug = info = warning = error = critical = exception = msg
+
+
+class _ForeignRecords(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _StandardError().msg(self.format(record))
+
+
+# --- inside somebody else's program --------------------------------------------------------------
+
+
+def _for_logging(_: WrappedLogger, __: str, event: EventDict) -> tuple[tuple[str, str], dict[str, Any]]:
+    """`event key=value …` as the message; the values themselves as the record's attribute `autoexport`.
+
+    A traceback becomes part of the message: as `exc_info` it would be rendered by others, passwords included.
+    """
+    traceback = event.pop("exception", None)
+    values = {name: value for name, value in event.items() if name != "event"}
+    words = [str(event.get("event", "")), *(f"{name}={value!r}" for name, value in values.items())]
+    text = " ".join(words) + (f"\n{traceback}" if traceback else "")
+    return ("%s", text), {"extra": {"autoexport": values}}
+
+
+def _configuration() -> tuple[object, ...]:
+    current = structlog.get_config()
+    return (*current["processors"], current["wrapper_class"], current["logger_factory"])
+
+
+# structlog's own default writes to standard output, which is not ours to write to. `is_configured`
+# cannot tell: it stays true after a test has captured logs and put everything back.
+_UNTOUCHED = None if structlog.is_configured() else _configuration()
+_FOR_LOGGING: FilteringBoundLogger = structlog.wrap_logger(
+    logging.getLogger("autoexport"),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.format_exc_info,
+        redact_passwords,
+        _for_logging,
+    ],
+    wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+)
+
+
+class _Chosen:
+    def __getattr__(self, name: str) -> object:
+        ours = _configuration() == _UNTOUCHED
+        return getattr(_FOR_LOGGING if ours else structlog.get_logger("autoexport"), name)

@@ -1,0 +1,253 @@
+"""What changed since an earlier snapshot, by the transaction ids in the row versions.
+
+A row version that this snapshot sees and the earlier one, P, did not, was made by a transaction that
+was not over when P was taken: it ran then, or began later. Its id is therefore not below P's xmin, the
+oldest id that was running (PostgreSQL manual, "pg_snapshot components"); those of its subtransactions
+are higher than its own. Ids are never lost while they can matter: freezing marks a row version and
+leaves its xmin (manual, "Preventing Transaction ID Wraparound Failures"), VACUUM FULL and CLUSTER copy
+it, locks and deletions are kept in xmax. What could change a value without making a row version, and
+what could use an id twice, is part of the position.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal_column, select, table, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from autoexport.model.blocks import Changes, Everything
+from autoexport.model.catalog import Column, Key
+from autoexport.model.mapping import Mapping, TableMapping
+from autoexport.sources.partitions import MOST_CHANGED_IMAGES, too_many_changed
+
+if TYPE_CHECKING:
+    from autoexport.sources.postgres.snapshot import PostgresSnapshot
+
+_FORMAT = 1
+_OLDEST = 1_000_000_000
+"""Transactions. Ids in rows have 32 bits; `age` is right for less than 2**31 of them."""
+
+_LOGICAL = ("images", "annotations")
+"""The others are small: they are read and compared whole."""
+
+# A server that crashed and recovered may lose its last transactions (synchronous_commit = off) and give
+# their ids to others. Its postmaster lives on, so its start time tells nothing; but recovery discards the
+# statistics, and the time of that can be read by everybody.
+_SERVER = """
+SELECT pg_catalog.pg_current_snapshot()::text AS snapshot,
+  pg_catalog.pg_postmaster_start_time()::text AS started,
+  (SELECT stats_reset::text FROM pg_catalog.pg_stat_archiver) AS recovered,
+  pg_catalog.pg_is_in_recovery() AS standby,
+  (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AS database,
+  (SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(
+     pg_catalog.concat_ws(':', enumtypid, enumsortorder, enumlabel), ',' ORDER BY enumtypid, enumsortorder), ''))
+   FROM pg_catalog.pg_enum) AS enums,
+  pg_catalog.current_setting('server_encoding') AS encoding,
+  pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS identified
+"""
+_SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+_RELATION = """
+SELECT c.oid::bigint AS oid, c.relkind::text AS relkind, m.amname::text AS method,
+  EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS inherited
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam
+WHERE n.nspname = :schema AND c.relname = :name
+"""
+_ATTRIBUTES = """
+SELECT a.attname::text AS name, a.attnum::int AS number, a.atttypid::bigint AS type, a.atttypmod AS modifier,
+  a.attcollation::bigint AS collation, a.attgenerated::text AS generated,
+  e.typtype::text AS element_kind, e.typname::text AS element
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_type e ON e.oid = CASE WHEN t.typelem <> 0 AND t.typlen = -1 THEN t.typelem ELSE t.oid END
+WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RowVersions:
+    """The position: a snapshot of transaction ids, and everything that has to be the same for them to count.
+
+    `snapshot` is `xmin:xmax:` and the running ids between, of 64 bits. `unusable` says why the tables'
+    row versions tell nothing, where they do not.
+    """
+
+    snapshot: str
+    server: dict[str, Any]
+    tables: dict[str, Any]
+    unusable: str = ""
+
+    def pieces(self) -> Iterator[bytes]:
+        """JSON, in one piece."""
+        facts = {"server": self.server, "tables": self.tables}
+        yield json.dumps({"format": _FORMAT, "snapshot": self.snapshot, **facts}).encode()
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """xmin and xmax."""
+        return _bounds(self.snapshot)
+
+
+async def take_position(session: AsyncSession, mapping: Mapping) -> RowVersions:
+    """The position of the session's snapshot."""
+    server = dict((await session.execute(text(_SERVER))).mappings().one())
+    snapshot = server.pop("snapshot")
+    # Where the right to ask for it was taken away, the other facts have to do.
+    server["system"] = (await session.execute(text(_SYSTEM))).scalar_one() if server["identified"] else None
+    tables: dict[str, Any] = {}
+    reasons: list[str] = []
+    for logical in _LOGICAL:
+        mapped = mapping.tables().get(logical)
+        if mapped is not None:
+            tables[logical], reason = await _table_facts(session, mapped, _columns(mapping, logical))
+            reasons += [reason] if reason else []
+    reasons += [
+        f"keys of {mapped.table.full_name} are of type {mapped.fields['id'].type_name}"
+        for mapped in (mapping.images, mapping.datasets or mapping.projects)
+        if mapped is not None and mapped.fields["id"].kind in ("numeric", "real", "binary")
+    ]
+    if server["encoding"] == "SQL_ASCII":
+        reasons.append("the encoding SQL_ASCII gives text no order")
+    return RowVersions(snapshot, server, tables, reasons[0] if reasons else "")
+
+
+def _columns(mapping: Mapping, logical: str) -> dict[str, Column]:
+    """The columns of a logical table that an export reads, by name."""
+    mapped = mapping.tables()[logical]
+    found = [*mapped.fields.values(), *mapped.deleted, mapped.parent_link]
+    if logical == "images" and mapping.annotations is not None:
+        found.append(mapping.annotations.parent_column)
+    return {item.name: item for item in found if item is not None}
+
+
+async def _table_facts(
+    session: AsyncSession, mapped: TableMapping, used: dict[str, Column]
+) -> tuple[dict[str, Any], str]:
+    """What must not change, and why row versions tell nothing here, if so."""
+    named = {"schema": mapped.table.schema, "name": mapped.table.name}
+    relation = (await session.execute(text(_RELATION), named)).mappings().one_or_none()
+    if relation is None:
+        return {}, f"{mapped.table.full_name} is not in the catalog"
+    found = (await session.execute(text(_ATTRIBUTES), {"oid": relation["oid"]})).mappings().all()
+    attributes = [dict(row) for row in found if row["name"] in used]
+    reasons = [_unusable_table(relation), *(_unusable_column(row, used[row["name"]]) for row in attributes)]
+    reason = next(filter(None, reasons), "")
+    facts = {**relation, "attributes": attributes}
+    return facts, f"{mapped.table.full_name}{reason}" if reason else ""
+
+
+def _unusable_table(relation: Any) -> str:
+    if relation["relkind"] != "r":
+        kinds = {"v": "view", "m": "materialized view", "f": "foreign table", "p": "partitioned table"}
+        return f" is a {kinds.get(relation['relkind'], 'relation of an unknown kind')}"
+    if relation["inherited"]:
+        return " has tables that inherit from it"
+    return "" if relation["method"] == "heap" else f" is stored by the access method {relation['method']}"
+
+
+def _unusable_column(attribute: dict[str, Any], declared: Column) -> str:
+    """Why a column's value, as it is read, may change while the row does not."""
+    if attribute["generated"] == "v":
+        return f".{attribute['name']} is computed when it is read"
+    if declared.kind not in ("other", "array"):
+        return ""
+    element = attribute["element"]
+    if attribute["element_kind"] not in ("b", "e") or element.startswith("reg") or element == "money":
+        return f".{attribute['name']} is of type {declared.type_name}, whose text depends on other things"
+    return ""
+
+
+async def changes_since(
+    snapshot: PostgresSnapshot, mapping: Mapping, since: Iterator[bytes]
+) -> Changes | Everything:
+    """The images whose rows, or whose annotations' rows, the snapshot of `since` could not see."""
+    now = await snapshot.row_versions(mapping)
+    if now.unusable:
+        return Everything(now.unusable)
+    try:
+        before = json.loads(b"".join(since))
+        xmin, xmax = _bounds(before["snapshot"])
+    except (ValueError, KeyError, TypeError):
+        return Everything("the position of the last export cannot be read")
+    if reason := _incomparable(before, xmin, xmax, now):
+        return Everything(reason)
+    return await _changed_images(snapshot, mapping, xmin)
+
+
+def _incomparable(before: dict[str, Any], xmin: int, xmax: int, now: RowVersions) -> str:
+    if before.get("format") != _FORMAT:
+        return "the position of the last export is of another version"
+    server = before.get("server", {})
+    for fact, reason in (
+        ("system", "this is another server"),
+        ("identified", "this is another server"),
+        ("database", "this is another database"),
+        ("started", "the server was restarted"),
+        ("recovered", "the server recovered from a crash, or its statistics were reset"),
+        ("standby", "the standby was promoted"),
+        ("enums", "an enum type changed"),
+    ):
+        if server.get(fact) != now.server[fact]:
+            return reason
+    if before.get("tables") != json.loads(json.dumps(now.tables)):
+        return "the tables changed"
+    now_xmin, now_xmax = now.bounds
+    if now_xmin < xmin or now_xmax < xmax:
+        return "the snapshot is older than the last export's"
+    return "too many transactions since the last export" if now_xmax - xmin > _OLDEST else ""
+
+
+def _bounds(snapshot: str) -> tuple[int, int]:
+    xmin, xmax, _ = snapshot.split(":")
+    return int(xmin), int(xmax)
+
+
+async def _changed_images(snapshot: PostgresSnapshot, mapping: Mapping, xmin: int) -> Changes | Everything:
+    images: set[Key] = set()
+    orphans_seen = False
+    for statement in _statements(snapshot, mapping, xmin):
+        async for part in snapshot.stream(statement):
+            for (key,) in part:
+                if key is None:
+                    orphans_seen = True
+                else:
+                    images.add(key)  # type: ignore[arg-type]
+            if len(images) > MOST_CHANGED_IMAGES:
+                return too_many_changed()
+    return Changes(images, orphans_seen)
+
+
+def _statements(snapshot: PostgresSnapshot, mapping: Mapping, xmin: int) -> Iterator[Select[Any]]:
+    images = _sql_table(mapping.images, mapping.annotations).alias("i")
+    key_column = mapping.images.fields["id"]
+    key = snapshot.readable(key_column, images.c[key_column.name])
+    yield select(key).select_from(images).where(_recent(images, xmin))
+    annotations = mapping.annotations
+    if annotations is None or annotations.parent_link is None or annotations.parent_column is None:
+        return
+    rows = _sql_table(annotations, None).alias("a")
+    link, named = annotations.parent_link, annotations.parent_column
+    same = snapshot.same((link, rows.c[link.name]), (named, images.c[named.name]))
+    yield select(key).distinct().select_from(rows.outerjoin(images, same)).where(_recent(rows, xmin))
+
+
+def _sql_table(mapped: TableMapping, child: TableMapping | None) -> FromClause:
+    named = {"xmin", mapped.fields["id"].name}
+    if mapped.parent_link is not None:
+        named.add(mapped.parent_link.name)
+    if child is not None and child.parent_column is not None:
+        named.add(child.parent_column.name)
+    return table(mapped.table.name, *(column(name) for name in sorted(named)), schema=mapped.table.schema)
+
+
+def _recent(rows: FromClause, xmin: int) -> ColumnElement[bool]:
+    """That a row's xmin is not older than this one; false where it is so old that its age is negative.
+
+    `age` counts from one id that stays the same for the transaction, and is not below any that the
+    snapshot sees.
+    """
+    age: ColumnElement[int] = func.age(rows.c.xmin)
+    return and_(age >= 0, age <= func.age(literal_column(f"'{xmin % 2**32}'::xid")))

@@ -1,0 +1,174 @@
+"""What the PostgreSQL driver reports, in words an operator can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+
+from autoexport.errors import SourceError
+from autoexport.runtime.redaction import redact
+
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""What opening, reading and closing may raise; a time-out is an OSError."""
+
+_LOST = (
+    "The connection to {database} was lost: {error}.",
+    "Nothing is wrong with the files; it is tried again. Look into the server's log. "
+    "A standby may need hot_standby_feedback = on.",
+)
+"""A standby ends the connection of an export that its recovery waits for. When that comes between two
+requests the driver drops the server's words, so the hint has to stand here too."""
+
+_UNREACHABLE = (
+    "The server of {database} cannot be reached: {error}.",
+    "Check host and port of the database URL, and that the server runs and listens there.",
+)
+_FULL = ("The server of {database} is out of resources: {error}.", "Free some on the server; it is tried again.")
+_POOLED = (
+    "A prepared statement got lost between this program and {database}: {error}.",
+    "Behind pgbouncer in transaction mode set DB_EXPORT_PG_PREPARED_STATEMENTS=false.",
+)
+_CHANGING = (
+    "The tables of {database} are being changed: {error}.",
+    "It is tried again; a migration may be running.",
+)
+
+_BY_WORDS: tuple[tuple[str, tuple[str, str]], ...] = (
+    (
+        "conflict with recovery",
+        (
+            "The standby of {database} stopped the export: {error}.",
+            "Set hot_standby_feedback = on at the standby, or raise its max_standby_streaming_delay.",
+        ),
+    ),
+    (
+        "row-level security",
+        (
+            "Row-level security would hide rows of {database}: {error}.",
+            "Nothing is exported in part. Give the role BYPASSRLS, or export as the owner of the tables.",
+        ),
+    ),
+    (
+        "statement timeout",
+        (
+            "Reading {database} took longer than the statement timeout: {error}.",
+            "Raise DB_EXPORT_PG_STATEMENT_TIMEOUT (seconds), or the role's statement_timeout if that is 0.",
+        ),
+    ),
+)
+
+_BY_STATE: dict[str, tuple[str, str]] = {
+    "28P01": ("{database} refused the login: {error}.", "Check user and password of the database URL."),
+    "28000": (
+        "{database} refused the login: {error}.",
+        "Check user, password and sslmode of the database URL, and pg_hba.conf of the server.",
+    ),
+    "3D000": ("There is no such database: {error}.", "Check the name at the end of the database URL."),
+    "42501": (
+        "{database} denies something to this role: {error}.",
+        "As the owner: GRANT SELECT ON the table, and USAGE ON its SCHEMA, TO the role of the database URL.",
+    ),
+    "42P01": _CHANGING,
+    "42703": _CHANGING,
+    "0A000": _CHANGING,
+    "55P03": (
+        "A table of {database} is locked: {error}.",
+        "A migration or a TRUNCATE holds it; it is tried again.",
+    ),
+    "57014": ("Reading {database} was cancelled: {error}.", "Somebody cancelled it; it is tried again."),
+    "57P03": (
+        "{database} takes no connections now: {error}.",
+        "The server is starting or stopping; it is tried again.",
+    ),
+    "25P03": (
+        "{database} ended an export that stood still: {error}.",
+        "The export directory's disk may be too slow, or the program was suspended; it is tried again.",
+    ),
+    "26000": _POOLED,
+    "42P05": _POOLED,
+    "08P01": _POOLED,
+    "XX001": ("{database} is damaged: {error}.", "Restore it from a backup, or ask its administrator."),
+    "XX002": ("{database} is damaged: {error}.", "Rebuild the index that is named, or ask its administrator."),
+}
+"""By SQLSTATE (PostgreSQL manual, appendix A)."""
+
+_BY_CLASS: dict[str, tuple[str, str]] = {"08": _LOST, "53": _FULL, "57": _LOST, "58": _FULL}
+
+_OTHER = ("Reading {database} failed: {error}.", "Look into the server's log.")
+
+
+def explain(error: BaseException, database: str) -> SourceError:
+    """The driver's error as one of ours: a line without a password, and what to do."""
+    cause = _driver_error(error)
+    message, hint = _words_for(cause)
+    words = {"database": database, "error": _one_line(cause)}
+    return SourceError(message.format(**words), hint=hint.format(**words))
+
+
+@contextlib.contextmanager
+def explained(database: str) -> Iterator[None]:
+    """Raise what the driver raises inside as `SourceError`."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise explain(error, database) from error
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five characters by which the server names its error; empty where it is not the server's."""
+    return str(getattr(_driver_error(error), "sqlstate", None) or "")
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """The innermost error: SQLAlchemy wraps the driver's once in its own and once in the DBAPI's."""
+    seen = error
+    while (inner := getattr(seen, "orig", None) or _driver_cause(seen)) is not None:
+        seen = inner
+    return seen
+
+
+def _driver_cause(error: BaseException) -> BaseException | None:
+    # asyncpg raises a lost connection from the socket's error, which says less than asyncpg does.
+    own = isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError)
+    return None if own else error.__cause__
+
+
+def _words_for(error: BaseException) -> tuple[str, str]:
+    text = str(error)
+    for words, found in _BY_WORDS:
+        if words in text:
+            return found
+    if isinstance(error, ssl.SSLError) or "SSL upgrade" in text:
+        return (
+            "No secure connection to {database}: {error}.",
+            "Check sslmode and sslrootcert of the database URL against the server's certificate.",
+        )
+    if isinstance(error, socket.gaierror):
+        return "The host of {database} is not known: {error}.", "Check the host of the database URL."
+    if isinstance(error, OSError):
+        return _UNREACHABLE
+    state = getattr(error, "sqlstate", None) or ""
+    if state:
+        return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], _OTHER)
+    closed = isinstance(error, asyncpg.InterfaceError) and "closed" in text
+    # A connection that goes while an answer is on its way leaves the driver in a state it cannot leave.
+    cut_off = isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in text
+    return _LOST if closed or cut_off else _OTHER
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return redact(" ".join(str(text).split())).rstrip(".")

@@ -1,0 +1,177 @@
+"""Reads the declarations of a PostgreSQL database from its catalogs (manual, chapter "System Catalogs")."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table, TableKind
+
+# S608: what is put together below are constants of this module.
+# Partitions are read through their parents. Names that an earlier schema of the search path hides, and
+# schemas without the right of USAGE, are not visible.
+_RELATIONS = """
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS relkind
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname = ANY ($1::text[]))
+"""
+_COLUMNS = f"""
+WITH RECURSIVE relations AS ({_RELATIONS}), bases AS (
+  SELECT t.oid AS domain, t.typbasetype AS base FROM pg_catalog.pg_type t WHERE t.typtype = 'd'
+  UNION ALL
+  SELECT b.domain, t.typbasetype FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
+)
+SELECT r.schema, r.name, r.relkind, a.attname::text, a.attnotnull, t.typname::text, t.typtype::text,
+  t.typcategory::text, t.typnamespace = 'pg_catalog'::regnamespace,
+  pg_catalog.format_type(a.atttypid, a.atttypmod), l.collname::text
+FROM relations r
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN bases b ON b.domain = a.atttypid
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_type d WHERE d.oid = b.base AND d.typtype = 'd')
+LEFT JOIN pg_catalog.pg_type t ON t.oid = coalesce(b.base, a.atttypid)
+LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND l.collname <> 'default'
+  AND t.typname <> 'name'
+ORDER BY r.schema, r.name, a.attnum
+"""  # noqa: S608
+_INDEXES = f"""
+WITH relations AS ({_RELATIONS})
+SELECT r.schema, r.name, i.indisprimary,
+  array_agg(a.attname::text ORDER BY k.place) FILTER (WHERE k.place <= i.indnkeyatts)
+FROM relations r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
+CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.attnum AND k.attnum > 0
+WHERE i.indpred IS NULL AND i.indisvalid
+GROUP BY r.schema, r.name, i.indexrelid, i.indisprimary ORDER BY r.schema, r.name, i.indexrelid
+"""  # noqa: S608
+_FOREIGN_KEYS = f"""
+WITH relations AS ({_RELATIONS})
+SELECT r.schema, r.name, n.nspname::text, p.relname::text,
+  array_agg(a.attname::text ORDER BY k.place), array_agg(b.attname::text ORDER BY k.place)
+FROM relations r
+JOIN pg_catalog.pg_constraint o ON o.conrelid = r.oid AND o.contype = 'f' AND o.conparentid = 0
+JOIN pg_catalog.pg_class p ON p.oid = o.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+CROSS JOIN LATERAL unnest(o.conkey, o.confkey) WITH ORDINALITY AS k(own, other, place)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.own
+JOIN pg_catalog.pg_attribute b ON b.attrelid = p.oid AND b.attnum = k.other
+GROUP BY r.schema, r.name, o.oid, n.nspname, p.relname ORDER BY r.schema, r.name, o.oid
+"""  # noqa: S608
+
+_TABLE_KINDS: dict[str, TableKind] = {
+    "r": "table",
+    "p": "partitioned table",
+    "v": "view",
+    "m": "view",
+    "f": "foreign table",
+}
+_KINDS: dict[str, ColumnKind] = {
+    "int2": "integer",
+    "int4": "integer",
+    "int8": "integer",
+    "oid": "integer",
+    "float4": "real",
+    "float8": "real",
+    "numeric": "numeric",
+    "bool": "boolean",
+    "date": "time",
+    "timestamp": "time",
+    "timestamptz": "time",
+    "json": "json",
+    "jsonb": "json",
+    "uuid": "uuid",
+    "bytea": "binary",
+}
+_LOCKABLE = "rpv"
+Rows = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """The catalog, and the full names of the tables that `LOCK TABLE` accepts."""
+
+    catalog: Catalog
+    lockable: frozenset[str]
+
+
+def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
+    """The schemas that the `[tables]` part of the configuration names."""
+    said = [table.get("schema") for table in tables.values() if isinstance(table, dict)]
+    return sorted({name for name in said if isinstance(name, str)})
+
+
+async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> Declarations:
+    """All tables and views of the search path and of these schemas, readable or not."""
+
+    async def rows(statement: str) -> Rows:
+        return (await connection.exec_driver_sql(statement, (list(schemas),))).all()
+
+    columns, relkinds = _columns(await rows(_COLUMNS))
+    primary, indexes = _indexes(await rows(_INDEXES))
+    foreign = _foreign_keys(await rows(_FOREIGN_KEYS))
+    tables = tuple(
+        Table(
+            name=name,
+            schema=schema,
+            kind=_TABLE_KINDS[relkinds[schema, name]],
+            columns=tuple(found),
+            primary_key=primary.get((schema, name), ()),
+            foreign_keys=tuple(foreign[schema, name]),
+            indexes=tuple(sorted(indexes[schema, name])),
+        )
+        for (schema, name), found in columns.items()
+    )
+    lockable = {f"{schema}.{name}" for (schema, name), relkind in relkinds.items() if relkind in _LOCKABLE}
+    return Declarations(Catalog(tables), frozenset(lockable))
+
+
+def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:
+    """What a type holds, by its name, `typtype` and `typcategory` (manual, "pg_type")."""
+    if type_kind == "e":
+        return "enum"
+    if category == "A":
+        return "array"
+    if built_in and type_name in _KINDS:
+        return _KINDS[type_name]
+    return "text" if category == "S" or (built_in and type_name == "char") else "other"
+
+
+_Name = tuple[str, str]
+
+
+def _columns(rows: Rows) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
+    columns: dict[_Name, list[Column]] = defaultdict(list)
+    relkinds: dict[_Name, str] = {}
+    for schema, name, relkind, column, required, typname, typtype, category, built_in, declared, collation in rows:
+        relkinds[schema, name] = relkind
+        found = columns[schema, name]
+        if column is not None:
+            type_name = f'{declared} COLLATE "{collation}"' if collation else declared
+            kind = column_kind(typname, typtype, category, built_in)
+            found.append(Column(column, kind, type_name, not required))
+    return columns, relkinds
+
+
+def _indexes(rows: Rows) -> tuple[dict[_Name, tuple[str, ...]], dict[_Name, set[tuple[str, ...]]]]:
+    primary: dict[_Name, tuple[str, ...]] = {}
+    indexes: dict[_Name, set[tuple[str, ...]]] = defaultdict(set)
+    for schema, name, is_primary, found in rows:
+        # An index helps as far as its first expression.
+        columns = tuple(found[: found.index(None)] if None in found else found)
+        if columns:
+            indexes[schema, name].add(columns)
+        if is_primary:
+            primary[schema, name] = columns
+    return primary, indexes
+
+
+def _foreign_keys(rows: Rows) -> dict[_Name, list[ForeignKey]]:
+    foreign: dict[_Name, list[ForeignKey]] = defaultdict(list)
+    for schema, name, referred_schema, referred_table, columns, referred in rows:
+        key = ForeignKey(tuple(columns), referred_schema, referred_table, tuple(referred))
+        foreign[schema, name].append(key)
+    return foreign

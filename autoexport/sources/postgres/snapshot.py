@@ -1,0 +1,220 @@
+"""One REPEATABLE READ transaction of PostgreSQL as a snapshot: the SQL of keys and values, the streaming."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Numeric,
+    Select,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    collate,
+    func,
+    true,
+)
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import TypeEngine, UserDefinedType
+
+from autoexport.model.blocks import Changes, Everything
+from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar
+from autoexport.model.mapping import Mapping
+from autoexport.sources.postgres.changes import RowVersions, changes_since, take_position
+from autoexport.sources.postgres.errors import explained
+from autoexport.sources.postgres.portal import Portals, Rows
+from autoexport.sources.postgres.second_connection import Beside
+
+_BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
+"""Server encodings in which the order of the bytes is the order of the code points, or nothing better is known."""
+
+_NATIVE_TEXT = ("text", "character varying")
+_NUMBERS: frozenset[ColumnKind] = frozenset({"integer", "numeric", "real"})
+
+
+class _Blanked(UserDefinedType[str]):
+    """`bpchar`: what `character(n)` is called where no length is meant."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "bpchar"
+
+
+class PostgresSnapshot:
+    """A read-only transaction whose tables are locked against being dropped, truncated or rewritten."""
+
+    # Measured at 1.1 million rows: sorted in 2.1 s instead of 3.5.
+    places_images = True
+
+    def __init__(
+        self,
+        session: AsyncSession,
+        portals: Portals,
+        beside: Beside | None,
+        catalog: Catalog,
+        taken_at: datetime,
+        database: str,
+        encoding: str,
+    ) -> None:
+        self.session = session
+        self._portals = portals
+        self._beside = beside
+        self.catalog = catalog
+        self.taken_at = taken_at
+        self._database = database
+        self._encoding = encoding
+
+    # --- keys --------------------------------------------------------------------------------------
+
+    def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Numbers and uuids by their own order, which for uuids is that of their text; everything else
+        by the code points of its text. Null comes last: no position could be compared with otherwise."""
+        if column.kind in _NUMBERS or column.kind in ("uuid", "binary", "boolean"):
+            return expression
+        text = expression if _is_native_text(column) else cast(expression, Text())
+        if self._encoding not in _BY_CODE_POINT:
+            return func.convert_to(text, "UTF8")
+        return collate(text, "C")
+
+    def same(
+        self, left: tuple[Column, ColumnElement[Any]], right: tuple[Column, ColumnElement[Any]]
+    ) -> ColumnElement[bool]:
+        """Equality as the database has it, as text where it has none between the two types."""
+        (one, first), (other, second) = left, right
+        if one.kind in _NUMBERS and other.kind in _NUMBERS:
+            return first == second
+        if one.kind == other.kind == "text":
+            if _collation(one) == _collation(other):
+                return first == second
+            # Two collations in one comparison are an error unless a third one is named.
+            return collate(first, "C") == second
+        if one.kind == other.kind and (one.kind in ("uuid", "binary", "time") or one.type_name == other.type_name):
+            return first == second
+        return collate(cast(first, Text()), "C") == cast(second, Text())
+
+    def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
+        """True, or any number but 0."""
+        return expression.is_(true()) if column.kind == "boolean" else func.coalesce(expression, 0) != 0
+
+    def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
+        """A key in the type that `ordered` compares by."""
+        if column.kind == "integer":
+            return bindparam(None, key, BigInteger())
+        if column.kind == "binary":
+            return bindparam(None, key, LargeBinary())
+        text: ColumnElement[Any] = bindparam(None, key, Text())
+        if column.kind in ("uuid", "numeric", "real") and (own := _own_type(column)) is not None:
+            return cast(text, own)
+        return func.convert_to(text, "UTF8") if self._encoding not in _BY_CODE_POINT else text
+
+    def member(self, column: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        """Membership in an array, which is one parameter whatever its length, in the column's own type
+        where that lets an index be used."""
+        if column.kind in ("integer", "binary"):
+            each: TypeEngine[Any] = BigInteger() if column.kind == "integer" else LargeBinary()
+            return expression == any_(bindparam(None, list(keys), ARRAY(each)))
+        texts = bindparam(None, list(keys), ARRAY(Text()))
+        own = _own_type(column)
+        if own is not None:
+            return expression == any_(cast(texts, ARRAY(own)))
+        if _is_native_text(column):
+            return expression == any_(texts)
+        return cast(expression, Text()) == any_(texts)
+
+    # --- values ------------------------------------------------------------------------------------
+
+    def readable(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Numbers, booleans, bytes and text as the driver decodes them; all else as the server writes it.
+
+        The digits of a four-byte float are those that tell it from its neighbours, as `psql` shows them.
+        """
+        if column.kind in ("integer", "boolean", "binary") or _is_native_text(column):
+            return expression
+        if column.kind == "real":
+            single = column.type_name != "double precision"
+            return cast(cast(expression, Text()), DOUBLE_PRECISION()) if single else expression
+        if column.kind == "array":
+            return cast(func.to_json(expression), Text())
+        return cast(expression, Text())
+
+    def stream(
+        self, statement: Select[Any], *, heavy: int | None = None
+    ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
+        """The rows of a statement in partitions, through a portal of the server."""
+        return self._explained(self._portals.stream(statement, heavy))
+
+    async def stream_beside(
+        self, statement: Select[Any], *, heavy: int | None = None
+    ) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
+        """The same on a second connection, begun at once."""
+        if self._beside is None:
+            return None
+        with explained(self._database):
+            parts = await self._beside.stream(statement, heavy)
+        return None if parts is None else self._explained(parts)
+
+    async def _explained(self, parts: AsyncIterator[Rows]) -> AsyncIterator[Rows]:
+        try:
+            while True:
+                with explained(self._database):
+                    part = await anext(parts, None)
+                if part is None:
+                    return
+                yield part
+        finally:
+            await parts.aclose()  # type: ignore[attr-defined]
+
+    async def read_leniently(self) -> None:
+        """Nothing to do: text is valid in every encoding but SQL_ASCII, which is always read leniently."""
+
+    async def prepare_for_all(self) -> None:
+        """Nothing to do: the server sorts."""
+
+    # --- history -----------------------------------------------------------------------------------
+
+    async def row_count(self, mapping: Mapping, logical: str) -> int | None:
+        """Not known: the server only estimates it."""
+        return None
+
+    async def position(self, mapping: Mapping) -> RowVersions | None:
+        """Which transactions this snapshot sees, and what the rows' meaning depends on."""
+        position = await self.row_versions(mapping)
+        return None if position.unusable else position
+
+    async def row_versions(self, mapping: Mapping) -> RowVersions:
+        """The position, usable or not."""
+        with explained(self._database):
+            async with self._portals.turn:
+                return await take_position(self.session, mapping)
+
+    async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
+        """The images of the row versions that the earlier snapshot could not see."""
+        return await changes_since(self, mapping, since)
+
+
+def _is_native_text(column: Column) -> bool:
+    return column.kind == "text" and column.type_name.startswith(_NATIVE_TEXT)
+
+
+def _collation(column: Column) -> str:
+    return column.type_name.partition(" COLLATE ")[2]
+
+
+def _own_type(column: Column) -> TypeEngine[Any] | None:
+    if column.kind == "uuid":
+        return Uuid(as_uuid=False)
+    if column.kind == "numeric":
+        return Numeric()
+    if column.kind == "real":
+        return DOUBLE_PRECISION()
+    return _Blanked() if column.kind == "text" and column.type_name.startswith("character(") else None

@@ -1,0 +1,37 @@
+"""What `check` says about a SQLite file: size, journal, and how long a copy keeps a writer waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from autoexport.config.database_url import file_uri
+from autoexport.sources.sqlite.errors import explain
+
+COPY_S_PER_GB = 0.5
+"""How long a copy takes. Measured: 0.3 to 0.4 s per GB, and 1.7 where a virtual machine had to be given the memory
+first."""
+
+
+def remarks(path: Path) -> list[str]:
+    """Sentences about journal mode and size; blocking. Raises `SourceError` if the file cannot be opened.
+
+    To be asked after a snapshot could be taken: then it is known that opening the file does no harm.
+    """
+    try:
+        uri = f"{file_uri(path)}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        size_bytes = path.stat().st_size
+    except (sqlite3.Error, OSError) as exc:
+        raise explain(exc, path, path.parent) from exc
+    seconds = size_bytes / 1e9 * COPY_S_PER_GB
+    size = f"{size_bytes / 1e6:,.1f} MB"
+    if mode == "wal":
+        return [f"{size} in WAL mode: writers never wait for the copy, which takes about {seconds:.2f} s."]
+    return [
+        f"{size} in rollback-journal mode ({mode}): while the copy is made, a writer may have to wait about "
+        f"{seconds:.2f} s (about {COPY_S_PER_GB} s per GB). In WAL mode it would not; where that is too "
+        "long, change to WAL mode or PostgreSQL."
+    ]

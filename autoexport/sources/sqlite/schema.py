@@ -1,0 +1,145 @@
+"""Reads the declarations of a SQLite database: tables, columns, keys, indexes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import xxhash
+
+from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table
+
+# Virtual tables, which have no root page, are left out. Asked about their columns, SQLite loads their modules: one
+# that is not here would fail them all. Nor could they be followed, with no page of their own.
+_TABLES = """
+SELECT name, type, rootpage, sql FROM sqlite_master
+WHERE (type = 'view' OR type = 'table' AND rootpage > 0) AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name
+"""
+_COLUMNS = """
+SELECT m.name, x.name, x.type, x."notnull", x.pk
+FROM sqlite_master m, pragma_table_xinfo(m.name) x WHERE m.type = 'table' AND m.rootpage > 0 AND x.hidden <> 1
+ORDER BY m.name, x.cid
+"""
+_VIEW_COLUMNS = 'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid'
+_FOREIGN_KEYS = """
+SELECT m.name, f.id, f."table", f."from", f."to"
+FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table' AND m.rootpage > 0
+ORDER BY m.name, f.id, f.seq
+"""
+_INDEXES = """
+SELECT m.name, l.name, i.name
+FROM sqlite_master m, pragma_index_list(m.name) l, pragma_index_info(l.name) i
+WHERE m.type = 'table' AND m.rootpage > 0 AND l.partial = 0 ORDER BY m.name, l.name, i.seqno
+"""
+
+# The words by which applications and their libraries declare columns, before SQLite's own rules of
+# affinity (https://www.sqlite.org/datatype3.html, section 3.1), which know five classes only.
+_WORDS: tuple[tuple[str, ColumnKind], ...] = (
+    ("BOOL", "boolean"),
+    ("JSON", "json"),
+    ("TIMESTAMP", "time"),
+    ("DATE", "time"),
+    ("UUID", "uuid"),
+    ("INT", "integer"),
+    ("CHAR", "text"),
+    ("CLOB", "text"),
+    ("TEXT", "text"),
+    ("BLOB", "binary"),
+    ("REAL", "real"),
+    ("FLOA", "real"),
+    ("DOUB", "real"),
+    ("NUMERIC", "numeric"),
+    ("DEC", "numeric"),
+)
+
+
+def column_kind(declared: str) -> ColumnKind:
+    """What a declared type is meant to hold; `other` where nothing is declared."""
+    upper = declared.upper()
+    return next((kind for word, kind in _WORDS if word in upper), "other")
+
+
+def read_catalog(connection: Any) -> Catalog:
+    """The tables and views of a database; `connection` is a synchronous SQLAlchemy connection."""
+
+    def rows(statement: str, *parameters: Any) -> list[Any]:
+        return list(connection.exec_driver_sql(statement, parameters))
+
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for table, *declared in rows(_COLUMNS):
+        columns[table].append(declared)
+    foreign: dict[tuple[str, int], list[Any]] = defaultdict(list)
+    for table, number, *referred in rows(_FOREIGN_KEYS):
+        foreign[table, number].append(referred)
+    indexes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for table, index, column in rows(_INDEXES):
+        if column is not None:
+            indexes[table, index].append(column)
+    found = list(rows(_TABLES))
+    for name, kind, _, _ in found:
+        if kind == "view":
+            # A view whose table is gone has no columns; asked about together, it would fail them all.
+            columns[name] = _view_columns(connection, name)
+    # Any primary key may be null but the one that is the rowid (sqlite.org/lang_createtable.html, section 3.5).
+    primary = {
+        name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns
+    }
+    return Catalog(
+        tuple(
+            Table(
+                name=name,
+                schema=None,
+                kind="view" if kind == "view" else "table",
+                columns=tuple(
+                    Column(
+                        column,
+                        column_kind(declared),
+                        declared,
+                        not notnull and not (primary[name] == (column,) and declared.upper() == "INTEGER"),
+                    )
+                    for column, declared, notnull, _ in columns[name]
+                ),
+                primary_key=primary.get(name, ()),
+                foreign_keys=tuple(
+                    _foreign_key(links, primary) for (table, _), links in foreign.items() if table == name
+                ),
+                indexes=_index_columns(name, indexes, primary),
+            )
+            for name, kind, _, _ in found
+        )
+    )
+
+
+def _view_columns(connection: Any, view: str) -> list[Any]:
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        return [tuple(row) for row in connection.exec_driver_sql(_VIEW_COLUMNS, (view,))]
+    except DBAPIError:
+        return []
+
+
+def _index_columns(
+    table: str, indexes: dict[tuple[str, str], list[str]], primary: dict[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], ...]:
+    own = {tuple(columns) for (owner, _), columns in indexes.items() if owner == table}
+    if primary.get(table):
+        own.add(primary[table])
+    return tuple(sorted(own))
+
+
+def _foreign_key(links: list[Any], primary: dict[str, tuple[str, ...]]) -> ForeignKey:
+    referred = links[0][0]
+    # A foreign key that names no column refers to the primary key (sqlite.org/foreignkeys.html, section 1).
+    columns = [link[2] for link in links]
+    named = tuple(columns) if None not in columns else primary.get(referred, ())
+    return ForeignKey(tuple(link[1] for link in links), None, referred, named)
+
+
+def read_roots(connection: Any) -> dict[str, tuple[int, bytes]]:
+    """Of every table, the root page and a digest of it and the declaration."""
+    statement = "SELECT name, rootpage, sql FROM sqlite_master WHERE type = 'table'"
+    return {
+        name: (root, xxhash.xxh3_64_digest(repr((root, sql)).encode("utf-8", "surrogateescape")))
+        for name, root, sql in connection.exec_driver_sql(statement)
+    }

@@ -1,0 +1,1 @@
+"""The rules that turn stored values into published ones."""

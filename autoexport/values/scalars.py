@@ -1,0 +1,272 @@
+"""The value rules: what a stored value becomes in the files, a column at a time.
+
+Each rule takes a column and returns a new one with the number of repaired values. All are written
+for the ordinary case, in which a whole column is checked by one call that runs in C, and fall back
+to the same rule value by value for a column that holds anything odd.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from autoexport.model.blocks import Value
+from autoexport.model.catalog import Scalar
+
+Ruled = tuple[Sequence[Any], int]
+"""A column after its rule, and how many of its values had to be repaired."""
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,400}")
+_INT64 = range(-(2**63), 2**63)
+
+# What follows the separator is left to the parser. Digits alone are no time here: thirteen of them, an
+# epoch in milliseconds, would be read as the year 1705. Newer parsers read 24:00 as the next midnight.
+_TIME = re.compile(r"....-..-..(?:[ Tt](?!24).+)?|[0-9]{8}T(?!24).+")
+_ORDINARY_TIMES = re.compile(r"(?:....-..-..[ T](?!24).+\n)*")
+_FLAGS: dict[Any, bool | None] = {None: None, 0: False, 1: True}
+_FLAG_WORDS = {
+    "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
+    "0": False, "false": False, "f": False, "no": False, "n": False, "off": False,
+}  # fmt: skip
+TRUE_WORDS = tuple(word for word, flag in _FLAG_WORDS.items() if flag)
+"""Text that means true, in lower case."""
+
+_SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def value_by_value(column: Sequence[Scalar], rule: Callable[[Any], tuple[Any, int]]) -> Ruled:
+    """The way of a column that is not ordinary."""
+    values, repaired = [], 0
+    for value in column:
+        ruled, bad = rule(value)
+        values.append(ruled)
+        repaired += bad
+    return values, repaired
+
+
+def _present(column: Sequence[Scalar]) -> Sequence[Any]:
+    return [value for value in column if value is not None] if None in column else column
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+def texts(column: Sequence[Scalar]) -> Ruled:
+    """Text as stored; bytes as base64; a number that is stored in a text column stays a number.
+
+    Invalid UTF-8 becomes U+FFFD and counts as repaired.
+    """
+    if _are_valid_text(column):
+        return column, 0
+    present = _present(column)
+    ordinary = _are_valid_text(present) or _are_numbers(present)
+    return (column, 0) if ordinary else value_by_value(column, text)
+
+
+def _are_valid_text(present: Sequence[Any]) -> bool:
+    try:
+        "".join(present).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def text(value: Any) -> tuple[Any, int]:
+    """The text rule for one value."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return _repaired_text(value), 1
+        return value, 0
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii"), 0
+    if isinstance(value, int | float):
+        return number(value)
+    return value, 0
+
+
+def _repaired_text(value: str) -> str:
+    try:
+        stored = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        stored = value.encode("utf-8", "surrogatepass")
+    return stored.decode("utf-8", "replace")
+
+
+def names(column: Sequence[Scalar]) -> Ruled:
+    """The text rule for names, which are always text: a number becomes its digits."""
+    ruled, repaired = texts(column)
+    if ruled is column and {*map(type, column)} <= {str, type(None)}:
+        return column, 0
+    return [value if value is None or isinstance(value, str) else _digits(value) for value in ruled], repaired
+
+
+def _digits(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def splits(column: Sequence[Scalar]) -> Ruled:
+    """The usual spellings of train, val and test as these; any other word as stored; null for blank text."""
+    ruled, repaired = names(column)
+    known = {word: split(word) for word in set(ruled)}
+    return [known[word] for word in ruled], repaired
+
+
+def split(word: str | None) -> str | None:
+    """The split rule for one name."""
+    plain = word.strip().lower() if word else ""
+    return _SPLITS.get(plain, word) if plain else None
+
+
+# --- numbers and flags -------------------------------------------------------------------------------
+
+
+def numbers(column: Sequence[Scalar]) -> Ruled:
+    """Numbers with all their digits; NaN and infinities become null and count as repaired."""
+    ordinary = _are_numbers(column) or _are_numbers(_present(column))
+    return (column, 0) if ordinary else value_by_value(column, number)
+
+
+def _are_numbers(present: Sequence[Any]) -> bool:
+    """Whether these are all numbers that JSON can hold: their sum, one call in C, tells.
+
+    A sum beyond 64 bits only means that each value has to be looked at.
+    """
+    try:
+        total = sum(present)
+        return math.isfinite(total) and -(2**63) < total < 2**63
+    except (TypeError, OverflowError):
+        return False
+
+
+def number(value: Any) -> tuple[Any, int]:
+    """The number rule for one value. Text that is a number is that number, as PostgreSQL's `numeric`
+    arrives; other text is written as stored and counts as repaired. What no reader of JSON can hold, because
+    it is beyond the largest double, is null like the infinities."""
+    if value is None or isinstance(value, bool):
+        return value, 0
+    if isinstance(value, float):
+        return (value, 0) if math.isfinite(value) else (None, 1)
+    if isinstance(value, int):
+        if value in _INT64:
+            return value, 0
+        return (orjson.Fragment(str(value).encode()), 0) if abs(value) < 10**308 else (None, 1)
+    if isinstance(value, str):
+        return number_from_text(value)
+    return text(value)
+
+
+def number_from_text(value: str) -> tuple[Any, int]:
+    """The number rule for text."""
+    word = value.strip()
+    if _NUMBER.fullmatch(word):
+        as_float = float(word)
+        if not math.isfinite(as_float):
+            return None, 1
+        if _WHOLE_NUMBER.fullmatch(word):
+            return number(int(word))
+        ordinary = repr(as_float) == word or not _JSON_NUMBER.fullmatch(word)
+        return (as_float, 0) if ordinary else (orjson.Fragment(word.encode()), 0)
+    if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return None, 1
+    return text(value)[0], 1
+
+
+def as_floats(column: Sequence[Any]) -> list[float | int | None]:
+    """A ruled column of numbers as something to reckon with: what is no plain number is None."""
+    return [_plain(value) for value in column]
+
+
+def _plain(value: Any) -> float | int | None:
+    if isinstance(value, orjson.Fragment):
+        return float(orjson.dumps(value))
+    return value if isinstance(value, int | float) else None
+
+
+def flags(column: Sequence[Scalar]) -> Ruled:
+    """Booleans: 0 and 1, PostgreSQL's own, the usual words; any other number is true unless zero;
+    what cannot be read is null and counts as repaired."""
+    try:
+        return [*map(_FLAGS.__getitem__, column)], 0
+    except (KeyError, TypeError):
+        return value_by_value(column, flag)
+
+
+def flag(value: Any) -> tuple[bool | None, int]:
+    """The boolean rule for one value."""
+    if value is None:
+        return None, 0
+    if isinstance(value, int | float):
+        return (bool(value), 0) if value == value else (None, 1)
+    word = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    known = _FLAG_WORDS.get(word.strip().lower())
+    return (known, 0) if known is not None else (None, 1)
+
+
+# --- times -------------------------------------------------------------------------------------------
+
+
+def times(column: Sequence[Scalar]) -> Ruled:
+    """ISO 8601 times as `datetime`: naive ones stay naive, aware ones are moved to UTC.
+
+    What cannot be parsed is left as stored, by the rule for text or for numbers.
+    """
+    present = _present(column)
+    try:
+        lines = "\n".join([*present, ""])
+        if not _ORDINARY_TIMES.fullmatch(lines):
+            return value_by_value(column, time)
+        parsed: list[Any] = list(map(datetime.fromisoformat, present))
+        if "+" in lines or "Z" in lines or lines.count("-") > 2 * len(present):
+            parsed = [value if value.tzinfo is None else value.astimezone(UTC) for value in parsed]
+    except (TypeError, ValueError, OverflowError):
+        return value_by_value(column, time)
+    if len(present) < len(column):
+        following = iter(parsed)
+        parsed = [None if value is None else next(following) for value in column]
+    return parsed, 0
+
+
+def time(value: Any) -> tuple[Value, int]:
+    """The time rule for one value."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        return text(value)
+    try:
+        parsed = datetime.fromisoformat(value)
+        return (parsed if parsed.tzinfo is None else parsed.astimezone(UTC)), 0
+    except (ValueError, OverflowError):
+        return text(value)
+
+
+# --- bytes -------------------------------------------------------------------------------------------
+
+_INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+
+
+def encoded(column: Sequence[Any]) -> list[bytes]:
+    """Each scalar of a ruled column as JSON.
+
+    One call encodes the column as an indented list, in which every value is a line of its own:
+    JSON text never holds a bare newline, so the lines are the values.
+    """
+    if not column:
+        return []
+    return orjson.dumps(column, option=_INDENTED)[4:-2].split(b",\n  ")
+
+
+def encode(value: Any) -> bytes:
+    """One scalar as JSON."""
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)
