@@ -24,7 +24,7 @@ from autoexport.pipeline.ownership import is_foreign, read_manifest
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
 from autoexport.sources.contract import Source
-from autoexport.sources.reader import Reading
+from autoexport.sources.reader import SnapshotReader
 from autoexport.values.boxes import is_ambiguous
 
 _BOXES_LOOKED_AT = 1_000
@@ -33,16 +33,16 @@ _SCAN_ROWS_PER_S = 2_000_000
 
 
 @runtime_checkable
-class Remarking(Protocol):
+class HasCheckNotes(Protocol):
     """A source that has something to say about its database: journal mode, size, permissions."""
 
-    async def remarks(self) -> list[str]:
+    async def check_notes(self) -> list[str]:
         """Sentences, one a line."""
         ...
 
 
 @dataclass(slots=True)
-class Findings:
+class CheckFindings:
     """What `check` found out. Warnings are what somebody may want to change, notes are how it is."""
 
     database: str
@@ -73,15 +73,15 @@ async def check(settings: Settings) -> int:
     return 0
 
 
-async def _look(source: Source, settings: Settings) -> Findings:
+async def _look(source: Source, settings: Settings) -> CheckFindings:
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog, settings.tables)
-        reading = Reading(snapshot, mapping)
-        totals = await reading.totals()
-        orphans = await _orphans(reading, totals)
-        boxes = await _box_warnings(reading)
-    remarks = await source.remarks() if isinstance(source, Remarking) else []
-    return Findings(
+        reader = SnapshotReader(snapshot, mapping)
+        totals = await reader.totals()
+        orphans = await _orphans(reader, totals)
+        boxes = await _box_warnings(reader)
+    check_notes = await source.check_notes() if isinstance(source, HasCheckNotes) else []
+    return CheckFindings(
         source.database,
         mapping,
         totals,
@@ -93,7 +93,7 @@ async def _look(source: Source, settings: Settings) -> Findings:
             *_index_warnings(mapping, totals),
             *_directory_warnings(settings, source),
         ],
-        notes=remarks,
+        notes=check_notes,
     )
 
 
@@ -121,31 +121,31 @@ def _scratch(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
 # --- what is in the way --------------------------------------------------------------------------
 
 
-async def _orphans(reading: Reading, totals: Totals) -> dict[str, int]:
+async def _orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
     """Rows that no export holds because their parent is not there, by logical table."""
     found: dict[str, int] = {}
     for logical in ("datasets", "images", "annotations"):
-        if logical not in reading.tables.chain:
+        if logical not in reader.tables.chain:
             continue
-        joined, condition = reading.tables.reachable(logical)
+        joined, condition = reader.tables.reachable(logical)
         statement = select(func.count()).select_from(joined).where(condition)
-        async for part in reading.snapshot.stream(statement):
+        async for part in reader.snapshot.stream(statement):
             found[logical] = totals.live[logical] - int(str(part[0][0]))
     return found
 
 
-async def _box_warnings(reading: Reading) -> list[str]:
+async def _box_warnings(reader: SnapshotReader) -> list[str]:
     """Whether boxes are lists of four that nothing says how to read, judged by the first that are there."""
-    mapping, tables = reading.tables.mapping, reading.tables
+    mapping, tables = reader.tables.mapping, reader.tables
     if mapping.box != "json" or mapping.box_format is not None or mapping.annotations is None:
         return []
     column = mapping.annotations.fields["box_json"]
-    await reading.snapshot.read_leniently()
+    await reader.snapshot.read_leniently()
     if column.kind == "array":
         return []  # the mapping has told so
     statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
     ambiguous = 0
-    async for part in reading.snapshot.stream(statement.limit(_BOXES_LOOKED_AT)):
+    async for part in reader.snapshot.stream(statement.limit(_BOXES_LOOKED_AT)):
         ambiguous += sum(is_ambiguous(value) for (value,) in part)
     if not ambiguous:
         return []
@@ -206,7 +206,7 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
 # --- on the screen -------------------------------------------------------------------------------
 
 
-def _print(display: str, directory: Path, findings: Findings) -> None:
+def _print(display: str, directory: Path, findings: CheckFindings) -> None:
     mapping = findings.mapping
     say(f"Database  {display} ({findings.database})")
     say(f"Export    {directory}")
@@ -224,7 +224,7 @@ def _print(display: str, directory: Path, findings: Findings) -> None:
     say(f"{len(findings.warnings)} warnings" if findings.warnings else "Nothing is in the way.")
 
 
-def _rows(findings: Findings) -> list[list[str]]:
+def _rows(findings: CheckFindings) -> list[list[str]]:
     return [
         [
             logical,

@@ -75,7 +75,7 @@ class _Signals:
 
     def _export_now(self, number: signal.Signals) -> None:
         log.info("export.asked", signal=number.name)
-        self._exporter.hurry()
+        self._exporter.export_soon()
 
 
 def _leave_after(seconds: float, code: int) -> None:

@@ -20,7 +20,7 @@ from autoexport.publishing.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class StatusFindings:
     """What can be known from outside: `running` by the lock that dies with its holder, `answering` by
     asking the exporter itself, and what it told, or else what it had kept last."""
 
@@ -62,7 +62,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     return 1 if findings.failing or findings.stale else 0
 
 
-def _look(settings: Settings) -> Findings:
+def _look(settings: Settings) -> StatusFindings:
     state = settings.state_dir.absolute()
     try:
         running = Lock(state, LEADER_LOCK).is_held()
@@ -73,7 +73,7 @@ def _look(settings: Settings) -> Findings:
         ) from exc
     answer = ask(state) if running else None
     live = Report.from_json(answer) if answer is not None else None
-    return Findings(
+    return StatusFindings(
         now=time.time(),
         running=running,
         answering=live is not None,
@@ -82,7 +82,7 @@ def _look(settings: Settings) -> Findings:
     )
 
 
-def _record(findings: Findings) -> dict[str, Any]:
+def _record(findings: StatusFindings) -> dict[str, Any]:
     report, manifest = findings.report, findings.manifest
     return {
         "healthy": not (findings.failing or findings.stale),
@@ -116,7 +116,7 @@ def _age_s(at: float | None, now: float) -> float | None:
 # --- on the screen -------------------------------------------------------------------------------
 
 
-def _print(settings: Settings, findings: Findings) -> None:
+def _print(settings: Settings, findings: StatusFindings) -> None:
     record = _record(findings)
     rows = [
         ["running", _running(record)],

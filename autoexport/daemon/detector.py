@@ -9,7 +9,7 @@ from typing import cast
 
 from autoexport.daemon.health import Health
 from autoexport.daemon.report import PENDING_S
-from autoexport.publishing.file_watch import Surroundings
+from autoexport.publishing.file_watch import PublishedFilesWatch
 
 TICK_S = 5.0
 HUNG_S = 60.0
@@ -17,9 +17,9 @@ HUNG_S = 60.0
 
 
 async def detect(
-    looks: AsyncIterator[bool],
+    checks: AsyncIterator[bool],
     queue: asyncio.Queue[None],
-    surroundings: Surroundings,
+    published_files: PublishedFilesWatch,
     health: Health,
     interval_s: float,
 ) -> None:
@@ -27,10 +27,10 @@ async def detect(
 
     A look says nothing but "look": one that is still on the queue serves for all that come after it.
     """
-    async with aclosing(cast(AsyncGenerator[bool], looks)):
+    async with aclosing(cast(AsyncGenerator[bool], checks)):
         while True:
-            changed = await _next(looks, health, interval_s)
-            changed |= await asyncio.to_thread(surroundings.disturbed)
+            changed = await _next(checks, health, interval_s)
+            changed |= await asyncio.to_thread(published_files.tampered)
             health.checked(changed=changed)
             pending = queue.full()
             if changed and not pending:
@@ -39,9 +39,9 @@ async def detect(
                 await asyncio.sleep(PENDING_S - interval_s)
 
 
-async def _next(looks: AsyncIterator[bool], health: Health, interval_s: float) -> bool:
+async def _next(checks: AsyncIterator[bool], health: Health, interval_s: float) -> bool:
     """The next check's answer. Waiting for its time is progress, waiting for longer is not."""
-    check = asyncio.ensure_future(anext(looks))
+    check = asyncio.ensure_future(anext(checks))
     try:
         for _ in range(int((interval_s + HUNG_S) / TICK_S) + 1):
             done, _pending = await asyncio.wait({check}, timeout=TICK_S)

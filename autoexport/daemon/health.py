@@ -27,7 +27,7 @@ class ServiceManager(Protocol):
         ...
 
 
-class Nobody:
+class NullServiceManager:
     """No service manager: the exporter is embedded."""
 
     def progressed(self) -> None:
@@ -51,7 +51,7 @@ class Health:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
-        self._manager = manager or Nobody()
+        self._manager = manager or NullServiceManager()
         self._exporting_since: float | None = None
         self._change_meanwhile: float | None = None
         self._last_step = clock()

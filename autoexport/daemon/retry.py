@@ -51,7 +51,7 @@ async def wait_to_retry(
     cause: BaseException,
     delay_s: float,
     *,
-    hurry: asyncio.Event,
+    export_soon: asyncio.Event,
     wake: asyncio.Event,
     tick: Callable[[], None],
 ) -> None:
@@ -66,8 +66,8 @@ async def wait_to_retry(
     try:
         while (left_s := deadline - time.monotonic()) > 0:
             tick()
-            if await pause(hurry, min(left_s, _TICK_S)):
-                hurry.set()  # The rest after a costly export, which comes next, is to be cut short as well.
+            if await pause(export_soon, min(left_s, _TICK_S)):
+                export_soon.set()  # The rest after a costly export, which comes next, is to be cut short as well.
                 break
             if moved and moved.done():
                 break
@@ -80,9 +80,9 @@ async def wait_to_retry(
 async def _database_moves(settings: Settings, wake: asyncio.Event) -> None:
     with contextlib.suppress(AutoexportError):
         async with opened_source(settings) as source:
-            looks = source.looks(min(_LOOK_S, settings.check_interval), hooks=False, wake=wake)
-            await anext(looks)  # the first answer is always yes
-            async for changed in looks:
+            checks = source.checks(min(_LOOK_S, settings.check_interval), hooks=False, wake=wake)
+            await anext(checks)  # the first answer is always yes
+            async for changed in checks:
                 if changed:
                     return
     await asyncio.Event().wait()  # it cannot even be asked: the time decides alone

@@ -11,12 +11,12 @@ from autoexport.runtime.wake import pause
 
 QUIET_S = 0.5
 LONGEST_BURST_S = 2.0
-REST_PER_WORK = 4.0
-REST_PER_WORK_IF_BUSY = 9.0
+COOLDOWN_PER_WORK = 4.0
+COOLDOWN_PER_WORK_IF_BUSY = 9.0
 _TICK_S = 5.0
 
 
-class Tempo:
+class ExportSchedule:
     """When the next export may begin: after a burst of commits, and not too soon after a costly export.
 
     So a busy database costs at most a fifth of a core, and one that changes before every rest is over a tenth: a
@@ -25,7 +25,7 @@ class Tempo:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.hurry = asyncio.Event()
+        self.export_soon = asyncio.Event()
         self._clock = clock
         self._not_before: float | None = None
         self._busy = False
@@ -33,33 +33,33 @@ class Tempo:
     async def settle(self, queue: asyncio.Queue[None]) -> None:
         """Let a burst pass: until no look came for `QUIET_S`, at most for `LONGEST_BURST_S` seconds."""
         deadline = self._clock() + LONGEST_BURST_S
-        while not self.hurry.is_set() and (left_s := deadline - self._clock()) > 0:
+        while not self.export_soon.is_set() and (left_s := deadline - self._clock()) > 0:
             try:
                 async with asyncio.timeout(min(QUIET_S, left_s)):
                     await queue.get()
             except TimeoutError:
                 return
 
-    async def rest(self, tick: Callable[[], None]) -> None:
+    async def cooldown(self, tick: Callable[[], None]) -> None:
         """Wait until enough time has passed since the last export; `tick` is called every few seconds."""
         self._busy = False
         while self._not_before is not None and (left_s := self._not_before - self._clock()) > 0:
             self._busy = True
-            if await pause(self.hurry, min(left_s, _TICK_S)):
+            if await pause(self.export_soon, min(left_s, _TICK_S)):
                 return
             tick()
-        self.hurry.clear()
+        self.export_soon.clear()
 
     def exported(self, work_s: float) -> None:
         """An export ended that kept a core busy for so long."""
-        rest_per_work = REST_PER_WORK_IF_BUSY if self._busy else REST_PER_WORK
+        rest_per_work = COOLDOWN_PER_WORK_IF_BUSY if self._busy else COOLDOWN_PER_WORK
         self._not_before = self._clock() + rest_per_work * work_s
 
 
 async def export_forever(
     queue: asyncio.Queue[None],
     export: Callable[[], Awaitable[float | None]],
-    tempo: Tempo,
+    schedule: ExportSchedule,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Export after each look on the queue; what `export` raises ends it. What it returns is how many seconds
@@ -69,16 +69,16 @@ async def export_forever(
     """
     while True:
         await queue.get()
-        await tempo.settle(queue)
-        await tempo.rest(tick)
+        await schedule.settle(queue)
+        await schedule.cooldown(tick)
         while not queue.empty():
             queue.get_nowait()
         began = time.monotonic()
         try:
-            elsewhere_s = await export()
+            worker_cpu_s = await export()
         except (LockedError, SourceError):
             raise  # It waited, for another exporter or for the database: that costs nobody anything.
         except BaseException:
-            tempo.exported(time.monotonic() - began)
+            schedule.exported(time.monotonic() - began)
             raise
-        tempo.exported(time.monotonic() - began + (elsewhere_s or 0.0))
+        schedule.exported(time.monotonic() - began + (worker_cpu_s or 0.0))

@@ -13,17 +13,17 @@ from autoexport.daemon.detector import detect
 from autoexport.daemon.health import Health, ServiceManager
 from autoexport.daemon.report import write_report
 from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
-from autoexport.daemon.schedule import Tempo, export_forever
+from autoexport.daemon.schedule import ExportSchedule, export_forever
 from autoexport.daemon.status_socket import StatusSocket
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.ownership import read_manifest
-from autoexport.publishing.file_watch import Surroundings
+from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
-from autoexport.publishing.throttle import Courtesy
+from autoexport.publishing.throttle import DiskThrottle
 from autoexport.publishing.workspace import directories, remove_unused
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
@@ -45,12 +45,12 @@ class Exporter:
         self.directory, self.state = settings.export_directory.absolute(), settings.state_dir.absolute()
         self.health = Health(settings.check_interval, manager=manager)
         self._lock = Lock(self.state, LEADER_LOCK)
-        self._surroundings = Surroundings(self.directory, self._lock)
+        self._published_files = PublishedFilesWatch(self.directory, self._lock)
         self._socket = StatusSocket(self.state, lambda: self.health.report.to_json())
         self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
         self._wake = asyncio.Event()
-        self._tempo = Tempo()
-        self._courtesy = Courtesy()
+        self._schedule = ExportSchedule()
+        self._throttle = DiskThrottle()
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = self._stopped = False
@@ -60,9 +60,9 @@ class Exporter:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def hurry(self) -> None:
+    def export_soon(self) -> None:
         """Export now, whether something seems to have changed or not; from the event loop."""
-        self._tempo.hurry.set()
+        self._schedule.export_soon.set()
         with contextlib.suppress(asyncio.QueueFull):
             self._queue.put_nowait(None)
 
@@ -97,7 +97,7 @@ class Exporter:
             stopped.cancel()
             working.cancel()
             await asyncio.wait({working, stopped})
-            await asyncio.to_thread(self._courtesy.finish)
+            await asyncio.to_thread(self._throttle.finish)
         if not working.cancelled():
             await working
 
@@ -124,7 +124,7 @@ class Exporter:
             if self._stopped:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
-            self._surroundings.begin_to_change()
+            self._published_files.begin_own_changes()
             left: Mapping[str, FileIdentity] | None = None
             try:
                 outcome = await export_once(
@@ -132,14 +132,14 @@ class Exporter:
                     self.settings,
                     chosen_formats(self.settings),
                     progress=self.health,
-                    courtesy=self._courtesy,
+                    throttle=self._throttle,
                 )
                 left = outcome.files
             except BaseException:
                 self.health.export_left()
                 raise
             finally:
-                await asyncio.to_thread(self._surroundings.end_to_change, left)
+                await asyncio.to_thread(self._published_files.end_own_changes, left)
             manifest = outcome.manifest
             failures = self.health.export_completed(manifest.generation, manifest.timestamp, outcome.duration_s)
             if failures:
@@ -149,7 +149,7 @@ class Exporter:
             return outcome
 
     async def _work(self, source: Source) -> float:
-        return (await self._export(source)).elsewhere_s
+        return (await self._export(source)).worker_cpu_s
 
     async def _export_when_free(self) -> None:
         """One export, however long another process has one in hand."""
@@ -196,12 +196,12 @@ class Exporter:
         interval_s = self.settings.check_interval
         self._queue = asyncio.Queue(maxsize=1)
         async with opened_source(self.settings) as source, asyncio.TaskGroup() as group:
-            looks = source.looks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
+            checks = source.checks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
             group.create_task(
-                detect(looks, self._queue, self._surroundings, self.health, interval_s), name="detector"
+                detect(checks, self._queue, self._published_files, self.health, interval_s), name="detector"
             )
             group.create_task(
-                export_forever(self._queue, partial(self._work, source), self._tempo, self.health.progressed),
+                export_forever(self._queue, partial(self._work, source), self._schedule, self.health.progressed),
                 name="exporter",
             )
             if not self._socket.is_open:
@@ -226,7 +226,7 @@ class Exporter:
             self.settings,
             cause,
             delay_s,
-            hurry=self._tempo.hurry,
+            export_soon=self._schedule.export_soon,
             wake=self._wake,
             tick=self.health.progressed,
         )
@@ -250,7 +250,7 @@ class Exporter:
                 self.health.standing_by()
                 await asyncio.sleep(min(1.0, self.settings.check_interval))
             log.info("leader.taken", directory=str(self.directory))
-            await asyncio.to_thread(self._surroundings.end_to_change)
+            await asyncio.to_thread(self._published_files.end_own_changes)
         if not self._socket.is_open:
             self._socket.open()
 

@@ -48,7 +48,7 @@ def chosen_formats(options: FormatOptions | Settings) -> list[Format]:
     return formats
 
 
-def _settings_digest(settings: Settings) -> str:
+def settings_digest(settings: Settings) -> str:
     from autoexport.version import __version__
 
     chosen = (__version__, *astuple(FormatOptions.of(settings)))

@@ -21,13 +21,13 @@ from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
 from autoexport.rendering.tree import TreeBuilder
-from autoexport.sources.reader import Reading
+from autoexport.sources.reader import SnapshotReader
 
 _KEYS_AT_ONCE = 10_000
 
 
 @dataclass(slots=True)
-class Found:
+class Assessment:
     """What is known before anything is rendered."""
 
     plan: Plan
@@ -37,27 +37,27 @@ class Found:
 
 
 async def what_changed(
-    reading: Reading, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path
-) -> Found:
+    reader: SnapshotReader, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path
+) -> Assessment:
     """Compare the snapshot with the ledger and plan the export."""
     blocks = Blocks(ledger.blocks)
     since = load_position(state, ledger.generation)
     if since is None:
-        return Found(render_all("the position of the last export is not known"), blocks, False)
-    changes = await reading.snapshot.changes(mapping, since)
+        return Assessment(render_all("the position of the last export is not known"), blocks, False)
+    changes = await reader.snapshot.changes(mapping, since)
     if isinstance(changes, Everything):
-        return Found(render_all(changes.reason), blocks, False)
-    return await _found(reading, builder, ledger, blocks, changes)
+        return Assessment(render_all(changes.reason), blocks, False)
+    return await _found(reader, builder, ledger, blocks, changes)
 
 
 async def _found(
-    reading: Reading, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
-) -> Found:
+    reader: SnapshotReader, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
+) -> Assessment:
     datasets = list(builder.places)
     if len({type(dataset) for dataset in (*datasets, *blocks.numbers)}) > 1:
-        return Found(render_all("there are keys of several types"), blocks, False)
+        return Assessment(render_all("there are keys of several types"), blocks, False)
     whole = set(datasets) - set(ledger.datasets)
-    if reading.tables.named_otherwise():
+    if reader.tables.named_otherwise():
         # A dataset without blocks can come by images that were there before it had that name.
         whole |= {dataset for dataset in datasets if dataset not in blocks.numbers}
     dirty = {
@@ -68,10 +68,10 @@ async def _found(
     placed = 0
     keys = iter(changes.images)
     while some := list(islice(keys, _KEYS_AT_ONCE)):
-        for dataset, image in await reading.places(some):
+        for dataset, image in await reader.places(some):
             placed += 1
-            if blocks.strange(dataset, image):
-                return Found(render_all("there are keys of several types"), blocks, False)
+            if blocks.incomparable(dataset, image):
+                return Assessment(render_all("there are keys of several types"), blocks, False)
             number = blocks.of(dataset, image)
             if number is None:
                 whole.add(dataset)
@@ -81,15 +81,15 @@ async def _found(
         not changes.orphans_seen
         and placed == len(changes.images)
         and set(datasets) == set(ledger.datasets)
-        and reading.tables.is_primary_key("images")
-        and reading.tables.links_by_primary_key()
+        and reader.tables.is_primary_key("images")
+        and reader.tables.links_by_primary_key()
     )
     reason = f"{len(changes.images)} images may have changed"
-    return Found(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
+    return Assessment(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
 
 
 def conserved(
-    kept: Sequence[BlockRecord], fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals, found: Found
+    kept: Sequence[BlockRecord], fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals, found: Assessment
 ) -> bool:
     """Whether the kept blocks provably lost nothing.
 
@@ -114,12 +114,12 @@ def _ids(records: Sequence[BlockRecord]) -> int:
     return sum(record.ids for record in records) % 2**64
 
 
-async def recount(reading: Reading, blocks: Blocks, keep: Collection[int]) -> set[int] | None:
+async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int]) -> set[int] | None:
     """Count the rows of every kept block in the snapshot; the numbers of those that lost some. None if there is
     an image without a key, which is in no range."""
     counted: dict[int, list[int]] = {number: [0, 0] for number in keep}
     keyless = False
-    async for dataset, image, own in reading.annotation_counts():
+    async for dataset, image, own in reader.annotation_counts():
         if image is None:
             keyless = True
             continue

@@ -54,7 +54,7 @@ class Blocks:
             dataset: [records[number].last for number in numbers] for dataset, numbers in self.numbers.items()
         }
 
-    def strange(self, dataset: object, image: object) -> bool:
+    def incomparable(self, dataset: object, image: object) -> bool:
         """Whether keys like these cannot be compared with those of the blocks."""
         known = self.records[0] if self.records else None
         if known is None:

@@ -29,7 +29,7 @@ from autoexport.model.mapping import BoxReading
 
 
 @dataclass(slots=True)
-class Found:
+class TableFields:
     """The fields found in one table, and what has to be said about it."""
 
     fields: dict[str, Column] = field(default_factory=dict)
@@ -58,11 +58,11 @@ def fits(column: Column, setting: str) -> bool:
     return column.kind in KINDS[setting] and not spatial
 
 
-def overridden(logical: str, setting: str, table: Table, said: TableOverride) -> Column | None:
+def overridden(logical: str, setting: str, table: Table, configured: TableOverride) -> Column | None:
     """The column that the configuration names for a field. Raises `MappingError` where it cannot be."""
-    if setting not in said.columns:
+    if setting not in configured.columns:
         return None
-    column = named_column(logical, setting, table, said.columns[setting])
+    column = named_column(logical, setting, table, configured.columns[setting])
     where = f"tables.{logical}.columns.{setting}"
     if is_url(column):
         raise MappingError(
@@ -94,9 +94,9 @@ def _type(column: Column) -> str:
 # --- keys, fields, marks of deletion --------------------------------------------------------------
 
 
-def key_column(logical: str, table: Table, said: TableOverride) -> Column | None:
+def key_column(logical: str, table: Table, configured: TableOverride) -> Column | None:
     """The key: the primary key if it is one column, else a column of a conventional name."""
-    chosen = overridden(logical, "id", table, said)
+    chosen = overridden(logical, "id", table, configured)
     if chosen is not None:
         return chosen
     names = table.primary_key if len(table.primary_key) == 1 else ()
@@ -107,10 +107,10 @@ def key_column(logical: str, table: Table, said: TableOverride) -> Column | None
     return next(possible, None)
 
 
-def find_fields(logical: str, table: Table, said: TableOverride) -> Found:
+def find_fields(logical: str, table: Table, configured: TableOverride) -> TableFields:
     """The key, the fields with names of their own and the marks of deletion; what is missing is absent."""
-    found = Found()
-    key = key_column(logical, table, said)
+    found = TableFields()
+    key = key_column(logical, table, configured)
     if key is not None:
         found.fields["id"] = key
         if len(table.primary_key) > 1:
@@ -120,15 +120,15 @@ def find_fields(logical: str, table: Table, said: TableOverride) -> Found:
             )
     settings = FIELD_NAMES[logical]
     for setting in settings:
-        chosen = overridden(logical, setting, table, said)
+        chosen = overridden(logical, setting, table, configured)
         if chosen is not None:
             found.fields[setting] = chosen
-    promised = {name.lower() for name in said.columns.values()}
+    promised = {name.lower() for name in configured.columns.values()}
     for setting, names in _paired(table, settings).items():
-        if setting not in found.fields and setting not in said.left_out_columns:
+        if setting not in found.fields and setting not in configured.left_out_columns:
             candidates = [column for column in by_names(table, names) if column.name.lower() not in promised]
             _find_field(logical, setting, candidates, table, found)
-    found.deleted = _deleted(logical, table, said, found)
+    found.deleted = _deleted(logical, table, configured, found)
     return found
 
 
@@ -142,7 +142,7 @@ def _paired(table: Table, settings: dict[str, tuple[str, ...]]) -> dict[str, tup
     return settings
 
 
-def _find_field(logical: str, setting: str, candidates: list[Column], table: Table, found: Found) -> None:
+def _find_field(logical: str, setting: str, candidates: list[Column], table: Table, found: TableFields) -> None:
     # A foreign key holds somebody else's key, not a time, a name or a flag; as text it may be a word.
     referring = {name for key in table.foreign_keys for name in key.columns}
     candidates = [
@@ -164,10 +164,10 @@ def _find_field(logical: str, setting: str, candidates: list[Column], table: Tab
         )
 
 
-def _deleted(logical: str, table: Table, said: TableOverride, found: Found) -> tuple[Column, ...]:
-    if "deleted" in said.left_out_columns:
+def _deleted(logical: str, table: Table, configured: TableOverride, found: TableFields) -> tuple[Column, ...]:
+    if "deleted" in configured.left_out_columns:
         return ()
-    chosen = overridden(logical, "deleted", table, said)
+    chosen = overridden(logical, "deleted", table, configured)
     marks = []
     for column in [chosen] if chosen is not None else by_names(table, DELETED_NAMES):
         says_when = plain(column.name) in {plain(name) for name in DELETED_TIME_NAMES}
@@ -189,7 +189,7 @@ def _deleted(logical: str, table: Table, said: TableOverride, found: Found) -> t
 # --- boxes ---------------------------------------------------------------------------------------
 
 
-def find_box(table: Table, said: TableOverride) -> tuple[dict[str, Column], BoxReading | None]:
+def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column], BoxReading | None]:
     """The columns of the box and how they are read: four columns before one of JSON.
 
     Raises `MappingError` where the configuration names only some of the four, or not how to read them.
@@ -197,25 +197,25 @@ def find_box(table: Table, said: TableOverride) -> tuple[dict[str, Column], BoxR
     chosen = {
         setting: column
         for setting in (*BOX_FIELDS, "box_json")
-        if (column := overridden("annotations", setting, table, said)) is not None
+        if (column := overridden("annotations", setting, table, configured)) is not None
     }
     if "box_json" in chosen and len(chosen) == 1:
         return chosen, "json"
     if chosen:
-        if set(chosen) != set(BOX_FIELDS) or said.box_format is None:
+        if set(chosen) != set(BOX_FIELDS) or configured.box_format is None:
             raise MappingError(
                 f"tables.annotations.columns names {', '.join(chosen)}: a box takes box_0 to box_3 and a "
                 "box_format, or box_json alone.",
                 hint=f"Name all four and set box_format to one of {', '.join(BOX_FORMATS)}.",
             )
-        return chosen, BOX_FORMATS[said.box_format]
-    if not set(BOX_FIELDS) & said.left_out_columns:
+        return chosen, BOX_FORMATS[configured.box_format]
+    if not set(BOX_FIELDS) & configured.left_out_columns:
         for reading, names in BOXES:
             columns = [next((c for c in by_names(table, [name]) if _is_place(table, c)), None) for name in names]
             if all(columns):
                 found = {key: column for key, column in zip(BOX_FIELDS, columns, strict=True) if column}
-                return found, _box_reading(reading, names, said)
-    if "box_json" not in said.left_out_columns:
+                return found, _box_reading(reading, names, configured)
+    if "box_json" not in configured.left_out_columns:
         for column in by_names(table, BOX_JSON_NAMES):
             if fits(column, "box_json"):
                 return {"box_json": column}, "json"
@@ -227,12 +227,12 @@ def _is_place(table: Table, column: Column) -> bool:
     return fits(column, "box_0") and column.name not in table.primary_key
 
 
-def _box_reading(by_name: BoxReading, names: tuple[str, ...], said: TableOverride) -> BoxReading:
-    told = BOX_FORMATS[said.box_format] if said.box_format else by_name
+def _box_reading(by_name: BoxReading, names: tuple[str, ...], configured: TableOverride) -> BoxReading:
+    assigned = BOX_FORMATS[configured.box_format] if configured.box_format else by_name
     # Some applications keep the centre in x and y; the other names leave no doubt.
-    if told == by_name or (by_name == "origin" and told == "center"):
-        return told
+    if assigned == by_name or (by_name == "origin" and assigned == "center"):
+        return assigned
     raise MappingError(
-        f"tables.annotations.box_format is {said.box_format!r}, but {', '.join(names)} are {by_name}.",
+        f"tables.annotations.box_format is {configured.box_format!r}, but {', '.join(names)} are {by_name}.",
         hint="Remove box_format, or name the columns as box_0 to box_3, or the JSON column as box_json.",
     )

@@ -73,7 +73,7 @@ def _box(mapping: Mapping, table: TableMapping) -> str:
         return _absent("annotations.box")
     if mapping.box != "json":
         names = ", ".join(table.fields[name].name for name in BOX_FIELDS)
-        reading = {"corners": "corners", "origin": "top-left corner and size", "center": "centre and size"}
-        return f"{names}: {reading[mapping.box]}"
+        readings = {"corners": "corners", "origin": "top-left corner and size", "center": "centre and size"}
+        return f"{names}: {readings[mapping.box]}"
     lists = mapping.box_format or "not read (set box_format to xyxy, xywh or cxcywh)"
     return f"{table.fields['box_json'].name}: JSON, an object by its keys, a list of four: {lists}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
-from autoexport.mapping.columns import Found, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.columns import TableFields, by_names, find_box, find_fields, fits, overridden
 from autoexport.mapping.links import (
     Link,
     comparable,
@@ -17,37 +17,37 @@ from autoexport.mapping.links import (
     unlinked,
 )
 from autoexport.mapping.overrides import TableOverride, settle, toml_lines
-from autoexport.mapping.survey import Family, Part, Survey
+from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, is_named
 from autoexport.model.catalog import Column, Table
 
-_NOTHING_SAID = TableOverride()
+_NOT_CONFIGURED = TableOverride()
 
 
 # --- annotations ---------------------------------------------------------------------------------
 
 
-def find_annotations(survey: Survey, family: Family) -> Part | None:
+def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | None:
     """The annotations table with its link and its box; its label is looked for by `find_label`.
 
     Raises `MappingError` where two tables fit, or where the configured one does not.
     """
-    above = [part.table for part in (family.images, family.datasets, family.projects) if part]
+    above = [part.table for part in (hierarchy.images, hierarchy.datasets, hierarchy.projects) if part]
     tables = [table for table in survey.candidates("annotations") if table not in above]
-    if "annotations" not in survey.told and not survey.said["annotations"].left_out:
-        tables += [table for table in _labels_of_images(survey, family) if table not in tables]
-    found: list[Part] = []
+    if "annotations" not in survey.assigned and not survey.configured["annotations"].left_out:
+        tables += [table for table in _labels_of_images(survey, hierarchy) if table not in tables]
+    found: list[TableRole] = []
     errors: list[tuple[Table, MappingError]] = []
     for table in tables:
         try:
-            part, lacks = _annotation_part(survey, table, family.images)
+            part, lacks = _annotation_part(survey, table, hierarchy.images)
         except MappingError as error:
             errors.append((table, error))
             continue
         if not lacks:
             found.append(part)
         else:
-            survey.refuse_told("annotations", table, lacks)
+            survey.refuse_assigned("annotations", table, lacks)
     fitting = [part.table for part in found] + [table for table, _ in errors]
     if len(fitting) > 1:
         raise survey.two_fit("annotations", fitting)
@@ -56,15 +56,15 @@ def find_annotations(survey: Survey, family: Family) -> Part | None:
     return found[0] if found else None
 
 
-def _annotation_part(survey: Survey, table: Table, images: Part) -> tuple[Part, str]:
-    relation, said = ("annotations", "images"), survey.said["annotations"]
+def _annotation_part(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, str]:
+    relation, configured = ("annotations", "images"), survey.configured["annotations"]
     part, lacks = survey.part("annotations", table)
-    part.link = find_link(survey.catalog, relation, table, images.table, images.key, said)
+    part.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
     if part.link is None:
         lacks = lacks or unlinked(relation, table, images.table, images.key)
-    box, part.box = find_box(table, said)
+    box, part.box = find_box(table, configured)
     part.found.fields.update(box)
-    if part.box is None and "polygon" not in part.found.fields and not _says_label(table, said):
+    if part.box is None and "polygon" not in part.found.fields and not _says_label(table, configured):
         lacks = lacks or "no label and no geometry"
     return part, lacks
 
@@ -73,20 +73,20 @@ def _label_names(table: Table) -> tuple[str, ...]:
     return (*LABEL_NAMES, "name") if is_named(table.name, "labels") else LABEL_NAMES
 
 
-def _says_label(table: Table, said: TableOverride) -> bool:
+def _says_label(table: Table, configured: TableOverride) -> bool:
     named = by_names(table, _label_names(table) + LABEL_ID_NAMES)
-    told = {"label", "label_id"} & set(said.columns)
-    return bool(told) or any(fits(column, "label") or fits(column, "label_id") for column in named)
+    assigned = {"label", "label_id"} & set(configured.columns)
+    return bool(assigned) or any(fits(column, "label") or fits(column, "label_id") for column in named)
 
 
-def _labels_of_images(survey: Survey, family: Family) -> list[Table]:
+def _labels_of_images(survey: Survey, hierarchy: ImageHierarchy) -> list[Table]:
     """Tables that are called labels and are annotations: they name an image."""
-    taken = [table for told in survey.told.values() for table in told]
+    taken = [table for assigned in survey.assigned.values() for table in assigned]
     tables = [table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in taken]
-    return [table for table in tables if _names_an_image(survey, table, family.images)]
+    return [table for table in tables if _names_an_image(survey, table, hierarchy.images)]
 
 
-def _names_an_image(survey: Survey, table: Table, images: Part) -> bool:
+def _names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
     """Whether a table names the image that it says something about, and not, say, the one on its cover."""
     linking: set[str] = set()
     foreign: set[str] = set()
@@ -100,23 +100,23 @@ def _names_an_image(survey: Survey, table: Table, images: Part) -> bool:
 
 
 def _has_geometry(table: Table) -> bool:
-    _, box = find_box(table, _NOTHING_SAID)
-    return box is not None or "polygon" in find_fields("annotations", table, _NOTHING_SAID).fields
+    _, box = find_box(table, _NOT_CONFIGURED)
+    return box is not None or "polygon" in find_fields("annotations", table, _NOT_CONFIGURED).fields
 
 
-def overlooked(survey: Survey, family: Family, mapped: Sequence[Table]) -> list[str]:
+def unmapped_tables(survey: Survey, hierarchy: ImageHierarchy, mapped: Sequence[Table]) -> list[str]:
     """Warnings for tables that look like annotations and are not exported."""
     telling = ("class_name", "label", "label_name", *LABEL_ID_NAMES)
     warnings = []
     for table in survey.catalog.tables:
-        linked = _names_an_image(survey, table, family.images)
+        linked = _names_an_image(survey, table, hierarchy.images)
         like = linked and (_has_geometry(table) or bool(by_names(table, telling)))
         if table in mapped or not (like or is_named(table.name, "annotations")):
             continue
-        keyed = "id" in find_fields("annotations", table, _NOTHING_SAID).fields
+        keyed = "id" in find_fields("annotations", table, _NOT_CONFIGURED).fields
         lacks = "" if keyed else ": it has no key column"
         if not linked:
-            images = family.images
+            images = hierarchy.images
             lacks = f": it has {unlinked(('annotations', 'images'), table, images.table, images.key)}"
         warnings.append(f"{table.full_name} looks like annotations and is not exported{lacks}.")
     return warnings
@@ -125,28 +125,28 @@ def overlooked(survey: Survey, family: Family, mapped: Sequence[Table]) -> list[
 # --- labels --------------------------------------------------------------------------------------
 
 
-def find_labels(survey: Survey, family: Family, annotations: Part | None) -> Part | None:
+def find_labels(survey: Survey, hierarchy: ImageHierarchy, annotations: TableRole | None) -> TableRole | None:
     """The table of label names: the one that annotations refer to by a declared foreign key, else by name.
 
     Raises `MappingError` where two tables fit, or where the configured one does not.
     """
-    above = (family.images, family.datasets, family.projects, annotations)
+    above = (hierarchy.images, hierarchy.datasets, hierarchy.projects, annotations)
     used = [part.table for part in above if part is not None]
     tables = [table for table in survey.candidates("labels") if table not in used]
-    if "labels" not in survey.told:
-        tables = [table for table in tables if not _names_an_image(survey, table, family.images)]
+    if "labels" not in survey.assigned:
+        tables = [table for table in tables if not _names_an_image(survey, table, hierarchy.images)]
     referred = _referred_labels(survey, annotations, tables, used) if annotations else []
     parts = [survey.part("labels", table) for table in referred or tables]
     for part, lacks in parts:
         if lacks:
-            survey.refuse_told("labels", part.table, lacks)
+            survey.refuse_assigned("labels", part.table, lacks)
     found = [part for part, lacks in parts if not lacks]
     if len(found) > 1:
         raise survey.two_fit("labels", [part.table for part in found])
     if not found:
         return None
     labels = found[0]
-    for logical, parent in (("projects", family.projects), ("datasets", family.datasets)):
+    for logical, parent in (("projects", hierarchy.projects), ("datasets", hierarchy.datasets)):
         if parent is not None and labels.link is None:
             labels.link = find_link(
                 survey.catalog,
@@ -154,22 +154,22 @@ def find_labels(survey: Survey, family: Family, annotations: Part | None) -> Par
                 labels.table,
                 parent.table,
                 parent.key,
-                survey.said["labels"],
+                survey.configured["labels"],
             )
             labels.link_to = logical if labels.link else ""
     return labels
 
 
 def _referred_labels(
-    survey: Survey, annotations: Part, named: Sequence[Table], used: Sequence[Table]
+    survey: Survey, annotations: TableRole, named: Sequence[Table], used: Sequence[Table]
 ) -> list[Table]:
-    if survey.said["labels"].left_out:
+    if survey.configured["labels"].left_out:
         return []
     columns = {column.name for column in by_names(annotations.table, LABEL_ID_NAMES + LABEL_NAMES)}
     tables: list[Table] = []
     for key in annotations.table.foreign_keys:
         table = referred_table(survey.catalog, annotations.table, key)
-        telling = "labels" not in survey.told and bool(columns & set(key.columns))
+        telling = "labels" not in survey.assigned and bool(columns & set(key.columns))
         if table is not None and table not in used and table not in tables and (table in named or telling):
             tables.append(table)
     tables = [table for table in tables if not survey.part("labels", table)[1]]
@@ -197,18 +197,18 @@ class _Declared:
     others: dict[str, Link]
 
 
-def find_label(survey: Survey, annotations: Part, labels: Part | None) -> Labelling:
+def find_label(survey: Survey, annotations: TableRole, labels: TableRole | None) -> Labelling:
     """Add `label` and `label_id` to the fields of the annotations.
 
     An integer called label or category is an id. It is joined to the labels table only by a
     declared foreign key, or where no name is stored. Raises `MappingError` where that is ambiguous.
     """
-    said, table, found = survey.said["annotations"], annotations.table, annotations.found
+    configured, table, found = survey.configured["annotations"], annotations.table, annotations.found
     declared = _declared(survey, table, labels)
-    name = _stored_name(table, said, found, declared)
+    name = _stored_name(table, configured, found, declared)
     if name is not None:
         found.fields["label"] = name
-    key = _label_key(table, said, found, declared)
+    key = _label_key(table, configured, found, declared)
     if key is None:
         return Labelling()
     found.fields["label_id"] = key
@@ -221,9 +221,9 @@ def find_label(survey: Survey, annotations: Part, labels: Part | None) -> Labell
             f"{table.full_name}.{key.name} refers to {target}, which is not the key of the labels.",
             hint=settle(toml_lines("labels", table=labels.table.name, id=refers_to)),
         )
-    told = "label" in said.columns
+    assigned = "label" in configured.columns
     if key.name in declared.keys:
-        return Labelling(joined=not told)
+        return Labelling(joined=not assigned)
     if name is not None:
         return Labelling()
     if refers_elsewhere(survey.catalog, table, key, labels.table) or not comparable(key, labels.key):
@@ -235,7 +235,7 @@ def _unnamed(table: Table, key: Column, why: str) -> str:
     return f"annotations have no label names: {table.full_name}.{key.name} is an id, and {why}."
 
 
-def _declared(survey: Survey, table: Table, labels: Part | None) -> _Declared:
+def _declared(survey: Survey, table: Table, labels: TableRole | None) -> _Declared:
     if labels is None:
         return _Declared({}, {}, {})
     name = labels.found.fields["name"].name
@@ -253,20 +253,22 @@ def _declared(survey: Survey, table: Table, labels: Part | None) -> _Declared:
     return declared
 
 
-def _stored_name(table: Table, said: TableOverride, found: Found, declared: _Declared) -> Column | None:
-    if "label" in said.left_out_columns:
+def _stored_name(
+    table: Table, configured: TableOverride, found: TableFields, declared: _Declared
+) -> Column | None:
+    if "label" in configured.left_out_columns:
         return None
     referring = {name for key in table.foreign_keys for name in key.columns}
     named = by_names(table, (*_label_names(table), *declared.names))
     possible = [column for column in named if column.name in declared.names or column.name not in referring]
     fitting = [column for column in possible if fits(column, "label") and found.free(column)]
-    return overridden("annotations", "label", table, said) or next(iter(fitting), None)
+    return overridden("annotations", "label", table, configured) or next(iter(fitting), None)
 
 
-def _label_key(table: Table, said: TableOverride, found: Found, declared: _Declared) -> Column | None:
-    if "label_id" in said.left_out_columns:
+def _label_key(table: Table, configured: TableOverride, found: TableFields, declared: _Declared) -> Column | None:
+    if "label_id" in configured.left_out_columns:
         return None
-    chosen = overridden("annotations", "label_id", table, said)
+    chosen = overridden("annotations", "label_id", table, configured)
     if chosen is not None:
         return chosen
     named = [

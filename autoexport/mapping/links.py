@@ -70,18 +70,18 @@ def find_link(
     child: Table,
     parent: Table,
     parent_key: Column,
-    said: TableOverride,
+    configured: TableOverride,
 ) -> Link | None:
     """How `child` names its parent: by a declared foreign key, else by a conventional name.
 
     Raises `MappingError` where there are several ways, or where one column is not enough.
     """
     logical, setting = relation[0], LINK_SETTING[relation[1]]
-    if setting in said.left_out_columns:
+    if setting in configured.left_out_columns:
         return None
     links = declared_links(catalog, child, parent, parent_key)
-    if setting in said.columns:
-        column = named_column(logical, setting, child, said.columns[setting])
+    if setting in configured.columns:
+        column = named_column(logical, setting, child, configured.columns[setting])
         return links.get(column.name, Link(column, parent_key))
     named = [c for c in by_names(child, LINK_NAMES[relation]) if not refers_elsewhere(catalog, child, c, parent)]
     conventional = [column for column in named if comparable(column, parent_key)]

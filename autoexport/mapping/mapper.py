@@ -7,9 +7,9 @@ import json
 import xxhash
 
 from autoexport.mapping.description import describe
-from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels, overlooked
+from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels, unmapped_tables
 from autoexport.mapping.overrides import TablesConfig, read_overrides
-from autoexport.mapping.survey import Family, Part, Survey
+from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import FOUND_FIELDS
 from autoexport.model.catalog import Catalog, Column
 from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
@@ -24,16 +24,16 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     override that means nothing and `MappingError` where a table or a link is missing or ambiguous;
     the hint holds the lines of configuration that settle it.
     """
-    said = read_overrides(overrides)
-    survey = Survey(catalog, said)
-    family = survey.family()
-    annotations = find_annotations(survey, family)
-    labels = find_labels(survey, family, annotations)
+    configured = read_overrides(overrides)
+    survey = Survey(catalog, configured)
+    hierarchy = survey.hierarchy()
+    annotations = find_annotations(survey, hierarchy)
+    labels = find_labels(survey, hierarchy, annotations)
     labelling = find_label(survey, annotations, labels) if annotations else Labelling()
     parts = {
-        "projects": family.projects,
-        "datasets": family.datasets,
-        "images": family.images,
+        "projects": hierarchy.projects,
+        "datasets": hierarchy.datasets,
+        "images": hierarchy.images,
         "annotations": annotations,
         "labels": labels,
     }
@@ -46,16 +46,18 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         annotations=mapped.get("annotations"),
         labels=mapped.get("labels"),
         box=box,
-        box_format=said["annotations"].box_format if box == "json" else None,
+        box_format=configured["annotations"].box_format if box == "json" else None,
         label_joined=labelling.joined,
         labels_by_dataset=labels is not None and labels.link_to == "datasets",
-        warnings=tuple(dict.fromkeys(_warnings(survey, family, parts, labelling))),
+        warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, parts, labelling))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
     )
 
 
-def _warnings(survey: Survey, family: Family, parts: dict[str, Part | None], labelling: Labelling) -> list[str]:
-    warnings = [*family.warnings]
+def _warnings(
+    survey: Survey, hierarchy: ImageHierarchy, parts: dict[str, TableRole | None], labelling: Labelling
+) -> list[str]:
+    warnings = [*hierarchy.warnings]
     mapped = [part for part in parts.values() if part is not None]
     for part in mapped:
         warnings += part.found.warnings
@@ -63,12 +65,12 @@ def _warnings(survey: Survey, family: Family, parts: dict[str, Part | None], lab
     for logical in ("projects", "datasets", "labels"):
         if parts[logical] is None:
             warnings += survey.unfit(logical)
-    if not survey.said["annotations"].left_out:
-        warnings += overlooked(survey, family, [part.table for part in mapped])
-    return warnings + _unread_boxes(parts["annotations"], survey.said["annotations"].box_format)
+    if not survey.configured["annotations"].left_out:
+        warnings += unmapped_tables(survey, hierarchy, [part.table for part in mapped])
+    return warnings + _unread_boxes(parts["annotations"], survey.configured["annotations"].box_format)
 
 
-def _unread_boxes(annotations: Part | None, box_format: BoxFormat | None) -> list[str]:
+def _unread_boxes(annotations: TableRole | None, box_format: BoxFormat | None) -> list[str]:
     boxes = annotations.found.fields.get("box_json") if annotations else None
     if annotations is None or boxes is None or boxes.kind != "array" or box_format is not None:
         return []

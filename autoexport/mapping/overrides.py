@@ -41,31 +41,31 @@ def read_overrides(config: TablesConfig | None) -> dict[str, TableOverride]:
     return {logical: _read_table(logical, config.get(logical, {})) for logical in SETTINGS}
 
 
-def _read_table(logical: str, said: object) -> TableOverride:
+def _read_table(logical: str, configured: object) -> TableOverride:
     setting = f"tables.{logical}"
-    if not isinstance(said, ReadOnly):
+    if not isinstance(configured, ReadOnly):
         raise ConfigurationError(
-            f"{setting} must be a table, not {said!r}.",
+            f"{setting} must be a table, not {configured!r}.",
             hint=f"For example: {toml_lines(logical, table='my_table')}",
         )
     allowed = ("table", "schema", "columns", *(("box_format",) if logical == "annotations" else ()))
-    for name in said:
+    for name in configured:
         _known(f"{setting}.{name}", str(name), allowed)
-    table = said.get("table")
+    table = configured.get("table")
     if table is False and logical == "images":
         raise ConfigurationError(
             "tables.images.table cannot be false: without images there is nothing to export.",
             hint="Give the name of the images table.",
         )
-    box_format = said.get("box_format")
+    box_format = configured.get("box_format")
     if box_format is not None and box_format not in BOX_FORMATS:
         raise ConfigurationError(
             f"{setting}.box_format is {box_format!r}.", hint=f"Allowed: {_listed(BOX_FORMATS)}."
         )
-    columns = _read_columns(logical, said.get("columns", {}))
+    columns = _read_columns(logical, configured.get("columns", {}))
     return TableOverride(
         table=None if table is False else _text(f"{setting}.table", table),
-        schema=_text(f"{setting}.schema", said.get("schema")),
+        schema=_text(f"{setting}.schema", configured.get("schema")),
         left_out=table is False,
         columns={name: value for name, value in columns.items() if value is not None},
         left_out_columns=frozenset(name for name, value in columns.items() if value is None),
@@ -73,15 +73,15 @@ def _read_table(logical: str, said: object) -> TableOverride:
     )
 
 
-def _read_columns(logical: str, said: object) -> dict[str, str | None]:
+def _read_columns(logical: str, configured: object) -> dict[str, str | None]:
     setting = f"tables.{logical}.columns"
-    if not isinstance(said, ReadOnly):
+    if not isinstance(configured, ReadOnly):
         raise ConfigurationError(
-            f"{setting} must be a table of fields and column names, not {said!r}.",
+            f"{setting} must be a table of fields and column names, not {configured!r}.",
             hint=f"Allowed fields: {_listed(SETTINGS[logical])}.",
         )
     columns: dict[str, str | None] = {}
-    for name, value in said.items():
+    for name, value in configured.items():
         _known(f"{setting}.{name}", str(name), SETTINGS[logical])
         columns[str(name)] = None if value is False else _text(f"{setting}.{name}", value)
     if columns.get("id", "") is None:
@@ -105,27 +105,27 @@ def _known(setting: str, name: str, allowed: Iterable[str]) -> None:
 # --- names in the database -----------------------------------------------------------------------
 
 
-def named_tables(catalog: Catalog, logical: str, said: TableOverride) -> list[Table]:
+def named_tables(catalog: Catalog, logical: str, configured: TableOverride) -> list[Table]:
     """The tables that an override names: more than one where the schema is not said.
 
     Raises `MappingError` where there is none.
     """
     setting = f"tables.{logical}"
-    tables = [table for table in catalog.tables if said.schema in (None, table.schema)]
+    tables = [table for table in catalog.tables if configured.schema in (None, table.schema)]
     if not tables:
         schemas = sorted({table.schema for table in catalog.tables if table.schema})
         raise MappingError(
-            f"{setting}.schema: there is no schema {said.schema!r}.",
-            hint=_nearest(said.schema or "", schemas, "The schemas are"),
+            f"{setting}.schema: there is no schema {configured.schema!r}.",
+            hint=_nearest(configured.schema or "", schemas, "The schemas are"),
         )
-    if said.table is None:
+    if configured.table is None:
         return tables
-    found = [table for table in tables if said.table in (table.name, table.full_name)]
-    found = found or [table for table in tables if table.name.lower() == said.table.lower()]
+    found = [table for table in tables if configured.table in (table.name, table.full_name)]
+    found = found or [table for table in tables if table.name.lower() == configured.table.lower()]
     if not found:
         raise MappingError(
-            f"{setting}.table: there is no table {said.table!r}.",
-            hint=_nearest(said.table, [table.name for table in tables], "The tables are"),
+            f"{setting}.table: there is no table {configured.table!r}.",
+            hint=_nearest(configured.table, [table.name for table in tables], "The tables are"),
         )
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
-from autoexport.mapping.columns import Found, by_names, find_fields
+from autoexport.mapping.columns import TableFields, by_names, find_fields
 from autoexport.mapping.links import Link, find_link, referred_table, unlinked
 from autoexport.mapping.overrides import TableOverride, named_tables, settle, settle_table, toml_lines
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
@@ -15,11 +15,11 @@ from autoexport.model.mapping import BoxReading, TableMapping
 
 
 @dataclass(slots=True)
-class Part:
+class TableRole:
     """A real table in the role of a logical one."""
 
     table: Table
-    found: Found
+    found: TableFields
     link: Link | None = None
     link_to: str = ""
     box: BoxReading | None = None
@@ -42,31 +42,31 @@ class Part:
 
 
 @dataclass(slots=True)
-class Family:
+class ImageHierarchy:
     """The images and what is above them."""
 
-    images: Part
-    datasets: Part | None = None
-    projects: Part | None = None
+    images: TableRole
+    datasets: TableRole | None = None
+    projects: TableRole | None = None
     warnings: list[str] = field(default_factory=list)
 
 
 class Survey:
     """Looks for the logical tables in a catalog, as far as the configuration leaves it open."""
 
-    def __init__(self, catalog: Catalog, said: dict[str, TableOverride]) -> None:
+    def __init__(self, catalog: Catalog, configured: dict[str, TableOverride]) -> None:
         self.catalog = catalog
-        self.said = said
-        self.told = {
+        self.configured = configured
+        self.assigned = {
             logical: named_tables(catalog, logical, override)
-            for logical, override in said.items()
+            for logical, override in configured.items()
             if override.table is not None
         }
         self._refuse_double_use()
 
     def _refuse_double_use(self) -> None:
         users: dict[str, str] = {}
-        for logical, tables in self.told.items():
+        for logical, tables in self.assigned.items():
             for name in (table.full_name for table in tables):
                 if name in users:
                     raise MappingError(
@@ -77,23 +77,27 @@ class Survey:
 
     def candidates(self, logical: str) -> list[Table]:
         """The tables that the configuration names, else those of a conventional name."""
-        if self.said[logical].left_out:
+        if self.configured[logical].left_out:
             return []
-        if logical in self.told:
-            return self.told[logical]
-        taken = [table for tables in self.told.values() for table in tables]
-        within = named_tables(self.catalog, logical, self.said[logical]) if self.said[logical].schema else None
+        if logical in self.assigned:
+            return self.assigned[logical]
+        taken = [table for tables in self.assigned.values() for table in tables]
+        within = (
+            named_tables(self.catalog, logical, self.configured[logical])
+            if self.configured[logical].schema
+            else None
+        )
         tables = self.catalog.tables if within is None else within
         return [table for table in tables if is_named(table.name, logical) and table not in taken]
 
-    def part(self, logical: str, table: Table) -> tuple[Part, str]:
+    def part(self, logical: str, table: Table) -> tuple[TableRole, str]:
         """The table in this role, and what it lacks for it; links are looked at elsewhere."""
-        found = find_fields(logical, table, self.said[logical])
+        found = find_fields(logical, table, self.configured[logical])
         lacks = "" if "id" in found.fields else "no key column (a primary key of one column, or id)"
         wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
         if wanted and not set(wanted) & set(found.fields):
             lacks = lacks or f"no column for {' or '.join(wanted)}"
-        return Part(table, found), lacks
+        return TableRole(table, found), lacks
 
     def fitting(self, logical: str, *others: Table) -> list[Table]:
         """The candidates that have what their role takes, apart from tables that are something else."""
@@ -108,7 +112,7 @@ class Survey:
 
     # --- parents -----------------------------------------------------------------------------------
 
-    def parent(self, relation: tuple[str, str], child: Table) -> Part | None:
+    def parent(self, relation: tuple[str, str], child: Table) -> TableRole | None:
         """The parent of a table, with the link to it, by declared foreign keys first.
 
         Raises `MappingError` where two tables fit, or where the configured one does not.
@@ -119,16 +123,16 @@ class Survey:
             raise self.two_fit(relation[1], [part.table for part in found])
         return found[0] if found else None
 
-    def _linked(self, relation: tuple[str, str], child: Table, tables: Sequence[Table]) -> list[Part]:
+    def _linked(self, relation: tuple[str, str], child: Table, tables: Sequence[Table]) -> list[TableRole]:
         found = []
         for table in tables:
             if table is child:
                 continue
             part, lacks = self.part(relation[1], table)
             if lacks:
-                self.refuse_told(relation[1], table, lacks)
+                self.refuse_assigned(relation[1], table, lacks)
                 continue
-            part.link = find_link(self.catalog, relation, child, table, part.key, self.said[relation[0]])
+            part.link = find_link(self.catalog, relation, child, table, part.key, self.configured[relation[0]])
             if part.link is not None:
                 found.append(part)
         return found
@@ -137,24 +141,26 @@ class Survey:
         """The tables that declared foreign keys refer to, if their name or the column's says so."""
         candidates = self.candidates(relation[1])
         by_column = {column.name for column in by_names(child, LINK_NAMES[relation])}
-        schema = self.said[relation[1]].schema
+        schema = self.configured[relation[1]].schema
         tables: list[Table] = []
         for key in child.foreign_keys:
             table = referred_table(self.catalog, child, key)
             if table is None or table in tables:
                 continue
-            told = relation[1] in self.told or self.said[relation[1]].left_out
-            unknown = not told and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
+            assigned = relation[1] in self.assigned or self.configured[relation[1]].left_out
+            unknown = (
+                not assigned and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
+            )
             if table in candidates or (unknown and by_column & set(key.columns)):
                 tables.append(table)
         return tables
 
     def _has_other_role(self, table: Table, logical: str) -> bool:
-        return any(table in self.candidates(other) for other in self.said if other != logical)
+        return any(table in self.candidates(other) for other in self.configured if other != logical)
 
-    def refuse_told(self, logical: str, table: Table, lacks: str) -> None:
+    def refuse_assigned(self, logical: str, table: Table, lacks: str) -> None:
         """Raise `MappingError` if it is the configuration that gives the table a role it does not fit."""
-        if logical in self.told:
+        if logical in self.assigned:
             settings = {"no key": "id", "no label": "label", "no column that names": "image_id"}
             setting = next((name for words, name in settings.items() if lacks.startswith(words)), "name")
             raise MappingError(
@@ -169,23 +175,23 @@ class Survey:
 
     # --- images and above --------------------------------------------------------------------------
 
-    def family(self) -> Family:
+    def hierarchy(self) -> ImageHierarchy:
         """The images table with what is above it. Raises `MappingError` where there is none, or two."""
         lacking: list[tuple[Table, str]] = []
-        families: list[Family] = []
+        families: list[ImageHierarchy] = []
         errors: list[tuple[Table, MappingError]] = []
         for table in self.candidates("images"):
             part, lacks = self.part("images", table)
             if not lacks:
                 try:
-                    family, lacks = self._family_of(part)
+                    hierarchy, lacks = self._hierarchy_of(part)
                     if not lacks:
-                        families.append(family)
+                        families.append(hierarchy)
                 except MappingError as error:
                     errors.append((table, error))
             if lacks:
                 lacking.append((table, lacks))
-        fitting = [family.images.table for family in families] + [table for table, _ in errors]
+        fitting = [hierarchy.images.table for hierarchy in families] + [table for table, _ in errors]
         if len(fitting) > 1:
             raise self.two_fit("images", fitting)
         if errors:
@@ -194,57 +200,59 @@ class Survey:
             raise self._no_images(lacking)
         return families[0]
 
-    def _family_of(self, images: Part) -> tuple[Family, str]:
-        family = Family(images)
-        family.datasets = self.parent(("images", "datasets"), images.table)
-        if family.datasets is not None:
-            images.link, family.datasets.link = family.datasets.link, None
-            self._projects_of_datasets(family, family.datasets)
-            return family, ""
+    def _hierarchy_of(self, images: TableRole) -> tuple[ImageHierarchy, str]:
+        hierarchy = ImageHierarchy(images)
+        hierarchy.datasets = self.parent(("images", "datasets"), images.table)
+        if hierarchy.datasets is not None:
+            images.link, hierarchy.datasets.link = hierarchy.datasets.link, None
+            self._projects_of_datasets(hierarchy, hierarchy.datasets)
+            return hierarchy, ""
         others = self.fitting("datasets", images.table)
-        family.projects = self.parent(("images", "projects"), images.table)
-        if family.projects is not None:
-            images.link, family.projects.link = family.projects.link, None
+        hierarchy.projects = self.parent(("images", "projects"), images.table)
+        if hierarchy.projects is not None:
+            images.link, hierarchy.projects.link = hierarchy.projects.link, None
             for table in others:
-                self._leave_out(family, "datasets", table, images.table, "images")
-            return family, ""
+                self._leave_out(hierarchy, "datasets", table, images.table, "images")
+            return hierarchy, ""
         for logical, above in (("datasets", others), ("projects", self.fitting("projects", images.table))):
             if above:
                 key = self.part(logical, above[0])[0].key
-                return family, unlinked(("images", logical), images.table, above[0], key)
+                return hierarchy, unlinked(("images", logical), images.table, above[0], key)
         columns = by_names(images.table, LINK_NAMES["images", "datasets"] + LINK_NAMES["images", "projects"])
-        told_apart = [name for name in ("datasets", "projects") if not self.said[name].left_out]
+        told_apart = [name for name in ("datasets", "projects") if not self.configured[name].left_out]
         if columns and told_apart:
-            family.warnings.append(
+            hierarchy.warnings.append(
                 f"{images.table.full_name}.{columns[0].name} names a parent, but no table of datasets or "
                 "projects was found: all images are in one dataset."
             )
-        return family, ""
+        return hierarchy, ""
 
-    def _projects_of_datasets(self, family: Family, datasets: Part) -> None:
-        family.projects = self.parent(("datasets", "projects"), datasets.table)
-        if family.projects is not None:
-            datasets.link, family.projects.link = family.projects.link, None
+    def _projects_of_datasets(self, hierarchy: ImageHierarchy, datasets: TableRole) -> None:
+        hierarchy.projects = self.parent(("datasets", "projects"), datasets.table)
+        if hierarchy.projects is not None:
+            datasets.link, hierarchy.projects.link = hierarchy.projects.link, None
             return
-        unlinked = self.fitting("projects", datasets.table, family.images.table)
-        if unlinked and self.parent(("images", "projects"), family.images.table):
+        unlinked = self.fitting("projects", datasets.table, hierarchy.images.table)
+        if unlinked and self.parent(("images", "projects"), hierarchy.images.table):
             names = datasets.table.full_name
             raise MappingError(
-                f"{family.images.table.full_name} names {names} and {unlinked[0].full_name}, "
+                f"{hierarchy.images.table.full_name} names {names} and {unlinked[0].full_name}, "
                 f"but {names} does not name its project.",
                 hint=settle(toml_lines("projects", table=False), toml_lines("datasets", table=False)),
             )
         for table in unlinked:
-            self._leave_out(family, "projects", table, datasets.table, "datasets")
+            self._leave_out(hierarchy, "projects", table, datasets.table, "datasets")
 
-    def _leave_out(self, family: Family, logical: str, table: Table, child: Table, child_logical: str) -> None:
+    def _leave_out(
+        self, hierarchy: ImageHierarchy, logical: str, table: Table, child: Table, child_logical: str
+    ) -> None:
         setting = LINK_SETTING[logical]
-        if logical in self.told:
+        if logical in self.assigned:
             raise MappingError(
                 f"tables.{logical}.table: no column of {child.full_name} names {table.full_name}.",
                 hint=settle(toml_lines(child_logical, **{setting: "<column>"})),
             )
-        family.warnings.append(
+        hierarchy.warnings.append(
             f"{table.full_name} is not exported: no column of {child.full_name} names it "
             f"(tables.{child_logical}.columns.{setting}, or tables.{logical}.table = false)."
         )
@@ -274,7 +282,7 @@ class Survey:
         return settle(named, toml_lines(logical, table=False))
 
     def _like_images(self, table: Table) -> bool:
-        if any(is_named(table.name, logical) for logical in self.said):
+        if any(is_named(table.name, logical) for logical in self.configured):
             return False
         part, lacks = self.part("images", table)
         return not lacks and bool({"file_path", "width"} & set(part.found.fields))

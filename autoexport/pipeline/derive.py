@@ -9,9 +9,9 @@ from pathlib import Path
 
 from autoexport.config.settings import Settings
 from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError, UndecodableText
-from autoexport.formats import FormatOptions, _settings_digest
+from autoexport.formats import FormatOptions, settings_digest
 from autoexport.formats.contract import Format
-from autoexport.incremental.changes import Found, can_be_kept, conserved, recount, what_changed
+from autoexport.incremental.changes import Assessment, can_be_kept, conserved, recount, what_changed
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Blocks, Plan, make_plan, render_all
 from autoexport.incremental.position import HeldPosition
@@ -20,22 +20,22 @@ from autoexport.model.blocks import BlockRecord, Range
 from autoexport.model.catalog import Catalog, Key
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
-from autoexport.pipeline.generation import Edition
+from autoexport.pipeline.generation import Generation
 from autoexport.rendering.renderer import rendering
 from autoexport.rendering.spool import Rendered, Spool, spools
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.prefetch import fetched_ahead
+from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import Progress, _Silent
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.contract import Position, Snapshot, Source
-from autoexport.sources.reader import Reading
+from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parent
 
 log = get_logger()
 
 
-class Line:
+class Derivation:
     """The stations that need the snapshot, for one export."""
 
     def __init__(
@@ -53,18 +53,18 @@ class Line:
         self.formats = formats
         self.spooled = spooled
         self.progress = progress or _Silent()
-        self.elsewhere_s = 0.0
+        self.worker_cpu_s = 0.0
         self._forgotten: str | None = None
 
-    async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Edition:
+    async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """From the tables to rendered blocks; `everything` is a reason to render all of them."""
         started = time.monotonic()
         for spool in self.spooled:
             await spool.clear()
         mapping = await in_thread(_mapping, self.snapshot.catalog, self.settings, None if full else ledger)
-        self.reading = Reading(self.snapshot, mapping)
-        totals = await self.reading.totals()
-        parents = await self.reading.parents()
+        self.reader = SnapshotReader(self.snapshot, mapping)
+        totals = await self.reader.totals()
+        parents = await self.reader.parents()
         self.builder = await in_thread(TreeBuilder, parents, mapping, self.source.database, ruled_parent)
         found = await self._changes(mapping, ledger, "it was asked for" if full else everything or self._forgotten)
         log.debug(
@@ -81,11 +81,11 @@ class Line:
             kept=len(plan.keep),
             seconds=round(time.monotonic() - started, 3),
         )
-        return Edition(
+        return Generation(
             source=self.source,
             formats=self.formats,
             spooled=self.spooled,
-            settings=_settings_digest(self.settings),
+            settings=settings_digest(self.settings),
             mapping=mapping,
             builder=self.builder,
             totals=totals,
@@ -95,19 +95,19 @@ class Line:
             rendered_images=sum(record.counts.images for record in fresh),
             position=await self._position(mapping, records),
             ledger=ledger if plan.ranges is not None else None,
-            elsewhere_s=self.elsewhere_s,
+            worker_cpu_s=self.worker_cpu_s,
         )
 
     # --- changes -------------------------------------------------------------------------------------
 
-    async def _changes(self, mapping: Mapping, ledger: Ledger | None, reason: str | None) -> Found:
+    async def _changes(self, mapping: Mapping, ledger: Ledger | None, reason: str | None) -> Assessment:
         if ledger is not None and reason is None:
             directory = self.settings.export_directory.absolute()
             digest = mapping_digest(mapping)
-            reason = ledger.misfit(self.source.identity, _settings_digest(self.settings), digest, directory)
+            reason = ledger.misfit(self.source.identity, settings_digest(self.settings), digest, directory)
         if ledger is None or reason is not None:
-            return Found(render_all(reason or "there is no ledger"), Blocks([]), False)
-        return await what_changed(self.reading, mapping, self.builder, ledger, self.settings.state_dir.absolute())
+            return Assessment(render_all(reason or "there is no ledger"), Blocks([]), False)
+        return await what_changed(self.reader, mapping, self.builder, ledger, self.settings.state_dir.absolute())
 
     async def _position(self, mapping: Mapping, records: Sequence[BlockRecord]) -> Position | None:
         if not await in_thread(can_be_kept, records, list(self.builder.places)):
@@ -117,7 +117,7 @@ class Line:
     # --- render --------------------------------------------------------------------------------------
 
     async def _render(
-        self, mapping: Mapping, found: Found, ledger: Ledger | None, totals: Totals
+        self, mapping: Mapping, found: Assessment, ledger: Ledger | None, totals: Totals
     ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
         """The records of all blocks in the order of the tree's keys, and of those the rendered ones."""
         plan, rows = found.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
@@ -126,7 +126,7 @@ class Line:
             fresh = await self._rendered(mapping, plan.ranges, int(rows * dirty), len(plan.keep))
             kept = [found.blocks.records[number] for number in plan.keep]
             if not await in_thread(conserved, kept, fresh, ledger, totals, found):
-                lossy = await recount(self.reading, found.blocks, plan.keep)
+                lossy = await recount(self.reader, found.blocks, plan.keep)
                 log.debug("changes.recounted", lossy=None if lossy is None else len(lossy))
                 plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy, rows)
                 if more is not None:
@@ -169,7 +169,7 @@ class Line:
             options = FormatOptions.of(self.settings)
             first: list[Key] = []
             async with (
-                fetched_ahead(self.reading.blocks(ranges, kept)) as blocks,
+                prefetched(self.reader.blocks(ranges, kept)) as blocks,
                 rendering(self.spooled, mapping, options, expected) as renderer,
             ):
                 async for rows in blocks:
@@ -182,7 +182,7 @@ class Line:
                         first = []
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
-            self.elsewhere_s += renderer.elsewhere_s
+            self.worker_cpu_s += renderer.worker_cpu_s
         self.progress.finish()
         return [
             BlockRecord(dataset, first, last, made.packed, self.builder.embedded(dataset), made.ids, made.parts)
@@ -220,7 +220,7 @@ def _gone(tables: set[str]) -> MappedTableGone:
 
 
 @contextlib.asynccontextmanager
-async def derived(
+async def derive(
     source: Source,
     settings: Settings,
     formats: Sequence[Format],
@@ -229,16 +229,16 @@ async def derived(
     *,
     full: bool,
     progress: Progress | None = None,
-) -> AsyncIterator[Edition]:
+) -> AsyncIterator[Generation]:
     """What the files have to be, from one snapshot, which is over when the edition is there."""
     async with contextlib.AsyncExitStack() as working:
         spooled = await working.enter_async_context(spools(state, formats))
         held = HeldPosition(state)
         working.push_async_callback(in_thread, held.close)
-        edition = await _read(source, settings, formats, spooled, held, ledger, full=full, progress=progress)
+        generation = await _read(source, settings, formats, spooled, held, ledger, full=full, progress=progress)
         for spool in spooled:
             await spool.flush()
-        yield edition
+        yield generation
 
 
 async def _read(
@@ -251,23 +251,23 @@ async def _read(
     *,
     full: bool,
     progress: Progress | None,
-) -> Edition:
+) -> Generation:
     """The edition, from a snapshot of which nothing is left when it is there."""
     async with source.snapshot() as snapshot:
         log.debug("snapshot.opened", database=source.database)
-        line = Line(snapshot, source, settings, formats, spooled, progress)
+        line = Derivation(snapshot, source, settings, formats, spooled, progress)
         try:
-            edition = await line.run(ledger, full=full)
+            generation = await line.run(ledger, full=full)
         except UndecodableText as error:
             log.debug("snapshot.reread", reason=str(error))
             await snapshot.read_leniently()
-            edition = await _leniently(line, ledger, full=full)
-        if edition.position is not None:
-            edition.position = await in_thread(held.take, edition.position)
-        return edition
+            generation = await _leniently(line, ledger, full=full)
+        if generation.position is not None:
+            generation.position = await in_thread(held.take, generation.position)
+        return generation
 
 
-async def _leniently(line: Line, ledger: Ledger | None, *, full: bool) -> Edition:
+async def _leniently(line: Derivation, ledger: Ledger | None, *, full: bool) -> Generation:
     try:
         return await line.run(ledger, full=full)
     except UndecodableText as error:

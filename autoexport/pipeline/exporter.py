@@ -10,13 +10,13 @@ from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats
 from autoexport.formats.contract import Format
 from autoexport.incremental.ledger import load_ledger
-from autoexport.pipeline.derive import derived
+from autoexport.pipeline.derive import derive
 from autoexport.pipeline.ownership import foreign_ledger, is_intact, published_files, read_manifest, refuse_foreign
-from autoexport.pipeline.publish import bring_out
+from autoexport.pipeline.publish import publish
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import LOCK_WAIT_S, publishing
 from autoexport.publishing.manifest import Manifest
-from autoexport.publishing.throttle import Courtesy
+from autoexport.publishing.throttle import DiskThrottle
 from autoexport.publishing.workspace import directories, sweep
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.progress import Progress
@@ -37,7 +37,7 @@ class Outcome:
     reason: str
     duration_s: float
     files: Mapping[str, FileIdentity]
-    elsewhere_s: float = 0.0
+    worker_cpu_s: float = 0.0
 
 
 async def export_once(
@@ -47,7 +47,7 @@ async def export_once(
     *,
     full: bool = False,
     progress: Progress | None = None,
-    courtesy: Courtesy | None = None,
+    throttle: DiskThrottle | None = None,
 ) -> Outcome:
     """Bring the files up to date with the database; `full` uses nothing that is known from before.
 
@@ -69,18 +69,20 @@ async def export_once(
                 ours = published_files(ledger, directory)
                 previous = Manifest(ledger.generation, ledger.timestamp, source.database, ours)
             intact = previous is not None and is_intact(previous, ledger, directory)
-            async with derived(source, settings, formats, state, ledger, full=full, progress=progress) as edition:
-                edition.courtesy = courtesy
-                manifest, published, files = await bring_out(edition, directory, state, previous, intact, started)
+            async with derive(
+                source, settings, formats, state, ledger, full=full, progress=progress
+            ) as generation:
+                generation.throttle = throttle
+                manifest, published, files = await publish(generation, directory, state, previous, intact, started)
     duration_s = round(time.monotonic() - started, 3)
     log.info(
         "export.published" if published else "export.unchanged",
         generation=manifest.generation,
-        mode=edition.plan.mode,
-        reason=edition.plan.reason,
+        mode=generation.plan.mode,
+        reason=generation.plan.reason,
         seconds=duration_s,
     )
-    return Outcome(published, manifest, edition.plan.reason, duration_s, files, edition.elsewhere_s)
+    return Outcome(published, manifest, generation.plan.reason, duration_s, files, generation.worker_cpu_s)
 
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:

@@ -17,14 +17,14 @@ from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout, lay_out
 from autoexport.publishing.manifest import FileRecord, Manifest
-from autoexport.publishing.throttle import Courtesy
+from autoexport.publishing.throttle import DiskThrottle
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.sources.contract import Position, Source
 
 
 @dataclass(slots=True)
-class Edition:
+class Generation:
     """Everything that the stations before found out, apart from the snapshot, which is over.
 
     `ledger` is the one that the kept blocks come from; None if everything was rendered. `elsewhere_s` is how
@@ -44,8 +44,8 @@ class Edition:
     rendered_images: int
     position: Position | None
     ledger: Ledger | None
-    elsewhere_s: float = 0.0
-    courtesy: Courtesy | None = None
+    worker_cpu_s: float = 0.0
+    throttle: DiskThrottle | None = None
 
     def known(self, file_name: str) -> FileIdentity | None:
         """The identity of the published file that kept blocks are in."""
@@ -77,34 +77,34 @@ def _bytes(record: BlockRecord) -> list[tuple[int, int]]:
     return [(part.length, part.crc) for part in record.parts]
 
 
-def lay_out_all(edition: Edition, tree: Tree) -> list[Layout]:
+def lay_out_all(generation: Generation, tree: Tree) -> list[Layout]:
     """The layouts of all files of an edition."""
     layouts, place = [], 0
-    for output in edition.formats:
-        layouts.append(lay_out(output, tree, edition.records, place))
+    for output in generation.formats:
+        layouts.append(lay_out(output, tree, generation.records, place))
         place += output.has_blocks
     return layouts
 
 
-def spool_of(edition: Edition, layout: Layout) -> int | None:
+def spool_of(generation: Generation, layout: Layout) -> int | None:
     """The descriptor of the spool that fresh blocks of a file are in; None for a file without blocks."""
     return next(
-        (spool.descriptor for spool in edition.spooled if spool.output.file_name == layout.file_name), None
+        (spool.descriptor for spool in generation.spooled if spool.output.file_name == layout.file_name), None
     )
 
 
 def make_manifest(
-    edition: Edition, tree: Tree, layouts: Sequence[Layout], previous: Manifest | None, duration_s: float
+    generation: Generation, tree: Tree, layouts: Sequence[Layout], previous: Manifest | None, duration_s: float
 ) -> Manifest:
     """The manifest of an edition that is laid out."""
     kept = sum(layout.kept_bytes for layout in layouts)
     return Manifest(
         generation=(previous.generation if previous is not None else 0) + 1,
         timestamp=tree.timestamp.isoformat().replace("+00:00", "Z"),
-        database=edition.source.database,
+        database=generation.source.database,
         files={
             layout.file_name: FileRecord(layout.length, digest(layout.crc), output.rows(tree))
-            for layout, output in zip(layouts, edition.formats, strict=True)
+            for layout, output in zip(layouts, generation.formats, strict=True)
         },
         counts={
             "projects": len(tree.projects),
@@ -113,24 +113,24 @@ def make_manifest(
             "annotations": tree.counts.annotations,
             "labels": tree.total_labels,
         },
-        orphans=unpublished(edition, tree),
-        soft_deleted={name: number for name, number in edition.totals.soft_deleted.items() if number},
+        orphans=unpublished(generation, tree),
+        soft_deleted={name: number for name, number in generation.totals.soft_deleted.items() if number},
         repaired=tree.counts.repaired,
-        guarded=tree.counts.guarded + sum(output.guarded(tree) for output in edition.formats),
+        guarded=tree.counts.guarded + sum(output.guarded(tree) for output in generation.formats),
         duration_seconds=round(duration_s, 3),
-        rendered_images=edition.rendered_images,
-        mode="full" if edition.plan.ranges is None else "incremental",
+        rendered_images=generation.rendered_images,
+        mode="full" if generation.plan.ranges is None else "incremental",
         kept_bytes=kept,
         rendered_bytes=sum(layout.length for layout in layouts) - kept,
     )
 
 
-def unpublished(edition: Edition, tree: Tree) -> dict[str, int]:
+def unpublished(generation: Generation, tree: Tree) -> dict[str, int]:
     """Live rows that no parent leads to, by logical table."""
     published = {
         "datasets": sum(len(project.datasets) for project in tree.projects),
         "images": tree.counts.images,
         "annotations": tree.counts.annotations,
     }
-    live = edition.totals.live
+    live = generation.totals.live
     return {name: live[name] - number for name, number in published.items() if name in live}

@@ -13,13 +13,13 @@ from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
 from autoexport.model.tree import Tree
-from autoexport.pipeline.generation import Edition, lay_out_all, make_manifest, spool_of, unpublished
+from autoexport.pipeline.generation import Generation, lay_out_all, make_manifest, spool_of, unpublished
 from autoexport.publishing.crc32 import digest
-from autoexport.publishing.directory import PUBLISHING, check_room, discard, publish
+from autoexport.publishing.directory import PUBLISHING, check_room, commit, discard
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
-from autoexport.publishing.splice import Staged, stage, standing
+from autoexport.publishing.splice import Staged, find_identical, stage
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
 
@@ -29,25 +29,25 @@ Identities = dict[str, FileIdentity]
 log = get_logger()
 
 
-async def bring_out(
-    edition: Edition, directory: Path, state: Path, previous: Manifest | None, intact: bool, started: float
+async def publish(
+    generation: Generation, directory: Path, state: Path, previous: Manifest | None, intact: bool, started: float
 ) -> tuple[Manifest, bool, Identities]:
     """Publish what differs from the published files; the manifest that stands then, whether anything did, and how
     the files were left.
 
     `intact`: the manifest is as it was written; one that was edited is written anew.
     """
-    tree = await in_thread(edition.tree)
-    _warn(edition, tree, directory)
+    tree = await in_thread(generation.tree)
+    _warn(generation, tree, directory)
     if previous is not None and intact:
-        unchanged = await in_thread(_unchanged, edition, tree, directory, previous)
+        unchanged = await in_thread(_unchanged, generation, tree, directory, previous)
         if unchanged is not None:
-            if not await in_thread(_position_was_enough, edition, tree, state):
-                await in_thread(_remember, edition, tree, *unchanged, directory, state, previous)
+            if not await in_thread(_position_was_enough, generation, tree, state):
+                await in_thread(_remember, generation, tree, *unchanged, directory, state, previous)
             return previous, False, unchanged[1]
-    layouts = await in_thread(lay_out_all, edition, tree)
-    manifest, files = await _publish(edition, tree, layouts, directory, state, previous, started)
-    await in_thread(_remember, edition, tree, layouts, files, directory, state, manifest)
+    layouts = await in_thread(lay_out_all, generation, tree)
+    manifest, files = await _publish(generation, tree, layouts, directory, state, previous, started)
+    await in_thread(_remember, generation, tree, layouts, files, directory, state, manifest)
     return manifest, True, files
 
 
@@ -55,43 +55,43 @@ async def bring_out(
 
 
 def _unchanged(
-    edition: Edition, tree: Tree, directory: Path, previous: Manifest
+    generation: Generation, tree: Tree, directory: Path, previous: Manifest
 ) -> tuple[list[Layout], Identities] | None:
     """The published files, if these, made with their time stamp, would be the same to the byte."""
     timestamp = previous.read_at
-    if timestamp is None or edition.certainly_differs():
+    if timestamp is None or generation.certainly_differs():
         return None
-    if set(previous.files) != {output.file_name for output in edition.formats}:
+    if set(previous.files) != {output.file_name for output in generation.formats}:
         return None
-    layouts = lay_out_all(edition, replace(tree, timestamp=timestamp))
+    layouts = lay_out_all(generation, replace(tree, timestamp=timestamp))
     if not all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts):
         return None
     files = {}
     for layout in layouts:
-        identity = _standing(edition, layout, directory)
+        identity = _find_identical(generation, layout, directory)
         if identity is None:
             return None
         files[layout.file_name] = identity
     return layouts, files
 
 
-def _standing(edition: Edition, layout: Layout, directory: Path) -> FileIdentity | None:
-    return standing(layout, spool_of(edition, layout), directory, edition.known(layout.file_name))
+def _find_identical(generation: Generation, layout: Layout, directory: Path) -> FileIdentity | None:
+    return find_identical(layout, spool_of(generation, layout), directory, generation.known(layout.file_name))
 
 
 def _differs_not(layout: Layout, known: FileRecord) -> bool:
     return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)
 
 
-def _position_was_enough(edition: Edition, tree: Tree, state: Path) -> bool:
+def _position_was_enough(generation: Generation, tree: Tree, state: Path) -> bool:
     """Write nothing but the position, if the ledger still says the truth; whether it does."""
-    ledger = edition.ledger
-    if ledger is None or edition.position is None or ledger.unpublished != unpublished(edition, tree):
+    ledger = generation.ledger
+    if ledger is None or generation.position is None or ledger.unpublished != unpublished(generation, tree):
         return False
-    if edition.rendered_images:
+    if generation.rendered_images:
         # What was rendered anew may have other counts of repaired values though its bytes are the same.
         return False
-    save_position(state, ledger.generation, edition.position.pieces())
+    save_position(state, ledger.generation, generation.position.pieces())
     return True
 
 
@@ -99,7 +99,7 @@ def _position_was_enough(edition: Edition, tree: Tree, state: Path) -> bool:
 
 
 async def _publish(
-    edition: Edition,
+    generation: Generation,
     tree: Tree,
     layouts: Sequence[Layout],
     directory: Path,
@@ -112,43 +112,43 @@ async def _publish(
     stands, changed = {}, []
     try:
         for layout in layouts:
-            identity = await _stands(edition, layout, directory, previous)
+            identity = await _stands(generation, layout, directory, previous)
             if identity is None:
                 changed.append(layout)
             else:
                 stands[layout.file_name] = identity
-        if edition.courtesy is not None:
-            await in_thread(edition.courtesy.finish)
+        if generation.throttle is not None:
+            await in_thread(generation.throttle.finish)
         await in_thread(check_room, directory, sum(layout.length for layout in changed))
         for layout in changed:
-            await in_thread(_stage, staged, edition, layout, directory)
+            await in_thread(_stage, staged, generation, layout, directory)
         log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
-        manifest = make_manifest(edition, tree, layouts, previous, time.monotonic() - started)
+        manifest = make_manifest(generation, tree, layouts, previous, time.monotonic() - started)
         mark = state / PUBLISHING
-        renamed = await in_thread(publish, staged, manifest, directory, previous, mark, edition.courtesy)
+        renamed = await in_thread(commit, staged, manifest, directory, previous, mark, generation.throttle)
     finally:
         await in_thread(discard, staged)
     return manifest, stands | renamed
 
 
-def _stage(staged: list[Staged], edition: Edition, layout: Layout, directory: Path) -> None:
+def _stage(staged: list[Staged], generation: Generation, layout: Layout, directory: Path) -> None:
     # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
-    known, paced = edition.known(layout.file_name), edition.courtesy is not None
-    staged.append(stage(layout, spool_of(edition, layout), directory, known, paced=paced))
+    known, throttled = generation.known(layout.file_name), generation.throttle is not None
+    staged.append(stage(layout, spool_of(generation, layout), directory, known, throttled=throttled))
 
 
 async def _stands(
-    edition: Edition, layout: Layout, directory: Path, previous: Manifest | None
+    generation: Generation, layout: Layout, directory: Path, previous: Manifest | None
 ) -> FileIdentity | None:
     """The identity of this one file if it is already what it has to be."""
     known = previous.files.get(layout.file_name) if previous is not None else None
     if known is None or not _differs_not(layout, known):
         return None
-    return await in_thread(_standing, edition, layout, directory)
+    return await in_thread(_find_identical, generation, layout, directory)
 
 
 def _remember(
-    edition: Edition,
+    generation: Generation,
     tree: Tree,
     layouts: Sequence[Layout],
     files: Identities,
@@ -162,32 +162,32 @@ def _remember(
         for offset, part in layout.offsets:
             part.offset, part.fresh = offset, False
     ledger = Ledger(
-        database=edition.source.identity,
-        settings=edition.settings,
-        mapping=mapping_digest(edition.mapping),
+        database=generation.source.identity,
+        settings=generation.settings,
+        mapping=mapping_digest(generation.mapping),
         generation=manifest.generation,
         timestamp=manifest.timestamp,
         files=files | {MANIFEST_NAME: FileIdentity.of(directory / MANIFEST_NAME, zlib.crc32(manifest.to_json()))},
-        tables={name: mapped.table.full_name for name, mapped in edition.mapping.tables().items()},
-        unpublished=unpublished(edition, tree),
-        datasets=list(edition.builder.places) if edition.position is not None else [],
-        blocks=edition.records if edition.position is not None else [],
+        tables={name: mapped.table.full_name for name, mapped in generation.mapping.tables().items()},
+        unpublished=unpublished(generation, tree),
+        datasets=list(generation.builder.places) if generation.position is not None else [],
+        blocks=generation.records if generation.position is not None else [],
     )
-    save_ledger(state, ledger, edition.position.pieces() if edition.position is not None else None)
+    save_ledger(state, ledger, generation.position.pieces() if generation.position is not None else None)
 
 
-def _warn(edition: Edition, tree: Tree, directory: Path) -> None:
-    orphans = {name: number for name, number in unpublished(edition, tree).items() if number}
+def _warn(generation: Generation, tree: Tree, directory: Path) -> None:
+    orphans = {name: number for name, number in unpublished(generation, tree).items() if number}
     if orphans:
         log.warning("export.orphans", **orphans, hint="these rows are published nowhere; `check` tells more")
-    if edition.mapping.box == "json" and edition.mapping.box_format is None and tree.counts.repaired:
+    if generation.mapping.box == "json" and generation.mapping.box_format is None and tree.counts.repaired:
         # Which of them, an export does not remember: the counts are kept block by block.
         log.warning(
             "export.boxes",
             repaired=tree.counts.repaired,
             hint="boxes among them cannot be read if they are lists of four; `check` tells",
         )
-    written = {output.file_name for output in edition.formats}
+    written = {output.file_name for output in generation.formats}
     for name in FILE_NAMES:
         if name not in written and (directory / name).exists():
             log.warning("export.left_alone", file=name, hint="this output is switched off; the file grows old")

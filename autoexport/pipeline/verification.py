@@ -12,8 +12,8 @@ from autoexport.formats.contract import Format
 from autoexport.incremental.ledger import load_ledger
 from autoexport.model.blocks import Part
 from autoexport.model.tree import Tree
-from autoexport.pipeline.derive import derived
-from autoexport.pipeline.generation import Edition, lay_out_all, make_manifest, spool_of
+from autoexport.pipeline.derive import derive
+from autoexport.pipeline.generation import Generation, lay_out_all, make_manifest, spool_of
 from autoexport.pipeline.ownership import is_intact, read_manifest, refuse_foreign
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.locks import LOCK_WAIT_S, publishing
@@ -51,23 +51,23 @@ async def differences(
             timestamp = manifest.read_at
             if timestamp is None:
                 return [f"{MANIFEST_NAME}: the time stamp {manifest.timestamp!r} is none"]
-            async with derived(source, settings, formats, state, None, full=True, progress=progress) as edition:
-                tree = replace(edition.tree(), timestamp=timestamp)
-                return await in_thread(_compare, edition, tree, manifest, directory)
+            async with derive(source, settings, formats, state, None, full=True, progress=progress) as generation:
+                tree = replace(generation.tree(), timestamp=timestamp)
+                return await in_thread(_compare, generation, tree, manifest, directory)
 
 
-def _compare(edition: Edition, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
-    layouts = lay_out_all(edition, tree)
-    found = list(_manifest_differences(edition, tree, layouts, manifest))
-    for layout, output in zip(layouts, edition.formats, strict=True):
-        found += _file_differences(edition, tree, layout, output, directory)
+def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
+    layouts = lay_out_all(generation, tree)
+    found = list(_manifest_differences(generation, tree, layouts, manifest))
+    for layout, output in zip(layouts, generation.formats, strict=True):
+        found += _file_differences(generation, tree, layout, output, directory)
     return found
 
 
 def _manifest_differences(
-    edition: Edition, tree: Tree, layouts: Sequence[Layout], manifest: Manifest
+    generation: Generation, tree: Tree, layouts: Sequence[Layout], manifest: Manifest
 ) -> Iterator[str]:
-    expected = make_manifest(edition, tree, layouts, None, 0.0)
+    expected = make_manifest(generation, tree, layouts, None, 0.0)
     if (directory_files := set(manifest.files)) != set(expected.files):
         names = ", ".join(sorted(directory_files ^ set(expected.files)))
         yield f"{MANIFEST_NAME}: the outputs are not those of the settings: {names}"
@@ -85,7 +85,9 @@ def _manifest_differences(
         yield f"{MANIFEST_NAME}: counts is {manifest.counts}, the database gives {expected.counts}"
 
 
-def _file_differences(edition: Edition, tree: Tree, layout: Layout, output: Format, directory: Path) -> list[str]:
+def _file_differences(
+    generation: Generation, tree: Tree, layout: Layout, output: Format, directory: Path
+) -> list[str]:
     """The first difference of a file, and its size if that differs."""
     try:
         descriptor = os.open(directory / layout.file_name, os.O_RDONLY | os.O_CLOEXEC)
@@ -96,21 +98,23 @@ def _file_differences(edition: Edition, tree: Tree, layout: Layout, output: Form
         size = os.fstat(descriptor).st_size
         if size != layout.length:
             found.append(f"{layout.file_name}: {size:,} bytes, the database gives {layout.length:,}")
-        spool = spool_of(edition, layout)
+        spool = spool_of(generation, layout)
         at = 0
         for piece in layout.pieces:
             for expected in contents(piece, spool, descriptor, layout.file_name):
                 there = os.pread(descriptor, len(expected), at)
                 if there != expected:
                     offset = at + _common(there, expected)
-                    return [*found, _in_words(edition, tree, layout, output, descriptor, offset)]
+                    return [*found, _in_words(generation, tree, layout, output, descriptor, offset)]
                 at += len(expected)
         return found
     finally:
         os.close(descriptor)
 
 
-def _in_words(edition: Edition, tree: Tree, layout: Layout, output: Format, descriptor: int, offset: int) -> str:
+def _in_words(
+    generation: Generation, tree: Tree, layout: Layout, output: Format, descriptor: int, offset: int
+) -> str:
     """Where a difference is: project, dataset and image, or the part of the file above the images."""
     place = f"{layout.file_name}, byte {offset:,}"
     there = os.pread(descriptor, _SHOWN, offset)
@@ -119,9 +123,9 @@ def _in_words(edition: Edition, tree: Tree, layout: Layout, output: Format, desc
     if owner is None:
         return f"{place}, outside the images: {shown}"
     number, start, part = owner
-    record = edition.records[number]
-    project, dataset = edition.builder.places[record.dataset]
-    spool = spool_of(edition, layout)
+    record = generation.records[number]
+    project, dataset = generation.builder.places[record.dataset]
+    spool = spool_of(generation, layout)
     body = os.pread(spool, part.length, part.offset) if spool is not None else b""
     image = output.image_at(body, offset - start)
     expected = body[offset - start : offset - start + _SHOWN]

@@ -14,7 +14,7 @@ from autoexport.errors import PublishError
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
 from autoexport.publishing.splice import Staged
-from autoexport.publishing.throttle import Courtesy
+from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.files import explain_os_error, fsync_directory, replace_durably, temp_beside
 
 PUBLISHING = "publishing"
@@ -35,13 +35,13 @@ def check_room(directory: Path, needed_bytes: int) -> None:
         )
 
 
-def publish(
+def commit(
     staged: Sequence[Staged],
     manifest: Manifest,
     directory: Path,
     previous: Manifest | None,
     mark: Path | None = None,
-    courtesy: Courtesy | None = None,
+    throttle: DiskThrottle | None = None,
 ) -> dict[str, FileIdentity]:
     """Rename the staged files into place, then the manifest; the identities of those files. Raises
     `PublishError`; what was not renamed by then stays as it was, and no temp file is left.
@@ -57,7 +57,7 @@ def publish(
             target = directory / item.layout.file_name
             try:
                 _take_over_mode(item.temp, target)
-                with courtesy.replacing(target) if courtesy is not None else nullcontext():
+                with throttle.replacing(target) if throttle is not None else nullcontext():
                     os.replace(item.temp, target)
                 published[item.layout.file_name] = _identity(item, target)
             except OSError as error:

@@ -13,7 +13,7 @@ from autoexport.publishing.locks import Lock
 from autoexport.publishing.manifest import MANIFEST_NAME
 
 
-class Surroundings:
+class PublishedFilesWatch:
     """What may be taken from under the exporter: the published files, and the lock that makes it the leader."""
 
     def __init__(self, directory: Path, lock: Lock) -> None:
@@ -22,11 +22,11 @@ class Surroundings:
         self._seen: list[tuple[int, int, int] | None] | None = None
         self._changing = False
 
-    def begin_to_change(self) -> None:
+    def begin_own_changes(self) -> None:
         """From here on the files may change by our own doing."""
         self._changing = True
 
-    def end_to_change(self, left: Mapping[str, FileIdentity] | None = None) -> None:
+    def end_own_changes(self, left: Mapping[str, FileIdentity] | None = None) -> None:
         """As the files are now, they are as we left them; blocking. `left` tells how we did leave them."""
         self._seen = [_stat(path) for path in self._paths]
         for place, path in enumerate(self._paths):
@@ -34,7 +34,7 @@ class Surroundings:
                 self._seen[place] = known.inode, known.size, known.mtime_ns
         self._changing = False
 
-    def disturbed(self) -> bool:
+    def tampered(self) -> bool:
         """Whether somebody else changed a published file since the last call; blocking.
 
         Raises `PublishError` if the state directory was removed: another process may lead by now.
@@ -47,9 +47,9 @@ class Surroundings:
         if self._changing:
             return False
         found = [_stat(path) for path in self._paths]
-        disturbed = self._seen is not None and found != self._seen
+        tampered = self._seen is not None and found != self._seen
         self._seen = found
-        return disturbed
+        return tampered
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

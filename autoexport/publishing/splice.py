@@ -12,7 +12,7 @@ from pathlib import Path
 from autoexport.errors import PublishError
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout, Segment
-from autoexport.publishing.throttle import Pace
+from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime.files import create_new, explain_os_error, made_durable, temp_beside, write_all
 
 _COPY_BYTES = 16 << 20
@@ -38,7 +38,7 @@ class Staged:
     mtime_ns: int
 
 
-def standing(
+def find_identical(
     layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None = None
 ) -> FileIdentity | None:
     """The identity of the published file if it has exactly these bytes already, else None. Reads it only if its
@@ -89,7 +89,7 @@ def stage(
     directory: Path,
     known: FileIdentity | None,
     *,
-    paced: bool = False,
+    throttled: bool = False,
 ) -> Staged:
     """Write the file beside its target, durably. Raises `PublishError`.
 
@@ -105,18 +105,18 @@ def stage(
             replaced = target.is_file() and not target.is_symlink()
             descriptor = create_new(temp, 0o600 if replaced else 0o666)
             try:
-                pace = Pace(descriptor, layout.length) if paced else None
-                if pace is not None and kept is not None:
-                    pace.read_from(kept)
-                with made_durable(descriptor, layout.length, paced=paced):
+                throttle = WriteThrottle(descriptor, layout.length) if throttled else None
+                if throttle is not None and kept is not None:
+                    throttle.read_from(kept)
+                with made_durable(descriptor, layout.length, throttled=throttled):
                     _same(kept, known, layout.file_name)
                     for piece in layout.pieces:
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
-                            if pace is not None:
-                                pace.keep(len(piece))
+                            if throttle is not None:
+                                throttle.keep(len(piece))
                         else:
-                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, pace)
+                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, throttle)
                     _same(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
             finally:
@@ -143,12 +143,12 @@ def _is(descriptor: int, known: FileIdentity | None) -> bool:
     return known is not None and FileIdentity.of_open(descriptor, known.crc) == known
 
 
-def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace | None) -> None:
+def _copy(source: int | None, target: int, piece: Segment, name: str, throttle: WriteThrottle | None) -> None:
     """Copy a range inside the kernel where it can, else through memory."""
     if source is None:
         raise _cut_short(name)
     at, left = piece.offset, piece.length
-    most = _COPY_BYTES if pace is None else pace.PORTION_BYTES
+    most = _COPY_BYTES if throttle is None else throttle.PORTION_BYTES
     in_kernel = hasattr(os, "copy_file_range")
     while left:
         step = min(left, most)
@@ -170,8 +170,8 @@ def _copy(source: int | None, target: int, piece: Segment, name: str, pace: Pace
             raise _cut_short(name)
         at += done
         left -= done
-        if pace is not None:
-            pace.keep(done)
+        if throttle is not None:
+            throttle.keep(done)
 
 
 def _cut_short(name: str) -> PublishError:

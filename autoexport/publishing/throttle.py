@@ -24,7 +24,7 @@ _MOUNTS = "/proc/self/mountinfo"
 _LATE_S = 0.002
 
 
-class Courtesy:
+class DiskThrottle:
     """For the exports of one daemon, one after the other.
 
     Where a file system tells the disk at once of what has become free, the program that commits next waits
@@ -120,7 +120,7 @@ def _tells_the_disk_at_once(device: int) -> bool:
     return False
 
 
-class Pace:
+class WriteThrottle:
     """Has the disk write a new file in small portions, one at a time, while it is being filled in order.
 
     A commit that meets a portion waits for no more than that portion. Measured on a disk of 1.5 GB/s, with an

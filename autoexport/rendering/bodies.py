@@ -28,7 +28,7 @@ class Bodies:
     ids: int
 
 
-class Joined:
+class BlockDigest:
     """A block as it lies in the spools, its pieces joined by the separators of the formats: what the ledger keeps
     of it."""
 

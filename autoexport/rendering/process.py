@@ -15,7 +15,7 @@ from autoexport.formats import FormatOptions
 from autoexport.model.blocks import BlockRows
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.rendering.messages import END, LENGTH, READY, Start, block_message, decoded, encoded
-from autoexport.rendering.spool import Rendered, Spool, _noted
+from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
@@ -38,9 +38,9 @@ CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.worker
 
 
 @contextlib.asynccontextmanager
-async def _apart(
+async def process_renderer(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions
-) -> AsyncIterator[_Apart | None]:
+) -> AsyncIterator[WorkerProcessRenderer | None]:
     """A rendering process; None where none can be started, which costs time and nothing else."""
     for spool in spools:
         await spool.flush()
@@ -64,7 +64,7 @@ async def _apart(
         raise
     finally:
         os.close(theirs)
-    renderer = _Apart(process, ours, spools)
+    renderer = WorkerProcessRenderer(process, ours, spools)
     try:
         start = Start(options, mapping.box, mapping.box_format, [spool.descriptor for spool in spools])
         yield renderer if await renderer.begin(start) else None
@@ -72,7 +72,7 @@ async def _apart(
         await renderer.end()
 
 
-class _Apart:
+class WorkerProcessRenderer:
     """Hands blocks to a rendering process, and takes its answers while it works."""
 
     def __init__(self, process: asyncio.subprocess.Process, pipe: int, spools: Sequence[Spool]) -> None:
@@ -83,7 +83,7 @@ class _Apart:
         self._spools = spools
         self._added = 0
         self._all_done = False
-        self.elsewhere_s = 0.0
+        self.worker_cpu_s = 0.0
         self._sending: asyncio.Task[None] | None = None
         self._answers: asyncio.Task[deque[bytes]] | None = None
 
@@ -171,7 +171,7 @@ class _Apart:
         while (answer := await self._answer()) is not None:
             kind, *content = decoded(answer)
             if kind == "done":
-                (self.elsewhere_s,) = content
+                (self.worker_cpu_s,) = content
                 self._all_done = True
                 break
             if kind == "os error":
@@ -183,7 +183,7 @@ class _Apart:
 
     def _all_rendered(self, answers: deque[bytes]) -> list[Rendered]:
         # Each is given up as soon as it is decoded.
-        return [_noted(self._spools, *decoded(answers.popleft())[1:]) for _ in range(len(answers))]
+        return [rendered_block(self._spools, *decoded(answers.popleft())[1:]) for _ in range(len(answers))]
 
     async def _answer(self) -> bytes | None:
         try:

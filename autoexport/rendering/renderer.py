@@ -10,14 +10,14 @@ from typing import Protocol
 from autoexport.formats import FormatOptions
 from autoexport.model.blocks import BlockRows
 from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.bodies import Joined, bodies_of
-from autoexport.rendering.process import _apart
-from autoexport.rendering.spool import Rendered, Spool, _noted
+from autoexport.rendering.bodies import BlockDigest, bodies_of
+from autoexport.rendering.process import process_renderer
+from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import is_interpreter
 from autoexport.values.boxes import BoxMapping
 
-APART_FROM_ROWS = 50_000
+PROCESS_FROM_ROWS = 50_000
 """Rows from which a process of its own is worth its start, which takes about 0.15 s of a core."""
 
 log = get_logger()
@@ -26,7 +26,7 @@ log = get_logger()
 class Renderer(Protocol):
     """Takes blocks in order, piece by piece, and appends their bytes to the spools."""
 
-    elsewhere_s: float
+    worker_cpu_s: float
     """Seconds of a core that were used outside this process; known after `finish`."""
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
@@ -43,23 +43,23 @@ async def rendering(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
     """Somebody who renders about so many rows."""
-    if rows >= APART_FROM_ROWS and spools and is_interpreter():
-        async with _apart(spools, mapping, options) as renderer:
+    if rows >= PROCESS_FROM_ROWS and spools and is_interpreter():
+        async with process_renderer(spools, mapping, options) as renderer:
             if renderer is not None:
                 yield renderer
                 return
-    yield _InThreads(spools, mapping)
+    yield ThreadRenderer(spools, mapping)
 
 
-class _InThreads:
+class ThreadRenderer:
     """Renders piece by piece, in a thread."""
 
-    elsewhere_s = 0.0
+    worker_cpu_s = 0.0
 
     def __init__(self, spools: Sequence[Spool], mapping: BoxMapping) -> None:
         self._spools = spools
         self._outputs = [spool.output for spool in spools]
-        self._joined = Joined(self._outputs)
+        self._block_digest = BlockDigest(self._outputs)
         self._mapping = mapping
         self._rendered: list[Rendered] = []
 
@@ -67,9 +67,9 @@ class _InThreads:
         made = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
         for spool, body in zip(self._spools, made.bodies, strict=True):
             await spool.append(body)
-        self._joined.add(made)
+        self._block_digest.add(made)
         if rows.ends:
-            self._rendered.append(_noted(self._spools, *self._joined.end()))
+            self._rendered.append(rendered_block(self._spools, *self._block_digest.end()))
 
     async def finish(self) -> list[Rendered]:
         return self._rendered

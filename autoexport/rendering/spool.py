@@ -82,6 +82,8 @@ class Rendered:
     parts: list[Part]
 
 
-def _noted(spools: Sequence[Spool], packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]) -> Rendered:
+def rendered_block(
+    spools: Sequence[Spool], packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]
+) -> Rendered:
     """A block that lies in the spools behind those that were noted before."""
     return Rendered(packed, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])

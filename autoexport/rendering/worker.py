@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autoexport.formats import chosen_formats
-from autoexport.rendering.bodies import Joined, bodies_of
+from autoexport.rendering.bodies import BlockDigest, bodies_of
 from autoexport.rendering.messages import END, LENGTH, READY, Start, decoded, encoded, read_block
 from autoexport.runtime.files import write_all
 from autoexport.runtime.tuning import return_memory
@@ -36,11 +36,11 @@ def main() -> None:
         return
     start = Start.read(first)
     outputs = [output for output in chosen_formats(start.options) if output.has_blocks]
-    joined = Joined(outputs)
+    block_digest = BlockDigest(outputs)
     _send(replies, READY)
     while (message := _receive(requests)) not in (None, END):
         try:
-            answer = _render(message, start, outputs, joined)
+            answer = _render(message, start, outputs, block_digest)
         except OSError as error:
             answer = ("os error", error.errno)
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells of it
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _render(
-    message: tuple[Any, ...], start: Start, outputs: Sequence[Format], joined: Joined
+    message: tuple[Any, ...], start: Start, outputs: Sequence[Format], block_digest: BlockDigest
 ) -> tuple[Any, ...] | None:
     """Append a piece of a block to the spools; what the ledger keeps of the block if this is its last piece."""
     rows, project, dataset = read_block(message)
@@ -59,8 +59,8 @@ def _render(
     for body, output, descriptor in zip(made.bodies, outputs, start.spools, strict=True):
         write_all(descriptor, body)
         write_all(descriptor, output.separator)
-    joined.add(made)
-    return ("block", *joined.end()) if rows.ends else None
+    block_digest.add(made)
+    return ("block", *block_digest.end()) if rows.ends else None
 
 
 def _receive(stream: BinaryIO) -> tuple[Any, ...] | None:

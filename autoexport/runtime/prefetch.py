@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
-async def fetched_ahead(items: AsyncGenerator[T, None]) -> AsyncIterator[AsyncIterator[T]]:
+async def prefetched(items: AsyncGenerator[T, None]) -> AsyncIterator[AsyncIterator[T]]:
     """The same items; the first is fetched from now on, not only when it is asked for. Closes `items`."""
     fetching = _begin(items)
 

@@ -67,7 +67,7 @@ class Snapshot(Protocol):
         ...
 
     def stream(
-        self, statement: Select[Any], *, heavy: int | None = None
+        self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
         """The rows of a statement in partitions, never held as a whole. `heavy` is the place of a
         column whose values may be long: partitions get shorter where they are.
@@ -76,8 +76,8 @@ class Snapshot(Protocol):
         """
         ...
 
-    async def stream_beside(
-        self, statement: Select[Any], *, heavy: int | None = None
+    async def stream_in_parallel(
+        self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
         """As `stream`, but the database begins with it now, beside whatever else it is asked; None where it has no
         way to do so, or not at present."""
@@ -118,7 +118,7 @@ class Source(Protocol):
         """Take a snapshot, read from it, let it go. Raises `SourceError`."""
         ...
 
-    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
+    def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """Check, and yield what each check found: True if something may have changed (always so the first
         time, at once), False if certainly nothing has.
 

@@ -45,7 +45,7 @@ class Stream:
 
     fields: list[str]
     parts: AsyncIterator[Sequence[Row]]
-    heavy: int | None = None
+    wide_column: int | None = None
     leading: int = 1
 
 
@@ -81,12 +81,12 @@ async def gather(
     annotations: Stream | None,
     ranges: Sequence[Range],
     size: BlockSize,
-    twice: Callable[[Scalar], Exception],
+    duplicate_error: Callable[[Scalar], Exception],
 ) -> AsyncIterator[BlockRows]:
     """The images of a dataset, with their annotations, as blocks in pieces, which `size` counts; no block reaches
     over the end of one of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
     key_at = images.fields.index("id") + 1
-    taking = _Taking(annotations)
+    cursor = AnnotationCursor(annotations)
     rows: list[Row] = []
     spans: list[int] = []
     gone, gone_weight, weight = 0, 0.0, 0.0  # of this block: what its pieces before had; what these rows have
@@ -97,7 +97,7 @@ async def gather(
         for row in part:
             key = row[key_at]
             if key is not None and (row[0], key) == before:
-                raise twice(key)
+                raise duplicate_error(key)
             before = row[0], key
             passed = bool(ranges) and ends.passed(row[0], key)
             if rows:
@@ -105,18 +105,18 @@ async def gather(
                 last = passed or full or row[0] != rows[0][0]
                 if last or weight >= size.piece_bytes:
                     gone, gone_weight = (0, 0.0) if last else (gone + len(rows), gone_weight + weight)
-                    yield _piece(images, rows, taking, spans, last)
+                    yield _piece(images, rows, cursor, spans, last)
                     rows, spans, weight = [], [], 0.0
                     size.blocks += last
                     most_images, most_bytes = size.most()
             rows.append(row)
-            lighter = taking.weight
-            owner = key if taking.leading == 1 else before
-            span = taking.take_at_hand(owner)
-            spans.append(await taking.take(owner) if span is None else span)
-            weight += taking.weight - lighter
+            lighter = cursor.weight
+            owner = key if cursor.leading == 1 else before
+            span = cursor.take_at_hand(owner)
+            spans.append(await cursor.take(owner) if span is None else span)
+            weight += cursor.weight - lighter
     if rows:
-        yield _piece(images, rows, taking, spans, True)
+        yield _piece(images, rows, cursor, spans, True)
         size.blocks += 1
 
 
@@ -138,7 +138,7 @@ class _Ends:
         return self._at != before
 
 
-class _Taking:
+class AnnotationCursor:
     """The stream of annotations, from which the images take theirs in turn. `weight`: bytes of JSON, about, of all
     that were taken."""
 
@@ -147,7 +147,7 @@ class _Taking:
         self.weight = 0.0
         self.fields = stream.fields if stream is not None else []
         self.leading = stream.leading if stream is not None else 1
-        self._heavy = stream.heavy if stream is not None else None
+        self._wide_column = stream.wide_column if stream is not None else None
         self._parts = stream.parts if stream is not None else None
         self._values: list[Scalar] = []
         self._runs: list[tuple[Any, int]] = []
@@ -203,17 +203,19 @@ class _Taking:
         keys, self._values = _flat(rows, self.leading)
         self._runs = [(key, len(list(run))) for key, run in groupby(keys)]
         self._at = self._run = 0
-        heavy = lengths(self._values[self._heavy :: len(self.fields)]) if self._heavy is not None else 0
-        self._row_bytes = _ANNOTATION_BYTES + heavy / len(rows)
+        wide_column = (
+            lengths(self._values[self._wide_column :: len(self.fields)]) if self._wide_column is not None else 0
+        )
+        self._row_bytes = _ANNOTATION_BYTES + wide_column / len(rows)
         return True
 
 
-def _piece(images: Stream, rows: list[Row], taking: _Taking, spans: list[int], last: bool) -> BlockRows:
+def _piece(images: Stream, rows: list[Row], cursor: AnnotationCursor, spans: list[int], last: bool) -> BlockRows:
     datasets, values = _flat(rows)
     return BlockRows(
         dataset=datasets[0],
         images=FlatRows(images.fields, values),
-        annotations=FlatRows(taking.fields, taking.taken()),
+        annotations=FlatRows(cursor.fields, cursor.taken()),
         spans=spans,
         ends=last,
     )

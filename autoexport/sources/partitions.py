@@ -24,16 +24,16 @@ _PARTITION_CHARACTERS = 500_000
 
 
 async def partitions(
-    session: AsyncSession, statement: Select[Any], heavy: int | None
+    session: AsyncSession, statement: Select[Any], wide_column: int | None
 ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
     """The rows of a statement, streamed: many at a time where they are small, few where they are large."""
-    rows = _MOST_ROWS if heavy is None else 256
+    rows = _MOST_ROWS if wide_column is None else 256
     options = {"stream_results": True, "max_row_buffer": rows}
     result = await session.stream(statement, execution_options=options)
     try:
         while part := await result.fetchmany(rows):
-            if heavy is not None:
-                rows = next_size(len(part), lengths([row[heavy] for row in part]), _MOST_ROWS)
+            if wide_column is not None:
+                rows = next_size(len(part), lengths([row[wide_column] for row in part]), _MOST_ROWS)
             yield part
     finally:
         await result.close()

@@ -16,7 +16,7 @@ from autoexport.model.mapping import Mapping
 from autoexport.model.tree import ParentRow, Parents, Totals
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.gather import BlockSize, Stream, gather
-from autoexport.sources.sql import Tables
+from autoexport.sources.sql import SqlTables
 
 RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
@@ -32,12 +32,12 @@ second connection; of more, the second half would have to wait for too long."""
 T = TypeVar("T")
 
 
-class Reading:
+class SnapshotReader:
     """Reads what is mapped, and nothing else, from one snapshot."""
 
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.snapshot = snapshot
-        self.tables = Tables(snapshot, mapping)
+        self.tables = SqlTables(snapshot, mapping)
         self._image_count = self._annotation_count = 0
         self._keys_apart = self.tables.is_primary_key("images")
 
@@ -267,28 +267,32 @@ class Reading:
         annotations = None
         if "annotations" in tables.mapped:
             fields = list(tables.fields("annotations"))
-            heavy = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
+            wide_column = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
             leading = 1 if self._keys_apart else 2
-            place = heavy + leading if heavy is not None else None
+            place = wide_column + leading if wide_column is not None else None
             parts = await self._halves(place) if chosen is None else None
             if parts is None:
-                parts = self.snapshot.stream(self._annotations(chosen), heavy=place)
-            annotations = Stream(fields, parts, heavy, leading)
-        twice = partial(not_unique, "images", tables.mapping.images)
-        async for block in gather(images, annotations, ranges, size, twice):
+                parts = self.snapshot.stream(self._annotations(chosen), wide_column=place)
+            annotations = Stream(fields, parts, wide_column, leading)
+        duplicate_error = partial(not_unique, "images", tables.mapping.images)
+        async for block in gather(images, annotations, ranges, size, duplicate_error):
             yield block
 
-    async def _halves(self, heavy: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
+    async def _halves(self, wide_column: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
         """All annotations from two statements that the database works on at the same time; None if it does not."""
         if not self.tables.snapshot.places_images or self._annotation_count not in READ_IN_HALVES:
             return None
         if not self._keys_apart or "images" in self.tables.keyless:
             return None  # Two statements may place images without an order differently.
         middle = self._image_count // 2
-        latter = await self.snapshot.stream_beside(self._placed_annotations(after=middle), heavy=heavy)
+        latter = await self.snapshot.stream_in_parallel(
+            self._placed_annotations(after=middle), wide_column=wide_column
+        )
         if latter is None:
             return None
-        return _one_after_the_other(self.snapshot.stream(self._placed_annotations(to=middle), heavy=heavy), latter)
+        return _one_after_the_other(
+            self.snapshot.stream(self._placed_annotations(to=middle), wide_column=wide_column), latter
+        )
 
 
 async def _one_after_the_other(*streams: AsyncIterator[T]) -> AsyncIterator[T]:

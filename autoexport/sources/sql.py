@@ -15,7 +15,7 @@ from autoexport.sources.contract import Snapshot
 _ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
 
 
-class Tables:
+class SqlTables:
     """The statements' vocabulary: logical tables and fields as SQL expressions."""
 
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:

@@ -127,7 +127,7 @@ def section(title: str) -> str:
 # --- running -------------------------------------------------------------------------------------
 
 
-class Surroundings:
+class PublishedFilesWatch:
     """A directory as a reader of the README has it: `app.db`, and `python` on the path.
 
     `DATABASE_URL` says app.db too, for the commands that leave the database to the settings.

@@ -60,7 +60,7 @@ def test_whole_cycles_leave_the_lock(
     writing: SqliteDatabase, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first, an idle, an incremental and a full export in the application's process, each while it writes."""
-    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
+    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
     exporting = Exporting(writing.url, tmp_path)
 
@@ -92,7 +92,7 @@ async def test_looking_leaves_the_lock(writing: SqliteDatabase, tmp_path: Path) 
     from autoexport.sources import open_source
 
     source = open_source(Settings(database_url=writing.url, export_directory=tmp_path / "exports"))
-    looks = source.looks(0.05, hooks=True)
+    looks = source.checks(0.05, hooks=True)
     try:
         await anext(looks)
         assert another_process_writes(writing.path) == "database is locked"

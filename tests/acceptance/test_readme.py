@@ -18,7 +18,7 @@ from tests.acceptance.readme import (
     RENAMED,
     TEXT,
     Block,
-    Surroundings,
+    PublishedFilesWatch,
     blocks,
     export_of,
     install_surroundings,
@@ -37,9 +37,9 @@ NOT_RUNNING = 1
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Surroundings:
+def reader(tmp_path: Path) -> PublishedFilesWatch:
     """The surroundings of someone who follows the README."""
-    return Surroundings(tmp_path)
+    return PublishedFilesWatch(tmp_path)
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_ci_runs_the_test_block() -> None:
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.name)
-def test_every_command_block_runs(block: Block, reader: Surroundings) -> None:
+def test_every_command_block_runs(block: Block, reader: PublishedFilesWatch) -> None:
     """Every other bash block does what it is there for, without an error; what monitors ends when asked to."""
     if any(word in block.text for word in READERS) and "export DB_" not in block.text:
         reader.export()
@@ -96,7 +96,7 @@ def test_every_command_block_runs(block: Block, reader: Surroundings) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_changed_configuration_file_is_followed(reader: Surroundings) -> None:
+def test_a_changed_configuration_file_is_followed(reader: PublishedFilesWatch) -> None:
     """The block that edits autoexport.toml exports where the file says, with the logs of its environment."""
     (block,) = [block for block in COMMANDS if "sed -i" in block.text]
     done = reader.run("bash", "-e", "-c", block.text)
@@ -135,14 +135,14 @@ def test_there_is_a_test_for_every_program() -> None:
     assert len(PROGRAMS) == 4
 
 
-def test_the_asyncio_program_exports_until_it_is_asked_to_stop(reader: Surroundings) -> None:
+def test_the_asyncio_program_exports_until_it_is_asked_to_stop(reader: PublishedFilesWatch) -> None:
     """It keeps an export in database_exports/, and ends on SIGTERM without an error."""
     (reader.directory / "program.py").write_text(_program("run_exporter("))
     done = reader.run_until_published("database_exports", "python", "program.py")
     assert done.exit_code == 0, done.stdout
 
 
-def test_the_web_application_exports_while_it_runs(reader: Surroundings) -> None:
+def test_the_web_application_exports_while_it_runs(reader: PublishedFilesWatch) -> None:
     """Its lifespan starts and stops the exporter, and its route brings a commit into the files."""
     (reader.directory / "main.py").write_text(_program("FastAPI"))
     (reader.directory / "visitor.py").write_text(
@@ -164,7 +164,7 @@ def test_the_web_application_exports_while_it_runs(reader: Surroundings) -> None
     assert manifest["generation"] == after["generation"]
 
 
-def test_the_program_that_reads_a_set_finds_files_that_do_not_fit(reader: Surroundings) -> None:
+def test_the_program_that_reads_a_set_finds_files_that_do_not_fit(reader: PublishedFilesWatch) -> None:
     """It reads files that belong together, and says so where one of them is of another publish."""
     program = _program("zlib").replace("patience_s: float = 30", "patience_s: float = 0.3")
     reader.export()
@@ -177,7 +177,7 @@ def test_the_program_that_reads_a_set_finds_files_that_do_not_fit(reader: Surrou
     assert "TimeoutError: the files in database_exports do not fit their manifest" in done.stderr
 
 
-def test_the_program_with_pandas_counts_the_images(reader: Surroundings) -> None:
+def test_the_program_with_pandas_counts_the_images(reader: PublishedFilesWatch) -> None:
     """It reads images.csv, null splits included."""
     reader.export()
     done = reader.run("python", "-c", _program("pandas"))

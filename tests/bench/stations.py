@@ -24,26 +24,26 @@ PARTS = {
     "copy": "autoexport.sources.sqlite.source:copy_database",
     "hash": "autoexport.sources.sqlite.page_scan:PageScan.finish",
     "walk": "autoexport.sources.sqlite.changes:fingerprint",
-    "compare": "autoexport.sources.sqlite_changes:compare autoexport.sources.sqlite_changes:changed_ranges",
+    "compare": "autoexport.sources.sqlite.changes:compare autoexport.sources.sqlite.changes:changed_ranges",
     "render": "autoexport.rendering.bodies:render",
     "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
     "lay out": "autoexport.pipeline.publish:lay_out_all",
-    "compare bytes": "autoexport.pipeline.publish:standing",
+    "compare bytes": "autoexport.pipeline.publish:find_identical",
     "splice": "autoexport.pipeline.publish:stage",
     "fsync": "os:fsync",
-    "rename": "autoexport.pipeline.publish:publish",
-    "ledger": "autoexport.exporter:load_ledger autoexport.bring_out:save_ledger",
+    "rename": "autoexport.pipeline.publish:commit",
+    "ledger": "autoexport.pipeline.exporter:load_ledger autoexport.pipeline.publish:save_ledger",
 }
 """What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
 
 AWAITED = {
     "position": "autoexport.sources.postgres.snapshot:take_position",
-    "hand over": "autoexport.renderer:_Apart.add autoexport.renderer:_Apart.finish",
+    "hand over": "autoexport.rendering.process:WorkerProcessRenderer.add autoexport.rendering.process:WorkerProcessRenderer.finish",
 }
 """Waited for; "hand over" is to the process that renders, where there is one."""
 
 STREAMED = {
-    "query": "autoexport.sources.sqlite_snapshot:SqliteSnapshot.stream "
+    "query": "autoexport.sources.sqlite.snapshot:SqliteSnapshot.stream "
     "autoexport.sources.postgres.snapshot:PostgresSnapshot.stream"
 }
 """Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""

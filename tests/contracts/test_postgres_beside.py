@@ -92,7 +92,7 @@ async def test_the_same_snapshot(url: str) -> None:
         with PostgresConnection(url) as application:
             assert application.execute("SELECT count(*) FROM annotations")[0][0] > 1
             application.execute("DELETE FROM annotations WHERE id > (SELECT min(id) FROM annotations)")
-        beside = await all_rows(await snapshot.stream_beside(IDS))
+        beside = await all_rows(await snapshot.stream_in_parallel(IDS))
         assert len(beside) > 1
         assert beside == await rows_of(snapshot, IDS)
     await gone(url)
@@ -111,7 +111,7 @@ async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
             async with asyncio.timeout(LIMIT_S):
                 while watching.execute(waiting) == [(0,)]:
                     await asyncio.sleep(0.02)
-                assert await snapshot.stream_beside(IDS) is None
+                assert await snapshot.stream_in_parallel(IDS) is None
             assert await rows_of(snapshot, IDS)
             assert not locking.done()
             await snapshot.session.rollback()
@@ -121,7 +121,7 @@ async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
 async def test_what_is_not_wanted_any_more(url: str) -> None:
     """Most of the rows were never asked for: both sessions end with the snapshot."""
     async with snapshot_of(url) as (snapshot, _):
-        parts = await snapshot.stream_beside(MANY)
+        parts = await snapshot.stream_in_parallel(MANY)
         assert parts is not None
         assert len(await anext(parts)) < 100_000
     await gone(url)
@@ -130,7 +130,7 @@ async def test_what_is_not_wanted_any_more(url: str) -> None:
 async def test_a_terminated_backend(url: str, postgres_server: PostgresServer) -> None:
     """An administrator ends the second session: an error with a hint, not an end of the rows."""
     async with snapshot_of(url) as (snapshot, _):
-        parts = await snapshot.stream_beside(MANY)
+        parts = await snapshot.stream_in_parallel(MANY)
         assert parts is not None
         await anext(parts)
         here = (await snapshot.session.connection()).exec_driver_sql("SELECT pg_backend_pid()")
@@ -149,7 +149,7 @@ async def test_no_views(url: str) -> None:
     tables = {"projects": {"table": "current_projects"}, "datasets": {"columns": {"project_id": "project_id"}}}
     async with snapshot_of(url, tables=tables) as (snapshot, mapping):
         assert mapping.tables()["projects"].table.kind == "view"
-        assert await snapshot.stream_beside(IDS) is None
+        assert await snapshot.stream_in_parallel(IDS) is None
         assert await rows_of(snapshot, IDS)
 
 
@@ -158,7 +158,7 @@ async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest
     monkeypatch.setattr(postgres, "IDLE_LIMIT_S", 0.5)
     monkeypatch.setattr(postgres_beside, "KEEP_S", 0.05)
     async with snapshot_of(url) as (snapshot, _):
-        parts = await snapshot.stream_beside(MANY)
+        parts = await snapshot.stream_in_parallel(MANY)
         with PostgresConnection(url) as application:
             await asyncio.to_thread(application.execute, "SELECT pg_sleep(1.5)")
         assert len(await all_rows(parts)) == 100_000

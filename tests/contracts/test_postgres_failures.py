@@ -147,7 +147,7 @@ async def test_server_stopped_while_streaming(own_postgres_server: PostgresServe
         with pytest.raises(SourceError, match="cannot be reached") as raised:
             await read()
         assert understandable(raised.value)
-        looks = source_of(url).looks(1, hooks=True, wake=asyncio.Event())
+        looks = source_of(url).checks(1, hooks=True, wake=asyncio.Event())
         with pytest.raises(SourceError, match="cannot be reached"):
             await anext(looks)
         own_postgres_server.start()

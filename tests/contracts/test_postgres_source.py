@@ -14,7 +14,7 @@ from autoexport.errors import SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
 from autoexport.sources.postgres.source import PostgresSource
-from autoexport.sources.reader import Reading
+from autoexport.sources.reader import SnapshotReader
 from tests.contracts.postgres_snapshots import one_annotation, one_image, rows_of, snapshot_of, source_of
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection
@@ -27,9 +27,9 @@ async def test_snapshot_is_consistent(url: str, application: PostgresConnection)
     before = application.execute("SELECT count(*) FROM annotations")[0][0]
     async with snapshot_of(url) as (snapshot, mapping):
         application.execute("DELETE FROM annotations")
-        assert (await Reading(snapshot, mapping).totals()).live["annotations"] == before
+        assert (await SnapshotReader(snapshot, mapping).totals()).live["annotations"] == before
     async with snapshot_of(url) as (snapshot, mapping):
-        assert (await Reading(snapshot, mapping).totals()).live["annotations"] == 0
+        assert (await SnapshotReader(snapshot, mapping).totals()).live["annotations"] == 0
 
 
 async def waiting_for_a_lock(application: PostgresConnection) -> None:
@@ -54,7 +54,7 @@ async def test_snapshot_waits_for_a_truncate(url: str, application: PostgresConn
     async def count() -> int:
         async with source.snapshot() as snapshot:
             mapping = map_catalog(snapshot.catalog)
-            return (await Reading(snapshot, mapping).totals()).live["annotations"]
+            return (await SnapshotReader(snapshot, mapping).totals()).live["annotations"]
 
     counting = asyncio.create_task(count())
     await waiting_for_a_lock(application)
@@ -131,7 +131,7 @@ async def test_without_prepared_statements(url: str, application: PostgresConnec
     """Prepared statements off: no name is given that another client of a pooled session could have."""
     application.execute("CREATE TABLE many AS SELECT n FROM generate_series(1, 20000) n")
     async with snapshot_of(url, pg_prepared_statements=False) as (snapshot, mapping):
-        assert (await Reading(snapshot, mapping).totals()).live["images"] > 0
+        assert (await SnapshotReader(snapshot, mapping).totals()).live["images"] > 0
         stream = snapshot.stream(select(column("n")).select_from(table("many")))
         first = await anext(stream)
         prepared: Select[Any] = select(column("name")).select_from(table("pg_prepared_statements"))
@@ -146,7 +146,7 @@ async def test_no_connection_stays(url: str, application: PostgresConnection) ->
 
     async def fail() -> None:
         async with snapshot_of(url) as (snapshot, mapping):
-            await anext(Reading(snapshot, mapping).blocks())
+            await anext(SnapshotReader(snapshot, mapping).blocks())
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -173,7 +173,7 @@ async def test_row_level_security_is_an_error(
 
     async def count() -> None:
         async with snapshot_of(reader) as (snapshot, mapping):
-            await Reading(snapshot, mapping).totals()
+            await SnapshotReader(snapshot, mapping).totals()
 
     with pytest.raises(SourceError, match="Row-level security") as raised:
         await count()
@@ -186,7 +186,7 @@ async def test_row_level_security_is_an_error(
 async def test_looks(url: str, application: PostgresConnection) -> None:
     """The first check says yes; later ones only after somebody's commit; our own reading is no change."""
     source, wake = source_of(url), asyncio.Event()
-    looks = source.looks(60, hooks=True, wake=wake)
+    looks = source.checks(60, hooks=True, wake=wake)
 
     async def look() -> bool:
         wake.set()
@@ -196,7 +196,7 @@ async def test_looks(url: str, application: PostgresConnection) -> None:
     assert await look() is False
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog)
-        await Reading(snapshot, mapping).totals()
+        await SnapshotReader(snapshot, mapping).totals()
         await snapshot.position(mapping)
         assert await look() is False
     application.execute("UPDATE images SET filename = 'other' WHERE id = ?", one_image(application))
@@ -212,7 +212,7 @@ async def test_looks(url: str, application: PostgresConnection) -> None:
 
 async def test_looks_by_the_clock(url: str, application: PostgresConnection) -> None:
     """Without being woken it looks again after the interval."""
-    looks = source_of(url).looks(0.01, hooks=False, wake=asyncio.Event())
+    looks = source_of(url).checks(0.01, hooks=False, wake=asyncio.Event())
     assert await anext(looks) is True
     application.execute("DELETE FROM annotations")
     while not await anext(looks):
@@ -222,7 +222,7 @@ async def test_looks_by_the_clock(url: str, application: PostgresConnection) -> 
 
 async def test_looks_end_with_the_server(url: str, application: PostgresConnection) -> None:
     """A lost connection is an error, from which the supervisor starts anew."""
-    looks = source_of(url).looks(0.01, hooks=False, wake=asyncio.Event())
+    looks = source_of(url).checks(0.01, hooks=False, wake=asyncio.Event())
     assert await anext(looks)
     application.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'autoexport'"
@@ -244,13 +244,13 @@ async def test_looks_end_with_the_server(url: str, application: PostgresConnecti
 async def test_remarks(url: str, application: PostgresConnection) -> None:
     """`check` is told the version, what the role may not read, and why exports cannot be incremental."""
     application.script("GRANT SELECT ON projects, datasets, images, annotations, labels TO reader")
-    found = await source_of(url.replace("application:", "reader:", 1), pg_prepared_statements=False).remarks()
+    found = await source_of(url.replace("application:", "reader:", 1), pg_prepared_statements=False).check_notes()
     assert found[0].startswith("PostgreSQL ")
     assert any("dev_mode_settings" in remark and "images" not in remark for remark in found)
     assert any("pgbouncer" in remark for remark in found)
     assert not any("full" in remark for remark in found)
     application.script("ALTER TABLE annotations RENAME TO a; CREATE VIEW annotations AS TABLE a")
-    assert "Every export is a full one: public.annotations is a view." in await source_of(url).remarks()
+    assert "Every export is a full one: public.annotations is a view." in await source_of(url).check_notes()
 
 
 async def test_names(postgres_server: PostgresServer) -> None:

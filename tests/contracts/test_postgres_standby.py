@@ -79,10 +79,10 @@ async def test_standby(own_postgres_server: PostgresServer, standby: Standby) ->
         place = standby.url(url.rpartition("/")[2])
         replayed = f"SELECT pg_last_wal_replay_lsn() >= '{_lsn(application)}'"
         await until(standby, replayed, standby.url("postgres"))
-        looks = source_of(place).looks(0.01, hooks=False, wake=asyncio.Event())
+        looks = source_of(place).checks(0.01, hooks=False, wake=asyncio.Event())
         assert await anext(looks)
         async with snapshot_of(place) as (snapshot, _):
-            assert await snapshot.stream_beside(select(column("id")).select_from(table("images"))) is not None
+            assert await snapshot.stream_in_parallel(select(column("id")).select_from(table("images"))) is not None
         since = await position_of(place)
         assert await changes_of(place, since) == Changes(frozenset())
         image = one_image(application)
@@ -92,9 +92,9 @@ async def test_standby(own_postgres_server: PostgresServer, standby: Standby) ->
         await looks.aclose()  # type: ignore[attr-defined]
         await until(standby, f"SELECT filename = 'new' FROM images WHERE id = '{image}'", place)
         assert await images_since(place, since) == {image}
-        remarks = await source_of(place).remarks()
-        assert "hot standby" in remarks[0]
-        assert any("hot_standby_feedback is off" in remark for remark in remarks)
+        check_notes = await source_of(place).check_notes()
+        assert "hot standby" in check_notes[0]
+        assert any("hot_standby_feedback is off" in remark for remark in check_notes)
         since = await position_of(place)
         standby.admin("SELECT pg_promote()")
         assert await changes_of(place, since) == Everything("the standby was promoted")

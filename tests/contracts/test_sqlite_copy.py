@@ -72,7 +72,7 @@ while True:
 @pytest.fixture(autouse=True)
 def by_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As large files are copied."""
-    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0)
+    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0)
 
 
 def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connection:
@@ -458,7 +458,7 @@ def test_many_pages_in_a_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize("apart", [False, True])
 def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the operating system says of the private directory is said in plain words."""
-    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
+    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     (tmp_path / "file").touch()
     copy, notes = tmp_path / "file" / "copy.sqlite3", PageNotes(tmp_path / "file")
     with pytest.raises(PublishError, match="a part of the path is a file"):

@@ -71,7 +71,7 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """A database of a few rows, rendered apart all the same."""
-    monkeypatch.setattr(renderer, "APART_FROM_ROWS", 0)
+    monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 0)
     connection = create_sqlite(tmp_path / "app.db")
     fill_sqlite(connection, orphans=True)
     connection.close()
@@ -96,7 +96,7 @@ def test_the_same_bytes(many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         outcome = apart.export(progress=hook)
         assert len(seen) == 1
         with monkeypatch.context() as patched:
-            patched.setattr(renderer, "APART_FROM_ROWS", 10**9)
+            patched.setattr(renderer, "PROCESS_FROM_ROWS", 10**9)
             assert here.export().manifest.counts == outcome.manifest.counts
         assert apart.contents() == here.contents()
         assert apart.differences() == []
@@ -156,7 +156,7 @@ def test_odd_values_cross_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     apart = Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "apart")
     here = Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "here")
     expected = here.export().manifest
-    monkeypatch.setattr(renderer, "APART_FROM_ROWS", 0)
+    monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 0)
     manifest = apart.export().manifest
     assert apart.contents() == here.contents()
     assert (manifest.repaired, manifest.guarded) == (expected.repaired, expected.guarded)
@@ -175,7 +175,7 @@ def test_text_that_cannot_be_read_is_met_late(many: str, tmp_path: Path, monkeyp
     here = Trial(f"sqlite:///{copy}", tmp_path / "here")
     apart.export()
     with monkeypatch.context() as patched:
-        patched.setattr(renderer, "APART_FROM_ROWS", 10**9)
+        patched.setattr(renderer, "PROCESS_FROM_ROWS", 10**9)
         here.export()
     assert apart.contents() == here.contents()
     assert apart.differences() == []

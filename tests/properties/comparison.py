@@ -120,17 +120,17 @@ class _Twice:
         self.identity = source.identity
         self._source = source
         self._during = during
-        self._beside = beside
+        self._second = beside
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         async with self._source.snapshot() as snapshot:
             self._during()
             yield snapshot
-            await self._beside(_Again(self._source, snapshot))
+            await self._second(_Again(self._source, snapshot))
 
     def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
-        return self._source.looks(interval_s, hooks=hooks, wake=wake)
+        return self._source.checks(interval_s, hooks=hooks, wake=wake)
 
     async def aclose(self) -> None:
         await self._source.aclose()

@@ -181,7 +181,7 @@ class Incremental(RuleBasedStateMachine):
         """Export in an event loop of its own; `during` is committed by another session after the snapshot."""
         self.exports += 1
         # Every other copy of a SQLite file is made by a process of its own, as those of large files are.
-        self.patch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if self.exports % 2 else 1 << 40)
+        self.patch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if self.exports % 2 else 1 << 40)
 
         def meanwhile() -> None:
             if not self.other.in_transaction:
@@ -344,7 +344,7 @@ def test_a_writer_that_does_not_wait(
     journal: str, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second thread commits all the time while exports are made; each export is of one moment."""
-    monkeypatch.setattr(sqlite_copy, "APART_FROM_BYTES", 0 if apart else 1 << 40)
+    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     for module, name, value in SMALL:
         monkeypatch.setattr(module, name, value)
     database = SqliteDatabase(tmp_path / "application.sqlite3")

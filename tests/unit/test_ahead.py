@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from autoexport.runtime import prefetch as ahead
-from autoexport.runtime.prefetch import fetched_ahead
+from autoexport.runtime.prefetch import prefetched
 
 
 class Items:
@@ -46,7 +46,7 @@ async def test_all_items_in_order() -> None:
     """None is lost at the end, and the stream is closed."""
     items = Items(5)
     items.may_end.set()
-    async with fetched_ahead(items.stream()) as stream:
+    async with prefetched(items.stream()) as stream:
         assert [number async for number in stream] == [0, 1, 2, 3, 4]
     assert items.closed
 
@@ -54,7 +54,7 @@ async def test_all_items_in_order() -> None:
 async def test_the_first_is_fetched_before_it_is_asked_for() -> None:
     """And the second while the first is dealt with, but not a third."""
     items = Items(5)
-    async with fetched_ahead(items.stream()) as stream:
+    async with prefetched(items.stream()) as stream:
         await begun(items, 1)
         items.may_end.set()
         assert await anext(stream) == 0
@@ -67,7 +67,7 @@ async def test_an_error_of_the_stream() -> None:
     """It arrives where the item would have."""
     items = Items(5, failing_at=1)
     items.may_end.set()
-    async with fetched_ahead(items.stream()) as stream:
+    async with prefetched(items.stream()) as stream:
         assert await anext(stream) == 0
         with pytest.raises(ValueError, match="broken"):
             await anext(stream)
@@ -80,7 +80,7 @@ async def test_a_cancelled_reader_lets_the_fetch_end() -> None:
     reading = asyncio.Event()
 
     async def read() -> None:
-        async with fetched_ahead(items.stream()) as stream:
+        async with prefetched(items.stream()) as stream:
             reading.set()
             await anext(stream)
 
@@ -103,7 +103,7 @@ async def test_a_fetch_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> Non
     items = Items(5)
 
     async def give_up() -> None:
-        async with fetched_ahead(items.stream()):
+        async with prefetched(items.stream()):
             await begun(items, 1)
             raise LookupError
 

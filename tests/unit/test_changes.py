@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from autoexport.incremental import plan
-from autoexport.incremental.changes import Found, can_be_kept, conserved
+from autoexport.incremental.changes import Assessment, can_be_kept, conserved
 from autoexport.incremental.ledger import Ledger, load_ledger
 from autoexport.incremental.plan import Blocks, Plan
 from autoexport.model.blocks import BlockRecord, Counts, pack
@@ -46,7 +46,7 @@ def holds(
     ledger = Ledger(
         "d", "s", "m", 1, "", {}, unpublished={"images": unpublished[0], "annotations": unpublished[1]}
     )
-    found = Found(Plan((0,), (), ""), Blocks([kept, before]), trusted)
+    found = Assessment(Plan((0,), (), ""), Blocks([kept, before]), trusted)
     totals = Totals(live={"images": live[0], "annotations": live[1]})
     return conserved([kept], [after], ledger, totals, found)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from autoexport import Settings, exporting
-from autoexport.publishing import throttle as courtesy
-from autoexport.publishing.throttle import Courtesy
+from autoexport.publishing import throttle
+from autoexport.publishing.throttle import DiskThrottle
 from tests.daemon import wait_until
 from tests.databases import SqliteDatabase
 
@@ -29,17 +29,17 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="need
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes are large here, whatever the disk is told, and nobody has found a name and not opened it."""
-    monkeypatch.setattr(courtesy, "_LARGE_BYTES", len(TEXT))
-    monkeypatch.setattr(courtesy, "_STEP_BYTES", STEP)
-    monkeypatch.setattr(courtesy, "_FIRST_STEP_S", 0.0)
-    monkeypatch.setattr(courtesy, "_tells_the_disk_at_once", lambda device: True)
+    monkeypatch.setattr(throttle, "_LARGE_BYTES", len(TEXT))
+    monkeypatch.setattr(throttle, "_STEP_BYTES", STEP)
+    monkeypatch.setattr(throttle, "_FIRST_STEP_S", 0.0)
+    monkeypatch.setattr(throttle, "_tells_the_disk_at_once", lambda device: True)
 
 
 @pytest.fixture
-def polite() -> Iterator[Courtesy]:
+def polite() -> Iterator[DiskThrottle]:
     """A courtesy that has no thread left afterwards."""
     threads = threading.active_count()
-    made = Courtesy()
+    made = DiskThrottle()
     yield made
     made.finish()
     assert threading.active_count() == threads
@@ -53,7 +53,7 @@ def target(tmp_path: Path) -> Path:
     return path
 
 
-def replace(polite: Courtesy, target: Path) -> None:
+def replace(polite: DiskThrottle, target: Path) -> None:
     """As a publish does."""
     new = target.with_name("new")
     new.write_bytes(b"new")
@@ -80,7 +80,7 @@ def descriptors() -> set[str]:
     return found
 
 
-def test_what_nobody_reads_goes_in_steps(polite: Courtesy, target: Path) -> None:
+def test_what_nobody_reads_goes_in_steps(polite: DiskThrottle, target: Path) -> None:
     """It becomes shorter step by step until nothing is left; the new file is untouched, no other file is there."""
     with looked_at(target) as old:
         replace(polite, target)
@@ -98,7 +98,7 @@ def test_what_nobody_reads_goes_in_steps(polite: Courtesy, target: Path) -> None
 
 
 @pytest.mark.parametrize("way", ["open", "mapped", "open for writing", "another name", "open as another name"])
-def test_what_somebody_has_is_left_alone(polite: Courtesy, target: Path, way: str) -> None:
+def test_what_somebody_has_is_left_alone(polite: DiskThrottle, target: Path, way: str) -> None:
     """A reader reads the old file to its end, however long it takes."""
     other, number = target.with_name("kept"), -1
     if "name" in way:
@@ -125,10 +125,10 @@ def test_what_somebody_has_is_left_alone(polite: Courtesy, target: Path, way: st
 
 
 def test_it_waits_for_who_has_found_the_name(
-    polite: Courtesy, target: Path, monkeypatch: pytest.MonkeyPatch
+    polite: DiskThrottle, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is cut off at once, and what happens is not reported by the name of the new file."""
-    monkeypatch.setattr(courtesy, "_FIRST_STEP_S", 60.0)
+    monkeypatch.setattr(throttle, "_FIRST_STEP_S", 60.0)
     with looked_at(target) as old:
         replace(polite, target)
         held = {name for name in descriptors() if name.startswith(f"{target.parent}/.{target.name}.")}
@@ -141,7 +141,9 @@ def test_it_waits_for_who_has_found_the_name(
 
 
 @pytest.mark.parametrize("why", ["small", "no file", "a link", "the disk is not told", "no hard links"])
-def test_what_is_not_worth_it(polite: Courtesy, target: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_worth_it(
+    polite: DiskThrottle, target: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is replaced as ever, and nothing is kept open."""
     if why == "small":
         target.write_bytes(TEXT[1:])
@@ -151,7 +153,7 @@ def test_what_is_not_worth_it(polite: Courtesy, target: Path, why: str, monkeypa
         target.rename(target.with_name("elsewhere"))
         target.symlink_to("elsewhere")
     elif why == "the disk is not told":
-        monkeypatch.setattr(courtesy, "_tells_the_disk_at_once", lambda device: False)
+        monkeypatch.setattr(throttle, "_tells_the_disk_at_once", lambda device: False)
     else:
 
         def refuse(*arguments: object, **options: object) -> None:
@@ -163,7 +165,7 @@ def test_what_is_not_worth_it(polite: Courtesy, target: Path, why: str, monkeypa
     assert target.read_bytes() == b"new"
 
 
-def test_a_rename_that_fails(polite: Courtesy, target: Path) -> None:
+def test_a_rename_that_fails(polite: DiskThrottle, target: Path) -> None:
     """The file stands as it was."""
     with pytest.raises(FileNotFoundError), polite.replacing(target):
         os.replace(target.with_name("nothing"), target)
@@ -190,10 +192,10 @@ def test_how_a_file_system_is_mounted(
     monkeypatch.undo()
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"25 1 0:5 / /proc rw - proc proc rw\n{line}\n")
-    monkeypatch.setattr(courtesy, "_MOUNTS", str(mounts))
-    assert courtesy._tells_the_disk_at_once(os.makedev(254, 3)) is expected
-    monkeypatch.setattr(courtesy, "_MOUNTS", str(tmp_path / "missing"))
-    assert courtesy._tells_the_disk_at_once(os.makedev(254, 3)) is False
+    monkeypatch.setattr(throttle, "_MOUNTS", str(mounts))
+    assert throttle._tells_the_disk_at_once(os.makedev(254, 3)) is expected
+    monkeypatch.setattr(throttle, "_MOUNTS", str(tmp_path / "missing"))
+    assert throttle._tells_the_disk_at_once(os.makedev(254, 3)) is False
 
 
 def read_slowly(path: Path, seen: set[str], torn: list[str], enough: threading.Event) -> None:
@@ -214,10 +216,10 @@ async def test_slow_readers_beside_an_exporter(
     sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they read is whole, though each file is cut off as soon as nobody reads it any more."""
-    monkeypatch.setattr(courtesy, "_LARGE_BYTES", 1)
-    monkeypatch.setattr(courtesy, "_STEP_BYTES", 500)
-    monkeypatch.setattr(courtesy, "_STEP_S", 0.001)
-    monkeypatch.setattr(courtesy, "_FIRST_STEP_S", 0.1)
+    monkeypatch.setattr(throttle, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(throttle, "_STEP_BYTES", 500)
+    monkeypatch.setattr(throttle, "_STEP_S", 0.001)
+    monkeypatch.setattr(throttle, "_FIRST_STEP_S", 0.1)
     cut_off: list[int] = []
     truncate = os.ftruncate
 

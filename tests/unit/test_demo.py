@@ -12,7 +12,7 @@ import pytest
 from autoexport.cli import main
 from autoexport.commands.demo import make_database
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
-from autoexport.sources.sqlite.check_notes import remarks
+from autoexport.sources.sqlite.check_notes import check_notes
 
 pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 
@@ -234,12 +234,12 @@ def test_check_states_the_journal_mode(tmp_path: Path, capsys: pytest.CaptureFix
 def test_sqlite_files_are_described_by_their_journal_mode(tmp_path: Path) -> None:
     """The wait in rollback-journal mode, none in WAL mode; garbage is an error of ours."""
     make_database(tmp_path / "app.db")
-    (line,) = remarks(tmp_path / "app.db")
+    (line,) = check_notes(tmp_path / "app.db")
     assert "rollback-journal mode (delete)" in line
     assert "0.5 s per GB" in line
     change(tmp_path / "app.db", "PRAGMA journal_mode=WAL")
-    (line,) = remarks(tmp_path / "app.db")
+    (line,) = check_notes(tmp_path / "app.db")
     assert "in WAL mode: writers never wait" in line
     (tmp_path / "g.db").write_bytes(b"garbage" * 1000)
     with pytest.raises(SourceError, match="not a SQLite database"):
-        remarks(tmp_path / "g.db")
+        check_notes(tmp_path / "g.db")

@@ -19,9 +19,9 @@ from autoexport import watch_engine
 from autoexport.daemon import detector
 from autoexport.daemon.detector import detect
 from autoexport.daemon.health import Health
-from autoexport.daemon.schedule import QUIET_S, Tempo, export_forever
+from autoexport.daemon.schedule import QUIET_S, ExportSchedule, export_forever
 from autoexport.errors import AutoexportError, LockedError, PublishError, SourceError
-from autoexport.publishing.file_watch import Surroundings
+from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.runtime.wake import hearing_commits, pause
@@ -53,12 +53,12 @@ class Answers:
     ) -> None:
         self.now = old_enough(path) if now is None else now
         self.wake = asyncio.Event()
-        self.looks: Any = watch_file(path, interval_s, hooks=hooks, wake=self.wake, clock=lambda: self.now)
+        self.checks: Any = watch_file(path, interval_s, hooks=hooks, wake=self.wake, clock=lambda: self.now)
 
     async def next(self) -> bool:
         """The answer of the next check."""
         async with asyncio.timeout(LONG_S):
-            return bool(await anext(self.looks))
+            return bool(await anext(self.checks))
 
     async def next_yes(self) -> None:
         """Wait for a check that says yes."""
@@ -72,7 +72,7 @@ class Answers:
 async def test_the_first_check_says_yes_and_then_only_changes_do(path: Path) -> None:
     """Of content, of size, of time stamps; the file gone, back, and replaced by another."""
     answers = Answers(path)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         assert [await answers.next() for _ in range(3)] == [True, False, False]
         changes = [
             lambda: path.write_bytes(b"other bytes"),
@@ -95,7 +95,7 @@ async def test_the_first_check_says_yes_and_then_only_changes_do(path: Path) -> 
 async def test_our_own_traces_are_no_change(path: Path) -> None:
     """The empty `-wal` and the `-shm` that opening a WAL database makes, and an empty journal."""
     answers = Answers(path)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         await answers.next()
         for suffix in ("-wal", "-journal"):
             Path(path.name + suffix)
@@ -109,7 +109,7 @@ async def test_a_young_change_is_looked_at_once_more(path: Path) -> None:
     """Two commits may share a time stamp: once it is old, one more yes, and then no more."""
     newest = take_stamp(path).newest_s
     answers = Answers(path, newest + YOUNG_S / 2)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         assert [await answers.next() for _ in range(3)] == [True, False, False]
         answers.now = newest + YOUNG_S
         assert [await answers.next() for _ in range(3)] == [True, False, False]
@@ -120,7 +120,7 @@ async def test_a_time_stamp_of_the_future_counts_as_young_once(path: Path) -> No
     now = time.time()
     os.utime(path, (now + 10_000, now + 10_000))
     answers = Answers(path, now)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         assert [await answers.next() for _ in range(2)] == [True, False]
         answers.now = now + YOUNG_S
         assert [await answers.next() for _ in range(3)] == [True, False, False]
@@ -132,7 +132,7 @@ async def test_a_link_is_followed_to_where_the_companions_are(tmp_path: Path, pa
     link.parent.mkdir()
     link.symlink_to(path)
     answers = Answers(link)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         await answers.next()
         Path(f"{path}-wal").write_bytes(b"frames")
         answers.now = old_enough(path)
@@ -152,7 +152,7 @@ async def test_a_file_event_ends_the_waiting(sqlite_database: SqliteDatabase) ->
     database.execute(f"PRAGMA journal_mode = {database.kind.removeprefix('sqlite-')}")
     database.execute("CREATE TABLE t (a)")
     answers = Answers(database.path, hooks=True, interval_s=LONG_S * 10)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         await answers.next()
         for turn in range(2):
             # Either the commit comes before the thread listens, then beginning to listen rings; or after it.
@@ -176,7 +176,7 @@ async def test_reading_the_database_is_no_change(sqlite_database: SqliteDatabase
     """Opening and reading it, and writing other files beside it, may make for a check but for no look."""
     sqlite_database.execute("SELECT 1 FROM projects")
     answers = Answers(sqlite_database.path, hooks=True, interval_s=0.02)
-    async with aclosing(answers.looks):
+    async with aclosing(answers.checks):
         await answers.next()
         for _ in range(20):
             uri = f"file:{sqlite_database.path}?mode=ro"
@@ -195,7 +195,7 @@ async def test_it_stops_at_once(path: Path) -> None:
     began = time.monotonic()
     waiting.cancel()
     await asyncio.wait({waiting})
-    await answers.looks.aclose()
+    await answers.checks.aclose()
     assert time.monotonic() - began < 2
 
 
@@ -223,7 +223,7 @@ async def test_looks_merge_on_the_queue(tmp_path: Path, lock: Lock) -> None:
     checks: list[float] = []
     health = Health(1.0, clock=lambda: checks.append(0.0) or float(len(checks)))
     looks = scripted(True, False, True, True)
-    task = asyncio.create_task(detect(looks, queue, Surroundings(tmp_path, lock), health, 1.0))
+    task = asyncio.create_task(detect(looks, queue, PublishedFilesWatch(tmp_path, lock), health, 1.0))
     async with asyncio.timeout(LONG_S):
         while (health.report.last_check_at or 0) < 5:
             await asyncio.sleep(0)
@@ -246,7 +246,7 @@ async def test_it_looks_seldom_while_a_look_is_pending(
             found.append(queue.qsize())
             yield True
 
-    task = asyncio.create_task(detect(answers(), queue, Surroundings(tmp_path, lock), health, 0.05))
+    task = asyncio.create_task(detect(answers(), queue, PublishedFilesWatch(tmp_path, lock), health, 0.05))
     async with asyncio.timeout(LONG_S / 2):
         while len(found) < 2:
             await asyncio.sleep(0)
@@ -258,37 +258,37 @@ async def test_it_looks_seldom_while_a_look_is_pending(
 
 async def test_a_published_file_that_somebody_changed_is_a_look(tmp_path: Path, lock: Lock) -> None:
     """Deleted, edited; but not what the exporter did itself."""
-    surroundings = Surroundings(tmp_path, lock)
+    published_files = PublishedFilesWatch(tmp_path, lock)
     published = tmp_path / "projects.csv"
-    assert not surroundings.disturbed()
-    surroundings.begin_to_change()
+    assert not published_files.tampered()
+    published_files.begin_own_changes()
     published.write_text("ours")
-    assert not surroundings.disturbed()
-    surroundings.end_to_change()
-    assert not surroundings.disturbed()
+    assert not published_files.tampered()
+    published_files.end_own_changes()
+    assert not published_files.tampered()
     published.write_text("edited")
-    assert surroundings.disturbed()
-    assert not surroundings.disturbed()
+    assert published_files.tampered()
+    assert not published_files.tampered()
     published.unlink()
-    assert surroundings.disturbed()
+    assert published_files.tampered()
 
 
 async def test_a_published_file_that_somebody_edits_during_an_export_is_a_look(tmp_path: Path, lock: Lock) -> None:
     """Whether he writes into it or replaces it: how it was left is known."""
-    surroundings = Surroundings(tmp_path, lock)
+    published_files = PublishedFilesWatch(tmp_path, lock)
     names = ("projects.csv", "images.csv")
     for edit in (append, save_anew):
-        surroundings.begin_to_change()
+        published_files.begin_own_changes()
         for name in names:
             (tmp_path / name).write_text("ours")
         left = {name: FileIdentity.of(tmp_path / name, 0) for name in names}
         edit(tmp_path / "images.csv")
-        surroundings.end_to_change(left)
-        assert surroundings.disturbed()
-        assert not surroundings.disturbed()
-        surroundings.begin_to_change()
-        surroundings.end_to_change({name: FileIdentity.of(tmp_path / name, 0) for name in names})
-        assert not surroundings.disturbed()
+        published_files.end_own_changes(left)
+        assert published_files.tampered()
+        assert not published_files.tampered()
+        published_files.begin_own_changes()
+        published_files.end_own_changes({name: FileIdentity.of(tmp_path / name, 0) for name in names})
+        assert not published_files.tampered()
 
 
 def append(path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_lock_that_was_taken_away_ends_the_cycle(tmp_path: Path, lock: Lock) -
     """The state directory was removed: another process may have it by now."""
     (tmp_path / LEADER_LOCK).unlink()
     with pytest.raises(PublishError, match="removed or replaced"):
-        Surroundings(tmp_path, lock).disturbed()
+        PublishedFilesWatch(tmp_path, lock).tampered()
 
 
 # --- the exporter's side -----------------------------------------------------------------------------
@@ -321,7 +321,7 @@ async def test_a_burst_is_one_export(path: Path) -> None:
     async def export() -> None:
         exported.append(time.monotonic())
 
-    task = asyncio.create_task(export_forever(queue, export, Tempo()))
+    task = asyncio.create_task(export_forever(queue, export, ExportSchedule()))
     last = 0.0
     for _ in range(4):
         await queue.put(None)
@@ -339,9 +339,9 @@ async def test_a_burst_is_one_export(path: Path) -> None:
 async def test_a_burst_without_end_is_cut(path: Path) -> None:
     """After two seconds it is exported, however many looks still come."""
     now = 0.0
-    tempo = Tempo(clock=lambda: now)
+    schedule = ExportSchedule(clock=lambda: now)
     queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
-    settling = asyncio.create_task(tempo.settle(queue))
+    settling = asyncio.create_task(schedule.settle(queue))
     looks = 0
     async with asyncio.timeout(LONG_S):
         while not settling.done():
@@ -355,26 +355,26 @@ async def test_a_burst_without_end_is_cut(path: Path) -> None:
 async def test_a_costly_export_is_rested_from() -> None:
     """The next one may begin when four times its duration has passed, or when somebody asks."""
     now = 100.0
-    tempo = Tempo(clock=lambda: now)
+    schedule = ExportSchedule(clock=lambda: now)
     ticks: list[None] = []
-    await tempo.rest(lambda: ticks.append(None))
-    tempo.exported(10.0)
+    await schedule.cooldown(lambda: ticks.append(None))
+    schedule.exported(10.0)
     now += 39.9
-    resting = asyncio.create_task(tempo.rest(lambda: ticks.append(None)))
+    resting = asyncio.create_task(schedule.cooldown(lambda: ticks.append(None)))
     done, _ = await asyncio.wait({resting}, timeout=0.02)
     assert not done
     now += 0.2
     async with asyncio.timeout(LONG_S):
         await resting
     assert ticks
-    tempo.exported(10.0)
+    schedule.exported(10.0)
     now += 200
-    await tempo.rest(lambda: None)
-    tempo.exported(10.0)
-    tempo.hurry.set()
+    await schedule.cooldown(lambda: None)
+    schedule.exported(10.0)
+    schedule.export_soon.set()
     async with asyncio.timeout(LONG_S):
-        await tempo.rest(lambda: None)
-    assert not tempo.hurry.is_set()
+        await schedule.cooldown(lambda: None)
+    assert not schedule.export_soon.is_set()
 
 
 @pytest.mark.parametrize(
@@ -385,17 +385,17 @@ async def test_a_costly_export_is_rested_from() -> None:
 async def test_what_failed_while_it_waited_is_not_rested_from(error: AutoexportError, rests: bool) -> None:
     """How long to wait after a failure is decided elsewhere; a rest on top is for what kept a core busy."""
     queue: asyncio.Queue[None] = asyncio.Queue()
-    tempo, told = Tempo(), []
-    tempo.exported = told.append  # type: ignore[method-assign]
+    schedule, told = ExportSchedule(), []
+    schedule.exported = told.append  # type: ignore[method-assign]
 
     async def export() -> float:
         raise error
 
     queue.put_nowait(None)
-    tempo.hurry.set()
+    schedule.export_soon.set()
     with pytest.raises(type(error)):
         async with asyncio.timeout(LONG_S):
-            await export_forever(queue, export, tempo)
+            await export_forever(queue, export, schedule)
     assert bool(told) == rests
 
 
@@ -405,12 +405,12 @@ async def test_a_database_that_changes_all_the_time_is_exported_less_often(
     """Nine times as long, once a change had to wait for the rest to end; four times again after a quiet time."""
     monkeypatch.setattr("autoexport.daemon.schedule._TICK_S", 0.01)
     now = 100.0
-    tempo = Tempo(clock=lambda: now)
+    schedule = ExportSchedule(clock=lambda: now)
 
     async def rests_for(expected_s: float) -> None:
         nonlocal now
         began = now
-        resting = asyncio.create_task(tempo.rest(lambda: None))
+        resting = asyncio.create_task(schedule.cooldown(lambda: None))
         await asyncio.sleep(0)
         now = began + expected_s - 0.001
         done, _ = await asyncio.wait({resting}, timeout=0.02)
@@ -419,15 +419,15 @@ async def test_a_database_that_changes_all_the_time_is_exported_less_often(
         async with asyncio.timeout(LONG_S):
             await resting
 
-    tempo.exported(1.0)
+    schedule.exported(1.0)
     await rests_for(4.0)
     for _ in range(3):
-        tempo.exported(1.0)
+        schedule.exported(1.0)
         await rests_for(9.0)
-    tempo.exported(1.0)
+    schedule.exported(1.0)
     now += 9.5
-    await tempo.rest(lambda: None)
-    tempo.exported(1.0)
+    await schedule.cooldown(lambda: None)
+    schedule.exported(1.0)
     await rests_for(4.0)
 
 

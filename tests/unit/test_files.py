@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.publishing import throttle as pace
-from autoexport.publishing.throttle import Pace
+from autoexport.publishing import throttle
+from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime import files
 from autoexport.runtime.files import create_new, made_durable, write_all
 
@@ -25,7 +25,12 @@ def descriptor(tmp_path: Path) -> int:
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The calls that write a file out, as they are made."""
     calls: list[str] = []
-    places = ((os, "fsync"), (os, "posix_fallocate"), (files, "begin_writing_out"), (pace, "begin_writing_out"))
+    places = (
+        (os, "fsync"),
+        (os, "posix_fallocate"),
+        (files, "begin_writing_out"),
+        (throttle, "begin_writing_out"),
+    )
     for place, name in places:
 
         def seen(number: int, *arguments: int, name: str = name, real: object = getattr(place, name)) -> None:
@@ -73,11 +78,16 @@ def test_a_large_file_is_written_out_meanwhile(descriptor: int, synced: list[str
 
 def test_a_pace_begins_writing_out_itself(descriptor: int, synced: list[str]) -> None:
     """Beside an application: room is reserved also for less, each portion is begun when it is there, no thread."""
-    threads, size = threading.active_count(), 2 * Pace.PORTION_BYTES + 5000
-    kept_to = Pace(descriptor, size)
-    with made_durable(descriptor, size, paced=True):
+    threads, size = threading.active_count(), 2 * WriteThrottle.PORTION_BYTES + 5000
+    kept_to = WriteThrottle(descriptor, size)
+    with made_durable(descriptor, size, throttled=True):
         assert synced == ["posix_fallocate"]
-        for length, begun in ((Pace.PORTION_BYTES - 1, 0), (2, 1), (Pace.PORTION_BYTES, 2), (4999, 2)):
+        for length, begun in (
+            (WriteThrottle.PORTION_BYTES - 1, 0),
+            (2, 1),
+            (WriteThrottle.PORTION_BYTES, 2),
+            (4999, 2),
+        ):
             write_all(descriptor, b"x" * length)
             kept_to.keep(length)
             assert synced.count("begin_writing_out") == begun
@@ -121,7 +131,7 @@ def test_systems_without_these_calls(descriptor: int, monkeypatch: pytest.Monkey
     """They are for speed only."""
     monkeypatch.delattr(os, "posix_fallocate")
     monkeypatch.delattr(os, "posix_fadvise")
-    monkeypatch.setattr(pace, "_sync_file_range", None)
+    monkeypatch.setattr(throttle, "_sync_file_range", None)
     with made_durable(descriptor, 10):
         write_all(descriptor, b"0123456789")
     assert os.fstat(descriptor).st_size == 10

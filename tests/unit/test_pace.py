@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.publishing import throttle as pace
-from autoexport.publishing.throttle import Pace
+from autoexport.publishing import throttle
+from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime.files import create_new
 
 
@@ -18,16 +18,16 @@ def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     descriptor = create_new(tmp_path / "file")
-    for size, lasts in ((Pace.BYTES_PER_S, 1.0), (40e9, Pace.MOST_S)):
-        kept_to, began = Pace(descriptor, int(size)), now[0]
+    for size, lasts in ((WriteThrottle.BYTES_PER_S, 1.0), (40e9, WriteThrottle.MOST_S)):
+        kept_to, began = WriteThrottle(descriptor, int(size)), now[0]
         for _ in range(100):
             now[0] += 0.001
             kept_to.keep(int(size / 100))
         assert now[0] - began == pytest.approx(lasts, abs=0.005)
-    slow, began = Pace(descriptor, int(Pace.BYTES_PER_S)), now[0]
+    slow, began = WriteThrottle(descriptor, int(WriteThrottle.BYTES_PER_S)), now[0]
     now[0] += 60
     for _ in range(100):
-        slow.keep(int(Pace.BYTES_PER_S / 100))
+        slow.keep(int(WriteThrottle.BYTES_PER_S / 100))
     assert now[0] - began == pytest.approx(61, abs=0.005)
     os.close(descriptor)
 
@@ -35,9 +35,9 @@ def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, without a gap, in whole pages: a page that is being filled would be written twice."""
     begun: list[tuple[int, int]] = []
-    monkeypatch.setattr(pace, "begin_writing_out", lambda _fd, start, end: begun.append((start, end - start)))
+    monkeypatch.setattr(throttle, "begin_writing_out", lambda _fd, start, end: begun.append((start, end - start)))
     descriptor = create_new(tmp_path / "file")
-    kept_to = Pace(descriptor, 10 * Pace.PORTION_BYTES)
+    kept_to = WriteThrottle(descriptor, 10 * WriteThrottle.PORTION_BYTES)
     for _ in range(1000):
         kept_to.keep(2000)
     os.close(descriptor)
@@ -52,10 +52,10 @@ def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_is_written_out_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     """By either call, also from a descriptor that is read in portions."""
     if not known:
-        monkeypatch.setattr(pace, "_sync_file_range", None)
-    descriptor, text = create_new(tmp_path / "file"), os.urandom(3 * Pace.PORTION_BYTES)
+        monkeypatch.setattr(throttle, "_sync_file_range", None)
+    descriptor, text = create_new(tmp_path / "file"), os.urandom(3 * WriteThrottle.PORTION_BYTES)
     os.write(descriptor, text)
-    pace.begin_writing_out(descriptor, 0, len(text))
-    Pace(descriptor, len(text)).read_from(descriptor)
+    throttle.begin_writing_out(descriptor, 0, len(text))
+    WriteThrottle(descriptor, len(text)).read_from(descriptor)
     assert os.pread(descriptor, len(text) + 1, 0) == text
     os.close(descriptor)

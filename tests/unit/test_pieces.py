@@ -16,7 +16,7 @@ from autoexport.formats import FormatOptions, chosen_formats
 from autoexport.formats.json_document import JsonStyle
 from autoexport.model.blocks import BlockRows, FlatRows, Range, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.bodies import Joined, bodies_of
+from autoexport.rendering.bodies import BlockDigest, bodies_of
 from autoexport.sources.gather import BlockSize, Row, Stream, gather
 from tests.trees import block_rows, mapping
 
@@ -105,7 +105,7 @@ def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int], styl
         for at, own in enumerate(spans)
     ]  # fmt: skip
     bounds = [0, *sorted(cut for cut in cuts if cut < len(images)), len(images)]
-    joined = Joined(outputs)
+    joined = BlockDigest(outputs)
     for _ in range(2):
         bodies: list[list[bytes]] = []
         for start, end in pairwise(bounds):

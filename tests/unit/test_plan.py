@@ -67,13 +67,13 @@ def test_a_dataset_without_blocks_has_no_block() -> None:
 def test_keys_of_another_type_are_strange() -> None:
     """They cannot be put in order with the ledger's: `'1'` and 1, bytes and text, nothing."""
     numbers, texts = Blocks([record(1, 1, 9)]), Blocks([record("d", "a", "b")])
-    assert not numbers.strange(1, 5)
-    assert not texts.strange("d", "x")
+    assert not numbers.incomparable(1, 5)
+    assert not texts.incomparable("d", "x")
     for key in ("5", 5.0, b"5", None):
-        assert numbers.strange(1, key)
-        assert numbers.strange(key, 5)
+        assert numbers.incomparable(1, key)
+        assert numbers.incomparable(key, 5)
     for key in (5, b"a", None):
-        assert texts.strange("d", key)
+        assert texts.incomparable("d", key)
 
 
 # --- keep, render, drop ------------------------------------------------------------------------------

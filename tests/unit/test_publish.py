@@ -14,7 +14,7 @@ import pytest
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.incremental.ledger import Ledger
 from autoexport.pipeline.ownership import is_foreign, read_manifest, refuse_foreign
-from autoexport.publishing.directory import BACKUP_SUFFIX, check_room, discard, publish
+from autoexport.publishing.directory import BACKUP_SUFFIX, check_room, commit, discard
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.publishing.splice import Staged, stage, standing
@@ -45,7 +45,7 @@ def manifest(generation: int = 1, *names: str, database: str = "app.db") -> Mani
 def publish_once(directory: Path, content: bytes = b"new", previous: Manifest | None = None) -> list[Staged]:
     """Stage and publish both files with this content."""
     staged = [stage(layout(name, content), None, directory, None) for name in NAMES]
-    publish(staged, manifest(), directory, previous)
+    commit(staged, manifest(), directory, previous)
     return staged
 
 
@@ -94,7 +94,7 @@ def test_the_manifest_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     staged = [stage(layout(name, b"new"), None, tmp_path, None) for name in NAMES]
     monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr(os, "fsync", fsync)
-    publish(staged, manifest(), tmp_path, None)
+    commit(staged, manifest(), tmp_path, None)
     assert steps == [*NAMES, "fsync directory", "fsync file", MANIFEST_NAME, "fsync directory"]
 
 

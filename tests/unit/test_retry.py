@@ -7,27 +7,27 @@ from pathlib import Path
 
 from autoexport.config.settings import Settings
 from autoexport.daemon.retry import wait_to_retry
-from autoexport.daemon.schedule import Tempo
+from autoexport.daemon.schedule import ExportSchedule
 from autoexport.errors import PublishError
 from tests.daemon import LIMIT_S
 
 
 async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: Path) -> None:
     """An export that failed at its end is paid for by a rest, as one that did not fail."""
-    tempo = Tempo()
-    tempo.exported(1000.0)
+    schedule = ExportSchedule()
+    schedule.exported(1000.0)
     settings = Settings(database_url=f"sqlite:///{tmp_path}/app.db", export_directory=tmp_path / "exports")
     ticks: list[None] = []
 
     def asked_at_the_first_tick() -> None:
         ticks.append(None)
-        tempo.hurry.set()
+        schedule.export_soon.set()
 
     async with asyncio.timeout(LIMIT_S):
         cause = PublishError("The disk is full.", hint="Free some.")
         await wait_to_retry(
-            settings, cause, 1000.0, hurry=tempo.hurry, wake=asyncio.Event(), tick=asked_at_the_first_tick
+            settings, cause, 1000.0, hurry=schedule.export_soon, wake=asyncio.Event(), tick=asked_at_the_first_tick
         )
-        await tempo.rest(lambda: None)
+        await schedule.rest(lambda: None)
     assert len(ticks) == 1
-    assert not tempo.hurry.is_set(), "asked once, hurried once"
+    assert not schedule.export_soon.is_set(), "asked once, hurried once"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoexport.commands.status import Findings
+from autoexport.commands.status import StatusFindings
 from autoexport.daemon.report import Report
 from autoexport.publishing.manifest import Manifest
 
@@ -25,4 +25,4 @@ def test_a_change_that_another_exporter_published(read_at: str | None, running: 
     """It is told by an exporter that was killed, and is in the files all the same."""
     report = Report(1, "watching", 5.0, CHANGED_AT, oldest_change_at=CHANGED_AT)
     manifest = None if read_at is None else Manifest(1, read_at, "app.db", {})
-    assert Findings(CHANGED_AT + 9, running, running, report, manifest).oldest_change_at == told
+    assert StatusFindings(CHANGED_AT + 9, running, running, report, manifest).oldest_change_at == told

@@ -32,21 +32,21 @@ class Portals:
         self._statement_name = statement_name
         self._ahead: set[asyncio.Task[Rows]] = set()
 
-    async def stream(self, statement: Select[Any], heavy: int | None) -> AsyncGenerator[Rows, None]:
+    async def stream(self, statement: Select[Any], wide_column: int | None) -> AsyncGenerator[Rows, None]:
         """The rows in partitions: many at a time where they are small, few where they are large."""
-        async with aclosing(self.rows(await self.open(statement), heavy)) as parts:
+        async with aclosing(self.rows(await self.open(statement), wide_column)) as parts:
             async for part in parts:
                 yield part
 
-    async def rows(self, cursor: Any, heavy: int | None) -> AsyncGenerator[Rows, None]:
+    async def rows(self, cursor: Any, wide_column: int | None) -> AsyncGenerator[Rows, None]:
         """The rows of a portal that is open."""
-        rows = MOST_ROWS if heavy is None else 256
+        rows = MOST_ROWS if wide_column is None else 256
         ahead: asyncio.Task[Rows] | None = self._fetch_ahead(cursor, rows)
         try:
             while ahead is not None and (part := await ahead):
                 over = len(part) < rows
-                if heavy is not None:
-                    rows = next_size(len(part), lengths([row[heavy] for row in part]), MOST_ROWS)
+                if wide_column is not None:
+                    rows = next_size(len(part), lengths([row[wide_column] for row in part]), MOST_ROWS)
                 ahead = None if over else self._fetch_ahead(cursor, rows)
                 yield part
         finally:

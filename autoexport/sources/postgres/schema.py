@@ -87,7 +87,7 @@ _KINDS: dict[str, ColumnKind] = {
     "bytea": "binary",
 }
 _LOCKABLE = "rpv"
-Rows = Sequence[Any]
+CatalogRows = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +100,14 @@ class Declarations:
 
 def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
     """The schemas that the `[tables]` part of the configuration names."""
-    said = [table.get("schema") for table in tables.values() if isinstance(table, dict)]
-    return sorted({name for name in said if isinstance(name, str)})
+    configured = [table.get("schema") for table in tables.values() if isinstance(table, dict)]
+    return sorted({name for name in configured if isinstance(name, str)})
 
 
 async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> Declarations:
     """All tables and views of the search path and of these schemas, readable or not."""
 
-    async def rows(statement: str) -> Rows:
+    async def rows(statement: str) -> CatalogRows:
         return (await connection.exec_driver_sql(statement, (list(schemas),))).all()
 
     columns, relkinds = _columns(await rows(_COLUMNS))
@@ -143,7 +143,7 @@ def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -
 _Name = tuple[str, str]
 
 
-def _columns(rows: Rows) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
+def _columns(rows: CatalogRows) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
     columns: dict[_Name, list[Column]] = defaultdict(list)
     relkinds: dict[_Name, str] = {}
     for schema, name, relkind, column, required, typname, typtype, category, built_in, declared, collation in rows:
@@ -156,7 +156,7 @@ def _columns(rows: Rows) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
     return columns, relkinds
 
 
-def _indexes(rows: Rows) -> tuple[dict[_Name, tuple[str, ...]], dict[_Name, set[tuple[str, ...]]]]:
+def _indexes(rows: CatalogRows) -> tuple[dict[_Name, tuple[str, ...]], dict[_Name, set[tuple[str, ...]]]]:
     primary: dict[_Name, tuple[str, ...]] = {}
     indexes: dict[_Name, set[tuple[str, ...]]] = defaultdict(set)
     for schema, name, is_primary, found in rows:
@@ -169,7 +169,7 @@ def _indexes(rows: Rows) -> tuple[dict[_Name, tuple[str, ...]], dict[_Name, set[
     return primary, indexes
 
 
-def _foreign_keys(rows: Rows) -> dict[_Name, list[ForeignKey]]:
+def _foreign_keys(rows: CatalogRows) -> dict[_Name, list[ForeignKey]]:
     foreign: dict[_Name, list[ForeignKey]] = defaultdict(list)
     for schema, name, referred_schema, referred_table, columns, referred in rows:
         key = ForeignKey(tuple(columns), referred_schema, referred_table, tuple(referred))

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.errors import SourceError
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.prefetch import fetched_ahead
+from autoexport.runtime.prefetch import prefetched
 from autoexport.sources.postgres.errors import DRIVER_ERRORS
 from autoexport.sources.postgres.portal import Portals, Rows
 
@@ -34,13 +34,13 @@ SELECT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pg_catalog.
 _EXPORT = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_postmaster_start_time()::text"
 _SERVER = "SELECT pg_catalog.pg_postmaster_start_time()::text"
 
-_NONE_TO_BE_HAD: tuple[type[Exception], ...] = (*DRIVER_ERRORS, SourceError)
+_NO_CONNECTION: tuple[type[Exception], ...] = (*DRIVER_ERRORS, SourceError)
 
 Begin = Callable[[str], contextlib.AbstractAsyncContextManager[AsyncConnection]]
 """Begins a transaction on a connection of its own, with the snapshot of this name."""
 
 
-class Beside:
+class SecondConnection:
     """What is read beside the transaction of a session, while that lasts."""
 
     def __init__(self, session: AsyncSession, turn: asyncio.Lock, begin: Begin) -> None:
@@ -49,7 +49,7 @@ class Beside:
         self._begin = begin
         self._opened = contextlib.AsyncExitStack()
 
-    async def stream(self, statement: Select[Any], heavy: int | None) -> AsyncIterator[Rows] | None:
+    async def stream(self, statement: Select[Any], wide_column: int | None) -> AsyncIterator[Rows] | None:
         """The rows of a statement, of which the first are fetched from now on; None where there is no second
         connection to be had, or not one to the same server."""
         async with self._turn:
@@ -65,13 +65,13 @@ class Beside:
                 portals = Portals(AsyncSession(connection), lambda: None)
                 # Planning locks indexes as well, which may be waited for: here, where there is another way.
                 portal = await portals.open(statement) if same else None
-        except _NONE_TO_BE_HAD as error:
+        except _NO_CONNECTION as error:
             log.debug("snapshot.alone", error=type(error).__name__)
             portal = None
         if portal is None:
             await self._opened.aclose()
             return None
-        parts = await self._opened.enter_async_context(fetched_ahead(portals.rows(portal, heavy)))
+        parts = await self._opened.enter_async_context(prefetched(portals.rows(portal, wide_column)))
         # Called first: who waits for rows that nobody wants any more does not have to wait for the sorting.
         self._opened.push_async_callback(portals.aclose)
         sessions = [(here, self._turn), (connection, portals.turn)]

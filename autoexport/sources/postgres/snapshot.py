@@ -32,7 +32,7 @@ from autoexport.model.mapping import Mapping
 from autoexport.sources.postgres.changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres.errors import explained
 from autoexport.sources.postgres.portal import Portals, Rows
-from autoexport.sources.postgres.second_connection import Beside
+from autoexport.sources.postgres.second_connection import SecondConnection
 
 _BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
 """Server encodings in which the order of the bytes is the order of the code points, or nothing better is known."""
@@ -60,7 +60,7 @@ class PostgresSnapshot:
         self,
         session: AsyncSession,
         portals: Portals,
-        beside: Beside | None,
+        beside: SecondConnection | None,
         catalog: Catalog,
         taken_at: datetime,
         database: str,
@@ -68,7 +68,7 @@ class PostgresSnapshot:
     ) -> None:
         self.session = session
         self._portals = portals
-        self._beside = beside
+        self._second = beside
         self.catalog = catalog
         self.taken_at = taken_at
         self._database = database
@@ -148,19 +148,19 @@ class PostgresSnapshot:
         return cast(expression, Text())
 
     def stream(
-        self, statement: Select[Any], *, heavy: int | None = None
+        self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
         """The rows of a statement in partitions, through a portal of the server."""
-        return self._explained(self._portals.stream(statement, heavy))
+        return self._explained(self._portals.stream(statement, wide_column))
 
-    async def stream_beside(
-        self, statement: Select[Any], *, heavy: int | None = None
+    async def stream_in_parallel(
+        self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
         """The same on a second connection, begun at once."""
-        if self._beside is None:
+        if self._second is None:
             return None
         with explained(self._database):
-            parts = await self._beside.stream(statement, heavy)
+            parts = await self._second.stream(statement, wide_column)
         return None if parts is None else self._explained(parts)
 
     async def _explained(self, parts: AsyncIterator[Rows]) -> AsyncIterator[Rows]:

@@ -27,7 +27,7 @@ from autoexport.sources.postgres.engine import close_in_time, decode_leniently, 
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
-from autoexport.sources.postgres.second_connection import Beside
+from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
 
 OLDEST_VERSION = 13
@@ -83,21 +83,21 @@ class PostgresSource:
                 if encoding == "SQL_ASCII":
                     await decode_leniently(connection)
             portals = Portals(session, self._statement_name)
-            beside = None
-            if self._may_read_beside(tables, declared):
-                beside = Beside(session, portals.turn, partial(self._begin_beside, encoding))
+            second = None
+            if self._may_read_in_parallel(tables, declared):
+                second = SecondConnection(session, portals.turn, partial(self._begin_second, encoding))
             try:
                 yield PostgresSnapshot(
-                    session, portals, beside, declared.catalog, taken_at, self.database, encoding
+                    session, portals, second, declared.catalog, taken_at, self.database, encoding
                 )
             finally:
-                if beside is not None:
-                    await beside.aclose()
+                if second is not None:
+                    await second.aclose()
                 await portals.aclose()
                 await close_in_time(session.close, driver)
 
     @contextlib.asynccontextmanager
-    async def _begin_beside(self, encoding: str, snapshot: str) -> AsyncIterator[AsyncConnection]:
+    async def _begin_second(self, encoding: str, snapshot: str) -> AsyncIterator[AsyncConnection]:
         """A second transaction with the same snapshot. It does not wait behind those who wait for the first."""
         async with self._connected() as opened:
             connection = await opened.execution_options(**_READ_ONLY)
@@ -189,7 +189,7 @@ class PostgresSource:
             **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
         }
 
-    def _may_read_beside(self, tables: Sequence[Table], declared: Declarations) -> bool:
+    def _may_read_in_parallel(self, tables: Sequence[Table], declared: Declarations) -> bool:
         """Not where a second connection may have to wait for the first one, in a pool or for a lock; nor of views:
         two transactions have the same snapshot but not the same `now()`."""
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
@@ -203,7 +203,7 @@ class PostgresSource:
             return []
         return [mapped.table for mapped in mapping.tables().values()]
 
-    async def looks(
+    async def checks(
         self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
     ) -> AsyncIterator[bool]:
         """By whether a transaction of the server has ended since the last check.
@@ -228,7 +228,7 @@ class PostgresSource:
                 seen = found
                 await pause(woken, interval_s)
 
-    async def remarks(self) -> list[str]:
+    async def check_notes(self) -> list[str]:
         """What `check` says: version, size, rights, and whether exports can be incremental."""
         async with self.snapshot() as snapshot:
             with explained(self.database):

@@ -15,7 +15,7 @@ from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.partitions import MOST_CHANGED_IMAGES, too_many_changed
-from autoexport.sources.sql import Tables
+from autoexport.sources.sql import SqlTables
 from autoexport.sources.sqlite.fingerprint import (
     Difference,
     Fingerprint,
@@ -85,7 +85,7 @@ class PageChanges:
     async def _images(
         self, snapshot: Snapshot, mapping: Mapping, ranges: dict[str, Iterator[RowidRange]]
     ) -> Changes | Everything:
-        tables = Tables(snapshot, mapping)
+        tables = SqlTables(snapshot, mapping)
         images: set[Key] = set()
         orphans_seen = False
         for logical in ("images", "annotations"):
@@ -128,7 +128,7 @@ def _rowid_name(mapped: TableMapping) -> str | None:
     return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
 
 
-def _keys(tables: Tables, logical: str, rowid: str, ranges: Sequence[RowidRange]) -> Select[Any]:
+def _keys(tables: SqlTables, logical: str, rowid: str, ranges: Sequence[RowidRange]) -> Select[Any]:
     """The images of the rows of these ranges; null for a row that names an image that is not there."""
     name: ColumnElement[Any] = literal_column(f"{tables.sql[logical].name}.{rowid}")
     within = or_(*(and_(name >= first, name <= last) for first, last in ranges))

@@ -14,7 +14,7 @@ COPY_S_PER_GB = 0.5
 first."""
 
 
-def remarks(path: Path) -> list[str]:
+def check_notes(path: Path) -> list[str]:
     """Sentences about journal mode and size; blocking. Raises `SourceError` if the file cannot be opened.
 
     To be asked after a snapshot could be taken: then it is known that opening the file does no harm.

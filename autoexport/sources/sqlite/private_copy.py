@@ -44,7 +44,7 @@ from autoexport.sources.sqlite.page_scan import PageNotes, PageScan
 DEADLINE_S = 60.0
 """How long a copy may wait for a writer that holds the file."""
 
-APART_FROM_BYTES = 16 << 20
+PROCESS_FROM_BYTES = 16 << 20
 """Size from which a process of its own is worth its start, about 12 ms of a core."""
 
 HOLD_S, HOLD_S_PER_GB = 2.0, 2.0
@@ -105,7 +105,7 @@ class _Copying:
         """By another process, or else by the backup API; if neither can, nothing is left."""
         try:
             with contextlib.closing(open_read_only(self._path)) as source:
-                if status.st_size >= APART_FROM_BYTES:
+                if status.st_size >= PROCESS_FROM_BYTES:
                     if self._by_process(source, status):
                         return
                     self._remove()

@@ -107,10 +107,10 @@ class SqliteSnapshot:
         return expression
 
     async def stream(
-        self, statement: Select[Any], *, heavy: int | None = None
+        self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
         """The rows of a statement in partitions."""
-        parts = partitions(self.session, statement, heavy)
+        parts = partitions(self.session, statement, wide_column)
         self._streams.add(parts)
         try:
             async for part in parts:
@@ -127,7 +127,7 @@ class SqliteSnapshot:
         for parts in list(self._streams):
             await parts.aclose()
 
-    async def stream_beside(self, statement: Select[Any], *, heavy: int | None = None) -> None:
+    async def stream_in_parallel(self, statement: Select[Any], *, wide_column: int | None = None) -> None:
         """Not needed: one processor sorts while the other waits for nobody."""
 
     async def read_leniently(self) -> None:

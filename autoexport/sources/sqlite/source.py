@@ -30,7 +30,7 @@ from autoexport.config.settings import Settings
 from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from autoexport.sources.sqlite.changes import PageChanges
-from autoexport.sources.sqlite.check_notes import remarks
+from autoexport.sources.sqlite.check_notes import check_notes
 from autoexport.sources.sqlite.errors import explain
 from autoexport.sources.sqlite.openable import refuse_to_leave_traces
 from autoexport.sources.sqlite.page_scan import PageNotes
@@ -146,13 +146,13 @@ class SqliteSource:
             )
         return status
 
-    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
+    def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """By `stat`, sooner with file events; the file is not opened."""
         return watch_file(self.path, interval_s, hooks=hooks, wake=wake or asyncio.Event())
 
-    async def remarks(self) -> list[str]:
+    async def check_notes(self) -> list[str]:
         """What `check` has to say about the file. Raises `SourceError`."""
-        return await in_thread(remarks, self.path)
+        return await in_thread(check_notes, self.path)
 
     async def aclose(self) -> None:
         """Nothing is held between snapshots."""
