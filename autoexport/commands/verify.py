@@ -7,11 +7,10 @@ from pathlib import Path
 
 from autoexport.commands.terminal import say, terminal_progress
 from autoexport.config.settings import Settings
-from autoexport.formats import chosen_formats
-from autoexport.pipeline.ownership import read_manifest
+from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
+from autoexport.publishing.contract import Target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
-from autoexport.sources import open_source
 
 DRIFT = 3
 _TRIES = 3
@@ -25,18 +24,16 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
     Where a daemon is running, a difference may be a change that it is about to publish: it is given
     the time for that before the files are called different.
     """
-    source = open_source(settings)
-    formats = chosen_formats(settings)
     bar = terminal_progress(progress)
     try:
-        for _ in range(_TRIES):
-            found = await differences(source, settings, formats, bar)
-            if not found or not await _was_due(settings):
-                break
+        async with opened_job(settings) as job:
+            for _ in range(_TRIES):
+                found = await differences(job, bar)
+                if not found or not await _was_due(settings, job.target):
+                    break
     finally:
         if bar is not None:
             bar.finish()
-        await source.aclose()
     if not found:
         say(f"{settings.export_directory} is what the database says, to the byte.")
         return 0
@@ -46,23 +43,23 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
     return DRIFT
 
 
-async def _was_due(settings: Settings) -> bool:
+async def _was_due(settings: Settings, target: Target) -> bool:
     """Whether a running daemon published something new within the time that it may take."""
-    state, directory = settings.state_dir, settings.export_directory
+    state = settings.state_dir
     if not state.is_dir() or not await asyncio.to_thread(_daemon_runs, state):
         return False
-    before = _generation(directory)
+    before = _generation(target)
     clock = asyncio.get_running_loop().time
     deadline = clock() + settings.check_interval + _PUBLISH_S
     while clock() < deadline:
-        if _generation(directory) != before:
+        if _generation(target) != before:
             return True
         await asyncio.sleep(0.2)
     return False
 
 
-def _generation(directory: Path) -> int | None:
-    manifest = read_manifest(directory)
+def _generation(target: Target) -> int | None:
+    manifest = target.read_manifest()
     return manifest.generation if manifest is not None else None
 
 

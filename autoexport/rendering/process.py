@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import RenderError
-from autoexport.formats import FormatOptions
+from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.rendering.messages import END, LENGTH, READY, Start, block_message, decoded, encoded

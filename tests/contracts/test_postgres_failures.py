@@ -15,8 +15,8 @@ from sqlalchemy import column, select, table
 
 from autoexport.config.settings import Settings
 from autoexport.errors import SourceError
-from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import export_once
+from autoexport.pipeline.job import ExportJob
 from autoexport.sources.contract import Snapshot, Source
 from autoexport.sources.postgres import engine as postgres_engine
 from autoexport.sources.postgres import source as postgres
@@ -57,7 +57,7 @@ async def export(url: str, directory: Path, disturb: Callable[[], object] = bool
     """One full export."""
     chosen = Settings(database_url=url, export_directory=directory, **settings)  # type: ignore[arg-type]
     source = Disturbed(source_of(url, **settings), disturb)
-    await export_once(source, chosen, chosen_formats(chosen), full=True)
+    await export_once(ExportJob.of(source, chosen), full=True)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
