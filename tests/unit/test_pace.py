@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autoexport.publishing import throttle
 from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime import files
 from autoexport.runtime.files import create_new
