@@ -38,7 +38,8 @@ PARTS = {
 
 AWAITED = {
     "position": "autoexport.sources.postgres.snapshot:take_position",
-    "hand over": "autoexport.rendering.process:WorkerProcessRenderer.add autoexport.rendering.process:WorkerProcessRenderer.finish",
+    "hand over": "autoexport.rendering.process:WorkerProcessRenderer.add "
+    "autoexport.rendering.process:WorkerProcessRenderer.finish",
 }
 """Waited for; "hand over" is to the process that renders, where there is one."""
 
