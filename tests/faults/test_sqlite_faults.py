@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import SourceError
-from autoexport.sources.sqlite import private_copy as sqlite_copy
+from autoexport.sources.sqlite import private_copy
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import program_environment
 from tests.daemon import wait_until
@@ -90,7 +90,7 @@ def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
 
 def test_locked_for_long(trial: Trial, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process keeps the file to itself for longer than a copy waits."""
-    monkeypatch.setattr(sqlite_copy, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     sqlite_database.close()
     with holding(sqlite_database.path, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM labels"):
         check_failure(trial, "stayed locked")
