@@ -37,7 +37,7 @@ def rendering(process: int) -> list[int]:
 def is_rendering(process: int) -> bool:
     """Whether it is there and renders; one that has ended and was not waited for has no command line."""
     try:
-        return any("render_worker" in word for word in psutil.Process(process).cmdline())
+        return any("rendering.worker" in word for word in psutil.Process(process).cmdline())
     except psutil.Error:
         return False
 

@@ -129,7 +129,7 @@ class _Twice:
             yield snapshot
             await self._second(_Again(self._source, snapshot))
 
-    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
+    def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         return self._source.checks(interval_s, hooks=hooks, wake=wake)
 
     async def aclose(self) -> None:
