@@ -43,7 +43,7 @@ def test_no_bar_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bar_on_a_terminal_unless_it_is_not_wanted() -> None:
     """`--no-progress` turns it off."""
     shown = on_a_terminal(
-        "from autoexport.progress import terminal_progress as t; print(t(True) is None, t(False) is None)"
+        "from autoexport.commands.terminal import terminal_progress as t; print(t(True) is None, t(False) is None)"
     )
     assert shown.strip() == "False True"
 
@@ -51,7 +51,7 @@ def test_a_bar_on_a_terminal_unless_it_is_not_wanted() -> None:
 def test_the_bar_counts_rows_and_goes_away() -> None:
     """Rows done of rows counted and the rate, on standard error, while the export runs."""
     shown = on_a_terminal(
-        "from autoexport.progress import TerminalProgress\n"
+        "from autoexport.commands.terminal import TerminalProgress\n"
         "p = TerminalProgress(appears_after_s=0.0); p.start(4000)\n"
         "for _ in range(4): p.advance(1000)\n"
         "p.finish(); p.finish()\n"
@@ -97,7 +97,8 @@ def test_the_summary_names_files_bytes_rows_mode_and_duration(capsys: pytest.Cap
 def test_on_a_terminal_the_table_has_lines_and_no_markup_is_read() -> None:
     """A name like `[red]` is a name."""
     shown = on_a_terminal(
-        "from autoexport.progress import print_table as show; show('T', ('a', 'b'), [['[red]x', '1']], (1,))"
+        "from autoexport.commands.terminal import print_table as show\n"
+        "show('T', ('a', 'b'), [['[red]x', '1']], (1,))"
     )
     assert "[red]x" in shown
     assert "━" in shown
