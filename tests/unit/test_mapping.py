@@ -559,6 +559,15 @@ def test_images_that_name_no_parent_are_refused() -> None:
     assert said_by(error) == {"images": {"table": "images", "columns": {"dataset_id": "<column>"}}}
 
 
+def test_the_hint_for_a_missing_link_does_not_depend_on_the_name_of_the_parent() -> None:
+    """The hint proposes `dataset_id`, even if the name of the datasets table contains "filename"."""
+    ddl = "CREATE TABLE filename_sets (id INTEGER PRIMARY KEY, name TEXT);"
+    ddl += "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT)"
+    error = refused(ddl, datasets={"table": "filename_sets"})
+    assert "images has no column that names filename_sets" in str(error)
+    assert said_by(error) == {"images": {"table": "images", "columns": {"dataset_id": "<column>"}}}
+
+
 def test_labels_by_dataset() -> None:
     """Labels that name a dataset are told from those that name a project, which wins if they name both."""
     labels = "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT, dataset_id INTEGER);"
