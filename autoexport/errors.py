@@ -53,9 +53,3 @@ class RenderError(AutoexportError):
 
 class LockedError(AutoexportError):
     """Another exporter holds the lock of this export directory."""
-
-
-class DriftError(AutoexportError):
-    """`verify` found that the files and the database differ."""
-
-    exit_code = 3

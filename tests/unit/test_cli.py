@@ -17,7 +17,7 @@ import pytest
 from autoexport import __version__
 from autoexport.cli import main
 from autoexport.config.settings import Settings
-from autoexport.errors import DriftError
+from autoexport.errors import ConfigurationError, SourceError
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-geheim"
@@ -371,11 +371,18 @@ def test_an_unexpected_error_is_told_without_its_secrets(
     assert ("Traceback" in err) == (level == "debug")
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (DriftError("differs", hint="mend"), 3)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (SourceError("gone", hint="wait"), 1),
+        (ConfigurationError("bad", hint="mend"), 2),
+    ],
+)
 def test_errors_that_commands_raise_have_their_exit_codes(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Interrupted is 130, drift is 3; neither shows a traceback."""
+    """An interrupt is 130, an error has the code of its class; none shows a traceback."""
     module = ModuleType("status")
 
     def status(settings: Settings, *, as_json: bool) -> int:
