@@ -8,9 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-from sqlalchemy import func, select
 
 from autoexport.commands.terminal import print_table, say
 from autoexport.config.settings import Settings
@@ -23,22 +20,12 @@ from autoexport.model.tree import Totals
 from autoexport.pipeline.ownership import is_foreign, read_manifest
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
+from autoexport.sources.check_queries import ambiguous_boxes, orphans
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
-from autoexport.values.boxes import is_ambiguous
 
-_BOXES_LOOKED_AT = 1_000
 _SCAN_ROWS_PER_S = 2_000_000
 """About how many rows a scan passes in a second: measured, 1.1 million annotations in 0.5 s."""
-
-
-@runtime_checkable
-class HasCheckNotes(Protocol):
-    """A source that has something to say about its database: journal mode, size, permissions."""
-
-    async def check_notes(self) -> list[str]:
-        """Sentences, one a line."""
-        ...
 
 
 @dataclass(slots=True)
@@ -78,22 +65,21 @@ async def _look(source: Source, settings: Settings) -> CheckFindings:
         mapping = map_catalog(snapshot.catalog, settings.tables)
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
-        orphans = await _orphans(reader, totals)
-        boxes = await _box_warnings(reader)
-    check_notes = await source.check_notes() if isinstance(source, HasCheckNotes) else []
+        orphan_counts = await orphans(reader, totals)
+        ambiguous = await ambiguous_boxes(reader)
     return CheckFindings(
         source.database,
         mapping,
         totals,
-        orphans,
+        orphan_counts,
         warnings=[
             *mapping.warnings,
-            *boxes,
-            *_orphan_warnings(orphans),
+            *_box_warnings(mapping, ambiguous),
+            *_orphan_warnings(orphan_counts),
             *_index_warnings(mapping, totals),
             *_directory_warnings(settings, source),
         ],
-        notes=check_notes,
+        notes=await source.check_notes(),
     )
 
 
@@ -121,34 +107,11 @@ def _scratch(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
 # --- what is in the way --------------------------------------------------------------------------
 
 
-async def _orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
-    """Rows that no export holds because their parent is not there, by logical table."""
-    found: dict[str, int] = {}
-    for logical in ("datasets", "images", "annotations"):
-        if logical not in reader.tables.chain:
-            continue
-        joined, condition = reader.tables.reachable(logical)
-        statement = select(func.count()).select_from(joined).where(condition)
-        async for part in reader.snapshot.stream(statement):
-            found[logical] = totals.live[logical] - int(str(part[0][0]))
-    return found
-
-
-async def _box_warnings(reader: SnapshotReader) -> list[str]:
-    """Whether boxes are lists of four that nothing says how to read, judged by the first that are there."""
-    mapping, tables = reader.tables.mapping, reader.tables
-    if mapping.box != "json" or mapping.box_format is not None or mapping.annotations is None:
+def _box_warnings(mapping: Mapping, ambiguous: int) -> list[str]:
+    """A warning if a sample has boxes that are lists of four, of which nothing says how to read them."""
+    if not ambiguous or mapping.annotations is None:
         return []
     column = mapping.annotations.fields["box_json"]
-    await reader.snapshot.read_leniently()
-    if column.kind == "array":
-        return []  # the mapping has told so
-    statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
-    ambiguous = 0
-    async for part in reader.snapshot.stream(statement.limit(_BOXES_LOOKED_AT)):
-        ambiguous += sum(is_ambiguous(value) for (value,) in part)
-    if not ambiguous:
-        return []
     return [
         f"{mapping.annotations.table.full_name}.{column.name} holds lists of four, which are ambiguous and not "
         "read: set tables.annotations.box_format to xyxy, xywh or cxcywh."
