@@ -12,8 +12,9 @@ _SAMPLED_BOXES = 1_000
 
 
 async def orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
-    """Count the rows whose parent does not exist, by logical table; no export contains them.
+    """Count, by logical table, the rows of which a parent does not exist or is soft-deleted.
 
+    No export contains them.
     `totals` are those of the same snapshot. Raises `SourceError`.
     """
     counts: dict[str, int] = {}
@@ -28,9 +29,9 @@ async def orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
 
 
 async def ambiguous_boxes(reader: SnapshotReader) -> int:
-    """Count the boxes among the first 1,000 that are a list of four, of which nothing says how to read it.
+    """Count the boxes, among the first 1,000, that are a list of four numbers without a configured `box_format`.
 
-    0 without a JSON column of boxes, and for an array column: the mapping itself warns about that. From then on
+    0 if boxes are no JSON column, or an array column: the mapping itself warns about arrays. From then on
     the snapshot is read leniently. Raises `SourceError`.
     """
     mapping, tables = reader.tables.mapping, reader.tables
