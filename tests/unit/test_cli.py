@@ -67,6 +67,16 @@ def test_help_has_examples(flag: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert err == ""
 
 
+@pytest.mark.parametrize("command", [[], ["demo"], ["check"], ["status"], ["verify"]])
+def test_help_fits_a_terminal_of_80_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the terminal is wider."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([*command, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("command", ["demo", "check", "status", "verify"])
 def test_every_command_has_the_common_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They may stand behind the command, too."""
