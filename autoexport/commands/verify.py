@@ -1,4 +1,4 @@
-"""Compare the published files with the database: in words, and by exit code."""
+"""Compares the published files with the database and prints the differences."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from autoexport.publishing.locks import LEADER_LOCK, Lock
 DRIFT = 3
 _TRIES = 3
 _PUBLISH_S = 10.0
-"""How long, beyond its interval, a running daemon may take to publish a change that it has not seen yet."""
+"""Seconds beyond its check interval in which a running daemon should publish a new change."""
 
 
 async def verify(settings: Settings, *, progress: bool = True) -> int:
-    """Print what differs and return 3, or 0 where nothing does.
+    """Print the differences and return 3, or return 0 if there are none.
 
-    Where a daemon is running, a difference may be a change that it is about to publish: it is given
-    the time for that before the files are called different.
+    While a daemon runs, a difference may be a change that it is about to publish. So it gets the time to publish,
+    and the comparison is repeated. Raises `AutoexportError` if the database or the files cannot be read.
     """
     bar = terminal_progress(progress)
     try:
         async with opened_job(settings) as job:
             for _ in range(_TRIES):
-                found = await differences(job, bar)
-                if not found or not await _was_due(settings, job.target):
+                lines = await differences(job, bar)
+                if not lines or not await _published_meanwhile(settings, job.target):
                     break
     finally:
         if bar is not None:
             bar.finish()
-    if not found:
-        say(f"{settings.export_directory} is what the database says, to the byte.")
+    if not lines:
+        say(f"{settings.export_directory} matches the database, byte for byte.")
         return 0
-    for line in found:
+    for line in lines:
         say(line)
-    say("Repair: `python -m autoexport --full`.")
+    say("To repair the files, run: python -m autoexport --full")
     return DRIFT
 
 
-async def _was_due(settings: Settings, target: Target) -> bool:
-    """Whether a running daemon published something new within the time that it may take."""
+async def _published_meanwhile(settings: Settings, target: Target) -> bool:
+    """Wait for a running daemon to publish. False if none runs, or if it published nothing in time."""
     state = settings.state_dir
     if not state.is_dir() or not await asyncio.to_thread(_daemon_runs, state):
         return False
-    before = _generation(target)
+    generation = _generation(target)
     clock = asyncio.get_running_loop().time
     deadline = clock() + settings.check_interval + _PUBLISH_S
     while clock() < deadline:
-        if _generation(target) != before:
+        if _generation(target) != generation:
             return True
         await asyncio.sleep(0.2)
     return False

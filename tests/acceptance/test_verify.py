@@ -219,7 +219,7 @@ def test_the_command_says_where_and_repairs(verified: tuple[SqliteDatabase, Tria
     """0 when equal; 3 with file, project, dataset and image; `--full` repairs, and then it is 0 again."""
     database, trial = verified
     code, said = verify(trial)
-    assert (code, "to the byte" in said) == (0, True)
+    assert (code, "byte for byte" in said) == (0, True)
     before = {path: path.stat() for path in trial.directory.iterdir() if path.is_file()}
     database.execute("UPDATE images SET filename = 'other.jpg' WHERE id = ?", key(104))
     code, said = verify(trial)
