@@ -39,7 +39,7 @@ async def gathered(spans: Spans, size: BlockSize, part: int, ranges: Sequence[Ra
     ]
     images = Stream(["id"], in_parts([(dataset, key) for dataset, key, _ in places], part))
     rows = [(key, f"{key}/{at}", "x" * 50 * at) for _, key, own in places for at in range(own)]
-    annotations = Stream(["id", "polygon"], in_parts(rows, part), heavy=1)
+    annotations = Stream(["id", "polygon"], in_parts(rows, part), wide_column=1)
     return [piece async for piece in gather(images, annotations, ranges, size, lambda key: AssertionError(key))]
 
 
