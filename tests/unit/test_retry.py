@@ -33,6 +33,6 @@ async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: 
             wake=asyncio.Event(),
             tick=asked_at_the_first_tick,
         )
-        await schedule.rest(lambda: None)
+        await schedule.cooldown(lambda: None)
     assert len(ticks) == 1
     assert not schedule.export_soon.is_set(), "asked once, hurried once"
