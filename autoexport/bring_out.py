@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autoexport.checksum import digest
 from autoexport.edition import Edition, lay_out_all, make_manifest, spool_of, unpublished
+from autoexport.encoders import fingerprints
 from autoexport.formats import FILE_NAMES
 from autoexport.ledger import FileIdentity, Ledger, save_ledger, save_position
 from autoexport.logs import get_logger
@@ -169,6 +170,7 @@ def _remember(
         unpublished=unpublished(edition, tree),
         datasets=list(edition.builder.places) if edition.position is not None else [],
         blocks=edition.records if edition.position is not None else [],
+        encoders=fingerprints(),
     )
     save_ledger(state, ledger, edition.position.pieces() if edition.position is not None else None)
 

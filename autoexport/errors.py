@@ -55,6 +55,10 @@ class LockedError(AutoexportError):
     """Another exporter holds the lock of this export directory."""
 
 
+class EncoderChanged(AutoexportError):
+    """Another version of an encoder wrote the files: `verify` cannot tell its differences from drift."""
+
+
 class DriftError(AutoexportError):
     """`verify` found that the files and the database differ."""
 

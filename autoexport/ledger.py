@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import orjson
 import xxhash
 
+from autoexport.encoders import changed
 from autoexport.files import replace_durably
 from autoexport.model import Counts, Key
 
@@ -109,7 +110,8 @@ class FileIdentity:
 @dataclass(slots=True)
 class Ledger:
     """What is known of the last publish. `unpublished` counts, by logical table, the live rows that
-    no parent leads to; `datasets` are the keys of all published datasets, empty ones too."""
+    no parent leads to; `datasets` are the keys of all published datasets, empty ones too. `encoders` are the
+    fingerprints of the encoders that wrote the files; an older ledger has none."""
 
     database: str
     settings: str
@@ -121,11 +123,16 @@ class Ledger:
     unpublished: dict[str, int] = field(default_factory=dict)
     datasets: list[Key] = field(default_factory=list)
     blocks: list[BlockRecord] = field(default_factory=list)
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
-    def misfit(self, database: str, settings: str, mapping: str, directory: Path) -> str | None:
+    def misfit(
+        self, database: str, settings: str, mapping: str, encoders: Mapping[str, str], directory: Path
+    ) -> str | None:
         """Why this ledger cannot be built upon, or None if it can."""
         if self.settings != settings:
             return "the settings changed"
+        if names := changed(self.encoders, encoders):
+            return f"the {' and '.join(names)} encoder changed"
         if self.database != database:
             return "the ledger is of another database"
         if self.mapping != mapping:
@@ -217,6 +224,7 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
         "tables": ledger.tables,
         "unpublished": ledger.unpublished,
         "datasets": ledger.datasets,
+        "encoders": ledger.encoders,
     }
     replace_durably(state / _LEDGER, _sealed(_written(head, ledger.blocks)), mode=0o600)
     if position is not None:

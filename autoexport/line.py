@@ -13,6 +13,7 @@ from autoexport.ahead import fetched_ahead
 from autoexport.changes import Found, can_be_kept, conserved, recount, what_changed
 from autoexport.contracts import Format, Position, Snapshot, Source
 from autoexport.edition import Edition
+from autoexport.encoders import fingerprints
 from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError
 from autoexport.formats import FormatOptions
 from autoexport.ledger import BlockRecord, Ledger
@@ -121,8 +122,8 @@ class Line:
     async def _changes(self, mapping: Mapping, ledger: Ledger | None, reason: str | None) -> Found:
         if ledger is not None and reason is None:
             directory = self.settings.export_directory.absolute()
-            digest = mapping_digest(mapping)
-            reason = ledger.misfit(self.source.identity, _settings_digest(self.settings), digest, directory)
+            settings, digest = _settings_digest(self.settings), mapping_digest(mapping)
+            reason = ledger.misfit(self.source.identity, settings, digest, fingerprints(), directory)
         if ledger is None or reason is not None:
             return Found(render_all(reason or "there is no ledger"), Blocks([]), False)
         return await what_changed(self.reading, mapping, self.builder, ledger, self.settings.state_dir.absolute())

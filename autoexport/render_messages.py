@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from autoexport.encoders import fingerprints
 from autoexport.formats import FormatOptions
 from autoexport.model import BlockRows, BoxFormat, BoxReading, DatasetNode, FlatRows, ProjectNode, Value
 
@@ -24,9 +25,12 @@ LENGTH = struct.Struct(">Q")
 END: tuple[Any, ...] = ()
 """The last message. The end of the pipe alone would not do: whoever was forked meanwhile keeps it open."""
 
-READY = ("ready",)
-"""The first answer. Those that follow are `block`, `os error`, `error` or `done`, and what
-belongs to it."""
+
+def ready() -> tuple[Any, ...]:
+    """The first answer, with the encoders of the process: packages may have been replaced since its parent began.
+    Those that follow are `block`, `os error`, `error` or `done`, and what belongs to it."""
+    return "ready", fingerprints()
+
 
 _VERSION = 2  # of marshal: later ones look for objects that are the same, which takes longer than it saves
 

@@ -17,7 +17,7 @@ from autoexport.arenas import return_memory
 from autoexport.bodies import Joined, bodies_of
 from autoexport.files import write_all
 from autoexport.formats import chosen_formats
-from autoexport.render_messages import END, LENGTH, READY, Start, decoded, encoded, read_block
+from autoexport.render_messages import END, LENGTH, Start, decoded, encoded, read_block, ready
 
 if TYPE_CHECKING:
     from autoexport.contracts import Format
@@ -37,7 +37,7 @@ def main() -> None:
     start = Start.read(first)
     outputs = [output for output in chosen_formats(start.options) if output.has_blocks]
     joined = Joined(outputs)
-    _send(replies, READY)
+    _send(replies, ready())
     while (message := _receive(requests)) not in (None, END):
         try:
             answer = _render(message, start, outputs, joined)

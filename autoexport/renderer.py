@@ -21,7 +21,7 @@ from autoexport.ledger import Part
 from autoexport.logs import get_logger
 from autoexport.model import BlockRows, DatasetNode, ProjectNode
 from autoexport.offloop import in_thread, is_interpreter
-from autoexport.render_messages import END, LENGTH, READY, Start, block_message, decoded, encoded
+from autoexport.render_messages import END, LENGTH, Start, block_message, decoded, encoded, ready
 from autoexport.spool import Spool
 
 APART_FROM_ROWS = 50_000
@@ -163,11 +163,16 @@ class _Apart:
             async with asyncio.timeout(_START_S):
                 self._send(start.message())
                 answer = await self._answer()
-            ready = answer is not None and decoded(answer) == READY
+            said = decoded(answer) if answer is not None else None
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
             return False
-        if not ready:
+        if said != ready():
+            if said is not None:
+                # Bytes of two encoders in one file would not be what a full export writes.
+                log.warning(
+                    "render.other_encoder", hint="packages were replaced while it ran: restart the program"
+                )
             return False
         self._answers = asyncio.create_task(self._collect(), name="rendering")
         return True

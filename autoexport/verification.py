@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoexport.contracts import Format, Source
 from autoexport.edition import Edition, lay_out_all, make_manifest, spool_of
+from autoexport.encoders import changed, fingerprints
 from autoexport.exporter import LOCK_WAIT_S, derived
 from autoexport.ledger import Part, load_ledger
 from autoexport.line import Progress
@@ -50,6 +51,12 @@ async def differences(
             async with derived(source, settings, formats, state, None, full=True, progress=progress) as edition:
                 tree = replace(edition.tree(), timestamp=timestamp)
                 return await in_thread(_compare, edition, tree, manifest, directory)
+
+
+def changed_encoders(settings: Settings) -> list[str]:
+    """The names of the encoders that changed since the files were written: then a difference may be theirs."""
+    ledger = load_ledger(settings.state_dir.absolute())
+    return changed(ledger.encoders, fingerprints()) if ledger is not None else []
 
 
 def _compare(edition: Edition, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from autoexport.errors import EncoderChanged
 from autoexport.formats import chosen_formats
 from autoexport.progress import say, terminal_progress
 from autoexport.publish import read_manifest
 from autoexport.settings import Settings
 from autoexport.sources import open_source
-from autoexport.verification import differences
+from autoexport.verification import changed_encoders, differences
 from autoexport.workspace import LEADER_LOCK, Lock
 
 DRIFT = 3
@@ -23,7 +24,8 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
     """Print what differs and return 3, or 0 where nothing does.
 
     Where a daemon is running, a difference may be a change that it is about to publish: it is given
-    the time for that before the files are called different.
+    the time for that before the files are called different. Raises `EncoderChanged` if the files differ and
+    another encoder wrote them: the database may be what they say all the same.
     """
     source = open_source(settings)
     formats = chosen_formats(settings)
@@ -42,6 +44,11 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
         return 0
     for line in found:
         say(line)
+    if names := await asyncio.to_thread(changed_encoders, settings):
+        raise EncoderChanged(
+            f"The {' and '.join(names)} encoder changed since the files were written: that need not be drift.",
+            hint="Run `python -m autoexport` once: that export is a full one. Then verify again.",
+        )
     say("Repair: `python -m autoexport --full`.")
     return DRIFT
 

@@ -25,6 +25,7 @@ from autoexport.ledger import (
 )
 from autoexport.model import Counts
 
+ENCODERS = {"JSON": "e"}
 COUNTS = Counts(3, 2, 5, Counter({"train": 2, "花": 1}), Counter({"car": 4, "": 1}), 1, 2)
 
 
@@ -52,6 +53,7 @@ def ledger_of(directory: Path) -> Ledger:
             BlockRecord("a", "1", "9", pack(COUNTS), "p", 2**64 - 1, parts),
             BlockRecord("é", "x", "\U0001f600", pack(Counts()), "q", 0, parts),
         ],
+        encoders=ENCODERS,
     )
 
 
@@ -221,19 +223,22 @@ def test_a_ledger_that_was_edited_is_none(published: Path) -> None:
 
 def test_a_ledger_that_fits(published: Path) -> None:
     """Nothing speaks against it."""
-    assert ledger_of(published).misfit("d", "s", "m", published) is None
+    assert ledger_of(published).misfit("d", "s", "m", ENCODERS, published) is None
 
 
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (("x", "s", "m"), "another database"),
-        (("d", "x", "m"), "settings"),
-        (("d", "s", "x"), "mapping"),
+        (("x", "s", "m", ENCODERS), "another database"),
+        (("d", "x", "m", ENCODERS), "settings"),
+        (("d", "s", "x", ENCODERS), "mapping"),
+        (("d", "s", "m", {"JSON": "x"}), "the JSON encoder changed"),
     ],
 )
-def test_a_ledger_of_something_else(published: Path, other: tuple[str, str, str], reason: str) -> None:
-    """Another database, other settings, other columns: the reason says which."""
+def test_a_ledger_of_something_else(
+    published: Path, other: tuple[str, str, str, dict[str, str]], reason: str
+) -> None:
+    """Another database, other settings, other columns, another encoder: the reason says which."""
     assert reason in (ledger_of(published).misfit(*other, published) or "")
 
 
@@ -261,4 +266,4 @@ def test_a_published_file_that_somebody_touched(published: Path, edit: Callable[
     """By size, by the time of change, by its inode or by its absence; the reason names the file."""
     made = ledger_of(published)
     edit(published / "images.csv")
-    assert "images.csv" in (made.misfit("d", "s", "m", published) or "")
+    assert "images.csv" in (made.misfit("d", "s", "m", ENCODERS, published) or "")
