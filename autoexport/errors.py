@@ -53,3 +53,7 @@ class RenderError(AutoexportError):
 
 class LockedError(AutoexportError):
     """Another exporter holds the lock of the export directory."""
+
+
+class EncoderChanged(AutoexportError):
+    """Another version of an encoder wrote the files: `verify` cannot tell its differences from drift."""

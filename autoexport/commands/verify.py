@@ -7,8 +7,9 @@ from pathlib import Path
 
 from autoexport.commands.terminal import say, terminal_progress
 from autoexport.config.settings import Settings
+from autoexport.errors import EncoderChanged
 from autoexport.pipeline.job import opened_job
-from autoexport.pipeline.verification import differences
+from autoexport.pipeline.verification import changed_encoders, differences
 from autoexport.publishing.contract import Target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 
@@ -22,7 +23,8 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
     """Print the differences and return 3, or return 0 if there are none.
 
     While a daemon runs, a difference may be a change that it is about to publish. So it gets the time to publish,
-    and the comparison is repeated. Raises `AutoexportError` if the database or the files cannot be read.
+    and the comparison is repeated. Raises `AutoexportError` if the database or the files cannot be read, and
+    `EncoderChanged` if the files differ and another encoder wrote them.
     """
     bar = terminal_progress(progress)
     try:
@@ -31,6 +33,7 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
                 lines = await differences(job, bar)
                 if not lines or not await _published_meanwhile(settings, job.target):
                     break
+            encoders = await asyncio.to_thread(changed_encoders, job)
     finally:
         if bar is not None:
             bar.finish()
@@ -39,6 +42,11 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
         return 0
     for line in lines:
         say(line)
+    if encoders:
+        raise EncoderChanged(
+            f"The {' and '.join(encoders)} encoder changed since the files were written: that need not be drift.",
+            hint="Run `python -m autoexport` once, which exports in full. Then verify again.",
+        )
     say("To repair the files, run: python -m autoexport --full")
     return DRIFT
 

@@ -29,6 +29,7 @@ from autoexport.runtime.threads import in_thread
 from autoexport.sources.contract import Position, Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parent
+from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
@@ -129,7 +130,7 @@ class Derivation:
             return assess_nothing(reason or "there is no ledger")
         job, digest = self.job, mapping_digest(self.mapping)
         misfit = reason or await in_thread(
-            ledger.misfit, job.source.identity, job.digest, digest, job.target.identify
+            ledger.misfit, job.source.identity, job.digest, digest, fingerprints(), job.target.identify
         )
         if misfit is not None:
             return assess_nothing(misfit)

@@ -23,6 +23,7 @@ from autoexport.publishing.splice import Staged
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
+from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
@@ -177,6 +178,7 @@ class _Publication:
             unpublished=generation.unpublished(self.tree),
             datasets=list(generation.builder.places) if can_continue else [],
             blocks=generation.records if can_continue else [],
+            encoders=fingerprints(),
         )
         save_ledger(job.state, ledger, generation.position.pieces() if generation.position is not None else None)
 

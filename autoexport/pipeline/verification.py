@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoexport.formats.contract import Format
+from autoexport.incremental.ledger import load_ledger
 from autoexport.model.blocks import Part
 from autoexport.model.tree import Tree
 from autoexport.pipeline.derive import derive
@@ -19,6 +20,7 @@ from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
 from autoexport.publishing.splice import contents
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
+from autoexport.values.encoders import changed, fingerprints
 
 _SHOWN = 60
 """Characters of a difference that are shown on either side."""
@@ -45,6 +47,12 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
         async with derive(job, None, full=True, progress=progress) as generation:
             tree = replace(generation.tree(), timestamp=timestamp)
             return await in_thread(_compare, generation, tree, manifest, target.directory)
+
+
+def changed_encoders(job: ExportJob) -> list[str]:
+    """The names of the encoders that changed since the files were written; they may explain a difference."""
+    ledger = load_ledger(job.state)
+    return changed(ledger.encoders, fingerprints()) if ledger is not None else []
 
 
 def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:

@@ -19,6 +19,7 @@ from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows, FlatRows, Value
 from autoexport.model.mapping import BoxFormat, BoxReading
 from autoexport.model.tree import DatasetNode, ProjectNode
+from autoexport.values.encoders import fingerprints
 
 LENGTH = struct.Struct(">Q")
 """What stands before each message: its length in bytes."""
@@ -26,9 +27,14 @@ LENGTH = struct.Struct(">Q")
 END: tuple[Any, ...] = ()
 """The last message. The end of the pipe alone would not do: whoever was forked meanwhile keeps it open."""
 
-READY = ("ready",)
-"""The first answer. Those that follow are `block`, `os error`, `error` or `done`, and what
-belongs to it."""
+
+def ready() -> tuple[Any, ...]:
+    """The first answer, with the encoders of the process: packages may have been replaced since its parent began.
+
+    The answers that follow are `block`, `os error`, `error` or `done`, each with its values.
+    """
+    return "ready", fingerprints()
+
 
 _VERSION = 2  # of marshal: later ones look for objects that are the same, which takes longer than it saves
 

@@ -18,6 +18,7 @@ from autoexport.model.blocks import BlockRecord, Counts, Part, pack
 from autoexport.publishing.directory import DirectoryTarget
 from autoexport.publishing.identity import FileIdentity
 
+ENCODERS = {"JSON": "e"}
 COUNTS = Counts(3, 2, 5, Counter({"train": 2, "花": 1}), Counter({"car": 4, "": 1}), 1, 2)
 
 
@@ -45,6 +46,7 @@ def ledger_of(directory: Path) -> Ledger:
             BlockRecord("a", "1", "9", pack(COUNTS), "p", 2**64 - 1, parts),
             BlockRecord("é", "x", "\U0001f600", pack(Counts()), "q", 0, parts),
         ],
+        encoders=ENCODERS,
     )
 
 
@@ -219,18 +221,21 @@ def identify(directory: Path) -> Callable[[str, int], FileIdentity | None]:
 
 def test_a_ledger_that_fits(published: Path) -> None:
     """Nothing speaks against it."""
-    assert ledger_of(published).misfit("d", "s", "m", identify(published)) is None
+    assert ledger_of(published).misfit("d", "s", "m", ENCODERS, identify(published)) is None
 
 
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (("x", "s", "m"), "another database"),
-        (("d", "x", "m"), "settings"),
-        (("d", "s", "x"), "mapping"),
+        (("x", "s", "m", ENCODERS), "another database"),
+        (("d", "x", "m", ENCODERS), "settings"),
+        (("d", "s", "x", ENCODERS), "mapping"),
+        (("d", "s", "m", {"JSON": "x"}), "the JSON encoder changed"),
     ],
 )
-def test_a_ledger_of_something_else(published: Path, other: tuple[str, str, str], reason: str) -> None:
+def test_a_ledger_of_something_else(
+    published: Path, other: tuple[str, str, str, dict[str, str]], reason: str
+) -> None:
     """Another database, other settings, other columns: the reason says which."""
     assert reason in (ledger_of(published).misfit(*other, identify(published)) or "")
 
@@ -259,4 +264,4 @@ def test_a_published_file_that_somebody_touched(published: Path, edit: Callable[
     """By size, by the time of change, by its inode or by its absence; the reason names the file."""
     made = ledger_of(published)
     edit(published / "images.csv")
-    assert "images.csv" in (made.misfit("d", "s", "m", identify(published)) or "")
+    assert "images.csv" in (made.misfit("d", "s", "m", ENCODERS, identify(published)) or "")
