@@ -12,6 +12,7 @@ import pytest
 from autoexport import plan
 from autoexport.sources import sqlite_copy
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.properties.comparison import Exporting
 
 _WRITE = """
@@ -30,7 +31,9 @@ else:
 def another_process_writes(path: Path) -> str:
     """What another process gets to hear that begins to write: SQLite's error, or "no lock"."""
     command = [sys.executable, "-I", "-c", _WRITE, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=deadline_s(60)
+    ).stdout.strip()
 
 
 def change(database: SqliteDatabase) -> None:

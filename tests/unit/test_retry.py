@@ -10,6 +10,7 @@ from autoexport.loop import Tempo
 from autoexport.retry import wait_to_retry
 from autoexport.settings import Settings
 from tests.daemon import LIMIT_S
+from tests.deadlines import deadline_s
 
 
 async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: 
         ticks.append(None)
         tempo.hurry.set()
 
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         cause = PublishError("The disk is full.", hint="Free some.")
         await wait_to_retry(
             settings, cause, 1000.0, hurry=tempo.hurry, wake=asyncio.Event(), tick=asked_at_the_first_tick
