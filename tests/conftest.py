@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 import autoexport
+from tests import processes
 from tests.applications import create_sqlite, fill_postgres, fill_sqlite
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.deadlines import deadline_s, slowness
@@ -60,6 +62,26 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
     """Scale the time limit of a test, which is a deadline as well."""
     scaled = settings._replace(timeout=deadline_s(settings.timeout))
     return pytest_timeout.pytest_timeout_set_timer(item, scaled)
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard the processes of the tests until pytest ends, also those of its workers."""
+    stack = ExitStack()
+    stack.enter_context(processes.guarded())
+    config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Kill each process that the test left running, after all its fixtures, and report it as an error."""
+    try:
+        yield
+    finally:
+        left = processes.end_left_behind(deadline_s(processes.GRACE_S))
+        assert not left, f"{item.nodeid} left processes running, which were killed now:\n" + "\n".join(left)
 
 
 # --- surroundings --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from tests import processes
 from tests.applications import Cell, create_postgres
 from tests.deadlines import deadline_s
 from tests.postgres_connection import PostgresConnection
@@ -173,6 +174,7 @@ class PostgresServer:
                 [sys.executable, "-I", "-c", _BECOME_SERVER, *who, *server],
                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        processes.kept.add(self._process.pid)
         while not self._accepts_connections():
             if not self.running or time.monotonic() - begun > deadline_s(START_LIMIT_S):
                 self.stop("immediate")
@@ -201,6 +203,7 @@ class PostgresServer:
             self._process.wait()
             raise
         finally:
+            processes.kept.discard(self._process.pid)
             self._process = None
 
     def restart(self, mode: str = "fast") -> None:
