@@ -20,6 +20,8 @@ from autoexport.config.settings import Settings
 from autoexport.pipeline.exporter import run_once
 from tests.conftest import REPOSITORY, Finished, program_environment, run_autoexport
 from tests.daemon import LIMIT_S, wait_until
+from tests.deadlines import deadline_s
+from tests.processes import started
 
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -156,26 +158,21 @@ class PublishedFilesWatch:
         """Run a command to its end; raises after the time limit, with the process killed."""
         done = subprocess.run(
             command, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, encoding="utf-8", timeout=2 * LIMIT_S, check=False,
+            capture_output=True, text=True, encoding="utf-8", timeout=deadline_s(2 * LIMIT_S), check=False,
         )  # fmt: skip
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def run_until_published(self, directory: str, *command: str) -> Finished:
         """Run a command that does not end by itself: when it has published, ask all its processes to end."""
         manifest = self.directory / directory / "manifest.json"
-        process = subprocess.Popen(
+        with started(
             command, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", start_new_session=True,
-        )  # fmt: skip
-        try:
+        ) as process:  # fmt: skip
             wait_until(lambda: manifest.exists() or process.poll() is not None, f"{manifest} is published")
             assert process.poll() is None, f"it ended by itself: {process.communicate()[0]}"
             os.killpg(process.pid, signal.SIGTERM)
-            output, _ = process.communicate(timeout=LIMIT_S)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+            output, _ = process.communicate(timeout=deadline_s(LIMIT_S))
         return Finished(process.returncode, output, "")
 
 

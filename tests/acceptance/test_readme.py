@@ -26,6 +26,7 @@ from tests.acceptance.readme import (
     section,
 )
 from tests.conftest import REPOSITORY, run_autoexport
+from tests.deadlines import deadline_s
 
 INSTALL, TEST, *COMMANDS = sorted(blocks("bash"), key=lambda block: "venv" not in block.text)
 PROGRAMS = blocks("python")
@@ -55,14 +56,14 @@ def test_the_install_block_works_in_a_fresh_clone(tmp_path: Path) -> None:
     clone, environment = install_surroundings(tmp_path)
     done = subprocess.run(
         ["bash", "-c", INSTALL.text], cwd=clone, env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=380, check=False,
+        capture_output=True, text=True, timeout=deadline_s(380), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     document = load(clone / "autoexport_demo" / "database_exports" / "database_export.json")
     assert len(document["projects"]) == 4  # type: ignore[arg-type]
     script = subprocess.run(
         [clone / ".venv" / "bin" / "autoexport", "--version"], cwd=tmp_path, env=environment,
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=deadline_s(60), check=True,
     )  # fmt: skip
     assert script.stdout.startswith("autoexport "), "the console script is installed too"
 

@@ -15,6 +15,7 @@ from autoexport import Settings, run_exporter
 from tests.conftest import program_environment
 from tests.daemon import PUBLISHED, generation, leftovers, project_names
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
@@ -60,7 +61,7 @@ def killed(station: str, moment: str, url: str, exports: Path) -> None:
     """Run a daemon until it kills itself there."""
     done = subprocess.run(
         [sys.executable, "-c", _DAEMON, STATIONS[station], moment, url, str(exports)], cwd=exports.parent,
-        env=program_environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=program_environment(), capture_output=True, text=True, timeout=deadline_s(60), check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
 

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +22,9 @@ from autoexport.sources import gather
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
-from tests.daemon import LIMIT_S
+from tests.daemon import LIMIT_S, wait_until
+from tests.deadlines import deadline_s
+from tests.processes import started
 from tests.trials import Trial, open_descriptors
 
 MANY = 12_000
@@ -278,21 +279,20 @@ def test_the_parent_is_ended(many: str, tmp_path: Path, number: signal.Signals, 
     """However it ends, alone or with its whole group, the other process is gone and the files are whole."""
     trial = Trial(many, tmp_path / "exports")
     options = ["--database-url", many, "--export-dir", str(trial.directory), "--monitor"]
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "autoexport", *options],
         env=program_environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + LIMIT_S
-    while not (found := rendering(process.pid)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-    if number is signal.SIGKILL:
-        process.kill()
-    else:
-        os.killpg(process.pid, number)
-    assert process.wait(LIMIT_S) == code
-    while is_rendering(found[0]):
-        assert time.monotonic() < deadline
+    ) as process:  # fmt: skip
+        found: list[int] = []
+        while not found:
+            assert process.poll() is None
+            found = rendering(process.pid)
+        if number is signal.SIGKILL:
+            process.kill()
+        else:
+            os.killpg(process.pid, number)
+        assert process.wait(deadline_s(LIMIT_S)) == code
+        wait_until(lambda: not is_rendering(found[0]), "it renders no more")
     if code:
         trial.export()
     assert trial.check_set()
