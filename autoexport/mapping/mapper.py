@@ -6,15 +6,13 @@ import json
 
 import xxhash
 
-from autoexport.mapping.description import describe
 from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels, unmapped_tables
 from autoexport.mapping.overrides import TablesConfig, read_overrides
+from autoexport.mapping.schemas import recognise, with_schema
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import FOUND_FIELDS
 from autoexport.model.catalog import Catalog, Column
 from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
-
-__all__ = ["TablesConfig", "describe", "map_catalog", "mapping_digest"]
 
 
 def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapping:
@@ -24,7 +22,9 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     override that means nothing and `MappingError` where a table or a link is missing or ambiguous;
     the hint holds the lines of configuration that settle it.
     """
-    configured = read_overrides(overrides)
+    read_overrides(overrides)  # A mistake in the file is told as such, not as one of a schema.
+    schema = recognise(catalog)
+    configured = read_overrides(with_schema(schema, overrides))
     survey = Survey(catalog, configured)
     hierarchy = survey.hierarchy()
     annotations = find_annotations(survey, hierarchy)
@@ -51,6 +51,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         labels_by_dataset=labels is not None and labels.link_to == "datasets",
         warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, parts, labelling))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
+        application=schema.name if schema is not None else "",
     )
 
 

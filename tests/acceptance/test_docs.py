@@ -11,7 +11,7 @@ import autoexport
 from autoexport import AutoexportError, Settings
 from autoexport.cli import cli
 from autoexport.errors import ConfigurationError
-from autoexport.formats import FILE_NAMES
+from autoexport.formats import file_names
 from tests.acceptance.layout import layout
 from tests.acceptance.readme import (
     BENCH,
@@ -110,7 +110,7 @@ def test_the_manifest_table_is_complete(tmp_path: Path) -> None:
 def test_the_files_are_the_same_in_both_tables() -> None:
     """The README and autoexport/formats/README.md name the files that are written."""
     for rows in (table("## The files", README), table("# The files", FORMATS)):
-        assert [row[0] for row in rows] == [f"`{name}`" for name in (*FILE_NAMES, "manifest.json")]
+        assert [row[0] for row in rows] == [f"`{name}`" for name in (*file_names(), "manifest.json")]
 
 
 def test_the_performance_figures_are_measured_ones() -> None:
