@@ -17,7 +17,8 @@ from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
-from autoexport.pipeline.ownership import is_foreign, read_manifest
+from autoexport.pipeline.ownership import is_foreign
+from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
 from autoexport.sources.check_queries import ambiguous_boxes, orphans
@@ -165,7 +166,7 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
         return [f"{directory} is not a directory, so an export would fail: set --export-dir."]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"{directory} is not writable: grant this user write access, or set --export-dir."]
-    manifest = read_manifest(directory)
+    manifest = open_target(directory, settings.state_dir).read_manifest()
     if manifest is None:
         return []
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):

@@ -14,7 +14,7 @@ from autoexport.config.settings import Settings
 from autoexport.daemon.report import Report, read_report
 from autoexport.daemon.status_socket import ask
 from autoexport.errors import SourceError
-from autoexport.pipeline.ownership import read_manifest
+from autoexport.publishing import open_target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
 
@@ -86,7 +86,7 @@ def _inspect(settings: Settings) -> StatusFindings:
         running=running,
         answering=live is not None,
         report=live or read_report(state),
-        manifest=read_manifest(settings.export_directory),
+        manifest=open_target(settings.export_directory, settings.state_dir).read_manifest(),
     )
 
 

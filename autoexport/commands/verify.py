@@ -7,11 +7,10 @@ from pathlib import Path
 
 from autoexport.commands.terminal import say, terminal_progress
 from autoexport.config.settings import Settings
-from autoexport.formats import chosen_formats
-from autoexport.pipeline.ownership import read_manifest
+from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
+from autoexport.publishing.contract import Target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
-from autoexport.sources import open_source
 
 DRIFT = 3
 _TRIES = 3
@@ -25,18 +24,16 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
     While a daemon runs, a difference may be a change that it is about to publish. So it gets the time to publish,
     and the comparison is repeated. Raises `AutoexportError` if the database or the files cannot be read.
     """
-    source = open_source(settings)
-    formats = chosen_formats(settings)
     bar = terminal_progress(progress)
     try:
-        for _ in range(_TRIES):
-            lines = await differences(source, settings, formats, bar)
-            if not lines or not await _published_meanwhile(settings):
-                break
+        async with opened_job(settings) as job:
+            for _ in range(_TRIES):
+                lines = await differences(job, bar)
+                if not lines or not await _published_meanwhile(settings, job.target):
+                    break
     finally:
         if bar is not None:
             bar.finish()
-        await source.aclose()
     if not lines:
         say(f"{settings.export_directory} matches the database, byte for byte.")
         return 0
@@ -46,23 +43,23 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
     return DRIFT
 
 
-async def _published_meanwhile(settings: Settings) -> bool:
+async def _published_meanwhile(settings: Settings, target: Target) -> bool:
     """Wait for a running daemon to publish. False if none runs, or if it published nothing in time."""
-    state, directory = settings.state_dir, settings.export_directory
+    state = settings.state_dir
     if not state.is_dir() or not await asyncio.to_thread(_daemon_runs, state):
         return False
-    generation = _generation(directory)
+    generation = _generation(target)
     clock = asyncio.get_running_loop().time
     deadline = clock() + settings.check_interval + _PUBLISH_S
     while clock() < deadline:
-        if _generation(directory) != generation:
+        if _generation(target) != generation:
             return True
         await asyncio.sleep(0.2)
     return False
 
 
-def _generation(directory: Path) -> int | None:
-    manifest = read_manifest(directory)
+def _generation(target: Target) -> int | None:
+    manifest = target.read_manifest()
     return manifest.generation if manifest is not None else None
 
 

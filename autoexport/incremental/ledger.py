@@ -9,7 +9,7 @@ means a full export.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +34,12 @@ _SEAL_BYTES = len(_SEAL) + 16 + len(b'"}\n')
 
 @dataclass(slots=True)
 class Ledger:
-    """What is known of the last publish. `unpublished` counts, by logical table, the live rows that
-    no parent leads to; `datasets` are the keys of all published datasets, empty ones too."""
+    """What is known of the last publish.
+
+    `database`, `settings` and `mapping` are digests. `unpublished` counts, by logical table, the live rows that
+    have no parent. `datasets` are the keys of all published datasets, empty ones too. `forgotten` is why the
+    blocks were given up during this export; None where they were not.
+    """
 
     database: str
     settings: str
@@ -47,9 +51,21 @@ class Ledger:
     unpublished: dict[str, int] = field(default_factory=dict)
     datasets: list[Key] = field(default_factory=list)
     blocks: list[BlockRecord] = field(default_factory=list)
+    forgotten: str | None = None
 
-    def misfit(self, database: str, settings: str, mapping: str, directory: Path) -> str | None:
-        """Why this ledger cannot be built upon, or None if it can."""
+    def forget_blocks(self, reason: str) -> None:
+        """Give up the blocks and their memory: everything is rendered now, also if this export has to restart."""
+        self.blocks, self.forgotten = [], reason
+
+    def misfit(
+        self, database: str, settings: str, mapping: str, identify: Callable[[str, int], FileIdentity | None]
+    ) -> str | None:
+        """Why this ledger cannot be built upon, or None if it can.
+
+        `identify` returns the identity of a published file as it is now, from its name and its recorded checksum.
+        """
+        if self.forgotten is not None:
+            return self.forgotten
         if self.settings != settings:
             return "the settings changed"
         if self.database != database:
@@ -57,11 +73,11 @@ class Ledger:
         if self.mapping != mapping:
             return "the tables or their mapping changed"
         for name, identity in self.files.items():
-            try:
-                if FileIdentity.of(directory / name, identity.crc) != identity:
-                    return f"{name} was changed by someone else"
-            except OSError:
+            now = identify(name, identity.crc)
+            if now is None:
                 return f"{name} is not there"
+            if now != identity:
+                return f"{name} was changed by another program"
         return None
 
 

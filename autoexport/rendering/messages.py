@@ -9,13 +9,13 @@ from __future__ import annotations
 import marshal
 import struct
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from autoexport.formats import FormatOptions
+from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows, FlatRows, Value
 from autoexport.model.mapping import BoxFormat, BoxReading
 from autoexport.model.tree import DatasetNode, ProjectNode
@@ -56,13 +56,13 @@ class Start:
 
     def message(self) -> bytes:
         """As it is sent."""
-        return encoded((astuple(self.options), self.box, self.box_format, tuple(self.spools)))
+        return encoded((dict(self.options), self.box, self.box_format, tuple(self.spools)))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """As it arrives."""
         options, box, box_format, spools = content
-        return cls(FormatOptions(*options), box, box_format, spools)
+        return cls(options, box, box_format, spools)
 
 
 def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:

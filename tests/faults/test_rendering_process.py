@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from autoexport.errors import AutoexportError, PublishError, RenderError
+from autoexport.rendering import process as rendering_process
 from autoexport.rendering import renderer
 from autoexport.sources import gather
 from tests.applications import create_sqlite, fill_sqlite
@@ -37,7 +38,7 @@ def rendering(process: int) -> list[int]:
 def is_rendering(process: int) -> bool:
     """Whether it is there and renders; one that has ended and was not waited for has no command line."""
     try:
-        return any("render_worker" in word for word in psutil.Process(process).cmdline())
+        return any("rendering.worker" in word for word in psutil.Process(process).cmdline())
     except psutil.Error:
         return False
 
@@ -252,7 +253,7 @@ def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
 def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of ours in the other process comes back in words."""
     broken = "import autoexport.rendering.worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
-    monkeypatch.setattr(renderer, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
+    monkeypatch.setattr(rendering_process, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
     with pytest.raises(RenderError, match="ZeroDivisionError"):
         small.export()
     assert small.leftovers() == []

@@ -26,8 +26,13 @@ async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: 
     async with asyncio.timeout(LIMIT_S):
         cause = PublishError("The disk is full.", hint="Free some.")
         await wait_to_retry(
-            settings, cause, 1000.0, hurry=schedule.export_soon, wake=asyncio.Event(), tick=asked_at_the_first_tick
+            settings,
+            cause,
+            1000.0,
+            export_soon=schedule.export_soon,
+            wake=asyncio.Event(),
+            tick=asked_at_the_first_tick,
         )
-        await schedule.rest(lambda: None)
+        await schedule.cooldown(lambda: None)
     assert len(ticks) == 1
     assert not schedule.export_soon.is_set(), "asked once, hurried once"
