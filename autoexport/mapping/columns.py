@@ -61,7 +61,7 @@ def fits(column: Column, setting: str) -> bool:
 def overridden(logical: str, setting: str, table: Table, configured: TableOverride) -> Column | None:
     """The column that the configuration names for a field; None if it names none.
 
-    Raises `MappingError` if the table lacks the column, or if it is a URL or of a type that does not fit.
+    Raises `MappingError` if the table lacks the column. The same if it is a URL, or if its type does not fit.
     """
     if setting not in configured.columns:
         return None

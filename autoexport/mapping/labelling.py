@@ -205,8 +205,8 @@ def find_label(survey: Survey, annotations: TableRole, labels: TableRole | None)
     """Add `label` and `label_id` to the fields of the annotations.
 
     An integer called label or category is an id. It is joined to the labels table only by a declared foreign key,
-    or if no name is stored. Raises `MappingError` if several columns may be the id, or if it does not refer to the
-    key of the labels.
+    or if no name is stored. Raises `MappingError` if several columns may be the id. The same if the id refers to
+    another column of the labels than their key.
     """
     configured, table, found = survey.configured["annotations"], annotations.table, annotations.found
     declared = _declared(survey, table, labels)

@@ -119,43 +119,45 @@ class Survey:
     def parent(self, relation: tuple[str, str], child: Table) -> TableRole | None:
         """Find the parent of a table by declared foreign keys, else by name. Its `link` is the link of the child.
 
-        Raises `MappingError` if two tables fit, or if the configured one does not.
+        `relation` is the logical child and parent. Raises `MappingError` if two tables fit, or if the configured
+        one does not.
         """
+        _, logical = relation
         found = self._linked(relation, child, self._referred(relation, child))
-        found = found or self._linked(relation, child, self.candidates(relation[1]))
+        found = found or self._linked(relation, child, self.candidates(logical))
         if len(found) > 1:
-            raise self.two_fit(relation[1], [role.table for role in found])
+            raise self.two_fit(logical, [role.table for role in found])
         return found[0] if found else None
 
     def _linked(self, relation: tuple[str, str], child: Table, tables: Sequence[Table]) -> list[TableRole]:
+        child_logical, logical = relation
         found = []
         for table in tables:
             if table is child:
                 continue
-            role, lack = self.role(relation[1], table)
+            role, lack = self.role(logical, table)
             if lack is not None:
-                self.refuse_assigned(relation[1], table, lack)
+                self.refuse_assigned(logical, table, lack)
                 continue
-            role.link = find_link(self.catalog, relation, child, table, role.key, self.configured[relation[0]])
+            role.link = find_link(self.catalog, relation, child, table, role.key, self.configured[child_logical])
             if role.link is not None:
                 found.append(role)
         return found
 
     def _referred(self, relation: tuple[str, str], child: Table) -> list[Table]:
         """The tables to which declared foreign keys refer, if the table or the column has a conventional name."""
-        candidates = self.candidates(relation[1])
-        by_column = {column.name for column in by_names(child, LINK_NAMES[relation])}
-        schema = self.configured[relation[1]].schema
+        _, logical = relation
+        candidates = self.candidates(logical)
+        conventional = {column.name for column in by_names(child, LINK_NAMES[relation])}
+        schema = self.configured[logical].schema
+        decided = logical in self.assigned or self.configured[logical].left_out
         tables: list[Table] = []
         for key in child.foreign_keys:
             table = referred_table(self.catalog, child, key)
             if table is None or table in tables:
                 continue
-            decided = relation[1] in self.assigned or self.configured[relation[1]].left_out
-            possible = (
-                not decided and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
-            )
-            if table in candidates or (possible and by_column & set(key.columns)):
+            possible = not decided and schema in (None, table.schema) and not self._has_other_role(table, logical)
+            if table in candidates or (possible and conventional & set(key.columns)):
                 tables.append(table)
         return tables
 
