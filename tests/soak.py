@@ -60,7 +60,7 @@ class Figures:
             "missed",
             "leaked",
         )
-        values = (f"{minutes:.1f}", self.commits, self.publishes, self.kills, self.restarts, self.checks,
+        values = (f"{minutes:.1f}", self.commits, self.publishes, self.kills, self.restarts, self.looks,
                   len(self.torn), len(self.missed), len(self.leaked))  # fmt: skip
         return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (names, ["---"] * len(names), values))
 
@@ -96,7 +96,7 @@ class Place:
 
     def look(self, figures: Figures) -> None:
         """Every file must be whole."""
-        figures.checks += 1
+        figures.looks += 1
         try:
             check_directory(self.trial)
         except (AssertionError, ValueError) as error:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import TableFields, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import (
     Link,
     comparable,
     declared_links,
     find_link,
+    missing_link,
     referred_table,
     refers_elsewhere,
-    unlinked,
 )
 from autoexport.mapping.overrides import TableOverride, settle, toml_lines
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
@@ -40,14 +41,14 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     errors: list[tuple[Table, MappingError]] = []
     for table in tables:
         try:
-            part, lacks = _annotation_part(survey, table, hierarchy.images)
+            part, lack = _annotation_part(survey, table, hierarchy.images)
         except MappingError as error:
             errors.append((table, error))
             continue
-        if not lacks:
+        if lack is None:
             found.append(part)
         else:
-            survey.refuse_assigned("annotations", table, lacks)
+            survey.refuse_assigned("annotations", table, lack)
     fitting = [part.table for part in found] + [table for table, _ in errors]
     if len(fitting) > 1:
         raise survey.two_fit("annotations", fitting)
@@ -56,17 +57,17 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     return found[0] if found else None
 
 
-def _annotation_part(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, str]:
+def _annotation_part(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, Lack | None]:
     relation, configured = ("annotations", "images"), survey.configured["annotations"]
-    part, lacks = survey.part("annotations", table)
+    part, lack = survey.part("annotations", table)
     part.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
     if part.link is None:
-        lacks = lacks or unlinked(relation, table, images.table, images.key)
+        lack = lack or missing_link(relation, table, images.table, images.key)
     box, part.box = find_box(table, configured)
     part.found.fields.update(box)
     if part.box is None and "polygon" not in part.found.fields and not _says_label(table, configured):
-        lacks = lacks or "no label and no geometry"
-    return part, lacks
+        lack = lack or Lack(Missing.LABEL)
+    return part, lack
 
 
 def _label_names(table: Table) -> tuple[str, ...]:
@@ -114,11 +115,11 @@ def unmapped_tables(survey: Survey, hierarchy: ImageHierarchy, mapped: Sequence[
         if table in mapped or not (like or is_named(table.name, "annotations")):
             continue
         keyed = "id" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-        lacks = "" if keyed else ": it has no key column"
+        why = "" if keyed else ": it has no key column"
         if not linked:
             images = hierarchy.images
-            lacks = f": it has {unlinked(('annotations', 'images'), table, images.table, images.key)}"
-        warnings.append(f"{table.full_name} looks like annotations and is not exported{lacks}.")
+            why = f": it has {missing_link(('annotations', 'images'), table, images.table, images.key)}"
+        warnings.append(f"{table.full_name} looks like annotations and is not exported{why}.")
     return warnings
 
 
@@ -137,10 +138,10 @@ def find_labels(survey: Survey, hierarchy: ImageHierarchy, annotations: TableRol
         tables = [table for table in tables if not _names_an_image(survey, table, hierarchy.images)]
     referred = _referred_labels(survey, annotations, tables, used) if annotations else []
     parts = [survey.part("labels", table) for table in referred or tables]
-    for part, lacks in parts:
-        if lacks:
-            survey.refuse_assigned("labels", part.table, lacks)
-    found = [part for part, lacks in parts if not lacks]
+    for part, lack in parts:
+        if lack is not None:
+            survey.refuse_assigned("labels", part.table, lack)
+    found = [part for part, lack in parts if lack is None]
     if len(found) > 1:
         raise survey.two_fit("labels", [part.table for part in found])
     if not found:
@@ -172,7 +173,7 @@ def _referred_labels(
         telling = "labels" not in survey.assigned and bool(columns & set(key.columns))
         if table is not None and table not in used and table not in tables and (table in named or telling):
             tables.append(table)
-    tables = [table for table in tables if not survey.part("labels", table)[1]]
+    tables = [table for table in tables if survey.part("labels", table)[1] is None]
     both = [table for table in tables if table in named]
     return both if len(both) == 1 else tables
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import by_names
+from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.overrides import TableOverride, named_column, settle, toml_lines
 from autoexport.mapping.synonyms import KEYS, LINK_NAMES, LINK_SETTING
 from autoexport.model.catalog import Catalog, Column, ForeignKey, Table
@@ -108,15 +109,16 @@ def find_link(
     return Link(free[0], parent_key) if free else None
 
 
-def unlinked(relation: tuple[str, str], child: Table, parent: Table, parent_key: Column) -> str:
-    """What a table lacks that has no link to its parent, in words that follow "has"."""
+def missing_link(relation: tuple[str, str], child: Table, parent: Table, parent_key: Column) -> Lack:
+    """The lack of a link to the parent. A column that has a conventional name, but not the type, is mentioned."""
     for column in by_names(child, LINK_NAMES[relation]):
         if not comparable(column, parent_key):
-            return (
-                f"no column that names {parent.full_name}: {column.name} is {column.kind}, "
+            detail = (
+                f"{parent.full_name}: {column.name} is {column.kind}, "
                 f"{parent.full_name}.{parent_key.name} is {parent_key.kind}"
             )
-    return f"no column that names {parent.full_name}"
+            return Lack(Missing.LINK, detail)
+    return Lack(Missing.LINK, parent.full_name)
 
 
 def _composite(catalog: Catalog, child: Table, parent: Table) -> Sequence[str]:

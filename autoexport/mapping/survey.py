@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import TableFields, by_names, find_fields
-from autoexport.mapping.links import Link, find_link, referred_table, unlinked
+from autoexport.mapping.lack import Lack, Missing
+from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, settle, settle_table, toml_lines
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
+
+_SETTING = {Missing.KEY: "id", Missing.NAME: "name", Missing.LABEL: "label", Missing.LINK: "image_id"}
+"""The setting that supplies what a table lacks, for roles that the configuration assigned."""
 
 
 @dataclass(slots=True)
@@ -90,25 +94,25 @@ class Survey:
         tables = self.catalog.tables if within is None else within
         return [table for table in tables if is_named(table.name, logical) and table not in taken]
 
-    def part(self, logical: str, table: Table) -> tuple[TableRole, str]:
-        """The table in this role, and what it lacks for it; links are looked at elsewhere."""
+    def part(self, logical: str, table: Table) -> tuple[TableRole, Lack | None]:
+        """The table in this role, and what it lacks for the role apart from a link."""
         found = find_fields(logical, table, self.configured[logical])
-        lacks = "" if "id" in found.fields else "no key column (a primary key of one column, or id)"
+        lack = None if "id" in found.fields else Lack(Missing.KEY)
         wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
         if wanted and not set(wanted) & set(found.fields):
-            lacks = lacks or f"no column for {' or '.join(wanted)}"
-        return TableRole(table, found), lacks
+            lack = lack or Lack(Missing.NAME, " or ".join(wanted))
+        return TableRole(table, found), lack
 
     def fitting(self, logical: str, *others: Table) -> list[Table]:
         """The candidates that have what their role takes, apart from tables that are something else."""
         tables = [table for table in self.candidates(logical) if table not in others]
-        return [table for table in tables if not self.part(logical, table)[1]]
+        return [table for table in tables if self.part(logical, table)[1] is None]
 
     def unfit(self, logical: str) -> list[str]:
         """Why candidates of this logical table are not exported."""
         parts = [(table, self.part(logical, table)[1]) for table in self.candidates(logical)]
-        return [f"the table {table.full_name} is not exported as {logical}: it has {lacks}."
-                for table, lacks in parts if lacks]  # fmt: skip
+        return [f"the table {table.full_name} is not exported as {logical}: it has {lack}."
+                for table, lack in parts if lack]  # fmt: skip
 
     # --- parents -----------------------------------------------------------------------------------
 
@@ -128,9 +132,9 @@ class Survey:
         for table in tables:
             if table is child:
                 continue
-            part, lacks = self.part(relation[1], table)
-            if lacks:
-                self.refuse_assigned(relation[1], table, lacks)
+            part, lack = self.part(relation[1], table)
+            if lack is not None:
+                self.refuse_assigned(relation[1], table, lack)
                 continue
             part.link = find_link(self.catalog, relation, child, table, part.key, self.configured[relation[0]])
             if part.link is not None:
@@ -158,14 +162,12 @@ class Survey:
     def _has_other_role(self, table: Table, logical: str) -> bool:
         return any(table in self.candidates(other) for other in self.configured if other != logical)
 
-    def refuse_assigned(self, logical: str, table: Table, lacks: str) -> None:
-        """Raise `MappingError` if it is the configuration that gives the table a role it does not fit."""
+    def refuse_assigned(self, logical: str, table: Table, lack: Lack) -> None:
+        """Raise `MappingError` if the configuration gives this table a role that it does not fit."""
         if logical in self.assigned:
-            settings = {"no key": "id", "no label": "label", "no column that names": "image_id"}
-            setting = next((name for words, name in settings.items() if lacks.startswith(words)), "name")
             raise MappingError(
-                f"tables.{logical}.table: {table.full_name} has {lacks}.",
-                hint=settle(toml_lines(logical, **{setting: "<column>"})),
+                f"tables.{logical}.table: {table.full_name} has {lack}.",
+                hint=settle(toml_lines(logical, **{_SETTING[lack.missing]: "<column>"})),
             )
 
     def two_fit(self, logical: str, tables: Sequence[Table]) -> MappingError:
@@ -177,20 +179,20 @@ class Survey:
 
     def hierarchy(self) -> ImageHierarchy:
         """The images table with what is above it. Raises `MappingError` where there is none, or two."""
-        lacking: list[tuple[Table, str]] = []
+        lacking: list[tuple[Table, Lack]] = []
         families: list[ImageHierarchy] = []
         errors: list[tuple[Table, MappingError]] = []
         for table in self.candidates("images"):
-            part, lacks = self.part("images", table)
-            if not lacks:
+            part, lack = self.part("images", table)
+            if lack is None:
                 try:
-                    hierarchy, lacks = self._hierarchy_of(part)
-                    if not lacks:
+                    hierarchy, lack = self._hierarchy_of(part)
+                    if lack is None:
                         families.append(hierarchy)
                 except MappingError as error:
                     errors.append((table, error))
-            if lacks:
-                lacking.append((table, lacks))
+            if lack is not None:
+                lacking.append((table, lack))
         fitting = [hierarchy.images.table for hierarchy in families] + [table for table, _ in errors]
         if len(fitting) > 1:
             raise self.two_fit("images", fitting)
@@ -200,24 +202,24 @@ class Survey:
             raise self._no_images(lacking)
         return families[0]
 
-    def _hierarchy_of(self, images: TableRole) -> tuple[ImageHierarchy, str]:
+    def _hierarchy_of(self, images: TableRole) -> tuple[ImageHierarchy, Lack | None]:
         hierarchy = ImageHierarchy(images)
         hierarchy.datasets = self.parent(("images", "datasets"), images.table)
         if hierarchy.datasets is not None:
             images.link, hierarchy.datasets.link = hierarchy.datasets.link, None
             self._projects_of_datasets(hierarchy, hierarchy.datasets)
-            return hierarchy, ""
+            return hierarchy, None
         others = self.fitting("datasets", images.table)
         hierarchy.projects = self.parent(("images", "projects"), images.table)
         if hierarchy.projects is not None:
             images.link, hierarchy.projects.link = hierarchy.projects.link, None
             for table in others:
                 self._leave_out(hierarchy, "datasets", table, images.table, "images")
-            return hierarchy, ""
+            return hierarchy, None
         for logical, above in (("datasets", others), ("projects", self.fitting("projects", images.table))):
             if above:
                 key = self.part(logical, above[0])[0].key
-                return hierarchy, unlinked(("images", logical), images.table, above[0], key)
+                return hierarchy, missing_link(("images", logical), images.table, above[0], key)
         columns = by_names(images.table, LINK_NAMES["images", "datasets"] + LINK_NAMES["images", "projects"])
         told_apart = [name for name in ("datasets", "projects") if not self.configured[name].left_out]
         if columns and told_apart:
@@ -225,7 +227,7 @@ class Survey:
                 f"{images.table.full_name}.{columns[0].name} names a parent, but no table of datasets or "
                 "projects was found: all images are in one dataset."
             )
-        return hierarchy, ""
+        return hierarchy, None
 
     def _projects_of_datasets(self, hierarchy: ImageHierarchy, datasets: TableRole) -> None:
         hierarchy.projects = self.parent(("datasets", "projects"), datasets.table)
@@ -257,25 +259,25 @@ class Survey:
             f"(tables.{child_logical}.columns.{setting}, or tables.{logical}.table = false)."
         )
 
-    def _no_images(self, lacking: Sequence[tuple[Table, str]]) -> MappingError:
+    def _no_images(self, lacking: Sequence[tuple[Table, Lack]]) -> MappingError:
         if not self.catalog.tables:
             return MappingError(
                 "The database has no tables.",
                 hint="Check --database-url: it should name the database of the annotation application.",
             )
         if lacking:
-            seen = "; ".join(f"{table.full_name} has {lacks}" for table, lacks in lacking)
+            seen = "; ".join(f"{table.full_name} has {lack}" for table, lack in lacking)
             return MappingError(f"No table of images was found: {seen}.", hint=self._complete(*lacking[0]))
         similar = [table for table in self.catalog.tables if self._like_images(table)]
         asking = settle(toml_lines("images", table="<table>"))
         hint = settle_table("images", similar) if similar else asking
         return MappingError("No table of images was found.", hint=hint)
 
-    def _complete(self, table: Table, lacks: str) -> str:
+    def _complete(self, table: Table, lack: Lack) -> str:
         """The hint that shows how to give an images table what it lacks."""
-        if "key column" in lacks:
+        if lack.missing is Missing.KEY:
             return settle(toml_lines("images", table=table.name, id="<column>"))
-        if "filename" in lacks:
+        if lack.missing is Missing.NAME:
             return settle(toml_lines("images", table=table.name, file_path="<column>"))
         logical = "datasets" if self.fitting("datasets", table) else "projects"
         named = toml_lines("images", table=table.name, **{LINK_SETTING[logical]: "<column>"})
@@ -284,5 +286,5 @@ class Survey:
     def _like_images(self, table: Table) -> bool:
         if any(is_named(table.name, logical) for logical in self.configured):
             return False
-        part, lacks = self.part("images", table)
-        return not lacks and bool({"file_path", "width"} & set(part.found.fields))
+        part, lack = self.part("images", table)
+        return lack is None and bool({"file_path", "width"} & set(part.found.fields))

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import RenderError
-from autoexport.formats import FormatOptions
+from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows
 from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.messages import END, LENGTH, READY, Start, block_message, decoded, encoded
+from autoexport.rendering.messages import END, LENGTH, Start, block_message, decoded, encoded, ready
 from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
@@ -74,8 +74,9 @@ async def _started(spools: Sequence[Spool]) -> WorkerProcessRenderer | None:
 class WorkerProcessRenderer:
     """Sends blocks to a worker process and collects its answers while it works.
 
-    The protocol (`messages`): `Start` is answered by READY; pieces of blocks and END are sent without waiting for
-    answers. The worker answers the last piece of each block, an error at once, and END with its processor time.
+    The protocol (`messages`): `Start` is answered by `ready`; pieces of blocks and END are sent without waiting
+    for answers. The worker answers the last piece of each block, an error at once, and END with its processor
+    time.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, writer: PipeWriter, spools: Sequence[Spool]) -> None:
@@ -95,11 +96,16 @@ class WorkerProcessRenderer:
             async with asyncio.timeout(_START_S):
                 self._writer.send(start.message())
                 answer = await self._answer()
-            ready = answer is not None and decoded(answer) == READY
+            reply = decoded(answer) if answer is not None else None
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
             return False
-        if not ready:
+        if reply != ready():
+            if reply is not None:
+                # Bytes of two encoders in one file would not be what a full export writes.
+                log.warning(
+                    "render.other_encoder", hint="packages were replaced while it ran: restart the program"
+                )
             return False
         self._answers = asyncio.create_task(self._collect(), name="rendering")
         return True

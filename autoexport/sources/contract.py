@@ -128,6 +128,11 @@ class Source(Protocol):
         """
         ...
 
+    async def check_notes(self) -> list[str]:
+        """Sentences of `check` about the database, such as its size or what writers have to wait for. Raises
+        `SourceError`."""
+        ...
+
     async def aclose(self) -> None:
         """Release everything."""
         ...

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.incremental import plan
-from autoexport.sources.sqlite import private_copy as sqlite_copy
+from autoexport.sources.sqlite import private_copy
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Exporting
 
@@ -60,7 +60,7 @@ def test_whole_cycles_leave_the_lock(
     writing: SqliteDatabase, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first, an idle, an incremental and a full export in the application's process, each while it writes."""
-    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
+    monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
     exporting = Exporting(writing.url, tmp_path)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.config.settings import Settings
-from autoexport.formats import FILE_NAMES
+from autoexport.formats import file_names
 from tests.acceptance.readme import (
     EXAMPLE,
     RENAMED,
@@ -207,7 +207,7 @@ def test_the_digest_is_what_the_readme_says_it_is(tmp_path: Path) -> None:
     exports = export_of(EXAMPLE, tmp_path)
     files = load(exports / "manifest.json")["files"]
     assert isinstance(files, dict)
-    for name in FILE_NAMES:
+    for name in file_names():
         assert files[name]["digest"] == f"crc32:{zlib.crc32((exports / name).read_bytes()):08x}"
 
 

@@ -27,18 +27,19 @@ PARTS = {
     "compare": "autoexport.sources.sqlite.changes:compare autoexport.sources.sqlite.changes:changed_ranges",
     "render": "autoexport.rendering.bodies:render",
     "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
-    "lay out": "autoexport.pipeline.publish:lay_out_all",
-    "compare bytes": "autoexport.pipeline.publish:find_identical",
-    "splice": "autoexport.pipeline.publish:stage",
+    "lay out": "autoexport.pipeline.generation:Generation.lay_out",
+    "compare bytes": "autoexport.publishing.directory:find_identical",
+    "splice": "autoexport.publishing.directory:stage",
     "fsync": "os:fsync",
-    "rename": "autoexport.pipeline.publish:commit",
-    "ledger": "autoexport.pipeline.exporter:load_ledger autoexport.pipeline.publish:save_ledger",
+    "rename": "autoexport.publishing.directory:commit",
+    "ledger": "autoexport.pipeline.ownership:load_ledger autoexport.pipeline.publish:save_ledger",
 }
 """What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
 
 AWAITED = {
     "position": "autoexport.sources.postgres.snapshot:take_position",
-    "hand over": "autoexport.rendering.process:WorkerProcessRenderer.add autoexport.rendering.process:WorkerProcessRenderer.finish",
+    "hand over": "autoexport.rendering.process:WorkerProcessRenderer.add "
+    "autoexport.rendering.process:WorkerProcessRenderer.finish",
 }
 """Waited for; "hand over" is to the process that renders, where there is one."""
 

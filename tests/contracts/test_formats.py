@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoexport.config.settings import Settings
-from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats import chosen_formats, file_names
 from autoexport.formats.contract import Format
 from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
@@ -108,12 +108,17 @@ def test_a_tree_can_be_assembled_twice(output: Format) -> None:
     assert whole.written(output).endswith(b"\n")
 
 
+def chosen(**settings: bool) -> tuple[str, ...]:
+    """The files that these settings choose."""
+    return tuple(output.file_name for output in chosen_formats(Settings(**settings).format_options))
+
+
 def test_the_settings_choose() -> None:
     """Each file has its switch, and the options reach the formats."""
-    assert tuple(output.file_name for output in chosen_formats(Settings())) == FILE_NAMES
-    assert [output.file_name for output in chosen_formats(Settings(export_csv=False))] == ["database_export.json"]
-    assert [output.file_name for output in chosen_formats(Settings(export_json=False))] == list(FILE_NAMES[1:])
-    pretty, *tables = chosen_formats(Settings(json_style="pretty", csv_guard=False, csv_bom=True))
+    assert chosen() == file_names()
+    assert chosen(export_csv=False) == ("database_export.json",)
+    assert chosen(export_json=False) == file_names()[1:]
+    pretty, *tables = chosen_formats(Settings(json_style="pretty", csv_guard=False, csv_bom=True).format_options)
     assert isinstance(pretty, JsonDocument)
     assert pretty.style == "pretty"
     assert all(not getattr(table, "guard") and getattr(table, "bom") for table in tables)  # noqa: B009

@@ -15,11 +15,10 @@ from sqlalchemy import column, select, table
 
 from autoexport.config.settings import Settings
 from autoexport.errors import SourceError
-from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import export_once
+from autoexport.pipeline.job import ExportJob
 from autoexport.sources.contract import Snapshot, Source
-from autoexport.sources.postgres import engine as postgres_engine
-from autoexport.sources.postgres import source as postgres
+from autoexport.sources.postgres import engine, source
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
 from tests.daemon import LIMIT_S
@@ -57,7 +56,7 @@ async def export(url: str, directory: Path, disturb: Callable[[], object] = bool
     """One full export."""
     chosen = Settings(database_url=url, export_directory=directory, **settings)  # type: ignore[arg-type]
     source = Disturbed(source_of(url, **settings), disturb)
-    await export_once(source, chosen, chosen_formats(chosen), full=True)
+    await export_once(ExportJob.of(source, chosen), full=True)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -113,7 +112,7 @@ async def test_connection_killed_while_streaming(url: str, application: Postgres
 
 async def test_a_server_that_falls_silent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes what it is sent, and does not answer: the connection is given up without it."""
-    monkeypatch.setattr(postgres_engine, "CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(engine, "CLOSE_TIMEOUT_S", 0.2)
     session = 0
     try:
         async with asyncio.timeout(LIMIT_S), snapshot_of(url) as (snapshot, _):
@@ -171,7 +170,7 @@ async def test_locked_table(
     url: str, application: PostgresConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table that is locked for long is not waited for without end."""
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(source, "LOCK_TIMEOUT_S", 0.1)
     application.script("BEGIN; LOCK TABLE images IN ACCESS EXCLUSIVE MODE")
     with pytest.raises(SourceError, match="locked") as raised:
         await export(url, tmp_path / "exports")

@@ -20,14 +20,14 @@ RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
 # Where each station is called from: the name in that module is replaced by one that kills, in the child alone.
 STATIONS = {
-    "sweep": "autoexport.pipeline.exporter:sweep",
+    "sweep": "autoexport.publishing.directory:sweep",
     "copy": "sqlite3:connect",
     "snapshot": "autoexport.sources.sqlite.source:read_catalog",
     "plan": "autoexport.pipeline.derive:Derivation.run",
     "render": "autoexport.rendering.renderer:bodies_of",
-    "check_room": "autoexport.pipeline.publish:check_room",
-    "splice": "autoexport.pipeline.publish:stage",
-    "publish": "autoexport.pipeline.publish:commit",
+    "check_room": "autoexport.publishing.directory:check_room",
+    "splice": "autoexport.publishing.directory:stage",
+    "publish": "autoexport.publishing.directory:commit",
     "manifest": "autoexport.publishing.directory:_publish_manifest",
     "ledger": "autoexport.pipeline.publish:save_ledger",
     "report": "autoexport.daemon.supervisor:write_report",

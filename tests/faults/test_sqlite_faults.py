@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import SourceError
-from autoexport.sources.sqlite import private_copy as sqlite_copy
+from autoexport.sources.sqlite import private_copy
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import program_environment
 from tests.daemon import wait_until
@@ -90,7 +90,7 @@ def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
 
 def test_locked_for_long(trial: Trial, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process keeps the file to itself for longer than a copy waits."""
-    monkeypatch.setattr(sqlite_copy, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     sqlite_database.close()
     with holding(sqlite_database.path, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM labels"):
         check_failure(trial, "stayed locked")
@@ -221,7 +221,7 @@ def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
     trial.check_equals(path)
 
 
-class Nobody:
+class OtherUser:
     """A user whom permissions bind, and a directory that everybody may look into."""
 
     def __init__(self, place: Path) -> None:
@@ -242,7 +242,7 @@ class Nobody:
 
 
 @pytest.fixture
-def nobody() -> Iterator[Nobody]:
+def other_user() -> Iterator[OtherUser]:
     """Another user; skips where there can be none, or where it could not start the program."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to have a user whom permissions bind")
@@ -252,40 +252,40 @@ def nobody() -> Iterator[Nobody]:
     with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
         place = Path(name)
         place.chmod(0o755)
-        yield Nobody(place)
+        yield OtherUser(place)
 
 
 @pytest.mark.parametrize("command", [(), ("check",), ("verify",)], ids=lambda words: " ".join(words) or "export")
-def test_an_export_directory_that_cannot_be_looked_into(nobody: Nobody, command: tuple[str, ...]) -> None:
+def test_an_export_directory_that_cannot_be_looked_into(other_user: OtherUser, command: tuple[str, ...]) -> None:
     """A folder above it is closed to this user: said in a line, whichever command it is, and nothing to report."""
-    (nobody.place / "closed" / "open").mkdir(parents=True)
-    (nobody.place / "closed").chmod(0o700)
-    path = nobody.place / "app.db"
+    (other_user.place / "closed" / "open").mkdir(parents=True)
+    (other_user.place / "closed").chmod(0o700)
+    path = other_user.place / "app.db"
     with closing(create_sqlite(path)) as connection:
         fill_sqlite(connection)
     path.chmod(0o644)
-    exports = nobody.place / "closed" / "open" / "exports"
-    done = nobody.runs(*command, "--database-url", path, "--export-dir", exports)
+    exports = other_user.place / "closed" / "open" / "exports"
+    done = other_user.runs(*command, "--database-url", path, "--export-dir", exports)
     assert done.returncode == 1
     assert "ermission" in done.stderr
     assert "hint: Let this user" in done.stderr
 
 
 @pytest.mark.parametrize(("owned", "said"), [(False, "no program has it open"), (True, "write to its folder")])
-def test_a_wal_database_in_a_directory_without_permission(nobody: Nobody, owned: bool, said: str) -> None:
+def test_a_wal_database_in_a_directory_without_permission(other_user: OtherUser, owned: bool, said: str) -> None:
     """Its owner, or another, may read it and not write beside it: said, nothing created, read when it is open."""
-    exports = nobody.place / "exports"
+    exports = other_user.place / "exports"
     exports.mkdir()
-    nobody.owns(exports)
-    folder = nobody.place / "application"
+    other_user.owns(exports)
+    folder = other_user.place / "application"
     folder.mkdir(mode=0o755)
     path = folder / "application.sqlite3"
     with closing(create_sqlite(path, journal_mode="wal")) as connection:
         fill_sqlite(connection)
     path.chmod(0o644)
     if owned:
-        nobody.owns(path)
-    failed = nobody.runs("--database-url", path, "--export-dir", exports)
+        other_user.owns(path)
+    failed = other_user.runs("--database-url", path, "--export-dir", exports)
     assert failed.returncode == 1
     assert "WAL" in failed.stderr
     assert said in failed.stderr
@@ -295,6 +295,6 @@ def test_a_wal_database_in_a_directory_without_permission(nobody: Nobody, owned:
         connection.execute(RENAME, ("open now",))
         for companion in folder.glob("*-*"):
             companion.chmod(0o644)
-        done = nobody.runs("--database-url", path, "--export-dir", exports)
+        done = other_user.runs("--database-url", path, "--export-dir", exports)
         assert done.returncode == 0, done.stderr
     assert "open now" in (exports / "projects.csv").read_text()

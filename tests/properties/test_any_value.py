@@ -22,11 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoexport.config.settings import Settings
-from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import export_once
-from autoexport.sources import open_source
-from autoexport.values import json_columns as documents
-from autoexport.values import scalars as values
+from autoexport.pipeline.job import opened_job
+from autoexport.values import json_columns, scalars
 from tests.naive_values import Naive, Text, csv_text, json_value
 from tests.population import COLUMNS, SCHEMA
 
@@ -295,11 +293,8 @@ def export(database: Path, directory: Path, **options: Any) -> Any:
 
     async def run() -> Any:
         chosen = Settings(database_url=f"sqlite:///{database}", export_directory=directory, **options)
-        source = open_source(chosen)
-        try:
-            return (await export_once(source, chosen, chosen_formats(chosen))).manifest
-        finally:
-            await source.aclose()
+        async with opened_job(chosen) as job:
+            return (await export_once(job)).manifest
 
     return asyncio.run(run())
 
@@ -324,11 +319,11 @@ def test_whole_databases(rows: dict[str, Any], guard: bool, bom: bool, style: st
 # --- a column at a time --------------------------------------------------------------------------
 
 COLUMN_RULES: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any], str, st.SearchStrategy[Any]]] = [
-    ("texts", values.texts, values.text, "text", ANYTHING),
-    ("numbers", values.numbers, values.number, "number", mostly(1, 2.5, None)),
-    ("flags", values.flags, values.flag, "flag", FLAG),
-    ("times", values.times, values.time, "time", TIME),
-    ("documents", documents.documents, documents.document, "document", texts_or_anything(*DOCUMENTS)),
+    ("texts", scalars.texts, scalars.text, "text", ANYTHING),
+    ("numbers", scalars.numbers, scalars.number, "number", mostly(1, 2.5, None)),
+    ("flags", scalars.flags, scalars.flag, "flag", FLAG),
+    ("times", scalars.times, scalars.time, "time", TIME),
+    ("documents", json_columns.documents, json_columns.document, "document", texts_or_anything(*DOCUMENTS)),
 ]
 
 
@@ -339,7 +334,7 @@ def delivered(value: Any) -> Any:
 
 def as_json(value: Any) -> bytes:
     """A ruled value as it stands in JSON, which a document already is."""
-    return value if isinstance(value, bytes) else values.encode(value)
+    return value if isinstance(value, bytes) else scalars.encode(value)
 
 
 @pytest.mark.parametrize(("column_rule", "rule", "naive", "cells"), [row[1:] for row in COLUMN_RULES])
@@ -360,5 +355,5 @@ def test_columns_and_values_agree(
     wanted = [json_value(getattr(reference, naive)(value)) for value in stored]
     assert json.dumps([json.loads(as_json(value)) for value in ruled]) == json.dumps(wanted)
     assert repaired == reference.repaired
-    if column_rule is not documents.documents:
-        assert values.encoded(ruled) == [values.encode(value) for value in ruled]
+    if column_rule is not json_columns.documents:
+        assert scalars.encoded(ruled) == [scalars.encode(value) for value in ruled]

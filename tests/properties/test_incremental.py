@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from autoexport.incremental import changes, plan
-from autoexport.sources import gather
-from autoexport.sources import reader as snapshot
-from autoexport.sources.sqlite import private_copy as sqlite_copy
+from autoexport.sources import gather, reader
+from autoexport.sources.sqlite import private_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.postgres import PostgresServer
@@ -57,8 +56,8 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (gather, "BLOCK_BYTES", 20_000),
     (gather, "PIECE_BYTES", 1_000),
     (gather, "DOUBLING", 10),
-    (snapshot, "RANGES_AT_ONCE", 3),
-    (snapshot, "READ_IN_HALVES", range(1, 10**9)),
+    (reader, "RANGES_AT_ONCE", 3),
+    (reader, "READ_IN_HALVES", range(1, 10**9)),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),
     (os, "fsync", without_waiting_for_the_disk),
@@ -181,7 +180,7 @@ class Incremental(RuleBasedStateMachine):
         """Export in an event loop of its own; `during` is committed by another session after the snapshot."""
         self.exports += 1
         # Every other copy of a SQLite file is made by a process of its own, as those of large files are.
-        self.patch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if self.exports % 2 else 1 << 40)
+        self.patch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if self.exports % 2 else 1 << 40)
 
         def meanwhile() -> None:
             if not self.other.in_transaction:
@@ -344,7 +343,7 @@ def test_a_writer_that_does_not_wait(
     journal: str, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second thread commits all the time while exports are made; each export is of one moment."""
-    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
+    monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     for module, name, value in SMALL:
         monkeypatch.setattr(module, name, value)
     database = SqliteDatabase(tmp_path / "application.sqlite3")

@@ -13,7 +13,7 @@ import pytest
 from autoexport.errors import SourceError
 from autoexport.incremental import plan
 from autoexport.sources import gather
-from autoexport.sources.sqlite import snapshot as sqlite_snapshot
+from autoexport.sources.sqlite import snapshot
 from tests.conftest import run_autoexport
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
@@ -273,7 +273,7 @@ def test_keys_with_nul_characters(tmp_path: Path, every: int) -> None:
 
 def test_too_many_keys_with_nul_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a statement takes: everything is rendered."""
-    monkeypatch.setattr(sqlite_snapshot, "_MOST_PARAMETERS", 3)
+    monkeypatch.setattr(snapshot, "_MOST_PARAMETERS", 3)
     application = Application(tmp_path)
     for number in range(100):
         application.database.execute("INSERT INTO images VALUES (?, ?, 1)", f"k\0{number:04}", "x" * 900)

@@ -21,7 +21,7 @@ from tests.conftest import program_environment
 _HOLD = """
 import sys
 from pathlib import Path
-from autoexport.workspace import Lock
+from autoexport.publishing.locks import Lock
 lock = Lock(Path(sys.argv[1]), sys.argv[2])
 print(lock.try_take(), flush=True)
 sys.stdin.read()
@@ -324,7 +324,7 @@ def test_a_scratch_directory_is_private_and_gone_afterwards(tmp_path: Path) -> N
 def test_a_scratch_directory_of_a_killed_process(tmp_path: Path) -> None:
     """It is found, whatever is in it; what only looks like one, or is a link to one, is not."""
     program = (
-        "import pathlib, sys; from autoexport.workspace import scratch\n"
+        "import pathlib, sys; from autoexport.publishing.workspace import scratch\n"
         "with scratch(pathlib.Path(sys.argv[1])) as path:\n"
         "    (path / 'copy').touch(); print(path, flush=True); input()"
     )

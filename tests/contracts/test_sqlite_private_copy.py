@@ -21,9 +21,7 @@ from typing import Any
 import pytest
 
 from autoexport.errors import PublishError, SourceError
-from autoexport.sources.sqlite import copy_process as sqlite_copy_process
-from autoexport.sources.sqlite import copy_worker as sqlite_copy_worker
-from autoexport.sources.sqlite import private_copy as sqlite_copy
+from autoexport.sources.sqlite import copy_process, copy_worker, private_copy
 from autoexport.sources.sqlite.page_scan import PageNotes, PageScan
 from autoexport.sources.sqlite.private_copy import copy_database
 from tests.daemon import wait_until
@@ -72,7 +70,7 @@ while True:
 @pytest.fixture(autouse=True)
 def by_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As large files are copied."""
-    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0)
+    monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0)
 
 
 def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connection:
@@ -237,7 +235,7 @@ def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     log, target = tmp_path / "source-wal", tmp_path / "target"
     old, new = b"old header" * 4 + b"a" * 5000, b"new header" * 4 + b"b" * 3000
     log.write_bytes(old)
-    copy_bytes = sqlite_copy_worker.copy_bytes
+    copy_bytes = copy_worker.copy_bytes
     begun: list[bool] = []
 
     def interrupted(source: int, into: int, size: int) -> Iterator[int]:
@@ -249,10 +247,10 @@ def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         log.write_bytes(new)
         yield from copy_bytes(source, into, size)
 
-    monkeypatch.setattr(sqlite_copy_worker, "copy_bytes", interrupted)
-    monkeypatch.setattr(sqlite_copy_worker, "_say", lambda words: None)
+    monkeypatch.setattr(copy_worker, "copy_bytes", interrupted)
+    monkeypatch.setattr(copy_worker, "_say", lambda words: None)
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT)
-    sqlite_copy_worker.copy_log(str(log), descriptor)
+    copy_worker.copy_log(str(log), descriptor)
     os.close(descriptor)
     assert begun
     assert target.read_bytes() == new
@@ -260,7 +258,7 @@ def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An application in this process shares its cache, and has written what it has not committed."""
-    monkeypatch.setattr(sqlite_copy, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()
     create(path, "delete").close()
@@ -274,14 +272,14 @@ def test_a_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Let something happen as soon as the read transaction has begun."""
-    begin = sqlite_copy._Copying._begin
+    begin = private_copy._Copying._begin
 
     def begun(self: Any, source: sqlite3.Connection) -> str:
         mode = begin(self, source)
         happens()
         return mode
 
-    monkeypatch.setattr(sqlite_copy._Copying, "_begin", begun)
+    monkeypatch.setattr(private_copy._Copying, "_begin", begun)
 
 
 def test_a_file_that_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +319,7 @@ def worker_that(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     place.write_text(
         f"import os, signal, sqlite3, sys, time\nprint('ready', flush=True)\nsys.stdin.readline()\n{script}"
     )
-    monkeypatch.setattr(sqlite_copy_process, "_PROGRAM", place)
+    monkeypatch.setattr(copy_process, "_PROGRAM", place)
 
 
 @pytest.mark.parametrize("in_log", [False, True])
@@ -353,7 +351,7 @@ except sqlite3.OperationalError as error:
             application.execute("UPDATE latest SET number = 0")
             application.commit()
         heard: list[str] = []
-        monkeypatch.setattr(sqlite_copy.log, "debug", lambda event, **said: heard.append(str(said.get("reason"))))
+        monkeypatch.setattr(private_copy.log, "debug", lambda event, **said: heard.append(str(said.get("reason"))))
         assert copied(database, tmp_path / "private")[1] is None
     assert heard == ["busy"]
 
@@ -386,7 +384,7 @@ def test_a_process_that_cannot_start_is_done_without(
 def test_a_process_that_stands_still(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, with what it has started, and the lock with it."""
     (tmp_path / "private").mkdir()
-    monkeypatch.setattr(sqlite_copy_process, "_STILL_S", 0.3)
+    monkeypatch.setattr(copy_process, "_STILL_S", 0.3)
     worker_that("os.fork(); time.sleep(600)", tmp_path, monkeypatch)
     began = time.monotonic()
     assert copied(database, tmp_path / "private")[1] is None
@@ -399,8 +397,8 @@ def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: p
     path = tmp_path / "application.sqlite3"
     create(path, journal).close()
     (tmp_path / "private").mkdir()
-    monkeypatch.setattr(sqlite_copy, "HOLD_S", 0.3)
-    monkeypatch.setattr(sqlite_copy, "_STEP_PAGES", 1)
+    monkeypatch.setattr(private_copy, "HOLD_S", 0.3)
+    monkeypatch.setattr(private_copy, "_STEP_PAGES", 1)
     started = tmp_path / "started"
     worker_that(
         f"open({str(started)!r}, 'x')\nwhile True: print('at 0', flush=True); time.sleep(0.1)",
@@ -418,7 +416,7 @@ def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: p
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT number FROM latest").fetchone() == (1,)
         assert connection.execute("SELECT DISTINCT number FROM rows").fetchall() == [(1,)]
-    monkeypatch.setattr(sqlite_copy, "SLOW_DEADLINE_S", 0)
+    monkeypatch.setattr(private_copy, "SLOW_DEADLINE_S", 0)
     started.unlink()
     with pytest.raises(SourceError, match="changes faster than it can be copied") as raised:
         copied(path, tmp_path / "private")
@@ -445,20 +443,20 @@ def test_many_pages_in_a_log(tmp_path: Path) -> None:
         file.truncate(32 + len(numbers) * (24 + 512))
         tracemalloc.start()
         try:
-            found = sqlite_copy._pages_of_log(file.fileno(), 0)
+            found = private_copy._pages_of_log(file.fileno(), 0)
             total = sum(found)
             peak_bytes = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
         assert total == sum(range(2, 60_001, 2))
         assert peak_bytes < 100_000
-        assert list(sqlite_copy._pages_of_log(file.fileno(), 512))[:3] == [2, 4, 6]
+        assert list(private_copy._pages_of_log(file.fileno(), 512))[:3] == [2, 4, 6]
 
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the operating system says of the private directory is said in plain words."""
-    monkeypatch.setattr(sqlite_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
+    monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     (tmp_path / "file").touch()
     copy, notes = tmp_path / "file" / "copy.sqlite3", PageNotes(tmp_path / "file")
     with pytest.raises(PublishError, match="a part of the path is a file"):
@@ -499,7 +497,7 @@ def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that keeps the file is waited for, not for ever, and what comes after is copied."""
-    monkeypatch.setattr(sqlite_copy, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()
     with closing(create(path, "delete")) as application:

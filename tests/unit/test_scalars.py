@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autoexport.values import scalars as values
+from autoexport.values import scalars
 from autoexport.values.scalars import Ruled
 
 LONG = 2**63 - 1
@@ -18,7 +18,7 @@ LONE = b"caf\xe9".decode("utf-8", "surrogateescape")
 
 def written(value: Any) -> str:
     """A ruled value as it stands in JSON."""
-    return values.encode(value).decode()
+    return scalars.encode(value).decode()
 
 
 def check(rule: Callable[[Any], Ruled], stored: Any, expected: str, repaired: int = 0) -> None:
@@ -48,12 +48,12 @@ def check(rule: Callable[[Any], Ruled], stored: Any, expected: str, repaired: in
 )
 def test_text(stored: Any, expected: str, repaired: int) -> None:
     """Text as stored, invalid bytes as U+FFFD and counted, bytes as base64, numbers as numbers."""
-    check(values.texts, stored, expected, repaired)
+    check(scalars.texts, stored, expected, repaired)
 
 
 def test_text_column_of_both() -> None:
     """A column may hold text, numbers and bytes at once."""
-    assert values.texts(("a", 1, b"\x00", None, LONE)) == (["a", 1, "AA==", None, "caf\ufffd"], 1)
+    assert scalars.texts(("a", 1, b"\x00", None, LONE)) == (["a", 1, "AA==", None, "caf\ufffd"], 1)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_text_column_of_both() -> None:
 )
 def test_names_are_text(stored: Any, expected: str) -> None:
     """A name is always text, so that it can be counted by and joined."""
-    check(values.names, stored, expected)
+    check(scalars.names, stored, expected)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_names_are_text(stored: Any, expected: str) -> None:
 )  # fmt: skip
 def test_splits(stored: Any, expected: str) -> None:
     """The usual spellings in any case become the three words, any other word stays as stored."""
-    check(values.splits, stored, expected)
+    check(scalars.splits, stored, expected)
 
 
 @pytest.mark.parametrize(
@@ -116,30 +116,30 @@ def test_splits(stored: Any, expected: str) -> None:
 )
 def test_numbers(stored: Any, expected: str, repaired: int) -> None:
     """All digits are kept; what is no number is null or, if it is text, as stored, and counted."""
-    check(values.numbers, stored, expected, repaired)
+    check(scalars.numbers, stored, expected, repaired)
 
 
 def test_numbers_that_cancel_out_are_looked_at() -> None:
     """Infinities of both signs, whose sum is no infinity, and integers at the limits."""
-    assert values.numbers((float("inf"), float("-inf"), 1)) == ([None, None, 1], 2)
-    assert values.numbers((LONG, LONG, -LONG)) == ((LONG, LONG, -LONG), 0)
-    assert values.numbers((1.7e308, 1.7e308)) == ([1.7e308, 1.7e308], 0)
-    assert values.numbers((10**400, 1.0))[1] == 1
+    assert scalars.numbers((float("inf"), float("-inf"), 1)) == ([None, None, 1], 2)
+    assert scalars.numbers((LONG, LONG, -LONG)) == ((LONG, LONG, -LONG), 0)
+    assert scalars.numbers((1.7e308, 1.7e308)) == ([1.7e308, 1.7e308], 0)
+    assert scalars.numbers((10**400, 1.0))[1] == 1
 
 
 def test_ordinary_columns_are_not_copied() -> None:
     """The hot path hands on the very column it was given."""
     text, whole, real = ("a", None), (1, 2), (0.5, None)
-    assert values.texts(text)[0] is text
-    assert values.texts(whole)[0] is whole
-    assert values.numbers(whole)[0] is whole
-    assert values.numbers(real)[0] is real
+    assert scalars.texts(text)[0] is text
+    assert scalars.texts(whole)[0] is whole
+    assert scalars.numbers(whole)[0] is whole
+    assert scalars.numbers(real)[0] is real
 
 
 def test_as_floats() -> None:
     """Numbers to reckon with: long ones too; text is none."""
-    ruled, _ = values.numbers((1, 0.5, "1.10", "wide", None))
-    assert values.as_floats(ruled) == [1, 0.5, 1.1, None, None]
+    ruled, _ = scalars.numbers((1, 0.5, "1.10", "wide", None))
+    assert scalars.as_floats(ruled) == [1, 0.5, 1.1, None, None]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_as_floats() -> None:
 )  # fmt: skip
 def test_flags(stored: Any, expected: str, repaired: int) -> None:
     """Numbers and the usual words are true or false; what cannot be read is null and counted."""
-    check(values.flags, stored, expected, repaired)
+    check(scalars.flags, stored, expected, repaired)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_flags(stored: Any, expected: str, repaired: int) -> None:
 )
 def test_times(stored: str, expected: str) -> None:
     """Naive times stay naive, aware ones are moved to UTC; fractions down to the microsecond."""
-    check(values.times, stored, f'"{expected}"')
+    check(scalars.times, stored, f'"{expected}"')
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_times(stored: str, expected: str) -> None:
 )  # fmt: skip
 def test_what_is_no_time_stays_as_stored(stored: str) -> None:
     """Also next to times that can be read, and not counted as repaired."""
-    check(values.times, stored, json.dumps(stored))
-    ruled, repaired = values.times(("2024-01-15 09:00:00", stored, "2024-01-15 09:00:00+01:00"))
+    check(scalars.times, stored, json.dumps(stored))
+    ruled, repaired = scalars.times(("2024-01-15 09:00:00", stored, "2024-01-15 09:00:00+01:00"))
     expected = [datetime(2024, 1, 15, 9), stored, datetime(2024, 1, 15, 8, tzinfo=UTC)]  # noqa: DTZ001
     assert (ruled, repaired) == (expected, 0)
 
@@ -196,18 +196,18 @@ def test_what_is_no_time_stays_as_stored(stored: str) -> None:
 @pytest.mark.parametrize(("stored", "expected"), [(1705312800, "1705312800"), (1.5, "1.5"), (b"\x00", '"AA=="')])
 def test_times_stored_as_something_else(stored: Any, expected: str) -> None:
     """An epoch stays the number it is."""
-    check(values.times, stored, expected)
+    check(scalars.times, stored, expected)
 
 
 @pytest.mark.parametrize("column", [(), [], ("a",), ("line\nbreak", None, 1.5, True), [1, 2], ('",\n  "',)])
 def test_encoded_is_each_value_encoded(column: Any) -> None:
     """One call for a column gives what one call for each value gives, whatever the text in it."""
-    assert values.encoded(column) == [values.encode(value) for value in column]
+    assert scalars.encoded(column) == [scalars.encode(value) for value in column]
 
 
 def test_encoded_times_and_long_numbers() -> None:
     """Times and numbers with all their digits are cells like others."""
-    ruled, _ = values.numbers(("1.10", 2, None))
-    assert values.encoded(ruled) == [b"1.10", b"2", b"null"]
-    moments, _ = values.times(("2024-01-15 09:00:00+01:00", None))
-    assert values.encoded(moments) == [b'"2024-01-15T08:00:00Z"', b"null"]
+    ruled, _ = scalars.numbers(("1.10", 2, None))
+    assert scalars.encoded(ruled) == [b"1.10", b"2", b"null"]
+    moments, _ = scalars.times(("2024-01-15 09:00:00+01:00", None))
+    assert scalars.encoded(moments) == [b'"2024-01-15T08:00:00Z"', b"null"]

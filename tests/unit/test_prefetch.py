@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from autoexport.runtime import prefetch as ahead
+from autoexport.runtime import prefetch
 from autoexport.runtime.prefetch import prefetched
 
 
@@ -99,7 +99,7 @@ async def test_a_cancelled_reader_lets_the_fetch_end() -> None:
 
 async def test_a_fetch_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is interrupted after a while."""
-    monkeypatch.setattr(ahead, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(prefetch, "PATIENCE_S", 0.01)
     items = Items(5)
 
     async def give_up() -> None:

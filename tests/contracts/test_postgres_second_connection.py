@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy import column, func, select, table
 
 from autoexport.errors import SourceError
-from autoexport.sources import reader as reading
-from autoexport.sources.postgres import second_connection as postgres_beside
-from autoexport.sources.postgres import source as postgres
+from autoexport.sources import reader
+from autoexport.sources.postgres import second_connection, source
 from tests.contracts.postgres_snapshots import all_rows, rows_of, snapshot_of
 from tests.daemon import LIMIT_S
 from tests.postgres import APPLICATION, PostgresServer
@@ -28,7 +27,7 @@ SELECT count(*) FROM pg_stat_activity WHERE application_name = 'autoexport' AND 
 @pytest.fixture
 def in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     """The few annotations of these databases are read as many are."""
-    monkeypatch.setattr(reading, "READ_IN_HALVES", range(1, 10**9))
+    monkeypatch.setattr(reader, "READ_IN_HALVES", range(1, 10**9))
 
 
 class Watching:
@@ -65,7 +64,7 @@ def test_the_same_bytes(url: str, tmp_path: Path, in_halves: None, monkeypatch: 
     with PostgresConnection(url) as connection:
         two, one = Watching(connection), Watching(connection)
         assert halves.export(progress=two).published
-        monkeypatch.setattr(reading, "READ_IN_HALVES", range(0))
+        monkeypatch.setattr(reader, "READ_IN_HALVES", range(0))
         assert whole.export(progress=one).published
     assert (two.sessions, one.sessions) == (2, 1)
     assert halves.contents() == whole.contents()
@@ -155,8 +154,8 @@ async def test_no_views(url: str) -> None:
 
 async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the rows of one are read, the server would end the transaction of the other."""
-    monkeypatch.setattr(postgres, "IDLE_LIMIT_S", 0.5)
-    monkeypatch.setattr(postgres_beside, "KEEP_S", 0.05)
+    monkeypatch.setattr(source, "IDLE_LIMIT_S", 0.5)
+    monkeypatch.setattr(second_connection, "KEEP_S", 0.05)
     async with snapshot_of(url) as (snapshot, _):
         parts = await snapshot.stream_in_parallel(MANY)
         with PostgresConnection(url) as application:
