@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,23 @@ Contents = dict[str, bytes]
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
 _PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json", "publishing"}
+
+
+class RowsHook:
+    """A progress display that calls a function each time that rows were read and handed on."""
+
+    def __init__(self, on_rows: Callable[[], object]) -> None:
+        self._on_rows = on_rows
+
+    def start(self, total_rows: int | None) -> None:
+        """No rows are read yet."""
+
+    def advance(self, rows: int) -> None:
+        """A block, or a piece of a large one, was handed on; its rows are still being streamed."""
+        self._on_rows()
+
+    def finish(self) -> None:
+        """All rows are read."""
 
 
 class Trial:
