@@ -44,8 +44,7 @@ settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--postgres 16` runs the tests on another server than the newest one: of those that the test extra brings
-    (16 and 18), or one that is installed."""
+    """Add `--postgres MAJOR`: the server to test on, from the test extra (16, 18) or installed."""
     parser.addoption("--postgres", type=int, default=NEWEST, help="major version")
 
 
@@ -93,7 +92,7 @@ def _is_ambient(name: str) -> bool:
 
 @pytest.fixture
 def log_setup_put_back() -> Iterator[None]:
-    """What the command line sets up for logs does not outlive the test."""
+    """Undo after the test the logging that the command line set up."""
     handlers = list(logging.root.handlers)
     yield
     structlog.reset_defaults()
@@ -102,7 +101,7 @@ def log_setup_put_back() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting from outside reaches a test, and what it writes into the working directory goes with it."""
+    """Hide the settings of the environment from the test, and run it in a directory of its own."""
     for name in list(os.environ):
         if _is_ambient(name):
             monkeypatch.delenv(name)
@@ -114,7 +113,7 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a process left behind."""
+    """The exit code and the output of a process that has ended."""
 
     exit_code: int
     stdout: str

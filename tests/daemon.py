@@ -1,4 +1,4 @@
-"""The daemon as a process, and how a test waits for it: for a fact, never for a time."""
+"""Runs the daemon as a process, and waits for facts about it instead of a time."""
 
 from __future__ import annotations
 
@@ -92,16 +92,16 @@ class Daemon:
 
     @property
     def report(self) -> Report | None:
-        """What it answers about itself."""
+        """Its answer on the status socket; None if it does not answer."""
         answer = ask(self.directory / ".autoexport")
         return Report.from_json(answer) if answer else None
 
     def wait_for_report(self, condition: Callable[[Report], object], what: str, every_s: float = 0.05) -> None:
-        """Wait until what it answers is so. Each question costs it a little."""
+        """Wait until its report meets the condition. Each question costs the daemon a little."""
         wait_until(lambda: (report := self.report) is not None and condition(report), what, every_s=every_s)
 
     def wait_until_idle(self) -> None:
-        """Wait until it has exported, has looked again at what was young, and has nothing more to do."""
+        """Wait until it has exported, has checked a young file again, and has nothing left to do."""
         asked_at = time.time()
         wait_until(lambda: self._rests(asked_at), "it watches and has nothing to do", every_s=0.1)
 
@@ -145,7 +145,7 @@ class Daemon:
 
 
 def generation(directory: Path) -> int:
-    """Of the published files; 0 where there are none."""
+    """The generation of the published files; 0 if there are none."""
     try:
         return int(json.loads((directory / "manifest.json").read_text())["generation"])
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def project_names(directory: Path) -> list[str]:
 
 
 def leftovers(directory: Path) -> list[str]:
-    """Names in the export and state directory that an exporter which is not running should not leave."""
+    """Names in the export and state directories that a stopped exporter should not leave."""
     known = {*PUBLISHED, ".autoexport", ".gitignore", "leader.lock", "publish.lock", "ledger.json", "position",
              "status.json"}  # fmt: skip
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)

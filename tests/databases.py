@@ -1,4 +1,4 @@
-"""A database as a test sees it: the same few calls for SQLite in each journal mode and for PostgreSQL."""
+"""One interface for tests to SQLite in each journal mode and to PostgreSQL."""
 
 from __future__ import annotations
 

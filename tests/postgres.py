@@ -31,7 +31,7 @@ NEWEST = max(VERSIONS)
 TEMPLATE = "application_template"
 SUPERUSER, APPLICATION, READER = "postgres", "application", "reader"
 PASSWORD = "canary-password-7d2e"
-"""Of all roles; found in any output, log, state or published file, it is a leak."""
+"""The password of all roles. Its appearance in an output, log, state or published file is a leak."""
 
 SETTINGS = {
     "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "listen_addresses": "127.0.0.1",
@@ -61,8 +61,8 @@ def _server_user() -> tuple[int, int]:
     """PostgreSQL refuses to run as root; any user that owns nothing will do."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
-    nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid
+    account = pwd.getpwnam("nobody")
+    return account.pw_uid, account.pw_gid
 
 
 def _installation(major: int, directory: Path) -> Path:
@@ -90,7 +90,7 @@ def _installation(major: int, directory: Path) -> Path:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port of loopback that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -224,7 +224,7 @@ class PostgresServer:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, whoever is connected to it; starts the server if a test left it stopped."""
+        """Drop a database despite open connections. Starts the server if a test left it stopped."""
         if not self.running:
             self.start()
         self.admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -95,7 +95,7 @@ class PostgresConnection:
         )
 
     def close(self) -> None:
-        """End the session; also where the server has gone already."""
+        """End the session, even if the server has already gone."""
         if not self._connection.is_closed():
             _loop_thread().run(self._close())
 

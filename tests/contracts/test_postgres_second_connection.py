@@ -16,7 +16,7 @@ from tests.daemon import LIMIT_S
 from tests.deadlines import deadline_s
 from tests.postgres import APPLICATION, PostgresServer
 from tests.postgres_connection import PostgresConnection
-from tests.trials import Trial
+from tests.trials import RowsHook, Trial
 
 IDS = select(column("id")).select_from(table("annotations")).order_by(column("id"))
 MANY = select(func.repeat("x", 1000)).select_from(func.generate_series(1, 100_000).alias("n"))
@@ -37,22 +37,16 @@ def in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "READ_IN_HALVES", range(1, 10**9))
 
 
-class Watching:
+class Watching(RowsHook):
     """A progress display that counts the exporter's sessions while rows are being read."""
 
     def __init__(self, connection: PostgresConnection) -> None:
+        super().__init__(self._count)
         self._connection = connection
         self.sessions = 0
 
-    def start(self, total_rows: int | None) -> None:
-        """Nothing is read yet."""
-
-    def advance(self, rows: int) -> None:
-        """Portals are open."""
+    def _count(self) -> None:
         self.sessions = max(self.sessions, self._connection.execute(SESSIONS)[0][0])
-
-    def finish(self) -> None:
-        """The rows are read."""
 
 
 async def gone(url: str) -> None:
