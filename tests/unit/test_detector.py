@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
 
 from autoexport import detector, watch_engine
 from autoexport.detector import Surroundings, detect
@@ -21,8 +24,8 @@ from autoexport.errors import AutoexportError, LockedError, PublishError, Source
 from autoexport.health import Health
 from autoexport.ledger import FileIdentity
 from autoexport.loop import QUIET_S, Tempo, export_forever
-from autoexport.sources.sqlite_watch import YOUNG_S, take_stamp, watch_file
-from autoexport.wake import hearing_commits, pause
+from autoexport.sources.sqlite_watch import YOUNG_S, FileEvents, take_stamp, watch_file
+from autoexport.wake import Bell, hearing_commits, pause
 from autoexport.workspace import LEADER_LOCK, Lock
 from tests.databases import SqliteDatabase
 
@@ -168,6 +171,19 @@ async def test_a_file_event_ends_the_waiting(sqlite_database: SqliteDatabase) ->
         database.execute("INSERT INTO t VALUES (3)")
         await answers.next_yes()
         database.close()
+
+
+@pytest.mark.parametrize("module", [None, SimpleNamespace(RustNotify=dict, WatchfilesRustInternalError=OSError)])
+async def test_other_file_events_than_expected_leave_polling(
+    path: Path, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of watchfiles without the private class, or with other parameters: one line says so."""
+    monkeypatch.setitem(sys.modules, "watchfiles._rust_notify", module)  # type: ignore[arg-type]
+    events = FileEvents(path, Bell(asyncio.Event(), asyncio.get_running_loop()))
+    with capture_logs() as logs:
+        events.follow()
+        events.close()
+    assert [entry["event"] for entry in logs] == ["hooks.unavailable"]
 
 
 async def test_reading_the_database_is_no_change(sqlite_database: SqliteDatabase) -> None:
