@@ -1,4 +1,4 @@
-"""The database of the application this began with, built anew in SQLite and PostgreSQL, and copied."""
+"""The database of the original application, created in SQLite or PostgreSQL and copied between them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tests.deadlines import deadline_s
 from tests.population import (
     CANARY,
     CANARY_NUMBER,
@@ -50,12 +51,13 @@ def create_sqlite(
     schema: str = "app",
     indexes: bool = False,
 ) -> sqlite3.Connection:
-    """An empty database of the application and an autocommitting connection to it, which the caller closes.
+    """Create an empty database of the application and return an autocommitting connection to it.
 
-    `schema` is "app" or the SQL of other tables; `page_size` in bytes, a power of two from 512 to 65536.
-    Indexes on the foreign keys are not there unless asked for, as in the application.
+    The caller closes the connection. `schema` is "app" or the SQL of other tables. `page_size` is in bytes, a
+    power of two from 512 to 65536. Like the application, it creates no indexes on the foreign keys unless
+    `indexes` is set.
     """
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=deadline_s(30), check_same_thread=False)
     connection.execute(f"PRAGMA page_size = {page_size}")
     (mode,) = connection.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()
     assert mode == journal_mode.lower(), f"SQLite chose journal mode {mode} instead of {journal_mode}"
@@ -86,7 +88,7 @@ def _postgres_type(declared: str, json_type: str) -> str:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[tuple[str, str, bool, int]]:
-    """Name, declared type, NOT NULL and place in the primary key of each column."""
+    """Name, declared type, NOT NULL and position in the primary key of each column."""
     found = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,))
     return [(name, kind.upper(), bool(required), place) for name, kind, required, place in found]
 
@@ -99,7 +101,7 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 
 
 def _widened(connection: sqlite3.Connection, table: str, column: str, kind: str) -> str:
-    """The type that also holds what SQLite let in: longer text than declared, fractions among integers."""
+    """The type that also holds what SQLite let in: text longer than declared, fractions in integer columns."""
     (longest, fractions) = connection.execute(
         f'SELECT max(length("{column}")), sum(typeof("{column}") = \'real\') FROM "{table}"'
     ).fetchone()
@@ -111,10 +113,11 @@ def _widened(connection: sqlite3.Connection, table: str, column: str, kind: str)
 
 
 def postgres_schema(connection: sqlite3.Connection, json_type: str = "json") -> list[str]:
-    """The statements that make the tables of a SQLite database in PostgreSQL: tables, then keys, then links.
+    """The statements that create the tables of a SQLite database in PostgreSQL.
 
-    Types correspond: varchar(n), text, bigint, double precision, boolean, timestamp, and `json_type` (json or
-    jsonb). Foreign keys between columns of different types, which only SQLite accepts, are left out.
+    Tables come first, then primary keys, then foreign keys. Types correspond: varchar(n), text, bigint, double
+    precision, boolean, timestamp, and `json_type` (json or jsonb). Foreign keys between columns of different
+    types, which only SQLite accepts, are left out.
     """
     kinds = {
         table: {

@@ -7,17 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_timeout
 import structlog
 from hypothesis import HealthCheck, settings
 
 import autoexport
+from tests import processes
 from tests.applications import create_sqlite, fill_postgres, fill_sqlite
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.deadlines import deadline_s, slowness
 from tests.postgres import NEWEST, PostgresServer, running_server
 from tests.postgres_connection import PostgresConnection
 
@@ -40,9 +44,43 @@ settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--postgres 16` runs the tests on another server than the newest one: of those that the test extra brings
-    (16 and 18), or one that is installed."""
+    """Add `--postgres MAJOR`: the server to test on, from the test extra (16, 18) or installed."""
     parser.addoption("--postgres", type=int, default=NEWEST, help="major version")
+
+
+# --- time limits ---------------------------------------------------------------------------------
+
+
+def pytest_report_header() -> str:
+    """Say how slow the machine is at the start."""
+    return f"deadlines: {slowness():.1f} times as long as on the reference machine, measured again during the run"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> object:
+    """Scale the time limit of a test, which is a deadline as well."""
+    scaled = settings._replace(timeout=deadline_s(settings.timeout))
+    return pytest_timeout.pytest_timeout_set_timer(item, scaled)
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard the processes of the tests until pytest ends, also those of its workers."""
+    stack = ExitStack()
+    stack.enter_context(processes.guarded())
+    config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Kill each process that the test left running, after all its fixtures, and report it as an error."""
+    try:
+        yield
+    finally:
+        left = processes.end_left_behind(deadline_s(processes.GRACE_S))
+        assert not left, f"{item.nodeid} left processes running, which were killed now:\n" + "\n".join(left)
 
 
 # --- surroundings --------------------------------------------------------------------------------
@@ -54,7 +92,7 @@ def _is_ambient(name: str) -> bool:
 
 @pytest.fixture
 def log_setup_put_back() -> Iterator[None]:
-    """What the command line sets up for logs does not outlive the test."""
+    """Undo after the test the logging that the command line set up."""
     handlers = list(logging.root.handlers)
     yield
     structlog.reset_defaults()
@@ -63,7 +101,7 @@ def log_setup_put_back() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting from outside reaches a test, and what it writes into the working directory goes with it."""
+    """Hide the settings of the environment from the test, and run it in a directory of its own."""
     for name in list(os.environ):
         if _is_ambient(name):
             monkeypatch.delenv(name)
@@ -75,7 +113,7 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a process left behind."""
+    """The exit code and the output of a process that has ended."""
 
     exit_code: int
     stdout: str
@@ -94,12 +132,12 @@ def run_autoexport(
 ) -> Finished:
     """Run `python -m autoexport` to its end in a process of its own, with `env` added to a clean environment.
 
-    Raises `subprocess.TimeoutExpired` after `timeout_s` seconds, with the process killed.
+    Raises `subprocess.TimeoutExpired` after the deadline of `timeout_s` seconds, with the process killed.
     """
     done = subprocess.run(
         [sys.executable, "-m", "autoexport", *args], cwd=cwd, env=program_environment(env),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
-        timeout=timeout_s, check=False,
+        timeout=deadline_s(timeout_s), check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -1,4 +1,4 @@
-"""The system calls by which an export touches its directories: seen, numbered, made to fail or to be the last."""
+"""Numbers and intercepts the system calls that an export makes on its directories."""
 
 from __future__ import annotations
 
@@ -39,10 +39,13 @@ class Call:
 def watched(
     roots: Sequence[Path], before: Callable[[Call], None], after: Callable[[Call], None] = lambda call: None
 ) -> Iterator[None]:
-    """Call `before` ahead of each call on a file under `roots`, by whichever thread; what it raises is raised
-    in place of the call. A write is done in two halves, each a call, and of many reads of one file two are seen.
+    """Call `before` ahead of each system call on a file under `roots`, in any thread.
 
-    Only functions of `os` are seen, and nothing of what SQLite does; `fsync` is not carried out.
+    An error that `before` raises is raised in place of the call. `after` is called when a call has returned,
+    except for a divided write. A write is done in two halves, each a call of its own. Of many reads of one file,
+    only the first two count.
+
+    Only functions of `os` are intercepted, and no call that SQLite makes. `fsync` is not carried out.
     """
     places = tuple(os.path.realpath(root) for root in roots)
     numbers, lock = count(1), threading.Lock()

@@ -1,4 +1,4 @@
-"""The value rules of the contract once more, one value at a time and the long way round, without package code."""
+"""A second implementation of the value rules: simple, one value at a time, without package code."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Naive:
         return value
 
     def name(self, value: Any) -> str | None:
-        """Always text."""
+        """Text; values of other types as JSON."""
         value = self.text(value)
         return value if value is None or isinstance(value, str) else json.dumps(value)
 
@@ -73,7 +73,7 @@ class Naive:
         return value.decode("utf-8", "replace")
 
     def flag(self, value: Any) -> bool | None:
-        """True or false."""
+        """True or false; null if the value is neither."""
         if value is None or isinstance(value, int | float):
             return None if value is None else self._null() if value != value else bool(value)
         word = value.decode("utf-8", "replace").strip().lower()
@@ -97,7 +97,7 @@ class Naive:
         return moment
 
     def document(self, value: Any) -> Any:
-        """Parsed JSON; null for blank text and for what a number cannot be; text where it is no JSON."""
+        """Parsed JSON; null for blank text and for numbers that JSON cannot hold; other text as it is."""
         if not isinstance(value, Text):
             return self.text(value)
         before, words = self.repaired, value.decode("utf-8", "replace")
@@ -130,7 +130,7 @@ def _depth(node: Any) -> int:
 
 
 def json_value(value: Any) -> Any:
-    """As it stands in JSON."""
+    """The value as it is written in JSON."""
     if not isinstance(value, datetime):
         return value
     return value.replace(tzinfo=None).isoformat() + ("Z" if value.tzinfo else "")

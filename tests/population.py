@@ -1,4 +1,4 @@
-"""The tables of the application this began with, and a small lively population for them."""
+"""The tables of the original application, and a small set of varied sample rows for them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Cell = None | int | float | str
 Row = tuple[Cell, ...]
 
 CANARY = "canary-4f1c-must-never-be-published"
-"""Stands in every text column that no export maps; found in any output, log or state file, it is a leak."""
+"""The value of every text column that no export maps. Its appearance in an output, log or state file is a leak."""
 
 CANARY_NUMBER = 86753090
-"""Stands in every stored counter, which are stale in real databases: exports count rows instead."""
+"""The value of every stored counter. Counters are stale in real databases, so exports count rows instead."""
 
 SCHEMA = """
 CREATE TABLE projects (
@@ -179,7 +179,7 @@ def sample_rows(orphans: bool = False) -> dict[str, list[Row]]:
 
 
 def with_orphans(tables: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """The tables with a dataset, two images and two annotations more, whose parents are missing."""
+    """The tables with one more dataset, two more images and two more annotations, whose parents are missing."""
     time = "2025-01-01 00:00:00"
     lost: Row = (key(0x99), "of no project", None, 99, time, time, 1, 1, 0, 0, None)
     return {

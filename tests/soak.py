@@ -1,8 +1,9 @@
-"""Daemons on three databases under writers, kills and restarts of PostgreSQL: `python -m tests.soak --minutes 30`.
+"""Runs daemons under writers, kills and restarts of PostgreSQL: `python -m tests.soak --minutes 30`.
 
-At the end, and whenever a daemon was killed, the files are looked at: torn is a file that cannot be parsed or
-that mixes two snapshots, missed is a difference that `verify` finds when all is at rest, leaked is a password or
-a value of a column that is not mapped in any file, log or message. Exit code 0 when there is none of these.
+There are three databases. The files are checked at the end and after each kill of a daemon. Torn: a file cannot be
+parsed or mixes two snapshots. Missed: `verify` finds a difference when everything is at rest. Leaked: a password,
+or a value of an unmapped column, is in a file, log or message. The exit code is 0 if nothing was torn, missed or
+leaked.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RESTART_SHARE = 0.1
 
 @dataclass
 class Figures:
-    """What is counted, over all databases."""
+    """The counts over all databases."""
 
     kills: int = 0
     restarts: int = 0
@@ -48,7 +49,7 @@ class Figures:
     leaked: list[str] = field(default_factory=list)
 
     def table(self, minutes: float) -> str:
-        """Two lines, as the README has them."""
+        """The counts as a Markdown table of one row."""
         names = (
             "minutes",
             "commits",
@@ -95,7 +96,7 @@ class Place:
         self.daemon = self.start()
 
     def look(self, figures: Figures) -> None:
-        """Every file must be whole."""
+        """Check that every file is whole."""
         figures.looks += 1
         try:
             check_directory(self.trial)
@@ -103,7 +104,7 @@ class Place:
             figures.torn.append(f"{self.name}: {error}")
 
     def finish(self, figures: Figures) -> None:
-        """Stop the application, let the daemon come to rest, and compare."""
+        """Stop the application, wait until the daemon is at rest, and compare the files with the database."""
         figures.commits += self.writer.stop()
         try:
             wait_until(lambda: self._at_rest(), "the daemon has nothing more to do", SETTLE_LIMIT_S, every_s=1.0)
@@ -129,7 +130,7 @@ class Place:
         return quiet and time.time() - self.daemon.log.stat().st_mtime > 4
 
     def close(self) -> None:
-        """End everything."""
+        """Kill the daemon and the writer."""
         self.daemon.process.kill()
         self.daemon.process.wait()
         self.writer._process.kill()
@@ -145,7 +146,7 @@ def _sqlite(path: Path, mode: str) -> str:
 
 @contextmanager
 def places(root: Path, server: PostgresServer) -> Iterator[list[Place]]:
-    """The three databases; the files of SQLite lie outside of what is searched for secrets."""
+    """The three databases. The SQLite files lie outside of the directories that are searched for secrets."""
     with ExitStack() as stack:
         url = stack.enter_context(server.database())
         with PostgresConnection(url) as connection:
@@ -163,7 +164,7 @@ def places(root: Path, server: PostgresServer) -> Iterator[list[Place]]:
 
 
 def soak(minutes: float, seed: int) -> Figures:
-    """Do it, and count."""
+    """Kill daemons and restart the server for so many minutes, and count the results."""
     figures, draw = Figures(), random.Random(seed)
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autoexport-soak-")))
@@ -182,7 +183,7 @@ def soak(minutes: float, seed: int) -> Figures:
 
 
 def main() -> int:
-    """Run it and print the figures."""
+    """Run the soak and print the figures. Returns 1 if anything was torn, missed or leaked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))

@@ -1,7 +1,7 @@
-"""What an export must say, read from a database the long way round: every row, plain dicts, no package code.
+"""Reads a database in the simplest way to compute the expected export, without package code.
 
-It follows sections 2.1 and 2.2 of the contract for the application's own tables and shares nothing with the
-package, so that the two can only agree by both being right.
+It follows sections 2.1 and 2.2 of the contract for the application's own tables. It shares nothing with the
+package, so the two agree only if both are right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 BOOLEANS = {"is_labeled", "is_auto_labeled", "is_verified", "is_auto_generated"}
 TIMES = {"created_at", "updated_at"}
 KEYED_BY_WORDS = {"splits", "label_counts"}
-"""Their keys are words of the database, one of which may be called like a time."""
+"""Their keys are words of the database, one of which may equal the name of a time field."""
 HEADERS = {
     "projects.csv": "project_id,project_name,dataset_count,image_count,created_at,updated_at,description,"
     "project_type,labeled_image_count,annotation_count,label_count,labels",
@@ -181,7 +181,7 @@ def _with_json_times(node: Any) -> Any:
 def expected_document(connection: Readable, timestamp: str = "") -> Record:
     """The parsed database_export.json that this database must give, keys in the order of the contract.
 
-    The moment of the snapshot cannot be known from the rows: give the `timestamp` that the file says.
+    The rows do not tell the moment of the snapshot: pass the `timestamp` of the file.
     """
     projects = _tree(connection)
     info = {
@@ -256,7 +256,7 @@ def _cell(value: object, guard: bool) -> str:
 
 
 def expected_csv_text(connection: Readable, file: str, guard: bool = True) -> str:
-    """One CSV file to the letter, without a byte order mark."""
+    """The exact text of one CSV file, without a byte order mark."""
     header, *rows = expected_csv(connection, file)
     lines = [",".join(header), *(",".join(_cell(value, guard) for value in row) for row in rows)]
     return "".join(line + "\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Trees built from plain records, without a database, cut into blocks wherever a test likes."""
+"""Builds trees from plain records, without a database, cut into blocks wherever a test likes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ANY_TABLE = TableMapping(Table("any", None, "table", (Column("id", "integer"),)
 
 
 def mapping(box: BoxReading | None = "corners", box_format: BoxFormat | None = None) -> Mapping:
-    """A mapping of which nothing matters but how boxes are read."""
+    """A mapping in which only the reading of boxes matters."""
     return Mapping(_ANY_TABLE, _ANY_TABLE, _ANY_TABLE, _ANY_TABLE, _ANY_TABLE, box=box, box_format=box_format)
 
 
@@ -76,7 +76,7 @@ def _parent(values: Record, fields: Sequence[str]) -> dict[str, Any]:
 
 @dataclass
 class Built:
-    """A tree and the blocks that it refers to, each with its place."""
+    """A tree and its blocks, each with its project and dataset."""
 
     tree: Tree
     blocks: list[tuple[Block, ProjectNode, DatasetNode]]
@@ -111,7 +111,7 @@ def built(projects: Sequence[Project], sizes: Iterator[int] | None = None) -> Bu
             left = list(dataset.images)
             while left:
                 size = next(sizes)
-                # Fields are the database's, so every block of it has the same ones.
+                # All blocks have the same fields: those that the database has.
                 names = {name: None for image in dataset.images for name in image if name in IMAGE_FIELDS}
                 block = rendered([{**names, **image} for image in left[:size]])
                 del left[:size]

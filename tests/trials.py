@@ -1,4 +1,4 @@
-"""An exporter that is mistreated: its exports in this process, and what its directories hold afterwards."""
+"""Runs exports in this process, and inspects the directories that they leave."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,28 @@ _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
 _PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json", "publishing"}
 
 
+class RowsHook:
+    """A progress display that calls a function each time that rows were read and handed on."""
+
+    def __init__(self, on_rows: Callable[[], object]) -> None:
+        self._on_rows = on_rows
+
+    def start(self, total_rows: int | None) -> None:
+        """No rows are read yet."""
+
+    def advance(self, rows: int) -> None:
+        """A block, or a piece of a large one, was handed on; its rows are still being streamed."""
+        self._on_rows()
+
+    def finish(self) -> None:
+        """All rows are read."""
+
+
 class Trial:
-    """One database and one export directory; every export is by a new exporter, which has only its files."""
+    """One database and one export directory.
+
+    Each export is by a new exporter, which starts from the files alone.
+    """
 
     def __init__(self, url: str, directory: Path, **settings: Any) -> None:
         self.directory = directory
@@ -38,7 +58,7 @@ class Trial:
         self.state = self.settings.state_dir
 
     def export(self, *, full: bool = False, progress: Progress | None = None) -> Outcome:
-        """Export once. Raises what the exporter raises."""
+        """Export once. The exporter's errors are passed on."""
         return asyncio.run(self._export(full, progress))
 
     async def _export(self, full: bool, progress: Progress | None) -> Outcome:
@@ -46,7 +66,7 @@ class Trial:
             return await export_once(job, full=full, progress=progress)
 
     def differences(self) -> list[str]:
-        """What `verify` finds, a line each."""
+        """The differences that `verify` finds, one a line."""
         return asyncio.run(self._differences())
 
     async def _differences(self) -> list[str]:
@@ -72,7 +92,7 @@ class Trial:
         return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
 
     def check_set(self) -> bool:
-        """Every file can be parsed; whether the set is the one that its manifest describes."""
+        """Check that every file can be parsed. Returns whether the set fits its manifest."""
         for path in (self.directory / name for name in ("database_export.json", "manifest.json")):
             if path.exists():
                 json.loads(path.read_bytes())
@@ -98,12 +118,12 @@ class Trial:
         return (len(content), digest(crc32(content))) == (record["bytes"], record["digest"])
 
     def check_equals(self, database: Path) -> None:
-        """Every file is what a plain reading of this SQLite file gives."""
+        """Check that every file equals a plain reading of this SQLite file."""
         check_equals(database, self.directory)
 
 
 def check_equals(database: Path, directory: Path) -> None:
-    """Every published file is what a plain reading of this SQLite file gives, and fits the manifest."""
+    """Check that every published file equals a plain reading of this SQLite file, and fits the manifest."""
     document = json.loads((directory / "database_export.json").read_bytes())
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         expected = expected_document(connection, document["export_info"]["timestamp"])
@@ -113,7 +133,7 @@ def check_equals(database: Path, directory: Path) -> None:
 
 
 def open_descriptors() -> int:
-    """How many this process has; a failed export must not add to them."""
+    """The number of open descriptors of this process. A failed export must not add to them."""
     gc.collect()  # a generator that the error's traceback kept alive holds one
     return len(os.listdir("/proc/self/fd"))
 

@@ -1,4 +1,4 @@
-"""An application at work: commits of all kinds, one after the other, until it is told to stop.
+"""Plays an application that commits changes of all kinds until it is told to stop.
 
 `python -m tests.writer URL SEED` runs until its standard input is closed. Both descriptions of projects 1 and 2
 are set to the number of the commit, so that any snapshot shows them equal.
@@ -21,10 +21,11 @@ import asyncpg
 from tests.applications import key
 from tests.conftest import REPOSITORY, program_environment
 from tests.databases import Connection, Database, PostgresDatabase, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.population import COLUMNS, annotation_row, image_row
 
 PAUSE_S = 0.02
-"""Between commits: an exporter must find time for its copy in rollback-journal mode."""
+"""Seconds between commits, in which an exporter can make its copy in rollback-journal mode."""
 
 SEALED = (1, 2)
 """The projects whose descriptions are the number of the last commit."""
@@ -43,9 +44,9 @@ class Writer:
         self.commits = 0
 
     def stop(self) -> int:
-        """Let it end after the commit in hand; how many there were."""
+        """Let it finish its commit and end. Returns the number of commits."""
         if self._process.returncode is None:
-            said, _ = self._process.communicate(timeout=60)
+            said, _ = self._process.communicate(timeout=deadline_s(60))
             assert self._process.returncode == 0
             self.commits = int(said)
         return self.commits
@@ -77,7 +78,7 @@ def _some(session: Connection, table: str, draw: random.Random) -> str | int | N
 
 
 def add_image(session: Connection, draw: random.Random, number: int) -> None:
-    """An image with two annotations, in any dataset."""
+    """Add an image with two annotations to any dataset."""
     image = image_row(100_000 + number, str(_some(session, "datasets", draw)), filename=f"new {number}.jpg")
     _insert(session, "images", image)
     for one in range(2):
@@ -85,7 +86,7 @@ def add_image(session: Connection, draw: random.Random, number: int) -> None:
 
 
 def remove_image(session: Connection, draw: random.Random, number: int) -> None:
-    """An image and its annotations, unless few are left."""
+    """Remove an image and its annotations, unless few images are left."""
     image = _some(session, "images", draw)
     if session.execute("SELECT count(*) FROM images")[0][0] > 10:
         session.execute("DELETE FROM annotations WHERE image_id = ?", image)
@@ -93,25 +94,25 @@ def remove_image(session: Connection, draw: random.Random, number: int) -> None:
 
 
 def move_image(session: Connection, draw: random.Random, number: int) -> None:
-    """An image into another dataset."""
+    """Move an image to any dataset."""
     dataset, image = _some(session, "datasets", draw), _some(session, "images", draw)
     session.execute("UPDATE images SET dataset_id = ? WHERE id = ?", dataset, image)
 
 
 def correct(session: Connection, draw: random.Random, number: int) -> None:
-    """A box."""
+    """Change a box."""
     session.execute(
         "UPDATE annotations SET x_min = ? WHERE id = ?", number + 0.25, _some(session, "annotations", draw)
     )
 
 
 def rename(session: Connection, draw: random.Random, number: int) -> None:
-    """A dataset, whose name stands in every line of its images."""
+    """Rename a dataset, whose name is in every line of its images."""
     session.execute("UPDATE datasets SET name = ? WHERE id = ?", f"set {number}", _some(session, "datasets", draw))
 
 
 def relabel(session: Connection, draw: random.Random, number: int) -> None:
-    """All annotations of an image."""
+    """Give all annotations of one image another label."""
     session.execute("UPDATE annotations SET class_name = ? WHERE image_id = ?", f"class {number % 7}", key(104))
 
 
@@ -121,7 +122,7 @@ WORK: tuple[Callable[[Connection, random.Random, int], None], ...] = (
 
 
 def work_once(session: Connection, draw: random.Random, number: int) -> None:
-    """One transaction."""
+    """Commit one transaction with one of these changes."""
     session.execute("BEGIN")
     draw.choice(WORK)(session, draw, number)
     session.execute("UPDATE projects SET description = ? WHERE id IN (1, 2)", f"commit {number}")
@@ -136,7 +137,7 @@ def database_of(url: str) -> Database:
 
 
 def write_until(url: str, seed: int, enough: threading.Event) -> int:
-    """Work until it is enough, also after a server has gone and come back; how many commits were made."""
+    """Work until `enough` is set, even if the server goes and comes back. Returns the number of commits."""
     database, draw = database_of(url), random.Random(seed)
     number = seed * 1_000_000
     made = 0

@@ -181,6 +181,8 @@ def _print(display: str, directory: Path, findings: CheckFindings) -> None:
     mapping = findings.mapping
     say(f"Database  {display} ({findings.database})")
     say(f"Export    {directory}")
+    if mapping.application:
+        say(f"Known as  a database of {mapping.application}")
     say()
     print_table("Mapping", ("table", "field", "column"), describe(mapping))
     say()

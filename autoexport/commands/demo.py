@@ -115,8 +115,10 @@ def make_database(database: Path, busy_s: float = 5.0) -> None:
     """Write the sample database, always with the same rows, in one transaction.
 
     An existing demo database is reset in place, so that a running exporter follows it. `busy_s` is the time in
-    seconds to wait for another writer. Raises `ConfigurationError` if the file is no demo database, `PublishError`
-    if its directory cannot be created, and `AutoexportError` if the file cannot be written.
+    seconds to wait for another writer.
+
+    Raises `ConfigurationError` if the file is no demo database, and `PublishError` if its directory cannot be
+    created. Raises `AutoexportError` if the file cannot be written.
     """
     try:
         database.parent.mkdir(parents=True, exist_ok=True)

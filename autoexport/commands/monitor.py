@@ -20,7 +20,7 @@ log = get_logger()
 
 
 async def monitor(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT and return the exit code: 0, or 128 and the signal if an export was cancelled.
+    """Run until SIGTERM or SIGINT and return the exit code: 0, or 128 plus the signal after a cancellation.
 
     The first signal lets a running export finish for a few seconds, the second one cancels it. SIGHUP
     and SIGUSR1 mean "export now". Raises `ConfigurationError`.

@@ -1,4 +1,4 @@
-"""Names what a table lacks for its role, for decisions, messages and hints."""
+"""Names the thing that a table lacks for its role, for decisions and messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Missing(Enum):
-    """What a table has not; the value is the words of the message, with a place for the detail."""
+    """A thing that a role needs. The value is the text of the message, in which `detail` is inserted."""
 
     KEY = "no key column (a primary key of one column, or id)"
     NAME = "no column for {detail}"
@@ -17,9 +17,9 @@ class Missing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What a table lacks for its role. `str()` gives words that follow "has".
+    """The thing that a table lacks for its role. `str()` gives the words that follow "has" in a message.
 
-    `detail` is the missing fields (`NAME`), or the parent table and why no column fits (`LINK`).
+    `detail` names the missing fields (`NAME`), or the parent table and a column that does not fit (`LINK`).
     """
 
     missing: Missing

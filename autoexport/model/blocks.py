@@ -35,8 +35,8 @@ class BlockRecord:
 
     The images are those of `dataset` from `first` to `last`. The counts are packed, because a database of ten
     million images has fifteen thousand blocks. `parents` is a digest of the values of dataset and project that
-    the bytes repeat. `ids` is the sum of the hashes of the image ids, modulo 2^64: the sums of two sets of blocks
-    are equal if they hold the same images.
+    the bytes repeat. `ids` is the sum of the hashes of the image ids, modulo 2^64. Sets of blocks with the same
+    images have equal sums.
     """
 
     dataset: Key
@@ -90,10 +90,11 @@ class FlatRows:
 
 @dataclass(slots=True)
 class BlockRows:
-    """The raw rows of a block, or of a piece of it: images in id order, and the annotations of each in id order.
+    """The raw rows of a block, or of a piece of it.
 
-    The fields are logical ones; a field that the database lacks is absent. `spans` is the number of annotations of
-    each image. `ends`: no further piece of the same block follows.
+    The images are in id order, and so are the annotations of each. The fields are logical ones; a field that the
+    database lacks is absent. `spans` is the number of annotations of each image. `ends`: no further piece of the
+    same block follows.
     """
 
     dataset: Key
@@ -171,8 +172,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The images of a dataset with an id after `after` (None: from the first) up to and including `to`
-    (None: to the last)."""
+    """The images of a dataset with ids after `after`, up to and including `to`. None means no limit."""
 
     dataset: Key
     after: Key | None

@@ -58,6 +58,7 @@ class Mapping:
     `box` says how `box_0` to `box_3` are read, or "json" if the box is the JSON column `box_json`. Then
     `box_format` says how a list of four numbers is read; None: it is ambiguous and not read. `box` is None without
     boxes. `label_joined`: the label of an annotation is the name of the row of `labels` with its `label_id`.
+    `application` is the name of the known application whose database this is, empty for any other.
     `not_found` names the logical tables and fields that the database lacks, such as `images.width`.
     """
 
@@ -72,6 +73,7 @@ class Mapping:
     labels_by_dataset: bool = False
     warnings: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
+    application: str = ""
 
     def tables(self) -> dict[str, TableMapping]:
         """The mapped tables by logical name, parents first."""

@@ -18,7 +18,7 @@ from autoexport.rendering.spool import spools
 from autoexport.runtime.files import create_new, temp_beside
 from autoexport.sources import open_source
 from tests.databases import SqliteDatabase
-from tests.trials import Trial
+from tests.trials import RowsHook, Trial
 
 PRIVATE = ("ledger.json", "position", "publish.lock", ".gitignore")
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
@@ -50,18 +50,19 @@ def mode(path: Path) -> int:
 # --- modes -------------------------------------------------------------------------------------------
 
 
-class Observer:
+class Observer(RowsHook):
     """Looks at the state directory while an export is at work, once a block."""
 
     def __init__(self, state: Path) -> None:
+        super().__init__(self.look)
         self.state = state
         self.open_files: dict[str, int] = {}
 
     def start(self, total_rows: int | None) -> None:
-        """The rows are being read: the copy and the spools are there."""
-        self.advance(0)
+        """Look before any row is read: the copy and the spools are already there."""
+        self.look()
 
-    def advance(self, rows: int) -> None:
+    def look(self) -> None:
         """Note the mode of every open file in the state directory, named or not."""
         for descriptor in os.listdir("/proc/self/fd"):
             try:
@@ -72,9 +73,6 @@ class Observer:
                     assert status.st_nlink == 0 or "lock" in target or "position" in target, target
             except FileNotFoundError:
                 continue
-
-    def finish(self) -> None:
-        """The rows are read."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="which files are open, /proc tells")

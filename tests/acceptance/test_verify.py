@@ -19,6 +19,7 @@ from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment, run_autoexport
 from tests.daemon import Daemon, wait_until
 from tests.databases import Database, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.trials import Trial
 
 CI_BYTES, SOAK_BYTES = 12, 150
@@ -283,7 +284,7 @@ def peak_kb(*arguments: str) -> int:
     """The most memory that a run of the command had resident."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAK, *arguments], env=program_environment(), capture_output=True, text=True,
-        check=True, timeout=110,
+        check=True, timeout=deadline_s(110),
     )  # fmt: skip
     return int(done.stderr.splitlines()[-1])
 

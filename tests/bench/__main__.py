@@ -1,4 +1,4 @@
-"""Measures us, what people would use instead, and the limits, on the same rows in one run.
+"""Measures this exporter, its alternatives and the lower limits on the same rows in one run.
 
 python -m tests.bench                                   everything, at 20,000, 200,000 and 1,000,000 images
 python -m tests.bench --images 200000 --only full-sqlite --only one-row
@@ -66,7 +66,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """The command line; 1 if a scenario could not be measured."""
+    """Run the command line. Returns 1 if a scenario could not be measured."""
     given = _arguments()
     to_stdout = given.json == Path("-")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # daemons and servers end with us
@@ -100,7 +100,10 @@ def main() -> int:
 
 
 def _measured(name: str, bench: Bench) -> list[Table]:
-    """The tables of a scenario; where it fails, one that says so, so that the others are still measured."""
+    """The tables of a scenario.
+
+    If it fails, one table says so, and the other scenarios are still measured.
+    """
     began = time.monotonic()
     _say(f"{name} …")
     try:
@@ -112,13 +115,13 @@ def _measured(name: str, bench: Bench) -> list[Table]:
 
 
 def _keep_bytecode(directory: Path) -> None:
-    """Let every process find its modules compiled, as those of an installed program are; not in this tree."""
+    """Let every process find compiled modules, as an installed program does, outside of this tree."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(directory)
 
 
 def _machine() -> dict[str, Value]:
-    """What the figures depend on."""
+    """The facts about the machine that the figures depend on."""
     about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.split(":")[1].strip() for line in about.splitlines() if line.startswith("model name")), "")
     load = os.getloadavg()[0]

@@ -1,4 +1,4 @@
-"""What an export costs by the size of the change, and by the size of the database."""
+"""Measures what an export costs by the size of the change and of the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANGED_ROWS = (1, 10, 1_000, 100_000)
 
 
 def by_change(bench: Bench) -> list[Table]:
-    """1 to 100,000 changed annotations, scattered or of images that stand together, SQLite and PostgreSQL."""
+    """Change 1 to 100,000 annotations, scattered or of adjacent images, in SQLite and PostgreSQL."""
     images = bench.usual
     table = Table("change-size", f"Cost by size of the change, {images:,} images")
     with bench.databases.sqlite_copy(images) as path:
@@ -42,7 +42,7 @@ def _by_change(bench: Bench, table: Table, kind: str, url: str | Path) -> None:
 
 
 def by_database(bench: Bench) -> list[Table]:
-    """One changed annotation at all sizes, SQLite and PostgreSQL."""
+    """Change one annotation at all sizes, in SQLite and PostgreSQL."""
     table = Table("database-size", "Cost of one changed row by size of the database")
     for images in bench.sizes:
         with bench.databases.sqlite_copy(images) as path:

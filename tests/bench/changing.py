@@ -1,4 +1,4 @@
-"""Changes a number of annotations: scattered over all images, or of images that stand together in the files."""
+"""Changes a number of annotations: scattered over all images, or of images adjacent in the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDER BY d.project_id, d.id, i.id LIMIT {limit}
 
 
 def change(url: str | Path, rows: int, *, scattered: bool, seed: int) -> int:
-    """Give annotations another confidence, in one transaction; how many there were to be changed."""
+    """Give annotations another confidence in one transaction. Returns how many were changed."""
     if isinstance(url, Path):
         return _change_sqlite(url, rows, scattered, seed)
     return _change_postgres(url, rows, scattered, seed)

@@ -1,4 +1,4 @@
-"""The databases that are measured: made once for each size, in SQLite and PostgreSQL, from the same rows."""
+"""Creates the measured databases once for each size, in SQLite and PostgreSQL, from the same rows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SERVER_SETTINGS = {
     "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "256MB",
     "max_wal_size": "4GB",
 }  # fmt: skip
-"""As an application's server has them, not as tests do: what a commit costs is part of what is measured."""
+"""The settings of an application's server, not of the tests': the cost of a commit is part of the measurement."""
 
 
 @dataclass(slots=True)
 class Databases:
-    """Makes databases in a directory on first use, and keeps them there for the next run of the bench."""
+    """Creates databases in a directory on first use, and keeps them there for the next run."""
 
     directory: Path
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -33,7 +33,7 @@ class Databases:
     _urls: dict[tuple[int, bool], str] = field(default_factory=dict)
 
     def sqlite(self, images: int, *, indexed: bool = False, journal: str = "delete") -> Path:
-        """A file of the application; nobody may change it (see `sqlite_copy`)."""
+        """A file of the application, which must not be changed (see `sqlite_copy`)."""
         wanted = self._file(images, indexed, journal)
         if not wanted.exists():
             plain = self._file(images, False, "delete")
@@ -59,7 +59,7 @@ class Databases:
 
     @contextlib.contextmanager
     def sqlite_copy(self, images: int, *, indexed: bool = False, journal: str = "delete") -> Iterator[Path]:
-        """A file that may be changed, gone afterwards."""
+        """A copy that may be changed; it is deleted afterwards."""
         original = self.sqlite(images, indexed=indexed, journal=journal)
         copy = self.directory / "changing" / "application.sqlite3"
         shutil.rmtree(copy.parent, ignore_errors=True)
@@ -72,7 +72,7 @@ class Databases:
             shutil.rmtree(copy.parent)
 
     def postgres(self, images: int, *, indexed: bool = False) -> str:
-        """The URL of a database of our own server. Raises BenchError where there is none."""
+        """The URL of a database of the bench's own server. Raises BenchError if there is no server."""
         found = self._urls.get((images, indexed))
         if found is None:
             found = self._new_postgres(images, indexed)
@@ -98,7 +98,7 @@ class Databases:
 
 
 def _unfinished(path: Path) -> Path:
-    """Where a file is made, so that one that was interrupted is not taken for a whole one."""
+    """The path at which a file is built, so that an interrupted one is not taken for complete."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     return unfinished

@@ -1,4 +1,4 @@
-"""An application's event loop with an export in it: how late its timers are; prints JSON.
+"""Measures how late timers of an event loop are during an export in it; prints JSON.
 
 python -m tests.bench.embedded URL DIRECTORY
 """
@@ -22,10 +22,9 @@ IDLE_S = 2.0
 
 @contextlib.asynccontextmanager
 async def ticking(late: list[float]) -> AsyncIterator[None]:
-    """Collect how late a timer is that is due every `PERIOD_S`, in seconds.
+    """Collect how late a timer that is due every `PERIOD_S` is, in seconds.
 
-    A tick that the loop slept through counts as if it had been waited for: a stall of 50 ms is ten late
-    ticks, not one.
+    A tick that the loop slept through counts as late. A stall of 50 ms is ten late ticks, not one.
     """
 
     async def tick_forever() -> None:
@@ -48,7 +47,7 @@ async def ticking(late: list[float]) -> AsyncIterator[None]:
 
 
 async def measure(url: str, directory: str) -> dict[str, object]:
-    """The lag without anything, then during one full export."""
+    """Measure the lag of the idle loop, then during one full export."""
     idle: list[float] = []
     async with ticking(idle):
         await asyncio.sleep(IDLE_S)

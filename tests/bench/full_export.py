@@ -1,4 +1,4 @@
-"""Full export: us, peers and limits on the same rows, in SQLite and in PostgreSQL."""
+"""Measures full exports by this exporter, peers and limits on the same rows, in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RATIO = "our ratio: our time over theirs, the median of the rounds' ratios; pro
 
 
 def full_sqlite(bench: Bench) -> list[Table]:
-    """All sizes, with and without indexes, rollback journal and WAL."""
+    """Measure all sizes, with and without indexes, with rollback journal and WAL."""
     table = Table("full-sqlite", "Full export, SQLite", notes=[_RATIO])
     table.notes.append("all but the shell read the file without indexes, rollback journal, unless said")
     table.notes.append("peers make no projects.csv, no datasets.csv and no counts in the tree")
@@ -48,7 +48,10 @@ def full_sqlite(bench: Bench) -> list[Table]:
 
 
 def full_postgres(bench: Bench) -> list[Table]:
-    """All sizes, without indexes on the foreign keys (the peer groups, and needs none) and with."""
+    """Measure all sizes, with and without indexes on the foreign keys.
+
+    The peer groups the rows, so it needs no indexes.
+    """
     table = Table("full-postgres", "Full export, PostgreSQL", notes=[_RATIO])
     table.notes.append("memory is the client's: what the server uses to build json_agg is not in it")
     for images in bench.sizes:

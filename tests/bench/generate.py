@@ -1,4 +1,4 @@
-"""Makes large databases of the application, the same rows in SQLite and in PostgreSQL, from a seed.
+"""Generates large databases of the application from a seed, the same rows in SQLite and PostgreSQL.
 
 python -m tests.bench.generate big.sqlite3 --images 200000 --annotations-per-image 5.5
 python -m tests.bench.generate --postgres postgresql://user:password@127.0.0.1/empty_database --indexes
@@ -27,9 +27,10 @@ Batch = tuple[str, list[Row]]
 
 
 class _Pools:
-    """Values drawn once and dealt in turn: a draw for every cell would cost more than storing the row.
+    """Values that are drawn once and used in turn.
 
-    The pools' sizes are coprime, so that their combinations do not repeat within any size that is used.
+    A draw for every cell would cost more than storing the row. The sizes of the pools are coprime, so that their
+    combinations do not repeat within any size that is used.
     """
 
     def __init__(self, source: random.Random) -> None:
@@ -44,7 +45,7 @@ class _Pools:
         self.jitter = cycle([source.choice((0, 0, 1)) for _ in range(1_021)])
 
     def _time(self) -> str:
-        """Half of them with microseconds, as in real databases."""
+        """A time; half of them have microseconds, as in real databases."""
         draw = self._source.randint
         second = f"2025-{draw(1, 12):02}-{draw(1, 28):02} {draw(0, 23):02}:{draw(0, 59):02}:{draw(0, 59):02}"
         return second if draw(0, 1) else f"{second}.{draw(1, 999_999):06}"
@@ -116,9 +117,10 @@ def _annotations(pools: _Pools, owners: list[str]) -> list[Row]:
 
 
 def batches(images: int, annotations_per_image: float, seed: int = 1) -> Iterator[Batch]:
-    """All rows in the order in which they are stored, as (table, rows); flat in memory, the same for a seed.
+    """All rows in the order in which they are stored, as (table, rows).
 
-    Images differ by one or two in their numbers of annotations; the mean is exact to the last image.
+    Memory use is flat, and a seed always gives the same rows. Images differ by one or two in their numbers of
+    annotations; the mean is exact to the last image.
     """
     pools = _Pools(random.Random(seed))
     parents, datasets = _parents(pools)
@@ -140,7 +142,7 @@ def batches(images: int, annotations_per_image: float, seed: int = 1) -> Iterato
 def write_sqlite(
     path: Path, images: int, annotations_per_image: float, *, seed: int, indexes: bool, journal: str
 ) -> None:
-    """Make a new SQLite file; raises FileExistsError where there is one."""
+    """Create a new SQLite file. Raises FileExistsError if the file exists."""
     if path.exists():
         raise FileExistsError(f"{path} is already there")
     connection = create_sqlite(path, journal_mode="off")
@@ -162,7 +164,7 @@ def write_sqlite(
 
 
 def write_postgres(url: str, images: int, annotations_per_image: float, *, seed: int, indexes: bool) -> None:
-    """Fill an empty PostgreSQL database; raises the driver's error where the tables are already there."""
+    """Fill an empty PostgreSQL database. Raises the driver's error if the tables exist."""
     with PostgresConnection(url) as connection:
         empty = create_sqlite(":memory:", journal_mode="memory")
         statements = postgres_schema(empty)

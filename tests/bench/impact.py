@@ -1,4 +1,4 @@
-"""What the application notices: its commits with and without a daemon that exports as fast as its pace allows."""
+"""Measures an application's commits with and without a daemon that exports as often as its cooldown allows."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tests.bench.scenario import Bench
 from tests.daemon import Daemon, wait_until
 
 INTERVAL_S = 0.05
-"""The shortest that the settings allow: what holds the daemon back is its own pace alone."""
+"""The shortest interval that the settings allow, so that only its own cooldown holds the daemon back."""
 
 CYCLES_WITHIN = 2.0
-"""So many times as long the application works beside the daemon: the first exports follow each other sooner."""
+"""The measurement beside the daemon is this many times as long: the first exports follow each other sooner."""
 
 AS_THE_UNIT = ("nice", "-n", "10")
-"""How the units for systemd start it."""
+"""The systemd units start the daemon with this priority."""
 
 FIRST_EXPORT_LIMIT_S = 1800.0
 QUIET_S = 10.0
-"""Before each period: what was written before it, by an export at full speed, is not part of what is measured."""
+"""Seconds of rest before each period, so that what an export wrote before it at full speed is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Period:
-    """What the application saw for a while."""
+    """The transactions of the application during one period."""
 
     taken_s: Sequence[float]
     begun_s: Sequence[float]
@@ -46,7 +46,7 @@ class _Period:
         return (len(self.taken_s) - self.locked) / self.lasted_s
 
     def between(self, start: float, end: float) -> _Period:
-        """What was begun then, in seconds since the epoch."""
+        """The transactions that began between these times (seconds since the epoch)."""
         pairs = zip(self.taken_s, self.begun_s, strict=True)
         inside = [(taken, begun) for taken, begun in pairs if start <= begun < end]
         return replace(
@@ -61,7 +61,7 @@ class _Period:
 
 
 def impact_sqlite(bench: Bench) -> list[Table]:
-    """A commit every 10 ms, rollback journal and WAL."""
+    """Commit every 10 ms, with rollback journal and WAL."""
     table = Table("impact-sqlite", f"A writer committing every 10 ms, SQLite, {bench.usual:,} images")
     for journal, name in (("delete", "rollback journal"), ("wal", "WAL")):
         with bench.databases.sqlite_copy(bench.usual, journal=journal) as path:
@@ -74,7 +74,7 @@ def impact_sqlite(bench: Bench) -> list[Table]:
 
 
 def impact_postgres(bench: Bench) -> list[Table]:
-    """Two clients as fast as they can."""
+    """Let two clients run as fast as they can."""
     table = Table("impact-postgres", f"Two clients, short transactions, PostgreSQL, {bench.usual:,} images")
     url = bench.databases.postgres(bench.usual, indexed=True)
     _compare(bench, table, "PostgreSQL", url, "tests.bench.transactions")
@@ -98,7 +98,10 @@ def _notes(bench: Bench) -> list[str]:
 
 
 def _compare(bench: Bench, table: Table, name: str, url: str | Path, module: str) -> None:
-    """`module` is the application: it takes the URL and how many seconds it is to work."""
+    """Measure the application with and without the daemon.
+
+    `module` is the application: it takes the URL and the number of seconds to work.
+    """
     exports = bench.exported(url)
     application = python(module, str(url), str(bench.seconds))
     longer = python(module, str(url), str(CYCLES_WITHIN * bench.seconds))
@@ -118,8 +121,10 @@ def _compare(bench: Bench, table: Table, name: str, url: str | Path, module: str
 
 
 def _around(values: Sequence[float]) -> list[float]:
-    """For each period with the daemon, what the one before and the one after it had without: some of what changes
-    with time, such as a table that an application writes to, does so without us."""
+    """For each period with the daemon, the mean of the periods before and after it.
+
+    Some figures change with time even without the daemon, such as those of a growing table.
+    """
     return [(before + after) / 2 for before, after in pairwise(values)]
 
 
@@ -148,7 +153,7 @@ def _alone(bench: Bench, application: Sequence[str]) -> _Period:
 
 
 def _beside_daemon(bench: Bench, url: str | Path, exports: Path, application: Sequence[str]) -> _Period:
-    # What was written without the daemon is not part of what is measured with it.
+    # Export the changes of the period without the daemon, so that they are not measured with it.
     must(run_once([exporter(str(url), exports)], bench.scratch))
     with Daemon(str(url), exports, interval_s=INTERVAL_S, prefix=AS_THE_UNIT) as daemon:
         wait_until(

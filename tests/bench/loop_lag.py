@@ -1,4 +1,4 @@
-"""How late an application's event loop is while a full export runs in it."""
+"""Measures how late an application's event loop is while a full export runs in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ P99_LIMIT_MS, WORST_LIMIT_MS = 10.0, 50.0
 
 
 def loop_lag(bench: Bench) -> list[Table]:
-    """One process, one loop: ticks every 5 ms, first idle, then with a full export, SQLite and PostgreSQL."""
+    """Measure ticks of 5 ms in one loop, first idle, then with a full export, in SQLite and PostgreSQL."""
     images = bench.usual
     table = Table("loop-lag", f"Event-loop lag of an application with a full export of {images:,} images in it")
     for name, url in (

@@ -1,4 +1,4 @@
-"""Largest resident memory of a full and of an incremental export at all sizes."""
+"""Measures the largest resident memory of full and incremental exports at all sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_MB, SPREAD_MB = 100.0, 15.0
 
 
 def memory(bench: Bench) -> list[Table]:
-    """SQLite and PostgreSQL; a one-time export with the process that renders for it."""
+    """Measure one-time exports of SQLite and PostgreSQL, with the process that renders for them."""
     table = Table("memory", "Largest resident memory")
     for images in bench.sizes:
         with bench.databases.sqlite_copy(images) as path:
@@ -50,7 +50,7 @@ def _largest(bench: Bench, url: str | Path) -> dict[str, Value]:
 
 
 def _peak_mb(command: Command, scratch: Path) -> float:
-    """The most that a command and its children had resident at one time, in 10^6 bytes. Raises BenchError."""
+    """The most resident memory of a command and its children at one time, in 10^6 bytes. Raises BenchError."""
     process = psutil.Popen(command.arguments, cwd=scratch, env=environment(), stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:

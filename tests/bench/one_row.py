@@ -1,4 +1,4 @@
-"""One changed row: what it costs beside `cp` of the same files, and where the time goes."""
+"""Measures what one changed row costs beside `cp` of the same files, and where the time goes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PUBLISHED = ("database_export.json", "images.csv", "projects.csv", "datasets.csv
 
 @dataclass(slots=True)
 class _Kind:
-    """What was measured on one kind of database, in seconds by round."""
+    """The measurements of one kind of database, in seconds by round."""
 
     name: str
     process: list[float] = field(default_factory=list)
@@ -31,7 +31,7 @@ class _Kind:
 
 
 def one_row(bench: Bench) -> list[Table]:
-    """SQLite in both journal modes, with and without indexes, and PostgreSQL."""
+    """Measure SQLite in both journal modes, with and without indexes, and PostgreSQL."""
     images = bench.usual
     kinds = []
     for indexed, journal in ((False, "delete"), (True, "delete"), (False, "wal"), (True, "wal")):
@@ -66,7 +66,7 @@ def _measured(bench: Bench, name: str, url: str | Path) -> _Kind:
 
 
 def incremental(exports: Path) -> float:
-    """How long the export took that made this manifest, in seconds. Raises BenchError if it was a full one."""
+    """The seconds that the export of this manifest took. Raises BenchError if it was a full one."""
     manifest = json.loads((exports / "manifest.json").read_text())
     if manifest["mode"] != "incremental":
         raise BenchError(f"a change made a {manifest['mode']} export")
@@ -74,7 +74,7 @@ def incremental(exports: Path) -> float:
 
 
 def _copy(bench: Bench, kind: _Kind, files: list[Path]) -> None:
-    """As anybody would, and with the file systems told to write it out, as we do with what we publish."""
+    """Measure `cp` alone, and `cp` with a sync of the copies, as the exporter syncs what it publishes."""
     for seconds, durable in ((kind.copied, False), (kind.copied_durably, True)):
         target = bench.fresh("copied")
         os.sync()

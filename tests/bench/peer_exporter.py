@@ -1,4 +1,4 @@
-"""Peers and limits written in Python: the exporter that most applications have, and the driver alone.
+"""Runs peers and limits written in Python: the exporter that most applications have, and the driver alone.
 
 python -m tests.bench.peer_exporter load-all|read|copy URL [DIRECTORY]
 """
@@ -58,7 +58,7 @@ async def load_postgres(url: str) -> Rows:
 
 
 def export(rows: Rows, directory: Path) -> None:
-    """Put the rows into each other and write them, as one would in an afternoon."""
+    """Nest the rows in each other and write them, as a simple exporter would."""
     by_image: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for annotation in rows["annotations"]:
         if isinstance(annotation["segmentation"], str):
@@ -92,7 +92,7 @@ def _time(value: object) -> str:
 
 
 def read_sqlite(path: str) -> int:
-    """Fetch what we fetch, in the order in which we do, and forget it; how many cells."""
+    """Fetch the rows that this exporter fetches, in its order, and forget them. Returns the number of cells."""
     connection = sqlite3.connect(path)
     cells = 0
     for sql in (rows_of_images(ordered=True), rows_of_annotations(ordered=True)):
@@ -124,7 +124,7 @@ def _cells(rows: Sequence[Iterable[object]]) -> int:
 
 
 async def copy_postgres(url: str, *, ordered: bool) -> None:
-    """COPY (SELECT …) TO STDOUT of the same columns, thrown away."""
+    """Run COPY (SELECT …) TO STDOUT of the same columns and discard the output."""
     import asyncpg
 
     connection = await asyncpg.connect(url)

@@ -1,4 +1,4 @@
-"""The statements of the peers and limits: the same tree, the same columns, in the words of each database."""
+"""Writes the statements of the peers and limits: the same tree and columns in each database's dialect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ANNOTATION_COLUMNS = (
     "id", "class_name", "class_id", "confidence", "x_min", "y_min", "x_max", "y_max", "segmentation",
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
-"""What we read of each row, apart from the link to its parent."""
+"""The columns that this exporter reads of each row, apart from the link to its parent."""
 
 _RENAMED = {"split_section": "split", "split_type": "status", "class_name": "label", "class_id": "label_id"}
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
@@ -32,13 +32,13 @@ def _columns(alias: str, names: tuple[str, ...]) -> str:
 
 
 def rows_of_images(*, ordered: bool) -> str:
-    """All images with the columns that we read."""
+    """All images with the columns that this exporter reads."""
     order = " ORDER BY i.dataset_id, i.id" if ordered else ""
     return f"SELECT i.dataset_id, {_columns('i', IMAGE_COLUMNS)} FROM images i{order}"
 
 
 def rows_of_annotations(*, ordered: bool) -> str:
-    """All annotations with the columns that we read; ordered as the tree needs them."""
+    """All annotations with the columns that this exporter reads, ordered as the tree needs them."""
     selected = f"SELECT a.image_id, {_columns('a', ANNOTATION_COLUMNS)} FROM annotations a"
     if not ordered:
         return selected
@@ -53,7 +53,10 @@ def _pairs(alias: str, names: tuple[str, ...]) -> str:
 
 
 def sqlite_tree(*, one_value: bool) -> str:
-    """The tree in one value, or a value a project: SQLite's longest value is 1 GB (sqlite.org/limits.html)."""
+    """The tree in one value, or in one value a project.
+
+    SQLite's longest value is 1 GB (sqlite.org/limits.html).
+    """
     flat = tuple(name for name in ANNOTATION_COLUMNS if name not in (*_CORNERS, "segmentation"))
     annotation = (
         f"json_object({_pairs('a', flat)}, 'bbox', json_object({_pairs('a', _CORNERS)}), "
@@ -80,7 +83,7 @@ def sqlite_images_csv() -> str:
 
 
 def postgres_tree() -> str:
-    """The tree, a line a project: a value of PostgreSQL holds at most 1 GB."""
+    """The tree, one line a project: a value of PostgreSQL holds at most 1 GB."""
     flat = tuple(name for name in ANNOTATION_COLUMNS if name not in (*_CORNERS, "segmentation"))
     annotation = (
         f"json_build_object({_pairs('a', flat)}, 'bbox', json_build_object({_pairs('a', _CORNERS)}), "

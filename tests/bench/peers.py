@@ -1,4 +1,4 @@
-"""Who takes part in a full export: us, what people would use instead, and the limits nobody can beat."""
+"""Defines the contenders of a full export: this exporter, its alternatives, and lower limits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.bench.peer_queries import (
 from tests.bench.running import Command, Contender, exporter, python
 
 LARGEST_ONE_VALUE = 300_000
-"""Images whose tree is safely below SQLite's 1 GB for one value."""
+"""The number of images whose tree is safely below SQLite's 1 GB for one value."""
 
 LOADED_BYTES_PER_IMAGE = 9_000
-"""What an image and its annotations take as dictionaries, about."""
+"""The approximate size of an image and its annotations as dictionaries."""
 
 
 def _absent(program: str) -> str | None:
@@ -36,7 +36,7 @@ def _too_much_memory(images: int) -> str | None:
 
 
 def ours(name: str, url: str | Path, *flags: str) -> Contender:
-    """A full export by us, process start included."""
+    """A full export by this exporter, process start included."""
     return Contender(name, lambda out: [exporter(str(url), out, "--full", *flags)])
 
 
@@ -44,7 +44,7 @@ def ours(name: str, url: str | Path, *flags: str) -> Contender:
 
 
 def sqlite_shell(indexed: Path, images: int) -> Contender:
-    """The shell, JSON and images.csv: two statements of one process."""
+    """The SQLite shell: JSON and images.csv by two statements of one process."""
 
     def commands(out: Path) -> Sequence[Command]:
         script = out / "peer.sql"
@@ -59,7 +59,7 @@ def sqlite_shell(indexed: Path, images: int) -> Contender:
 
 
 def sqlite_utils(plain: Path) -> Contender:
-    """Its nearest: the rows of the tables, not put into each other."""
+    """The nearest that sqlite-utils can do: the rows of the tables, not nested in each other."""
 
     def commands(out: Path) -> Sequence[Command]:
         rows = python("sqlite_utils", "query", str(plain))
@@ -74,7 +74,7 @@ def sqlite_utils(plain: Path) -> Contender:
 
 
 def load_all(name: str, url: str | Path, images: int) -> Contender:
-    """Everything into dictionaries, then json.dump and csv.writer."""
+    """Load everything into dictionaries, then use json.dump and csv.writer."""
     return Contender(
         name,
         lambda out: [Command(python("tests.bench.peer_exporter", "load-all", str(url), str(out)))],
@@ -83,7 +83,7 @@ def load_all(name: str, url: str | Path, images: int) -> Contender:
 
 
 def read_rows(name: str, url: str | Path) -> Contender:
-    """Limit: fetching the rows, in order, and nothing else."""
+    """Limit: fetch the rows, in order, and do nothing else."""
     return Contender(name, lambda out: [Command(python("tests.bench.peer_exporter", "read", str(url)))])
 
 
@@ -96,7 +96,7 @@ def copy_files(name: str, files: Sequence[Path]) -> Contender:
 
 
 def psql_tree(url: str) -> Contender:
-    r"""psql's \copy of json_agg, a line a project, and of images.csv.
+    r"""psql's \copy of json_agg, one line a project, and of images.csv.
 
     COPY's text format doubles backslashes, so these lines are not always valid JSON: a peer's own problem.
     """
@@ -110,8 +110,10 @@ def psql_tree(url: str) -> Contender:
 
 
 def copy_rows(name: str, url: str, *, ordered: bool) -> Contender:
-    """Limit: COPY (SELECT …) TO STDOUT of the same columns, received and thrown away; by psql, or without
-    it through the driver."""
+    """Limit: COPY (SELECT …) TO STDOUT of the same columns, received and discarded.
+
+    It uses psql, or the driver if there is no psql.
+    """
     statements = [rows_of_images(ordered=ordered), rows_of_annotations(ordered=ordered)]
     if not shutil.which("psql"):
         what = "copy-ordered" if ordered else "copy"

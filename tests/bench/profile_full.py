@@ -1,4 +1,4 @@
-"""Where the time of a full export goes."""
+"""Measures where the time of a full export goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench.stations import ORDER
 
 
 def profile(bench: Bench) -> list[Table]:
-    """A full export with a stopwatch at every station, in SQLite and PostgreSQL."""
+    """Time every step of a full export, in SQLite and PostgreSQL."""
     images = bench.usual
     urls = {
         "SQLite": str(bench.databases.sqlite(images)),

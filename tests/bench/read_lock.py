@@ -1,4 +1,4 @@
-"""How long an export keeps a writer out in rollback-journal mode, per GB of database, seen by the writer."""
+"""Measures how long an export keeps a writer out in rollback-journal mode, per GB of database."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ PROBE_EVERY_S = 0.001
 
 
 class WriterProbe:
-    """Tries to get the exclusive lock again and again, without waiting for it; the longest time that it was
-    refused, in seconds. A refusal costs a reader nothing: it leaves no lock behind."""
+    """Polls for the exclusive lock, and notes the longest time in seconds for which it was refused.
+
+    A refusal costs a reader nothing: it leaves no lock behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.longest_s = 0.0
@@ -54,7 +56,7 @@ class WriterProbe:
 
 
 def read_lock(bench: Bench) -> list[Table]:
-    """All sizes: the first export of a file and one of a changed row; the time of the copy beside it."""
+    """Measure the first export and one of a changed row at all sizes, and the time of the copy."""
     table = Table("read-lock", "Longest time a writer is kept out, rollback journal")
     for images in bench.sizes:
         with bench.databases.sqlite_copy(images) as path:

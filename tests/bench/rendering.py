@@ -1,4 +1,4 @@
-"""Tables as text that is at home in a terminal and in a README, and as JSON."""
+"""Formats tables as text for a terminal or a README, and as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_text(table: Table) -> str:
 
 
 def as_json(machine: Mapping[str, Value], tables: Sequence[Table]) -> str:
-    """Everything, for machines."""
+    """The machine and all tables as JSON."""
     return json.dumps({"machine": dict(machine), "tables": [asdict(table) for table in tables]}, indent=1)
 
 

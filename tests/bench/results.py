@@ -1,4 +1,4 @@
-"""What a scenario found out, as data: tables of plain values, and the arithmetic over rounds."""
+"""Holds the results of a scenario as tables of plain values, and the arithmetic over rounds."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ class Table:
 
 
 def middle(values: Sequence[float]) -> float | None:
-    """The median; None of nothing."""
+    """The median; None if there are no values."""
     return median(values) if values else None
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """The median of the rounds' ratios: what disturbs the machine in one round disturbs both."""
+    """The median of the rounds' ratios: a disturbance of the machine in one round affects both sides."""
     pairs = [one / other for one, other in zip(ours, theirs, strict=False) if other]
     return middle(pairs)
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least `share` (0 to 1) of the values do not exceed; None of nothing."""
+    """The smallest value that at least `share` (0 to 1) of the values do not exceed.
+
+    None if there are no values.
+    """
     if not values:
         return None
     ordered = sorted(values)

@@ -21,7 +21,7 @@ STATE = ".autoexport"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its arguments; what it prints goes to `stdout`, or nowhere."""
+    """A program with its arguments; its output goes to `stdout`, or is discarded."""
 
     arguments: Sequence[str]
     stdout: Path | None = None
@@ -29,8 +29,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured run: wall and processor time in seconds, largest resident memory of a process of it,
-    size of what it wrote in bytes, what it said if it failed."""
+    """One measured run: wall and processor time in seconds, memory in MB, output size in bytes.
+
+    `memory_mb` is the largest resident memory of any of its processes. `failure` is the message of a run that
+    failed.
+    """
 
     seconds: float
     cpu_s: float
@@ -41,8 +44,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Somebody who does the work: the commands that do it into a directory, one after the other; or the
-    reason why it does not take part."""
+    """A program that is compared.
+
+    `commands` export into a directory, one after the other. `absent` is the reason why it does not take part.
+    """
 
     name: str
     commands: Callable[[Path], Sequence[Command]]
@@ -58,11 +63,11 @@ class Score:
 
     @property
     def failure(self) -> str | None:
-        """Why there is nothing to compare, if so."""
+        """The reason why there is nothing to compare; None if there is something."""
         return self.contender.absent or next((run.failure for run in self.runs if run.failure), None)
 
     def seconds(self) -> list[float]:
-        """Of all rounds; nothing where one failed."""
+        """The seconds of all rounds; empty if one failed."""
         return [] if self.failure else [run.seconds for run in self.runs]
 
 
@@ -70,25 +75,25 @@ class Score:
 
 
 def environment() -> dict[str, str]:
-    """That of a program which no setting from outside reaches."""
+    """The environment without any setting of the exporter."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_AMBIENT)}
     kept.pop("DATABASE_URL", None)
     return kept | {"PYTHONPATH": str(REPOSITORY)}
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of one of our modules."""
+    """The command line of one of the bench's modules."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def exporter(url: str, directory: Path, *flags: str) -> Command:
-    """Us, once, as somebody would start it."""
+    """The command of one export by this exporter."""
     common = ("--no-progress", "--log-level", "warning")
     return Command(python("autoexport", "--database-url", url, "--export-dir", str(directory), *common, *flags))
 
 
 def run_once(commands: Sequence[Command], scratch: Path) -> Run:
-    """Run commands one after the other: the times add up, the memory is that of the largest."""
+    """Run commands one after the other. The times add up; the memory is that of the largest."""
     total = Run(0.0, 0.0, 0.0)
     for command in commands:
         one = _measured(command, scratch)
@@ -117,7 +122,7 @@ def _measured(command: Command, scratch: Path) -> Run:
 
 
 def answer_of(arguments: Sequence[str], scratch: Path) -> dict[str, object]:
-    """Run one of our child modules and read the JSON object that it prints. Raises BenchError."""
+    """Run a child module of the bench and read the JSON object that it prints. Raises BenchError."""
     done = subprocess.run(arguments, cwd=scratch, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
@@ -127,13 +132,13 @@ def answer_of(arguments: Sequence[str], scratch: Path) -> dict[str, object]:
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of the files of a directory, without our private ones."""
+    """The size of the files of a directory in bytes, without the exporter's private ones."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     return sum(path.stat().st_size for path in files if STATE not in path.parts)
 
 
 def must(run: Run) -> Run:
-    """The run, if it did not fail. Raises BenchError."""
+    """Return the run. Raises BenchError if it failed."""
     if run.failure:
         raise BenchError(run.failure)
     return run
@@ -143,9 +148,9 @@ def must(run: Run) -> Run:
 
 
 def race(contenders: Sequence[Contender], rounds: int, scratch: Path) -> list[Score]:
-    """Everybody once in each round, each time in another order, into an empty directory.
+    """Run every contender once in each round, each time in another order, into an empty directory.
 
-    The disk is idle when a run begins; what it wrote is gone when the next one does.
+    The disk is idle when a run begins. Its output is deleted before the next run.
     """
     scores = [Score(contender) for contender in contenders]
     for number in range(rounds):
@@ -164,7 +169,7 @@ def race(contenders: Sequence[Contender], rounds: int, scratch: Path) -> list[Sc
 
 
 def standing(scores: Sequence[Score], images: int) -> list[dict[str, Value]]:
-    """A row for each contender; `ratio` is the first one's time over this one's."""
+    """One row for each contender; `our_ratio` is the first one's time over this one's."""
     first = scores[0].seconds()
     rows: list[dict[str, Value]] = []
     for score in scores:

@@ -1,4 +1,4 @@
-"""What every scenario is given: the sizes, the rounds, the databases, a place to work in."""
+"""Defines what a scenario needs: the sizes, the rounds, the databases and a working directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USUAL_IMAGES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The circumstances. `seconds` is how long an impact measurement lasts each time."""
+    """The parameters of all scenarios. `seconds` is the length of each impact measurement."""
 
     sizes: tuple[int, ...]
     rounds: int
@@ -26,7 +26,7 @@ class Bench:
 
     @property
     def usual(self) -> int:
-        """The size at which what is not about sizes is measured."""
+        """The size for all scenarios that do not compare sizes."""
         return min(self.sizes, key=lambda images: abs(images - USUAL_IMAGES))
 
     def fresh(self, name: str) -> Path:
@@ -37,7 +37,7 @@ class Bench:
         return directory
 
     def exported(self, url: str | Path, name: str = "exports") -> Path:
-        """A directory with a full export of a database, by us. Raises BenchError."""
+        """A directory with a full export of a database by this exporter. Raises BenchError."""
         directory = self.fresh(name)
         must(run_once([exporter(str(url), directory, "--full")], self.scratch))
         return directory

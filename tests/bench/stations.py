@@ -1,9 +1,9 @@
-"""One export in this process with a stopwatch at every station; prints the seconds as JSON.
+"""Times every step of one export in this process; prints the seconds as JSON.
 
 python -m tests.bench.stations URL DIRECTORY [--full]
 
-The stopwatches are put on from here, by name, so that the product carries none. A name that is gone is an
-error: a station that is silently not measured would make the others' sum look wrong instead.
+The stopwatches are put on from here, by name, so that the product carries none. A missing name is an error:
+without that step's time, the sum of the others would mislead.
 """
 
 from __future__ import annotations
@@ -34,27 +34,30 @@ PARTS = {
     "rename": "autoexport.publishing.directory:commit",
     "ledger": "autoexport.pipeline.ownership:load_ledger autoexport.pipeline.publish:save_ledger",
 }
-"""What is measured, by where it is called from; a part that runs inside another one is not counted in that."""
+"""The measured functions, by the module that calls them. A nested part is not counted in the outer one."""
 
 AWAITED = {
     "position": "autoexport.sources.postgres.snapshot:take_position",
     "hand over": "autoexport.rendering.process:WorkerProcessRenderer.add "
     "autoexport.rendering.process:WorkerProcessRenderer.finish",
 }
-"""Waited for; "hand over" is to the process that renders, where there is one."""
+"""Coroutines that are awaited; "hand over" is to the process that renders, if there is one."""
 
 STREAMED = {
     "query": "autoexport.sources.sqlite.snapshot:SqliteSnapshot.stream "
     "autoexport.sources.postgres.snapshot:PostgresSnapshot.stream"
 }
-"""Waiting for rows: in part while other rows are rendered, so the sum may exceed the whole."""
+"""The time spent waiting for rows.
+
+Other rows are rendered in part of it, so the sum may exceed the whole.
+"""
 
 ORDER = ("copy", "hash", "walk", "position", "compare", "query", "hand over", "render", "format", "lay out",
          "compare bytes", "splice", "fsync", "rename", "ledger")  # fmt: skip
 
 
 class Stopwatches:
-    """Seconds by part, without those of parts within; from any thread."""
+    """Seconds by part, without those of parts within; usable from any thread."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -62,7 +65,7 @@ class Stopwatches:
         self._within = threading.local()
 
     def add(self, part: str, seconds: float) -> None:
-        """Add to a part."""
+        """Add seconds to a part."""
         with self._adding:
             self.seconds[part] += seconds
 
@@ -129,7 +132,7 @@ def put_on(places: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 async def export(url: str, directory: str, *, full: bool) -> dict[str, object]:
-    """Export with stopwatches on; the parts, the whole and what was done."""
+    """Export with stopwatches on. Returns the seconds of the parts and of the whole, and the outcome."""
     from autoexport.config.settings import Settings
     from autoexport.pipeline.exporter import run_once
 

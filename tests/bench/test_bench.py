@@ -1,4 +1,4 @@
-"""The bench itself: its arithmetic, its tables, and that every station that it wants to measure is there."""
+"""The bench's arithmetic and tables are right, and every step that it measures exists."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.databases import SqliteDatabase
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
-    """The smallest that at least this share of the values does not exceed."""
+    """It is the smallest value that at least this share of the values does not exceed."""
     values = [float(number) for number in range(100, 0, -1)]
     assert (percentile(values, 0.5), percentile(values, 0.99), percentile(values, 1.0)) == (50.0, 99.0, 100.0)
     assert percentile([], 0.5) is None
 
 
 def test_a_ratio_pairs_the_rounds() -> None:
-    """A round in which everything took ten times as long does not show."""
+    """A round in which both sides took ten times as long does not change the ratio."""
     assert ratio([1.0, 10.0, 1.0], [2.0, 20.0, 2.0]) == 0.5
     assert ratio([1.0], []) is None
 
 
 def test_a_table_says_its_units() -> None:
-    """Headings carry the unit, figures its digits, and what was not measured is empty."""
+    """Headings carry the unit, figures have its digits, and unmeasured cells are empty."""
     table = Table(
         "t", "Title", [{"who": "us", "median_s": 1.5, "memory_mb": 83.4}, {"who": "x", "remark": "absent"}]
     )
@@ -38,7 +38,7 @@ def test_a_table_says_its_units() -> None:
 
 
 def test_the_memory_of_a_small_program_is_not_that_of_its_large_parent(tmp_path: Path) -> None:
-    """`ru_maxrss` of a child of this process would be at least this process's."""
+    """A child of this process would seem as large as it is (`ru_maxrss`)."""
     held = bytearray(b"x") * 200_000_000
     run = run_once([Command(["true"])], tmp_path)
     assert run.failure is None
@@ -46,7 +46,7 @@ def test_the_memory_of_a_small_program_is_not_that_of_its_large_parent(tmp_path:
 
 
 def test_a_failure_is_told_in_the_words_of_the_program(tmp_path: Path) -> None:
-    """The last line that it said, and its exit code."""
+    """A failure gives the program's last line of output and its exit code."""
     run = run_once([Command(["sh", "-c", "echo no such thing >&2; exit 3"])], tmp_path)
     assert run.failure == "failed (3): no such thing"
 

@@ -1,4 +1,4 @@
-"""Clients of a PostgreSQL database, like pgbench's, as fast as they can; prints what they took as JSON.
+"""Runs clients of a PostgreSQL database as fast as they can, like pgbench's; prints their times as JSON.
 
 python -m tests.bench.transactions URL SECONDS [CLIENTS]
 """
@@ -16,11 +16,14 @@ import asyncpg
 
 CLIENTS = 2
 WINDOW = 200
-"""Annotations that are changed; see `tests.bench.writer`."""
+"""The number of annotations that are changed; see `tests.bench.writer`."""
 
 
 async def run_for(url: str, seconds: float, clients: int) -> dict[str, object]:
-    """Transactions of read, update, update by so many clients; how long each took, and when it began."""
+    """Run transactions of two updates and a read by so many clients.
+
+    Returns how long each took, and when it began.
+    """
     connections = [await asyncpg.connect(url) for _ in range(clients)]
     found = await connections[0].fetch(
         f"SELECT id, image_id FROM annotations ORDER BY image_id, id LIMIT {WINDOW}"
@@ -52,7 +55,7 @@ async def _client(
     while (at := time.perf_counter()) < end:
         annotation, image = draw.choice(keys)
         async with connection.transaction():
-            # In the order of the tables everywhere, so that two clients never wait for each other in a circle.
+            # Every client updates the tables in the same order, so that two of them never deadlock.
             await connection.execute("UPDATE images SET updated_at = now()::timestamp WHERE id = $1", image)
             await connection.execute(
                 "UPDATE annotations SET confidence = $1 WHERE id = $2", draw.random(), annotation

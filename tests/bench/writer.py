@@ -1,4 +1,4 @@
-"""An application that commits to a SQLite file at a steady pace; prints what its commits took as JSON.
+"""Plays an application that commits to a SQLite file at a steady rate; prints its times as JSON.
 
 python -m tests.bench.writer PATH SECONDS [PERIOD_S]
 """
@@ -14,14 +14,18 @@ import time
 PERIOD_S = 0.010
 BUSY_TIMEOUT_S = 1.0
 WINDOW = 200
-"""Annotations that are changed, one behind the other: who labels has some images in front of him, and a daemon
-then exports a few blocks every few seconds. Rows from all over the file would make every export a full one, and
-one a minute."""
+"""The number of adjacent annotations that are changed.
+
+A person who labels works on a few images, so a daemon exports a few blocks every few seconds. Rows from all over
+the file would make every export a full one, one a minute.
+"""
 
 
 def write_for(path: str, seconds: float, period_s: float) -> dict[str, object]:
-    """Commit an annotation and its image every `period_s`; how long each transaction took in seconds, from its
-    BEGIN to the return of its COMMIT, when it began, and how often it was locked beyond the busy timeout.
+    """Commit an annotation and its image every `period_s`.
+
+    Returns how long each transaction took in seconds, from its BEGIN to the return of its COMMIT. Also returns
+    when each began, and how often it was locked beyond the busy timeout.
     """
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     (last,) = connection.execute("SELECT max(rowid) FROM annotations").fetchone()

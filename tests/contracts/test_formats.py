@@ -23,6 +23,9 @@ for table in (ProjectsTable, DatasetsTable, ImagesTable):
 NAMES = [f"{output.file_name}-{number}" for number, output in enumerate(FORMATS)]
 every_format = pytest.mark.parametrize("output", FORMATS, ids=NAMES)
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+"""The integers that a source delivers: a longer one of PostgreSQL's `numeric` arrives as text."""
+
 VALUES: dict[str, Any] = {
     "filename": st.sampled_from(["a.jpg", "=b", 'c"', "", None, "d\n"]),
     "width": st.sampled_from([1, 0.5, None, "wide", float("inf")]),
@@ -30,13 +33,13 @@ VALUES: dict[str, Any] = {
     "created_at": st.sampled_from(["2024-01-15 09:00:00", "2024-01-15 09:00:00+01", "never", None, 5]),
     "annotations": st.lists(
         st.fixed_dictionaries(
-            {"id": st.integers(), "label": st.sampled_from(["a", "b", None])},
+            {"id": INTEGERS, "label": st.sampled_from(["a", "b", None])},
             optional={"polygon": st.sampled_from(["[[1, 2]]", "null", "[]", "0", "x"]), "box_0": st.just(1.5)},
         ),
         max_size=3,
     ),
 }
-IMAGES = st.lists(st.fixed_dictionaries({"id": st.integers()}, optional=VALUES), max_size=12)
+IMAGES = st.lists(st.fixed_dictionaries({"id": INTEGERS}, optional=VALUES), max_size=12)
 PROJECTS = st.lists(st.lists(IMAGES, max_size=3), max_size=3)
 
 

@@ -18,10 +18,11 @@ from autoexport.errors import SourceError
 from autoexport.pipeline.exporter import export_once
 from autoexport.pipeline.job import ExportJob
 from autoexport.sources.contract import Snapshot, Source
-from autoexport.sources.postgres import engine, source
+from autoexport.sources.postgres.source import engine, source
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
 from tests.daemon import LIMIT_S
+from tests.deadlines import deadline_s
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection
 
@@ -115,7 +116,7 @@ async def test_a_server_that_falls_silent(url: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engine, "CLOSE_TIMEOUT_S", 0.2)
     session = 0
     try:
-        async with asyncio.timeout(LIMIT_S), snapshot_of(url) as (snapshot, _):
+        async with asyncio.timeout(deadline_s(LIMIT_S)), snapshot_of(url) as (snapshot, _):
             connection = await snapshot.session.connection()
             session = (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
             os.kill(session, signal.SIGSTOP)

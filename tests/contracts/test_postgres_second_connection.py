@@ -13,9 +13,10 @@ from autoexport.sources import reader
 from autoexport.sources.postgres import second_connection, source
 from tests.contracts.postgres_snapshots import all_rows, rows_of, snapshot_of
 from tests.daemon import LIMIT_S
+from tests.deadlines import deadline_s
 from tests.postgres import APPLICATION, PostgresServer
 from tests.postgres_connection import PostgresConnection
-from tests.trials import Trial
+from tests.trials import RowsHook, Trial
 
 IDS = select(column("id")).select_from(table("annotations")).order_by(column("id"))
 MANY = select(func.repeat("x", 1000)).select_from(func.generate_series(1, 100_000).alias("n"))
@@ -24,33 +25,33 @@ SELECT count(*) FROM pg_stat_activity WHERE application_name = 'autoexport' AND 
 """
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second connection may take as long as this slow a machine needs."""
+    monkeypatch.setattr(second_connection, "OPEN_TIMEOUT_S", deadline_s(second_connection.OPEN_TIMEOUT_S))
+
+
 @pytest.fixture
 def in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     """The few annotations of these databases are read as many are."""
     monkeypatch.setattr(reader, "READ_IN_HALVES", range(1, 10**9))
 
 
-class Watching:
+class Watching(RowsHook):
     """A progress display that counts the exporter's sessions while rows are being read."""
 
     def __init__(self, connection: PostgresConnection) -> None:
+        super().__init__(self._count)
         self._connection = connection
         self.sessions = 0
 
-    def start(self, total_rows: int | None) -> None:
-        """Nothing is read yet."""
-
-    def advance(self, rows: int) -> None:
-        """Portals are open."""
+    def _count(self) -> None:
         self.sessions = max(self.sessions, self._connection.execute(SESSIONS)[0][0])
-
-    def finish(self) -> None:
-        """The rows are read."""
 
 
 async def gone(url: str) -> None:
     """Wait until no session of the exporter is left."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         while True:
             with PostgresConnection(url) as connection:
                 if connection.execute(SESSIONS)[0][0] == 0:
@@ -107,7 +108,7 @@ async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
             locking = asyncio.create_task(
                 asyncio.to_thread(migration.script, "BEGIN; LOCK TABLE images IN ACCESS EXCLUSIVE MODE; COMMIT")
             )
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(deadline_s(LIMIT_S)):
                 while watching.execute(waiting) == [(0,)]:
                     await asyncio.sleep(0.02)
                 assert await snapshot.stream_in_parallel(IDS) is None
@@ -154,11 +155,12 @@ async def test_no_views(url: str) -> None:
 
 async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the rows of one are read, the server would end the transaction of the other."""
-    monkeypatch.setattr(source, "IDLE_LIMIT_S", 0.5)
+    idle_limit_s = deadline_s(0.5)
+    monkeypatch.setattr(source, "IDLE_LIMIT_S", idle_limit_s)
     monkeypatch.setattr(second_connection, "KEEP_S", 0.05)
     async with snapshot_of(url) as (snapshot, _):
         parts = await snapshot.stream_in_parallel(MANY)
         with PostgresConnection(url) as application:
-            await asyncio.to_thread(application.execute, "SELECT pg_sleep(1.5)")
+            await asyncio.to_thread(application.execute, f"SELECT pg_sleep({3 * idle_limit_s})")
         assert len(await all_rows(parts)) == 100_000
         assert await rows_of(snapshot, IDS)

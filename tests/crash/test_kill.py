@@ -1,4 +1,4 @@
-"""Killed at each station of the line, a daemon's next start is right and leaves nothing behind."""
+"""A daemon that was killed at any step of an export starts again without errors or leftovers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from autoexport import Settings, run_exporter
 from tests.conftest import program_environment
 from tests.daemon import PUBLISHED, generation, leftovers, project_names
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
-# Where each station is called from: the name in that module is replaced by one that kills, in the child alone.
+# The module and the name by which each step is called. In the child alone, a function that kills replaces it.
 STATIONS = {
     "sweep": "autoexport.publishing.directory:sweep",
     "copy": "sqlite3:connect",
@@ -57,16 +58,16 @@ sys.exit("the station was not reached")
 
 
 def killed(station: str, moment: str, url: str, exports: Path) -> None:
-    """Run a daemon until it kills itself there."""
+    """Run a daemon until it kills itself at this step."""
     done = subprocess.run(
         [sys.executable, "-c", _DAEMON, STATIONS[station], moment, url, str(exports)], cwd=exports.parent,
-        env=program_environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=program_environment(), capture_output=True, text=True, timeout=deadline_s(60), check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def check_whole(exports: Path) -> None:
-    """Every published file that is there is a whole one."""
+    """Check that every published file that exists is whole."""
     for name in PUBLISHED:
         path = exports / name
         if path.exists():
@@ -84,8 +85,11 @@ MOMENTS = [(station, "before") for station in STATIONS] + [("publish", "after"),
 def test_the_next_start_is_right(
     station: str, moment: str, sqlite_database: SqliteDatabase, tmp_path: Path
 ) -> None:
-    """After a kill in the export of a change: old or new files, whole; then the new ones and nothing else,
-    byte for byte what a first export elsewhere makes."""
+    """After a kill during the export of a change, the next start publishes the change and leaves nothing behind.
+
+    Until then each file is whole, old or new. The new files equal those of a first export elsewhere, byte for
+    byte.
+    """
     exports, elsewhere = tmp_path / "exports", tmp_path / "elsewhere"
     settings = Settings(database_url=sqlite_database.url, export_directory=exports)
     if station != "report":  # this one is reached only by a publish that changes something

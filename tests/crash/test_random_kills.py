@@ -1,4 +1,4 @@
-"""SIGKILL ahead of any system call and at any moment while the application writes: never torn, made good."""
+"""After SIGKILL at any system call or moment, no file is torn and the next export is right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CI_KILLS, SOAK_KILLS = 10, 340
 
 @dataclass
 class Tally:
-    """What was counted."""
+    """The counts of the kills."""
 
     kills: int = 0
     by_call: int = 0
@@ -35,7 +35,7 @@ class Tally:
     where: Counter[str] = field(default_factory=Counter)
 
     def add(self, death: Death, *, mixed: bool) -> None:
-        """One order was carried out; `mixed`: the set did not fit its manifest afterwards."""
+        """Count an order; `mixed`: the set did not fit its manifest afterwards."""
         self.kills += death.killed
         self.by_call += death.killed and bool(death.at)
         self.mixed += mixed
@@ -43,7 +43,7 @@ class Tally:
 
 
 def check_directory(trial: Trial) -> bool:
-    """Only whole files, under documented names; whether the set fits its manifest."""
+    """Check that all files are whole and have documented names. Returns whether the set fits its manifest."""
     if not trial.directory.exists():
         return False
     documented = {*file_names(), "manifest.json", ".autoexport"}
@@ -55,7 +55,7 @@ def check_directory(trial: Trial) -> bool:
 
 
 def check_one_snapshot(trial: Trial, *, fits: bool) -> None:
-    """Two rows that every commit changes alike are alike in each file, and in all files of a set."""
+    """Check that two rows, equal in every commit, are equal in each file and in all files of a set."""
     tree, table = trial.directory / file_names()[0], trial.directory / "projects.csv"
     seen: list[set[str]] = []
     if tree.exists():
@@ -69,7 +69,10 @@ def check_one_snapshot(trial: Trial, *, fits: bool) -> None:
 
 
 def kill_again_and_again(database: Database, trial: Trial, kills: int, draw: random.Random) -> Tally:
-    """Half of the kills ahead of a call, half at a moment; after about half of them the next export may finish."""
+    """Kill exports, half of them ahead of a system call and half at a moment.
+
+    After about half of the kills the next export may finish.
+    """
     tally = Tally()
     with Yard(database.url, trial.directory) as yard, Writer(database.url, seed=1):
         longest_s = yard.order("whole").duration_s
@@ -87,12 +90,12 @@ def kill_again_and_again(database: Database, trial: Trial, kills: int, draw: ran
 
 
 def prepare(database: Database) -> None:
-    """The rows by which a snapshot is told are alike from the start."""
+    """Make the rows that identify a snapshot equal from the start."""
     database.execute("UPDATE projects SET description = 'commit 0' WHERE id IN (1, 2)")
 
 
 def run(database: Database, directory: Path, kills: int, seed: int) -> Tally:
-    """Kill, then let the last one finish: the files are what the database says, and nothing is left."""
+    """Kill exports, let the last one finish, and check that its files equal the database, without leftovers."""
     prepare(database)
     trial = Trial(database.url, directory)
     tally = kill_again_and_again(database, trial, kills, random.Random(seed))
@@ -106,7 +109,7 @@ def run(database: Database, directory: Path, kills: int, seed: int) -> Tally:
 
 
 def test_a_few_kills(database: Database, tmp_path: Path) -> None:
-    """Ten, of either sort."""
+    """Ten kills of both sorts tear no file."""
     tally = run(database, tmp_path / "exports", CI_KILLS, seed=random.randrange(1 << 30))
     assert tally.kills == CI_KILLS
 
@@ -114,7 +117,7 @@ def test_a_few_kills(database: Database, tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_thousand_kills(database: Database, tmp_path: Path) -> None:
-    """A thousand over the three kinds of database."""
+    """A thousand kills over the three kinds of database tear no file."""
     tally = run(database, tmp_path / "exports", SOAK_KILLS, seed=random.randrange(1 << 30))
     assert tally.kills == SOAK_KILLS
     assert tally.mixed, "some kills were between two renames"

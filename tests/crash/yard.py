@@ -1,4 +1,4 @@
-"""Makes exports and kills them: `python -m tests.crash.yard URL DIRECTORY`, told on standard input when.
+"""Runs exports and kills them as told on standard input: `python -m tests.crash.yard URL DIRECTORY`.
 
 Each export is a process of its own, forked off this one, which has loaded everything and has no thread;
 so a kill costs a tenth of a second, not the start of an interpreter. Orders, a line each: `call 17` (ends
@@ -35,12 +35,13 @@ class Death:
 
 
 class Yard:
-    """A yard as a process of its own."""
+    """The process that runs and kills the exports."""
 
     def __init__(self, url: str, directory: Path) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.yard", url, str(directory)], cwd=REPOSITORY,
             env=program_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
         )  # fmt: skip
 
     def order(self, order: str) -> Death:
@@ -59,7 +60,7 @@ class Yard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)  # an export in hand as well
         self._process.communicate()
 
 
@@ -67,7 +68,7 @@ class Yard:
 
 
 def _export(trial: Trial, last_call: int | None, told: IO[str]) -> None:
-    """Export, in the child; ahead of the call of this number everything is over."""
+    """Export, in the child, which kills itself ahead of the call of this number."""
 
     def end(call: Call) -> None:
         if call.number == last_call:

@@ -1,4 +1,4 @@
-"""Every system call of an export on its directories fails: told with a hint, nothing torn, made good next."""
+"""When a system call on its directories fails, an export says so, tears nothing, and succeeds next time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.databases import SqliteDatabase
 from tests.disk_calls import Call, watched
 from tests.trials import Trial, open_descriptors
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a descriptor is of, /proc tells")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to find the file of a descriptor")
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 NUMBERS = {errno.errorcode[number]: number for number in ERRORS}
@@ -29,7 +29,7 @@ CHANGES = (
 
 
 class Fault:
-    """Lets the call of one number fail, and knows which one that was."""
+    """Lets the call of one number fail, and notes which call that was."""
 
     def __init__(self, number: int, code: int) -> None:
         self.number = number
@@ -54,7 +54,7 @@ def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
 
 
 def attempt(trial: Trial, fault: Fault) -> tuple[int, str] | None:
-    """Export with the fault; the error's exit code and hint, None where the export was made all the same."""
+    """Export with the fault. Returns the error's exit code and hint, or None if the export succeeded."""
     with watched([trial.directory], fault):
         try:
             trial.export()
@@ -64,7 +64,7 @@ def attempt(trial: Trial, fault: Fault) -> tuple[int, str] | None:
 
 
 def fail_once(trial: Trial, fault: Fault) -> None:
-    """Export with the fault; then everything that must be so is checked, and an export without it."""
+    """Export with the fault and check the directories, then export without it and check them again."""
     old, descriptors = trial.contents(), open_descriptors()
     told = attempt(trial, fault)
     assert told is None or (told[0] == 1 and told[1]), f"{fault.hit}: exit code and hint are {told}"
@@ -82,7 +82,7 @@ def fail_once(trial: Trial, fault: Fault) -> None:
 
 
 def fail_everywhere(database: SqliteDatabase, trial: Trial, code: int, step: int, *, first: bool) -> int:
-    """Let the calls fail one after the other, each `step`-th of them; how many there were."""
+    """Let every `step`-th call fail, one for each export. Returns the number of calls."""
     start = 1 + 5 * ERRORS.index(code) % step
     for number in range(start, CALLS_LIMIT, step):
         if first:
@@ -100,7 +100,7 @@ def fail_everywhere(database: SqliteDatabase, trial: Trial, code: int, step: int
 @pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
 @pytest.mark.parametrize("code", NUMBERS.values(), ids=NUMBERS)
 def test_a_call_that_fails(database: SqliteDatabase, tmp_path: Path, code: int, first: bool) -> None:
-    """Each twentieth call, beginning with another one for each error: a sample of what the long profile does."""
+    """An export survives the failure of each twentieth call, beginning with another one for each error."""
     trial = Trial(database.url, tmp_path / "exports")
     trial.export()
     assert fail_everywhere(database, trial, code, 20, first=first) > 40
@@ -114,7 +114,7 @@ def test_a_call_that_fails(database: SqliteDatabase, tmp_path: Path, code: int, 
 def test_every_call_fails_with_every_error(
     database: SqliteDatabase, tmp_path: Path, code: int, first: bool
 ) -> None:
-    """Every call with every error."""
+    """An export survives the failure of any call with any error."""
     trial = Trial(database.url, tmp_path / "exports")
     trial.export()
     calls = fail_everywhere(database, trial, code, 1, first=first)

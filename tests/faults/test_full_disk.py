@@ -1,4 +1,4 @@
-"""A disk that is really full, at any point of an export: a tmpfs with a ballast that leaves ever more room."""
+"""Exports to a full disk, at any point of the export: a tmpfs with a ballast that shrinks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        pytest.skip(f"this machine lets nobody mount: {mounted.stderr.strip()}")
+        pytest.skip(f"this machine does not allow mounting: {mounted.stderr.strip()}")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
@@ -47,7 +47,10 @@ def leave_room(disk: Path, room_bytes: int) -> None:
 
 
 def failure(trial: Trial) -> AutoexportError | None:
-    """What an export fails with, if it does; without the traceback, which would keep files open."""
+    """The error of an export, or None.
+
+    It is without its traceback, which would keep files open.
+    """
     try:
         trial.export()
     except AutoexportError as error:
@@ -57,7 +60,7 @@ def failure(trial: Trial) -> AutoexportError | None:
 
 
 def test_no_room_at_any_point(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the copy, the spools, the staged files, the ledger: told, nothing torn or left, made good."""
+    """An export without room for any of its files says so, keeps the old files, and succeeds later."""
     monkeypatch.setattr(directory, "check_room", lambda directory, needed_bytes: None)  # so that writing fails
     database = tmp_path / "application.sqlite3"
     write_sqlite(database, images=600, annotations_per_image=4, seed=1, indexes=False, journal="delete")
@@ -91,7 +94,7 @@ def test_no_room_at_any_point(disk: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_room_is_checked_before(disk: Path, tmp_path: Path) -> None:
-    """Where the new files cannot fit beside the old ones, nothing is begun."""
+    """No export begins if the new files do not fit beside the old ones."""
     database = tmp_path / "application.sqlite3"
     write_sqlite(database, images=20, annotations_per_image=1, seed=1, indexes=False, journal="delete")
     trial = Trial(f"sqlite:///{database}", disk / "exports")

@@ -14,17 +14,18 @@ from autoexport.errors import SourceError
 from tests.applications import fill_postgres
 from tests.postgres import APPLICATION, PASSWORD, PostgresServer, running_server
 from tests.postgres_connection import PostgresConnection
-from tests.trials import Trial, open_descriptors
+from tests.trials import RowsHook, Trial, open_descriptors
 
 STATIONS = ("snapshot.opened", "plan.made", "a block", "render.done", "splice.staged")
 WITH_SNAPSHOT = STATIONS[:4]
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
 
-class AtStation:
+class AtStation(RowsHook):
     """Does something once, when the line comes to a station: as a log processor and as its progress."""
 
     def __init__(self, station: str, act: Callable[[], object]) -> None:
+        super().__init__(lambda: self.passed("a block"))  # and its portals are open
         self.station = station
         self.act = act
         self.acted = False
@@ -38,16 +39,6 @@ class AtStation:
         if station == self.station and not self.acted:
             self.acted = True
             self.act()
-
-    def start(self, total_rows: int | None) -> None:
-        """Nothing is read yet."""
-
-    def advance(self, rows: int) -> None:
-        """A block is done, and its portals are open."""
-        self.passed("a block")
-
-    def finish(self) -> None:
-        """The rows are read."""
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +169,7 @@ def test_statement_timeout(postgres_database: str, tmp_path: Path) -> None:
         assert "statement timeout" in str(error)
         assert "DB_EXPORT_PG_STATEMENT_TIMEOUT" in error.hint
         migration.script("UPDATE images SET file_size = 1; COMMIT")
-    check_recovery(trial)
+    check_recovery(Trial(postgres_database, tmp_path / "exports"))
 
 
 def test_a_password_that_was_changed(

@@ -8,9 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -23,8 +23,10 @@ from autoexport.sources import gather
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
-from tests.daemon import LIMIT_S
-from tests.trials import Trial, open_descriptors
+from tests.daemon import LIMIT_S, wait_until
+from tests.deadlines import deadline_s
+from tests.processes import started
+from tests.trials import RowsHook, Trial, open_descriptors
 
 MANY = 12_000
 """Images, with six times as many rows, so that they are rendered apart."""
@@ -43,24 +45,10 @@ def is_rendering(process: int) -> bool:
         return False
 
 
-class Hook:
-    """A progress display that does something when the first pieces are on their way."""
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        self._act = act
-        self.pieces = 0
-
-    def start(self, total_rows: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, rows: int) -> None:
-        """A piece was handed over."""
-        self.pieces += 1
-        if self.pieces == 3:
-            self._act()
-
-    def finish(self) -> None:
-        """Nothing."""
+def at_third_piece(act: Callable[[], None]) -> RowsHook:
+    """A progress display that acts once, when the first pieces are on their way."""
+    pieces = count(1)
+    return RowsHook(lambda: act() if next(pieces) == 3 else None)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +81,7 @@ def test_the_same_bytes(many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         apart = Trial(many, tmp_path / f"apart-{style}", json_style=style)
         here = Trial(many, tmp_path / f"here-{style}", json_style=style)
         seen: list[int] = []
-        hook = Hook(lambda seen=seen: seen.extend(rendering(os.getpid())))  # type: ignore[misc]
+        hook = at_third_piece(lambda seen=seen: seen.extend(rendering(os.getpid())))  # type: ignore[misc]
         outcome = apart.export(progress=hook)
         assert len(seen) == 1
         with monkeypatch.context() as patched:
@@ -116,7 +104,7 @@ def test_a_program_that_forks_meanwhile(many: str, tmp_path: Path) -> None:
 
     trial = Trial(many, tmp_path / "exports")
     try:
-        trial.export(progress=Hook(fork))
+        trial.export(progress=at_third_piece(fork))
         assert kept
     finally:
         for descriptor in kept:
@@ -136,7 +124,7 @@ def test_it_is_killed_while_another_process_holds_its_pipe(many: str, tmp_path: 
     trial = Trial(many, tmp_path / "exports")
     try:
         with pytest.raises(RenderError):
-            trial.export(progress=Hook(kill))
+            trial.export(progress=at_third_piece(kill))
         assert rendering(os.getpid()) == []
     finally:
         for descriptor in kept:
@@ -224,7 +212,7 @@ def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: py
         os.kill(child, signal.SIGKILL)
 
     with pytest.raises(RenderError, match="ended before its time") as caught:
-        trial.export(full=True, progress=Hook(kill))
+        trial.export(full=True, progress=at_third_piece(kill))
     assert "memory" in caught.value.hint
     caught.value.__traceback__ = None
     del caught
@@ -268,7 +256,7 @@ def test_given_up_half_way(many: str, tmp_path: Path) -> None:
 
     trial = Trial(many, tmp_path / "exports")
     with pytest.raises(AutoexportError, match="the display broke"):
-        trial.export(progress=Hook(fail))
+        trial.export(progress=at_third_piece(fail))
     assert rendering(os.getpid()) == []
     assert trial.leftovers() == []
 
@@ -278,21 +266,20 @@ def test_the_parent_is_ended(many: str, tmp_path: Path, number: signal.Signals, 
     """However it ends, alone or with its whole group, the other process is gone and the files are whole."""
     trial = Trial(many, tmp_path / "exports")
     options = ["--database-url", many, "--export-dir", str(trial.directory), "--monitor"]
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "autoexport", *options],
         env=program_environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + LIMIT_S
-    while not (found := rendering(process.pid)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-    if number is signal.SIGKILL:
-        process.kill()
-    else:
-        os.killpg(process.pid, number)
-    assert process.wait(LIMIT_S) == code
-    while is_rendering(found[0]):
-        assert time.monotonic() < deadline
+    ) as process:  # fmt: skip
+        found: list[int] = []
+        while not found:
+            assert process.poll() is None
+            found = rendering(process.pid)
+        if number is signal.SIGKILL:
+            process.kill()
+        else:
+            os.killpg(process.pid, number)
+        assert process.wait(deadline_s(LIMIT_S)) == code
+        wait_until(lambda: not is_rendering(found[0]), "it renders no more")
     if code:
         trial.export()
     assert trial.check_set()

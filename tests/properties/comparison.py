@@ -1,4 +1,4 @@
-"""An exporter under test: after each export, its files against a full export of the very same snapshot."""
+"""Compares the files of each export with those of a full export of the same snapshot."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _COMPARED = ("database", "files", "counts", "orphans", "soft_deleted", "repaired
 
 @dataclass(frozen=True)
 class Compared:
-    """What an export came to: its outcome, and the manifest that stands afterwards."""
+    """The outcome of an export, and the manifest after it."""
 
     outcome: Outcome
     manifest: dict[str, object]
 
 
 class Exporting:
-    """Exports a database into a directory, as often as asked; each time a new exporter, which has only its files.
+    """Exports a database into a directory, each time by a new exporter that starts from the files alone.
 
-    Anything that differs from a full export is an AssertionError.
+    Any difference from a full export raises AssertionError.
     """
 
     def __init__(self, url: str, directory: Path, **settings: object) -> None:
@@ -50,8 +50,10 @@ class Exporting:
     async def export(
         self, during: Callable[[], None] = lambda: None, *, full: bool = False, repairing: bool = False
     ) -> Compared:
-        """Export; `during` happens between the snapshot and the reading of it. `repairing`: something else
-        than the four files may have to be written anew."""
+        """Export and compare; `during` runs between the snapshot and the reading of it.
+
+        Set `repairing` if other files than the four may have to be written as well.
+        """
         settings = self._set(self.directory)
         before, stood = self.states(), self._contents(self.directory)
         source = open_source(settings)
@@ -111,7 +113,7 @@ class Exporting:
 
 
 class _Twice:
-    """A source whose snapshot is read twice: by the exporter under test, then by a full export elsewhere."""
+    """A source whose snapshot is read twice: by the exporter under test, then by a full export."""
 
     def __init__(
         self, source: Source, during: Callable[[], None], beside: Callable[[Source], Awaitable[None]]
@@ -137,7 +139,7 @@ class _Twice:
 
 
 async def _nothing(source: Source) -> None:
-    """What is done beside an export that is itself beside another."""
+    """Do nothing: the full export of a snapshot is not compared with another one."""
 
 
 class _Again(_Twice):
@@ -159,5 +161,5 @@ def _difference(published: bytes, expected: bytes) -> str:
 
 
 def without_waiting_for_the_disk(descriptor: int) -> None:
-    """In place of `os.fsync` where thousands of exports are made and none has to survive a power cut."""
+    """Replaces `os.fsync` where thousands of exports are made and none has to survive a power cut."""
     os.fstat(descriptor)

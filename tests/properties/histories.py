@@ -1,4 +1,4 @@
-"""An application at work: its transactions, its choice of rows, and the list of what it may do."""
+"""Plays an application: its transactions, its choice of rows, and the list of its operations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFUSED = (
     asyncpg.FeatureNotSupportedError,
     asyncpg.UndefinedObjectError,
 )
-"""What an operation may come to nothing by: a key that is taken, a lock that is held."""
+"""The errors by which a database refuses an operation, because a key is taken or a lock is held."""
 
 OPERATIONS: dict[str, Operation] = {}
 """Operations on any database, each one a transaction or part of one."""
@@ -45,7 +45,7 @@ ORDINARY: set[str] = set()
 """Operations that touch few rows and no declaration: they are no reason to read everything."""
 
 IMAGES, DATASETS, PROJECTS, ANNOTATIONS = 240, 12, 6, 2000
-"""How many keys there are: few enough that keys are taken, freed and taken again."""
+"""The numbers of keys: few enough that keys are taken, freed and taken again."""
 
 
 def _into(table: dict[str, Operation], *, ordinary: bool = False) -> Callable[[Operation], Operation]:
@@ -78,7 +78,7 @@ class History:
     # --- transactions ------------------------------------------------------------------------------
 
     def play(self, name: str, a: int, b: int) -> bool:
-        """Play an operation as a transaction, or as a savepoint of the one that is open; whether it succeeded."""
+        """Play an operation as a transaction, or as a savepoint of the open one. Returns whether it succeeded."""
         alone = {**SQLITE_ALONE, **POSTGRES_ALONE}.get(name)
         if alone is not None:
             if self.in_transaction:
@@ -114,7 +114,7 @@ class History:
     # --- choices -----------------------------------------------------------------------------------
 
     def some(self, table: str, a: int) -> Cell:
-        """The key of some row of a table; of no row where it is empty."""
+        """The key of some row of a table; an unused key if the table is empty."""
         (rows,) = self.db.execute(f"SELECT count(*) FROM {table}")[0]
         if not rows:
             return self.key(table, a)
@@ -129,13 +129,13 @@ class History:
         return self.variant.key(number % {"datasets": DATASETS, "images": IMAGES}.get(table, ANNOTATIONS))
 
     def link(self, parent: str, number: int) -> Cell:
-        """What names a parent, there or not: its key, or its code where the links go by codes."""
+        """The reference to a parent, which may not exist: its key, or its code where links go by codes."""
         if self.has(parent, "code"):
             return f"{parent[0]}{self.key(parent, number)}"
         return self.key(parent, number)
 
     def link_to_some(self, parent: str, number: int) -> Cell:
-        """What names some parent that is there."""
+        """The reference to some parent that exists."""
         key = self.some(parent, number)
         if not self.has(parent, "code"):
             return key
@@ -186,7 +186,7 @@ class History:
         self.db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", *known.values())
 
     def check_free(self, table: str, key: Cell) -> None:
-        """Where no primary key does it, the application itself sees to it that no two rows have one key.
+        """Check that a key is free, as the application does where no primary key enforces it.
 
         Raises `sqlite3.IntegrityError`.
         """
@@ -219,7 +219,7 @@ class History:
         )  # fmt: skip
 
     def populate(self, images: int) -> None:
-        """Some rows to begin with, in one transaction."""
+        """Insert some rows to begin with, in one transaction."""
         with self.transaction("COMMIT"):
             for number in range(2):
                 self.insert("projects", id=1 + number, name=self.word(1))

@@ -1,4 +1,4 @@
-"""What may happen to the tables of a database: migrations and upkeep (see `tests.properties.histories`)."""
+"""Operations on the tables of a database: migrations and upkeep (see `tests.properties.histories`)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def exchange_tables(h: History, a: int, b: int) -> None:
 
 @on_many
 def recreate_table(h: History, a: int, b: int) -> None:
-    """A table is dropped and made anew by the same statement, with all, some or none of its rows."""
+    """A table is dropped and created again by the same statement, with all, some or none of its rows."""
     table = ("annotations", "images", "labels")[b % 3]
     h.create_like(table, "batch")
     rows = h.db.execute(f"SELECT * FROM {table}")
@@ -60,7 +60,7 @@ def recreate_table(h: History, a: int, b: int) -> None:
 
 @on_many
 def index(h: History, a: int, b: int) -> None:
-    """An index appears or goes, and takes pages or leaves them."""
+    """An index is created and takes pages, or is dropped and frees them."""
     table, column = (("annotations", "image_id"), ("images", "dataset_id"), ("annotations", "x_min"))[b % 3]
     name = f"ix_{table}_{column}"
     h.db.execute(
@@ -70,7 +70,7 @@ def index(h: History, a: int, b: int) -> None:
 
 @on_many
 def add_column(h: History, a: int, b: int) -> None:
-    """A column appears, with the same value in every row: one that is mapped, or one that is not."""
+    """A column is added, with the same value in every row: one that is mapped, or one that is not."""
     added = (("images", "format"), ("annotations", "note"), ("images", "note"), ("annotations", "model_id"))
     table, column = added[b % 4]
     if column not in h.columns_now(table):
@@ -88,7 +88,7 @@ def tidy(h: History, a: int, b: int) -> None:
 
 @sqlite_alone
 def secure_delete(h: History, a: int, b: int) -> None:
-    """Whether SQLite overwrites what is deleted."""
+    """SQLite begins or ceases to overwrite deleted data."""
     h.db.execute(f"PRAGMA secure_delete = {('ON', 'OFF', 'FAST')[a % 3]}")
 
 
@@ -109,7 +109,7 @@ def change_layout(h: History, a: int, b: int) -> None:
 
 @postgres_alone
 def rewrite(h: History, a: int, b: int) -> None:
-    """Rows move, are frozen or get other places, and no row changes."""
+    """Rows are moved or frozen, and no row changes."""
     table = ("annotations", "images", "datasets")[b % 3]
     commands = ("VACUUM FULL {0}", "VACUUM {0}", "VACUUM FREEZE {0}", "CLUSTER {0} USING {0}_pkey", "ANALYZE {0}")
     h.db.execute(commands[a % 5].format(table))
@@ -127,7 +127,7 @@ def truncate(h: History, a: int, b: int) -> None:
 
 @postgres_only
 def rewrite_column(h: History, a: int, b: int) -> None:
-    """A column gets another type, and every row is written anew."""
+    """A column gets another type, and every row is rewritten."""
     kind = ("real", "double precision")[a % 2]
     h.db.execute(f"ALTER TABLE annotations ALTER COLUMN confidence TYPE {kind}")
 

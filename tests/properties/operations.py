@@ -1,4 +1,4 @@
-"""What an application may do to the rows of its database, in any order (see `tests.properties.histories`)."""
+"""Operations of an application on its rows, in any order (see `tests.properties.histories`)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tests.properties.histories import IMAGES, History, on_a_row, on_many
 
 @on_a_row
 def add_project(h: History, a: int, b: int) -> None:
-    """A project, perhaps of datasets that were there before it."""
+    """A project is added, perhaps with datasets that existed before it."""
     h.insert("projects", id=h.key("projects", a), name=h.word(b), description=None)
 
 
 @on_a_row
 def add_dataset(h: History, a: int, b: int) -> None:
-    """A dataset, perhaps of images that were there before it, perhaps of a project that is not there."""
+    """A dataset is added, perhaps with images that existed before it, perhaps without an existing project."""
     h.insert("datasets", id=h.key("datasets", a), project_id=h.link("projects", b), name=h.word(b))
 
 
 @on_a_row
 def add_label(h: History, a: int, b: int) -> None:
-    """A label, sometimes of the name of another."""
+    """A label is added, sometimes with the name of another."""
     name = ("car", "花", h.word(b))[b % 3]
     h.insert("labels", id=h.key("labels", a), name=name, color="#000", project_id=h.link("projects", b))
 
@@ -35,7 +35,7 @@ def rename(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def describe(h: History, a: int, b: int) -> None:
-    """A column changes that is published outside of the images only."""
+    """A column changes that is published only outside of the images."""
     table = ("projects", "datasets")[b % 2]
     h.update(table, h.some(table, a), description=h.word(b))
     h.update("labels", h.some("labels", a), color=h.word(b)[:20])
@@ -54,14 +54,14 @@ def swap_names(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def remove_parent(h: History, a: int, b: int) -> None:
-    """A project, dataset or label goes; what belonged to it stays behind."""
+    """A project, dataset or label is removed; its children stay."""
     table = ("datasets", "projects", "labels")[b % 3]
     h.db.execute(f"DELETE FROM {table} WHERE id = ?", h.some(table, a))
 
 
 @on_a_row
 def move_dataset(h: History, a: int, b: int) -> None:
-    """A dataset goes to another project, which may not be there."""
+    """A dataset moves to another project, which may not exist."""
     h.update("datasets", h.some("datasets", a), project_id=h.link("projects", b))
 
 
@@ -106,7 +106,7 @@ def swap_image_codes(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def mark_deleted(h: History, a: int, b: int) -> None:
-    """A row is marked as deleted, or the mark is taken away."""
+    """A row is marked as deleted, or the mark is removed."""
     table = ("images", "annotations", "datasets", "projects", "labels")[b % 5]
     key = h.some(table, a)
     mark = (None, "2025-01-01")[a // 3 % 2]
@@ -118,19 +118,19 @@ def mark_deleted(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def add_image(h: History, a: int, b: int) -> None:
-    """An image in a dataset that is there."""
+    """An image is added to a dataset that exists."""
     h.add_image(a, h.link_to_some("datasets", b), b)
 
 
 @on_a_row
 def add_orphan_image(h: History, a: int, b: int) -> None:
-    """An image in a dataset that may not be there, yet."""
+    """An image is added to a dataset that may not exist yet."""
     h.add_image(a, h.link("datasets", b), b)
 
 
 @on_many
 def add_images(h: History, a: int, b: int) -> None:
-    """A run of images."""
+    """A run of images is added."""
     dataset = h.link_to_some("datasets", b)
     for number in range(b % 40):
         if not h.db.execute("SELECT 1 FROM images WHERE id = ?", h.key("images", a + number)):
@@ -153,19 +153,19 @@ def rename_image(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def move_image(h: History, a: int, b: int) -> None:
-    """An image goes to another dataset."""
+    """An image moves to another dataset."""
     h.update("images", h.some("images", a), dataset_id=h.link_to_some("datasets", b))
 
 
 @on_a_row
 def lose_image(h: History, a: int, b: int) -> None:
-    """An image goes to a dataset that may not be there."""
+    """An image moves to a dataset that may not exist."""
     h.update("images", h.some("images", a), dataset_id=h.link("datasets", b))
 
 
 @on_many
 def move_images(h: History, a: int, b: int) -> None:
-    """All images of a dataset, or those below a key, go to another one."""
+    """All images of a dataset, or all below a key, move to another one."""
     to = h.link("datasets", b)
     if b % 2:
         h.db.execute("UPDATE images SET dataset_id = ? WHERE dataset_id = ?", to, h.link_to_some("datasets", a))
@@ -175,7 +175,7 @@ def move_images(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def renumber_image(h: History, a: int, b: int) -> None:
-    """An image gets another key; its annotations follow it, or do not, or others find it."""
+    """An image gets another key; its annotations follow it, or stay, or others now belong to it."""
     old, new = h.some("images", a), h.key("images", b)
     h.update("images", old, id=new)
     if b % 2 and not h.has("images", "code"):
@@ -194,7 +194,7 @@ def swap_image_keys(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def swap_image_places(h: History, a: int, b: int) -> None:
-    """Two images exchange their datasets: no count changes but those of blocks."""
+    """Two images exchange their datasets: only the counts of blocks change."""
     one, other = h.some("images", a), h.some("images", b)
     places = [h.db.execute("SELECT dataset_id FROM images WHERE id = ?", key) for key in (one, other)]
     if all(places):
@@ -204,7 +204,7 @@ def swap_image_places(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def remove_image(h: History, a: int, b: int) -> None:
-    """An image goes, with its annotations or without them."""
+    """An image is removed, with its annotations or without them."""
     key = h.some("images", a)
     if b % 2 and not h.has("images", "code"):
         h.db.execute("DELETE FROM annotations WHERE image_id = ?", key)
@@ -213,21 +213,21 @@ def remove_image(h: History, a: int, b: int) -> None:
 
 @on_many
 def remove_images(h: History, a: int, b: int) -> None:
-    """A run of images goes."""
+    """A run of images is removed."""
     low, high = h.some("images", a), h.some("images", a + b % 30)
     h.db.execute("DELETE FROM images WHERE id >= ? AND id < ?", low, high)
 
 
 @on_a_row
 def replace_image(h: History, a: int, b: int) -> None:
-    """One image goes and another comes: the number of images is what it was."""
+    """One image is removed and another added: the number of images stays the same."""
     remove_image(h, a, b)
     add_orphan_image(h, b, a)
 
 
 @on_a_row
 def take_over_image(h: History, a: int, b: int) -> None:
-    """An image goes and comes back as another row in another dataset, perhaps with its old annotations."""
+    """An image is removed and comes back as another row in another dataset, perhaps with its old annotations."""
     key = h.some("images", a)
     h.db.execute("DELETE FROM images WHERE id = ?", key)
     h.insert("images", id=key, filename=h.word(a), original_filename="o", file_path="p",
@@ -239,19 +239,19 @@ def take_over_image(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def annotate(h: History, a: int, b: int) -> None:
-    """An annotation of an image that is there."""
+    """An annotation is added to an image that exists."""
     h.add_annotation(a, h.link_to_some("images", b), b)
 
 
 @on_a_row
 def annotate_nothing(h: History, a: int, b: int) -> None:
-    """An annotation of an image that may not be there, yet."""
+    """An annotation is added to an image that may not exist yet."""
     h.add_annotation(a, h.link("images", b), b)
 
 
 @on_many
 def annotate_many(h: History, a: int, b: int) -> None:
-    """A run of annotations for a run of images."""
+    """A run of annotations is added to a run of images."""
     for number in range(b % 50):
         if not h.db.execute("SELECT 1 FROM annotations WHERE id = ?", h.key("annotations", a + number)):
             h.add_annotation(a + number, h.link("images", a + number // 3), b + number)
@@ -265,13 +265,13 @@ def correct(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def reshape(h: History, a: int, b: int) -> None:
-    """A polygon grows or shrinks, to overflow pages or from them."""
+    """A polygon grows or shrinks, into overflow pages or out of them."""
     h.update("annotations", h.some("annotations", a), segmentation=h.polygon(b, a))
 
 
 @on_a_row
 def nudge(h: History, a: int, b: int) -> None:
-    """A few characters change inside the longest polygon: of its row, only an overflow page may differ."""
+    """A few characters change inside the longest polygon: perhaps only an overflow page of the row differs."""
     query = "SELECT id, segmentation FROM annotations WHERE segmentation IS NOT NULL"
     found = h.db.execute(f"{query} ORDER BY length(CAST(segmentation AS text)) DESC, id LIMIT 1 OFFSET ?", a % 4)
     if found and len(found[0][1]) > 50:
@@ -284,58 +284,61 @@ def nudge(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def not_a_number(h: History, a: int, b: int) -> None:
-    """A value that cannot be published appears, or becomes null: published alike, and counted."""
+    """A number becomes infinity, which cannot be published, or null.
+
+    Both are published as null, and infinities are counted.
+    """
     h.update("annotations", h.some("annotations", a), confidence=(float("inf"), None)[b % 2])
 
 
 @on_a_row
 def move_annotation(h: History, a: int, b: int) -> None:
-    """An annotation goes to another image."""
+    """An annotation moves to another image."""
     h.update("annotations", h.some("annotations", a), image_id=h.link_to_some("images", b))
 
 
 @on_a_row
 def lose_annotation(h: History, a: int, b: int) -> None:
-    """An annotation goes to an image that may not be there."""
+    """An annotation moves to an image that may not exist."""
     h.update("annotations", h.some("annotations", a), image_id=h.link("images", b))
 
 
 @on_many
 def move_annotations(h: History, a: int, b: int) -> None:
-    """All annotations of an image go to another one."""
+    """All annotations of an image move to another one."""
     h.db.execute("UPDATE annotations SET image_id = ? WHERE image_id = ?",
                  h.link("images", b), h.link_to_some("images", a))  # fmt: skip
 
 
 @on_a_row
 def renumber_annotation(h: History, a: int, b: int) -> None:
-    """An annotation gets another key, and another place in its image."""
+    """An annotation gets another key, and another position in its image."""
     h.update("annotations", h.some("annotations", a), id=h.key("annotations", b))
 
 
 @on_a_row
 def remove_annotation(h: History, a: int, b: int) -> None:
-    """An annotation goes."""
+    """An annotation is removed."""
     h.db.execute("DELETE FROM annotations WHERE id = ?", h.some("annotations", a))
 
 
 @on_a_row
 def replace_annotation(h: History, a: int, b: int) -> None:
-    """One annotation goes and another image gets one: the number of annotations is what it was."""
+    """One annotation is removed and another image gets one: the number of annotations stays the same."""
     remove_annotation(h, a, b)
     annotate(h, b, a)
 
 
 @on_a_row
 def replace_by_orphan(h: History, a: int, b: int) -> None:
-    """A published annotation goes and one comes that is published nowhere: the totals are what they were."""
+    """A published annotation is removed and an unpublished one added: the totals stay the same."""
     remove_annotation(h, a, b)
     h.add_annotation(b, h.link("images", IMAGES - 1 - b % 5), a)
 
 
 @on_a_row
 def remove_orphan_and_add(h: History, a: int, b: int) -> None:
-    """An annotation that is published nowhere goes, and a published one comes."""
+    """The unpublished annotations are removed, and a published one is added."""
     name = "code" if h.has("images", "code") else "id"
     h.db.execute(
         f"DELETE FROM annotations WHERE image_id NOT IN (SELECT {name} FROM images WHERE {name} IS NOT NULL)"
@@ -345,7 +348,7 @@ def remove_orphan_and_add(h: History, a: int, b: int) -> None:
 
 @on_many
 def remove_annotations(h: History, a: int, b: int) -> None:
-    """A run of annotations goes, or all of them."""
+    """A run of annotations is removed, or all of them."""
     if a % 10 == 0:
         h.db.execute("DELETE FROM annotations")
     else:
@@ -355,7 +358,7 @@ def remove_annotations(h: History, a: int, b: int) -> None:
 
 @on_many
 def delete_all_and_reinsert(h: History, a: int, b: int) -> None:
-    """All rows of a table go and come back, in order or backwards, perhaps but one."""
+    """All rows of a table are deleted and inserted again, in order or backwards, perhaps except one."""
     table = ("annotations", "images", "datasets", "labels", "projects")[b % 5]
     names = ", ".join(h.variant.columns[table])
     rows = h.db.execute(f"SELECT {names} FROM {table} ORDER BY id" + (" DESC" if a % 2 else ""))
@@ -366,7 +369,7 @@ def delete_all_and_reinsert(h: History, a: int, b: int) -> None:
 
 @on_a_row
 def touch_nothing(h: History, a: int, b: int) -> None:
-    """Rows are written with the values they have."""
+    """A row is written with the values it has."""
     table = ("annotations", "images", "datasets")[b % 3]
     h.db.execute(f"UPDATE {table} SET id = id WHERE id = ?", h.some(table, a))
 

@@ -1,4 +1,4 @@
-"""The databases that histories are played on: the application's tables, and the same with other keys and links."""
+"""The schemas that histories are played on: the application's tables, and variants with other keys and links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any value in any column: nothing aborts an export, and what went in can be read from every file."""
+"""Any value in any column is exported, and can be read back from every file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ KEYS = st.lists(TEXTS, min_size=1, max_size=4, unique=True)
 
 @st.composite
 def databases(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the application's tables, by table: hostile in every column that is not a link."""
+    """The rows of the application's tables, by table, with hostile values in every column that is not a link."""
     datasets, images, annotations = draw(KEYS), draw(KEYS), draw(KEYS)
     rows: dict[str, list[dict[str, Any]]] = {
         "projects": [{"id": 1}, {"id": 2}],
@@ -261,14 +261,14 @@ def refuse(word: str) -> None:
 
 
 def check_json(path: Path, expected: Expected) -> None:
-    """Two strict readers find what went in, in the right order, down to the type of each number."""
+    """Check that two strict readers read the stored values in order, down to the type of each number."""
     document = json.loads(path.read_bytes(), parse_constant=refuse)
     assert json.dumps(document["projects"]) == json.dumps(with_json_times(expected.projects))
     assert orjson.loads(path.read_bytes()) == with_64_bits(document)
 
 
 def check_csv(path: Path, expected: Expected, guard: bool) -> int:
-    """Three readers find what went in. Returns the number of guarded cells."""
+    """Check that three readers read the stored values. Returns the number of guarded cells."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         header, *rows = csv.reader(file, strict=True)
     values_in = expected.table(header)
@@ -283,13 +283,13 @@ def check_csv(path: Path, expected: Expected, guard: bool) -> int:
     frame = pandas.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
     assert list(frame.columns) == header
     assert frame.to_numpy().tolist() == plain
-    # Polars tells nothing from empty text.
+    # Polars tells a missing value from an empty text.
     assert [list(row) for row in polars.read_csv(path, infer_schema=False).rows()] == wanted
     return sum(risky for row in cells for _, risky in row)
 
 
 def export(database: Path, directory: Path, **options: Any) -> Any:
-    """One export; the manifest that stands then."""
+    """Export once. Returns the manifest after it."""
 
     async def run() -> Any:
         chosen = Settings(database_url=f"sqlite:///{database}", export_directory=directory, **options)
@@ -302,7 +302,10 @@ def export(database: Path, directory: Path, **options: Any) -> Any:
 @settings(max_examples=settings().max_examples // 2)  # each is two exports and nine readings
 @given(databases(), st.booleans(), st.booleans(), st.sampled_from(["records", "pretty"]))
 def test_whole_databases(rows: dict[str, Any], guard: bool, bom: bool, style: str) -> None:
-    """From SQLite to the files and back: every value as the contract says, everything counted, once."""
+    """Every file holds every value as the contract says, and repairs and guarded cells are counted.
+
+    A second export of the same values publishes nothing.
+    """
     with tempfile.TemporaryDirectory() as folder:
         database, directory = Path(folder, "app.db"), Path(folder, "exports")
         fill(database, rows)
@@ -333,7 +336,7 @@ def delivered(value: Any) -> Any:
 
 
 def as_json(value: Any) -> bytes:
-    """A ruled value as it stands in JSON, which a document already is."""
+    """A ruled value as JSON; a document already is JSON."""
     return value if isinstance(value, bytes) else scalars.encode(value)
 
 
@@ -342,8 +345,8 @@ def as_json(value: Any) -> bytes:
 def test_columns_and_values_agree(
     column_rule: Any, rule: Any, naive: str, cells: Any, data: st.DataObject
 ) -> None:
-    """A rule gives a column what it gives each value of it, and what the naive rule gives."""
-    # Columns of one kind take the short way, and a single odd value among them must not.
+    """The rule for a column, the rule for one value and the naive rule agree."""
+    # A column of one type takes a fast path; a column with a single odd value must not.
     ordinary = data.draw(st.lists(st.one_of(st.none(), data.draw(st.sampled_from([TEXTS, cells]))), max_size=6))
     stored = ordinary + data.draw(st.lists(cells, max_size=2))
     column = [delivered(value) for value in stored]

@@ -1,4 +1,4 @@
-"""Any history of a database: what an incremental export publishes is what a full export would write."""
+"""After any history of a database, an incremental export publishes what a full export would write."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ STEP = st.one_of(ORDINARY_STEP, steps(OPERATIONS))
 FEW_ROWS = re.compile(
     r"\d+ images may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for|there is no ledger"
 )
-"""What is said about exports after changes of a few rows."""
+"""The reasons that exports may give after changes of a few rows."""
 
 
 class Incremental(RuleBasedStateMachine):
-    """An application, a second session of it, and an exporter that is started anew for each export."""
+    """An application, a second session of it, and a new exporter for each export."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Incremental(RuleBasedStateMachine):
 
     @rule(during=st.lists(ORDINARY_STEP, max_size=3))
     def export(self, during: list[Step]) -> None:
-        """Export, while others commit."""
+        """Export while another session commits."""
         done = self.exported(during)
         event(f"{done.manifest['mode']}: {re.sub('[0-9]+', 'n', done.outcome.reason)}")
         if self.ordinary and self.exports > 1:
@@ -155,8 +155,10 @@ class Incremental(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(["again", "idle", "full"]), a=NUMBER, b=NUMBER)
     def export_otherwise(self, kind: str, a: int, b: int) -> None:
-        """Export with nothing to do: at once again, or after changes of what is not exported. Or export fully,
-        which makes the ledger for the next incremental export."""
+        """Export again without a change, after unexported changes, or fully.
+
+        A full export writes the ledger for the next incremental export.
+        """
         if kind == "full":
             asyncio.run(self.exporting.export(full=True))
             self.exports += 1
@@ -173,7 +175,7 @@ class Incremental(RuleBasedStateMachine):
     # --- how ---------------------------------------------------------------------------------------
 
     def note(self, step: Step) -> None:
-        """Remember whether what happened since the last export gives a reason to read everything."""
+        """Remember whether every operation since the last export was ordinary."""
         self.ordinary = self.ordinary and step[0] in ORDINARY
 
     def exported(self, during: list[Step]) -> Compared:
@@ -197,7 +199,7 @@ class SqliteHistory(Incremental):
 
     @initialize(data=st.data())
     def begin_with_sqlite(self, data: st.DataObject) -> None:
-        """A database of some layout."""
+        """Create a database of some layout."""
         draw = data.draw
         variant = draw(st.sampled_from(VARIANTS))
         database = SqliteDatabase(Path(self.directory.name, "application.sqlite3"))
@@ -221,20 +223,20 @@ class SqliteHistory(Incremental):
 
     @rule(step=steps(SQLITE_ALONE))
     def look_after(self, step: Step) -> None:
-        """Upkeep."""
+        """Do some upkeep."""
         self.note(step)
         self.own.play(*step)
 
 
 class PostgresHistory(Incremental):
-    """The application uses a PostgreSQL server, and one of its sessions takes its time to commit."""
+    """The application uses a PostgreSQL server, and one of its sessions commits late."""
 
     server: ClassVar[PostgresServer]
     name = ""
 
     @initialize(data=st.data())
     def begin_with_postgres(self, data: st.DataObject) -> None:
-        """A new database."""
+        """Create a new database."""
         variant = data.draw(st.sampled_from([APPLICATION, INTEGERS]))
         self.name = self.server.create_database("template0")
         database = PostgresDatabase(self.server.url(self.name))
@@ -265,14 +267,14 @@ class PostgresHistory(Incremental):
 
     @rule(end=st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))
     def commit_late(self, end: str) -> None:
-        """The transaction that was open ends, however many exports have been made since it began."""
+        """The open transaction ends, however many exports have been made since it began."""
         if self.late.in_transaction:
             self.late.in_transaction = False
             self.late.db.execute(end)
 
     @rule(step=steps(POSTGRES_ALONE, POSTGRES_ONLY))
     def look_after(self, step: Step) -> None:
-        """Upkeep, and what only PostgreSQL has."""
+        """Do some upkeep, or an operation that only PostgreSQL has."""
         self.note(step)
         self.own.play(*step)
 
@@ -291,8 +293,10 @@ def on_server(server: PostgresServer) -> type[PostgresHistory]:
 
 
 def of(examples: int, step_count: int) -> settings:
-    """A profile: so many histories of at most so many steps. Making a failure smaller would take longer than
-    the test may; who wants that adds the phase `shrink`."""
+    """A profile of so many histories with at most so many steps.
+
+    There is no phase `shrink`: making a failure smaller would take longer than the test may.
+    """
     return settings(
         settings.get_profile("ci"), max_examples=examples, stateful_step_count=step_count, phases=[Phase.generate]
     )
@@ -304,13 +308,13 @@ def test_sqlite_histories() -> None:
 
 
 def test_postgres_histories(postgres_server: PostgresServer) -> None:
-    """The same on PostgreSQL, with transactions that commit late, TRUNCATE and VACUUM FULL."""
+    """The same holds on PostgreSQL, with transactions that commit late, TRUNCATE and VACUUM FULL."""
     run_state_machine_as_test(on_server(postgres_server), settings=of(6, 12))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_every_operation_does_something(variant: Variant, tmp_path: Path) -> None:
-    """No operation is always refused, as one with a mistake in it would be; nor on PostgreSQL (below)."""
+    """Every operation succeeds at least once; one with a mistake would always be refused."""
     database = SqliteDatabase(tmp_path / "application.sqlite3")
     for name, value in SESSION.items():
         database.execute(f"PRAGMA {name} = {value}")
@@ -321,7 +325,7 @@ def test_every_operation_does_something(variant: Variant, tmp_path: Path) -> Non
 
 
 def test_every_operation_does_something_in_postgres(postgres_database: str) -> None:
-    """The same there."""
+    """Every operation succeeds at least once on PostgreSQL, too."""
     database = PostgresDatabase(postgres_database)
     names = [*OPERATIONS, *POSTGRES_ALONE, *POSTGRES_ONLY]
     refused = _always_refused(History(database.own, APPLICATION), names)
@@ -342,7 +346,7 @@ def _always_refused(history: History, names: Sequence[str]) -> set[str]:
 def test_a_writer_that_does_not_wait(
     journal: str, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second thread commits all the time while exports are made; each export is of one moment."""
+    """Each export is of a single moment while a second thread commits all the time."""
     monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     for module, name, value in SMALL:
         monkeypatch.setattr(module, name, value)
@@ -376,12 +380,12 @@ def test_a_writer_that_does_not_wait(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("journal", JOURNALS)
 def test_long_sqlite_histories(journal: str) -> None:
-    """The same, for longer: at least two thousand steps in each journal mode."""
+    """The same holds for at least two thousand steps in each journal mode."""
     run_state_machine_as_test(in_journal_mode(journal), settings=of(52, 40))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_long_postgres_histories(postgres_server: PostgresServer) -> None:
-    """The same on PostgreSQL: at least two thousand steps."""
+    """The same holds for at least two thousand steps on PostgreSQL."""
     run_state_machine_as_test(on_server(postgres_server), settings=of(52, 40))

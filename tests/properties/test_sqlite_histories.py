@@ -1,4 +1,4 @@
-"""Any history of a SQLite database: every new or different row is in the ranges that are reported."""
+"""After any history of a SQLite database, every new or changed row is in the reported ranges."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ Rows = dict[str, dict[int, tuple[int, object, object]]]
 
 
 def create(path: Path, page_size: int, reserved_bytes: int, pragmas: Sequence[str]) -> None:
-    """An empty database of this layout. Reserved bytes can only be asked for in C, so they are written into
-    the header (Database File Format, 1.3.4) of a database that has nothing but page 1."""
+    """Create an empty database of this layout.
+
+    Only C code can ask SQLite for reserved bytes. They are written into the header (Database File Format, 1.3.4)
+    of a database that has only page 1.
+    """
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in (f"page_size = {page_size}", *pragmas, "user_version = 1"):
             connection.execute(f"PRAGMA {pragma}")
@@ -49,7 +52,7 @@ def create(path: Path, page_size: int, reserved_bytes: int, pragmas: Sequence[st
 
 
 class History(RuleBasedStateMachine):
-    """An application changes two mapped tables and some others; now and then it is looked at."""
+    """An application changes two mapped tables and some others, and is looked at every few steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class History(RuleBasedStateMachine):
         encoding=st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]),
         journal=st.sampled_from(["DELETE", "TRUNCATE", "WAL"]),
         reserved_bytes=st.sampled_from([0, 0, 8, 32]),
-        pace=st.sampled_from([1, 2, 3, 7]),
+        look_every=st.sampled_from([1, 2, 3, 7]),
         rows=st.integers(0, 300),
     )
     def begin(
@@ -79,12 +82,12 @@ class History(RuleBasedStateMachine):
         encoding: str,
         journal: str,
         reserved_bytes: int,
-        pace: int,
+        look_every: int,
         rows: int,
     ) -> None:
-        """A database with some rows, looked at for the first time."""
+        """Create a database with some rows, and look at it for the first time."""
         create(self.path, page_size, reserved_bytes, (f"auto_vacuum = {auto_vacuum}", f"encoding = '{encoding}'"))
-        self.page_size, self.pace = page_size, pace
+        self.page_size, self.look_every = page_size, look_every
         self.db = sqlite3.connect(self.path, isolation_level=None)
         self.db.executescript(
             f"PRAGMA journal_mode = {journal}; PRAGMA secure_delete = {secure_delete};"
@@ -121,14 +124,14 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE, rowid=ROWID, length=LENGTH)
     def insert(self, table: str, rowid: int, length: float) -> None:
-        """One row under a rowid of its choice, in place of what was there."""
+        """Insert a row under a chosen rowid, in place of any row there."""
         self.db.execute(
             f"INSERT OR REPLACE INTO {table} (rowid, n, v) VALUES (?, 1, ?)", (rowid, self.text(length))
         )
 
     @rule(table=TABLE, rows=st.integers(1, 120), length=LENGTH)
     def insert_many(self, table: str, rows: int, length: float) -> None:
-        """Rows at the end, or at random once the largest rowid is taken."""
+        """Insert rows at the end, or at random once the largest rowid is taken."""
         rows = min(rows, 1 + 200_000 // (self.characters(length) + 1))
         self.db.execute("BEGIN")
         self.db.executemany(
@@ -138,12 +141,12 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE, where=WHERE)
     def update_number(self, table: str, where: float) -> None:
-        """A change that keeps the size of the row."""
+        """Change a row and keep its size."""
         self.db.execute(f"UPDATE {table} SET n = 1 - n WHERE rowid = ?", (self.some_rowid(table, where),))
 
     @rule(table=TABLE, where=WHERE, place=WHERE)
     def update_inside(self, table: str, where: float, place: float) -> None:
-        """A few characters inside a text: in a long one, only an overflow page changes."""
+        """Change a few characters inside a text: in a long one, only an overflow page changes."""
         rowid = self.some_rowid(table, where)
         found = self.db.execute(f"SELECT v FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
         if found and len(found[0]) >= 7:
@@ -153,7 +156,7 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE, place=WHERE)
     def update_inside_longest(self, table: str, place: float) -> None:
-        """The same in the longest text there is, as the only change between two looks."""
+        """Change a few characters in the longest text, as the only change between two looks."""
         self.look()
         found = self.db.execute(f"SELECT rowid, v FROM {table} ORDER BY length(v) DESC LIMIT 1").fetchone()
         if found and len(found[1]) >= 7:
@@ -164,20 +167,20 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE, where=WHERE, length=LENGTH)
     def update_length(self, table: str, where: float, length: float) -> None:
-        """A text that grows or shrinks."""
+        """Make a text longer or shorter."""
         rowid = self.some_rowid(table, where)
         self.db.execute(f"UPDATE {table} SET v = ? WHERE rowid = ?", (self.text(length), rowid))
 
     @rule(table=TABLE, where=WHERE, rowid=ROWID)
     def move(self, table: str, where: float, rowid: int) -> None:
-        """A row gets another rowid."""
+        """Give a row another rowid."""
         self.db.execute(
             f"UPDATE OR REPLACE {table} SET rowid = ? WHERE rowid = ?", (rowid, self.some_rowid(table, where))
         )
 
     @rule(table=TABLE, where=WHERE, rows=st.integers(1, 100))
     def delete(self, table: str, where: float, rows: int) -> None:
-        """A run of rows goes."""
+        """Delete a run of rows."""
         self.db.execute(
             f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE rowid >= ? LIMIT ?)",
             (self.some_rowid(table, where), rows),
@@ -185,12 +188,12 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE)
     def delete_all(self, table: str) -> None:
-        """Without WHERE, SQLite drops the pages whole and does not touch their bytes."""
+        """Delete all rows: without WHERE, SQLite frees whole pages and does not touch their bytes."""
         self.db.execute(f"DELETE FROM {table}")
 
     @rule(table=TABLE, where=WHERE, rows=st.integers(1, 100), same=st.booleans(), backwards=st.booleans())
     def delete_and_reinsert(self, table: str, where: float, rows: int, same: bool, backwards: bool) -> None:
-        """Rows go and come back, under the same or new rowids."""
+        """Delete rows and insert them again, under the same or new rowids."""
         start = self.some_rowid(table, where)
         query = f"SELECT rowid, n, v FROM {table} WHERE rowid >= ? ORDER BY rowid LIMIT ?"
         found = self.db.execute(query, (start, rows)).fetchall()
@@ -202,7 +205,7 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE)
     def delete_all_and_reinsert(self, table: str) -> None:
-        """All rows go, are seen to be gone, and come back: pages return from the freelist."""
+        """Delete all rows, look, and insert them again: pages return from the freelist."""
         found = self.db.execute(f"SELECT rowid, n, v FROM {table}").fetchall()
         self.db.execute(f"DELETE FROM {table}")
         self.look()
@@ -212,7 +215,7 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE)
     def swap_rows(self, table: str) -> None:
-        """The mapped tables exchange some rows."""
+        """Exchange some rows of the mapped tables."""
         other = MAPPED[1 - MAPPED.index(table)]
         self.db.executescript(
             f"BEGIN; INSERT OR REPLACE INTO {other} (rowid, n, v) SELECT rowid, n, v FROM {table} LIMIT 20;"
@@ -221,19 +224,19 @@ class History(RuleBasedStateMachine):
 
     @rule(length=st.integers(0, 20_000), clear=st.booleans())
     def change_other(self, length: int, clear: bool) -> None:
-        """A table that is not mapped takes pages and gives them back, with bytes that look like pages."""
+        """Let an unmapped table take pages or free them, with bytes that look like pages."""
         if clear:
             self.db.execute("DELETE FROM other")
         self.db.execute("INSERT INTO other VALUES (?)", (b"\r\0\0\0\1" * (length // 5),))
 
     @rule(table=TABLE)
     def roll_back(self, table: str) -> None:
-        """A transaction that comes to nothing."""
+        """Roll a transaction back."""
         self.db.executescript(f"BEGIN; UPDATE {table} SET v = v || 'y'; DELETE FROM {table}; ROLLBACK")
 
     @rule(what=st.sampled_from(["VACUUM", "PRAGMA incremental_vacuum(3)", "PRAGMA wal_checkpoint(TRUNCATE)"]))
     def tidy(self, what: str) -> None:
-        """Pages move and no row changes. VACUUM may move the roots of tables too, which is a new schema."""
+        """Move pages and change no row. VACUUM may also move the roots of tables, which makes a new schema."""
         self.db.execute(what).fetchall()
         self.ordinary = self.ordinary and what != "VACUUM"
 
@@ -241,7 +244,7 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE, drop=st.booleans())
     def change_indexes(self, table: str, drop: bool) -> None:
-        """An index appears, or goes and leaves its pages."""
+        """Create an index, or drop one, which leaves its pages."""
         names = [name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")]
         if drop and names:
             self.db.execute(f"DROP INDEX {names[0]}")
@@ -251,7 +254,7 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def swap_names(self) -> None:
-        """A rename swap: every row changes and no row is touched."""
+        """Swap the names of two tables: every row changes and no row is touched."""
         self.db.executescript(
             "BEGIN; ALTER TABLE a RENAME TO c; ALTER TABLE b RENAME TO a; ALTER TABLE c RENAME TO b; COMMIT"
         )
@@ -259,7 +262,7 @@ class History(RuleBasedStateMachine):
 
     @rule(table=TABLE, rows=st.integers(0, 50))
     def drop_and_create(self, table: str, rows: int) -> None:
-        """A table made anew, with the same statement often with the same root page."""
+        """Drop a table and create it by the same statement, often with the same root page."""
         (sql,) = self.db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         self.db.executescript(f"BEGIN; DROP TABLE {table}; {sql}; COMMIT")
         self.insert_many(table, rows, 40)
@@ -284,7 +287,7 @@ class History(RuleBasedStateMachine):
         self.ordinary = True
 
     def check(self, fd: int, connection: sqlite3.Connection, new: Fingerprint, rows: Rows) -> None:
-        """Every row that is new or different is in a range; nothing is said to be identical that is not."""
+        """Check that every new or changed row is in a range, and that reported identity is true."""
         assert self.before is not None
         pieces, rows_before = self.before
         difference = compare(iter(pieces), new)
@@ -325,20 +328,20 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def look_now_and_then(self) -> None:
-        """Look after every so many steps; SQLite itself finds the database in order."""
+        """Look every few steps, and let SQLite check the database."""
         if hasattr(self, "db"):
             self.steps += 1
-            if self.steps % self.pace == 0:
+            if self.steps % self.look_every == 0:
                 self.look()
                 assert self.db.execute("PRAGMA quick_check").fetchall() == [("ok",)]
 
 
-TestHistory = pytest.mark.timeout(600)(History.TestCase)  # a failure takes minutes to be made small
+TestHistory = pytest.mark.timeout(600)(History.TestCase)  # making a failure smaller takes minutes
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 class TestLongHistories(History.TestCase):  # type: ignore[misc, valid-type]
-    """The same, for longer."""
+    """The same holds for longer histories."""
 
     settings = settings.get_profile("soak")

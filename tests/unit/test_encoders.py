@@ -147,7 +147,7 @@ def test_a_rendering_process_with_another_encoder_is_not_used(
     monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 0)
     with capture_logs() as logs:
         outcome = trial.export()
-    assert (outcome.reason, outcome.elsewhere_s) == (CHANGED, 0)
+    assert (outcome.reason, outcome.worker_cpu_s) == (CHANGED, 0)
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["render.other_encoder"]
     assert trial.differences() == []
 
@@ -158,4 +158,4 @@ def test_a_rendering_process_with_the_same_encoder_is_used(
     """Otherwise the test before this one would show nothing."""
     other_encoder.undo()
     monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 0)
-    assert trial.export(full=True).elsewhere_s > 0
+    assert trial.export(full=True).worker_cpu_s > 0

@@ -292,7 +292,7 @@ def test_composite_primary_key() -> None:
     """With several key columns a table maps by its id, which is said, or not at all."""
     keyed = mapped("CREATE TABLE images (tenant INTEGER, id INTEGER, filename TEXT, PRIMARY KEY (tenant, id))")
     assert columns(keyed, "images")["id"] == "id"
-    assert "rows are told apart by id alone" in keyed.warnings[0]
+    assert "rows are distinguished by id alone" in keyed.warnings[0]
     error = refused("CREATE TABLE images (tenant INTEGER, no INTEGER, filename TEXT, PRIMARY KEY (tenant, no))")
     assert "images has no key column" in str(error)
 
@@ -808,7 +808,7 @@ def test_configuration_that_means_nothing(tables: dict[str, Any], message: str, 
     ("tables", "message", "hint"),
     [
         ({"images": {"table": "imagess"}}, "there is no table 'imagess'", "Did you mean 'images'?"),
-        ({"images": {"schema": "x"}}, "there is no schema 'x'", "none"),
+        ({"images": {"schema": "x"}}, "there is no schema 'x'", "has none"),
         (
             {"images": {"columns": {"file_path": "filname"}}},
             "no column 'filname'",
@@ -829,7 +829,7 @@ def test_configuration_that_means_nothing(tables: dict[str, Any], message: str, 
         ({"images": {"columns": {"deleted": "filename"}}}, "'filename' is of type TEXT", "a boolean"),
         (
             {"annotations": {"columns": {"box_0": "x"}}},
-            "a box takes box_0 to box_3 and a box_format",
+            "a box needs box_0 to box_3 and a box_format",
             "all four",
         ),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from autoexport.commands.terminal import (
     say_wrapped,
     terminal_progress,
 )
+from tests.processes import started
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,19 +25,19 @@ def on_a_terminal(code: str) -> str:
     """What a Python program writes to the terminal that it runs on, as standard output and error."""
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    written = b""
-    while True:
-        try:
-            chunk = os.read(master, 65536)
-        except OSError:  # Linux says EIO when the last writer is gone
-            break
-        if not chunk:
-            break
-        written += chunk
-    os.close(master)
-    assert process.wait() == 0, written
+    with started([sys.executable, "-c", code], stdout=slave, stderr=slave, env=environment) as process:
+        os.close(slave)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(master, 65536)
+            except OSError:  # Linux says EIO when the last writer is gone
+                break
+            if not chunk:
+                break
+            written += chunk
+        os.close(master)
+        assert process.wait() == 0, written
     return written.decode()
 
 
