@@ -1,4 +1,4 @@
-"""A block's rows to its bytes in every file: the work of a rendering process, or of a thread."""
+"""Renders the rows of a block to its bytes in every format, in a worker process or in a thread."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Bodies:
-    """A piece of a block as it is published: its bytes in each format that has blocks, its counts, and the sum of
-    the hashes of its image ids."""
+    """A rendered piece of a block.
+
+    `bodies` are its bytes, one for each format that has blocks. `ids` is the sum of the hashes of its image ids,
+    modulo 2**64.
+    """
 
     bodies: list[bytes]
     counts: Counts
@@ -29,8 +32,10 @@ class Bodies:
 
 
 class BlockDigest:
-    """A block as it lies in the spools, its pieces joined by the separators of the formats: what the ledger keeps
-    of it."""
+    """Sums up the pieces of a block, as the ledger keeps it.
+
+    In the spools the pieces are joined by the separators of the formats.
+    """
 
     def __init__(self, outputs: Sequence[Format]) -> None:
         self._separators = [output.separator for output in outputs]
@@ -41,18 +46,20 @@ class BlockDigest:
         self._parts = [(0, 0)] * len(self._separators)
 
     def add(self, piece: Bodies) -> None:
-        """Note the next piece."""
-        for place, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
-            length, crc = self._parts[place]
+        """Add the next piece of the block."""
+        for index, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
+            length, crc = self._parts[index]
             if self._counts.images:
                 length, crc = length + len(separator), zlib.crc32(separator, crc)
-            self._parts[place] = length + len(body), zlib.crc32(body, crc)
+            self._parts[index] = length + len(body), zlib.crc32(body, crc)
         self._counts.add(piece.counts)
         self._ids = (self._ids + piece.ids) % 2**64
 
     def end(self) -> tuple[bytes, int, list[tuple[int, int]]]:
-        """The packed counts of the block, the sum of the hashes of its image ids, and length and checksum of its
-        bytes in each format. What is added from then on is another block."""
+        """The packed counts of the block, the sum of its image id hashes, and its parts; then begin another block.
+
+        A part is the length and the CRC-32 of the block's bytes in a format.
+        """
         ended = pack(self._counts), self._ids, self._parts
         self._begin()
         return ended
@@ -61,7 +68,7 @@ class BlockDigest:
 def bodies_of(
     rows: BlockRows, mapping: BoxMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
 ) -> Bodies:
-    """Render a piece of a block and write it in each of these formats."""
+    """Render a piece of a block in each of these formats; `mapping` says how boxes are read and written."""
     block = render(rows, mapping)
     bodies = []
     for output in outputs:

@@ -1,7 +1,7 @@
-"""What an export and its rendering process say to each other: blocks of rows there, lengths and counts back.
+"""Encodes the messages between an export and its worker process: blocks of rows there, lengths and counts back.
 
-Messages are values of Python's own types, in the encoding of `marshal`: both ends are the same
-interpreter, and nobody else holds an end of the pipes. Nothing of it is ever stored.
+Messages are values of Python's built-in types, encoded by `marshal`. Both ends are the same interpreter, no other
+program writes to the pipes, and no message is ever stored.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.encoders import fingerprints
 
 LENGTH = struct.Struct(">Q")
-"""What stands before each message: its length in bytes."""
+"""The prefix of each message: its length in bytes."""
 
 END: tuple[Any, ...] = ()
-"""The last message. The end of the pipe alone would not do: whoever was forked meanwhile keeps it open."""
+"""The last message. The end of the pipe would not be enough: a process that was forked meanwhile keeps it open."""
 
 
 def ready() -> tuple[Any, ...]:
@@ -36,18 +36,18 @@ def ready() -> tuple[Any, ...]:
     return "ready", fingerprints()
 
 
-_VERSION = 2  # of marshal: later ones look for objects that are the same, which takes longer than it saves
+_VERSION = 2  # of marshal: later versions look for identical objects, which takes longer than it saves
 
 
 def encoded(content: tuple[Any, ...]) -> bytes:
-    """A message with its length."""
+    """A message with its length in front."""
     data = marshal.dumps(content, _VERSION)
     return LENGTH.pack(len(data)) + data
 
 
 def decoded(data: bytes) -> tuple[Any, ...]:
     """A message, without its length."""
-    content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - see above
+    content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - only the other end of the pipe sends it
     return content
 
 
@@ -61,25 +61,25 @@ class Start:
     spools: Sequence[int]
 
     def message(self) -> bytes:
-        """As it is sent."""
+        """The message to send."""
         return encoded((dict(self.options), self.box, self.box_format, tuple(self.spools)))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
-        """As it arrives."""
+        """Read a received message."""
         options, box, box_format, spools = content
         return cls(options, box, box_format, spools)
 
 
 def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:
-    """A piece of a block to be rendered, and what is above it."""
+    """A piece of a block to be rendered, with its project and dataset."""
     tables = [(list(table.fields), table.values) for table in (rows.images, rows.annotations)]
     above = [(node.key, _described(node.values)) for node in (project, dataset)]
     return encoded((rows.dataset, tables, rows.spans, rows.ends, above))
 
 
 def read_block(content: tuple[Any, ...]) -> tuple[BlockRows, ProjectNode, DatasetNode]:
-    """As it arrives."""
+    """Read a received `block_message`."""
     key, (images, annotations), spans, ends, above = content
     rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends)
     (project, own), (dataset, other) = above

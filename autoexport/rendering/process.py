@@ -34,9 +34,10 @@ CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.worker
 async def process_renderer(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions
 ) -> AsyncIterator[WorkerProcessRenderer | None]:
-    """A renderer in a worker process, ended on exit; None if no process could be started: threads then render.
+    """A renderer in a worker process, which is ended on exit; None if threads have to render instead.
 
-    Raises `PublishError` if a spool cannot be flushed.
+    That is so if no process could be started, or if it has other encoders. Raises `PublishError` if a spool cannot
+    be flushed.
     """
     for spool in spools:
         await spool.flush()
@@ -101,10 +102,10 @@ class WorkerProcessRenderer:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
             return False
         if reply != ready():
-            if reply is not None:
+            if reply is not None and reply[:1] == ready()[:1]:
                 # Bytes of two encoders in one file would not be what a full export writes.
                 log.warning(
-                    "render.other_encoder", hint="packages were replaced while it ran: restart the program"
+                    "render.other_encoder", hint="Packages were replaced while the program ran: restart it."
                 )
             return False
         self._answers = asyncio.create_task(self._collect(), name="rendering")

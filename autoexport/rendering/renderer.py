@@ -1,4 +1,4 @@
-"""Who renders: threads of this process for a few blocks, a process of its own for many."""
+"""Chooses the renderer: threads of this process for few rows, a worker process for many."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from autoexport.runtime.threads import is_interpreter
 from autoexport.values.boxes import BoxMapping
 
 PROCESS_FROM_ROWS = 50_000
-"""Rows from which a process of its own is worth its start, which takes about 0.15 s of a core."""
+"""Minimum rows that justify starting a worker process, which takes about 0.15 s of a core."""
 
 log = get_logger()
 
 
 class Renderer(Protocol):
-    """Takes blocks in order, piece by piece, and appends their bytes to the spools."""
+    """Renders blocks in order, piece by piece, and appends their bytes to the spools."""
 
     worker_cpu_s: float
-    """Seconds of a core that were used outside this process; known after `finish`."""
+    """Processor time used outside this process, in seconds; known after `finish`."""
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        """Render one more piece, sooner or later. Raises `PublishError` or `RenderError`, also for one before."""
+        """Render one more piece, now or later. Raises `PublishError` or `RenderError`, also of earlier pieces."""
         ...
 
     async def finish(self) -> list[Rendered]:
-        """What was rendered, in the order in which it was added. Raises as `add`."""
+        """Wait for all pieces; the rendered blocks, in the order of `add`. Raises as `add`."""
         ...
 
 
@@ -42,7 +42,7 @@ class Renderer(Protocol):
 async def rendering(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
-    """Somebody who renders about so many rows."""
+    """A renderer suited to about so many rows. Raises `PublishError` if a spool cannot be flushed."""
     if rows >= PROCESS_FROM_ROWS and spools and is_interpreter():
         async with process_renderer(spools, mapping, options) as renderer:
             if renderer is not None:
@@ -52,7 +52,7 @@ async def rendering(
 
 
 class ThreadRenderer:
-    """Renders piece by piece, in a thread."""
+    """Renders each piece in a thread of this process."""
 
     worker_cpu_s = 0.0
 
@@ -64,10 +64,10 @@ class ThreadRenderer:
         self._rendered: list[Rendered] = []
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        made = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
-        for spool, body in zip(self._spools, made.bodies, strict=True):
+        piece = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
+        for spool, body in zip(self._spools, piece.bodies, strict=True):
             await spool.append(body)
-        self._block_digest.add(made)
+        self._block_digest.add(piece)
         if rows.ends:
             self._rendered.append(rendered_block(self._spools, *self._block_digest.end()))
 

@@ -1,4 +1,4 @@
-"""Where rendered blocks, and the position, wait until the whole file is known: in files without names."""
+"""Keeps rendered blocks in files without names until the layout of the whole file is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors
 
 
 class Spool:
-    """The fresh blocks of one format, one after the other, each followed by the format's separator."""
+    """The fresh blocks of one format in a file without a name, each followed by the format's separator."""
 
     def __init__(self, output: Format, stream: Any) -> None:
         self.output = output
@@ -26,9 +26,9 @@ class Spool:
 
     @property
     def descriptor(self) -> int:
-        """For reading what was added; everything added before `flush` is there."""
-        number: int = self._stream.fileno()
-        return number
+        """The descriptor of the file, which holds everything that was appended before the last `flush`."""
+        descriptor: int = self._stream.fileno()
+        return descriptor
 
     async def append(self, body: bytes) -> None:
         """Append a piece of a block. Raises `PublishError`."""
@@ -36,27 +36,27 @@ class Spool:
             await self._stream.write(body + self.output.separator)
 
     def added(self, length: int, crc: int) -> Part:
-        """Note a block that was appended, by us or by somebody else through the same descriptor."""
+        """Note a block of so many bytes that was appended, here or by the worker process; where it lies."""
         part = Part(self.bytes, length, crc, fresh=True)
         self.bytes += length + len(self.output.separator)
         return part
 
     async def clear(self) -> None:
-        """Begin anew: what was appended before, and perhaps not noted, is gone. Raises `PublishError`."""
+        """Remove everything that was appended, noted or not. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
             await self._stream.seek(0)
             await self._stream.truncate()
         self.bytes = 0
 
     async def flush(self) -> None:
-        """Hand everything to the kernel. Raises `PublishError`."""
+        """Write the buffer to the file. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
             await self._stream.flush()
 
 
 @contextlib.asynccontextmanager
 async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[Spool]]:
-    """A spool for each format that has blocks, in the state directory, without a name."""
+    """A spool for each format that has blocks, in the state directory. Raises `OSError`."""
     async with contextlib.AsyncExitStack() as stack:
         opened = []
         for output in outputs:
@@ -75,7 +75,7 @@ def _nameless(path: str, flags: int) -> int:
 
 @dataclass(slots=True)
 class Rendered:
-    """What the ledger keeps of a rendered block: packed counts, the sum of its ids, its parts in the spools."""
+    """A rendered block: its packed counts, the sum of its image id hashes, its parts in the spools."""
 
     packed: bytes
     ids: int
@@ -85,5 +85,5 @@ class Rendered:
 def rendered_block(
     spools: Sequence[Spool], packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]
 ) -> Rendered:
-    """A block that lies in the spools behind those that were noted before."""
+    """Note in the spools the block that follows those noted before; `lengths` has length and CRC-32 for each."""
     return Rendered(packed, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])

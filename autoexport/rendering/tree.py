@@ -1,4 +1,4 @@
-"""The tree above the images: projects, datasets and labels, with the counts of their blocks."""
+"""Builds the tree above the images: projects, datasets and labels, with the counts of their blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _DATASET_OWN = tuple(name for name in DATASET_FIELDS if name != "project_id")
 
 
 class TreeBuilder:
-    """Builds the tree of one snapshot: first the nodes, then, when the blocks are known, the counts."""
+    """Builds the tree of one snapshot: first the nodes; the counts when the blocks are known.
+
+    `rule` applies the value rules to a row and counts the repaired values. Raises `SourceError` if two rows of a
+    table have the same key.
+    """
 
     def __init__(self, parents: Parents, mapping: Mapping, database: str, rule: Ruled) -> None:
         self.mapping = mapping
@@ -30,33 +34,34 @@ class TreeBuilder:
         self.projects = self._projects(parents, database)
         self._by_project: dict[Key, ProjectNode] = {}
         for project in self.projects:
-            self._refuse_twice("projects", project.key, self._by_project)
+            self._refuse_duplicate("projects", project.key, self._by_project)
             self._by_project[project.key] = project
         self._datasets(parents)
         self.places: dict[Key, tuple[ProjectNode, DatasetNode]] = {}
         for project in self.projects:
             for dataset in project.datasets:
-                self._refuse_twice("datasets", dataset.key, self.places)
+                self._refuse_duplicate("datasets", dataset.key, self.places)
                 self.places[dataset.key] = project, dataset
         self._total_labels = self._labels(parents)
         level = parents.datasets if mapping.datasets is not None else parents.projects
-        self._named = {row["id"]: row.get("named") for row in level}
+        self._referred_values = {row["id"]: row.get("named") for row in level}
         self._label_digest = _hashed((parents.labels, parents.deleted_labels)) if mapping.label_joined else ""
 
     def embedded(self, dataset: Key) -> str:
-        """A digest of the values that a block of this dataset repeats from above, or is found by."""
+        """A digest of the values from above that a block of this dataset repeats, or that its images refer to."""
         if dataset in self._embedded:
             return self._embedded[dataset]
         project, node = self.places[dataset]
         repeated = [project.values["id"], project.values["name"], node.values["id"], node.values["name"]]
-        self._embedded[dataset] = _hashed((repeated, self._named.get(dataset), self._label_digest))
+        referred = self._referred_values.get(dataset)
+        self._embedded[dataset] = _hashed((repeated, referred, self._label_digest))
         return self._embedded[dataset]
 
     def finish(self, timestamp: datetime, records: Sequence[BlockRecord]) -> Tree:
-        """The tree with its blocks and everything that is counted."""
-        for number, record in enumerate(records):
+        """The tree with its blocks and all counts; `records` are the blocks in the order of the files."""
+        for index, record in enumerate(records):
             project, dataset = self.places[record.dataset]
-            dataset.blocks.append(number)
+            dataset.blocks.append(index)
             dataset.counts.add(record.counts)
         total = Counts(repaired=self.repaired)
         for project in self.projects:
@@ -69,8 +74,8 @@ class TreeBuilder:
             labels = sum(len(project.labels) for project in self.projects)
         return Tree(timestamp, self.projects, labels, total)
 
-    def _refuse_twice(self, logical: str, key: Key, known: Container[Key]) -> None:
-        """Raise `SourceError` for a key that two rows have: what is below could not be told apart."""
+    def _refuse_duplicate(self, logical: str, key: Key, known: Container[Key]) -> None:
+        """Raise `SourceError` for a key that two rows have: the rows below them could not be distinguished."""
         if key in known and (mapped := self.mapping.tables().get(logical)) is not None:
             raise not_unique(logical, mapped, key)
 
@@ -127,7 +132,7 @@ class TreeBuilder:
         return published
 
     def _owners(self, row: ParentRow, *, linked: bool) -> list[ProjectNode]:
-        """The projects that list a label: its own, or all where labels belong to none."""
+        """The projects that list a label: its own, or all if labels belong to no project."""
         if not linked:
             return self.projects
         parent: Any = row.get("parent")
@@ -140,12 +145,12 @@ class TreeBuilder:
         return [project] if project else []
 
     def _count_labels(self, project: ProjectNode) -> None:
-        """A label has the project's count for its name; without a labels table the names are the labels."""
+        """Give each label the project's count for its name; without a labels table, make labels of the names."""
         counted = project.counts.labels
         if self.mapping.labels is None:
             project.labels = [
-                LabelNode({"id": None, "name": name, "color": None}, number)
-                for name, number in sorted(counted.items())
+                LabelNode({"id": None, "name": name, "color": None}, count)
+                for name, count in sorted(counted.items())
             ]
         for label in project.labels:
             label.annotation_count = counted.get(label.values["name"], 0)  # type: ignore[arg-type]

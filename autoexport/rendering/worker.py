@@ -1,6 +1,6 @@
-"""The rendering process: takes blocks of rows from its input, appends their bytes to the spools, answers.
+"""Runs in the worker process: reads blocks of rows from standard input and appends their bytes to the spools.
 
-It knows neither the database nor the settings, and ends when its input does, however its parent ended.
+It loads neither SQL nor settings, and ends when its input ends, whichever way its parent ended.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Serve standard input and output until the input ends."""
-    # What ends an export politely is sent to the parent, and perhaps to all of its group: the parent decides.
+    """Answer the messages of standard input on standard output until the input ends."""
+    # A signal that ends an export politely may reach the whole process group: the parent decides about the end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.disable()  # Rows and cells have no cycles.
@@ -43,7 +43,7 @@ def main() -> None:
             answer = _render(message, start, outputs, block_digest)
         except OSError as error:
             answer = ("os error", error.errno)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells of it
+        except Exception as error:  # noqa: BLE001 - the parent reports every error
             answer = ("error", f"{type(error).__name__}: {error}")
         if answer is not None:
             _send(replies, answer)
@@ -53,13 +53,13 @@ def main() -> None:
 def _render(
     message: tuple[Any, ...], start: Start, outputs: Sequence[Format], block_digest: BlockDigest
 ) -> tuple[Any, ...] | None:
-    """Append a piece of a block to the spools; what the ledger keeps of the block if this is its last piece."""
+    """Append a piece of a block to the spools; the answer if this is the block's last piece, else None."""
     rows, project, dataset = read_block(message)
-    made = bodies_of(rows, start, outputs, project, dataset)
-    for body, output, descriptor in zip(made.bodies, outputs, start.spools, strict=True):
+    piece = bodies_of(rows, start, outputs, project, dataset)
+    for body, output, descriptor in zip(piece.bodies, outputs, start.spools, strict=True):
         write_all(descriptor, body)
         write_all(descriptor, output.separator)
-    block_digest.add(made)
+    block_digest.add(piece)
     return ("block", *block_digest.end()) if rows.ends else None
 
 
@@ -77,4 +77,4 @@ def _send(stream: BinaryIO, content: tuple[Any, ...]) -> None:
         stream.write(encoded(content))
         stream.flush()
     except BrokenPipeError:
-        os._exit(0)  # The parent has gone. There is nobody to tell, and nothing to leave behind.
+        os._exit(0)  # The parent is gone: no process reads the answers, and no file has to be cleaned up.

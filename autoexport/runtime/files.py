@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: temp file, write, fsync, rename, fsync of the directory."""
+"""Writes files whole or not at all: temp file, write, fsync, rename, fsync of the directory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _WRITE_OUT_S = 0.001
 _WRITE_OUT_BYTES = 1 << 20
 
 
-# EPERM: what sandboxes answer for a system call that they do not know.
+# EPERM is the answer of sandboxes to a system call that they do not know.
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errno.EPERM}
 
 TEMP_SUFFIX = ".autoexport-tmp"
 WORKING_FILES = "the working files"
-"""What errors about files without names call them."""
+"""The name in error messages of files that have none."""
 
 _REASONS = {
-    errno.ENOSPC: ("there is no room left", "Free some space on that disk; it is tried again."),
-    errno.EDQUOT: ("the quota is used up", "Free some space or raise the quota; it is tried again."),
+    errno.ENOSPC: ("there is no room left", "Free some space on that disk; the exporter tries again."),
+    errno.EDQUOT: ("the quota is used up", "Free some space or raise the quota; the exporter tries again."),
     errno.EACCES: ("permission is denied", "Let this user write to that directory."),
     errno.EPERM: ("it is not permitted", "Let this user write to that directory and its files."),
     errno.EROFS: ("the file system is read-only", "Mount it writable, or choose another --export-dir."),
     errno.EIO: ("the disk reports an error", "Check the disk and the kernel log."),
-    errno.EBUSY: ("it is in use", "Mount the directory, not the single file; close programs that hold it."),
+    errno.EBUSY: ("it is in use", "Mount the directory, not the single file; close programs that use it."),
     errno.ENOTDIR: ("a part of the path is a file", "Choose another --export-dir, or move that file away."),
     errno.EEXIST: (
         "a file of that name is in the way",
@@ -41,7 +41,7 @@ _REASONS = {
 
 PAGE_BYTES = 4096
 PORTION_BYTES = 256 << 10
-"""The disk is handed a throttled file in portions of this size."""
+"""Size of the portions in which a throttled file is written out to the disk."""
 
 _SYNC_FILE_RANGE_WRITE = 2
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
@@ -50,7 +50,7 @@ if _sync_file_range is not None:
 
 
 def explain_os_error(error: OSError, path: Path | str) -> PublishError:
-    """The error of the operating system as one of ours, about this path."""
+    """The error of the operating system as a `PublishError` about this path."""
     reason, hint = _REASONS.get(
         error.errno or 0,
         ((error.strerror or str(error)).lower(), "Check the directory and the disk it is on."),
@@ -60,7 +60,7 @@ def explain_os_error(error: OSError, path: Path | str) -> PublishError:
 
 @contextmanager
 def disk_errors_explained(path: Path | str) -> Iterator[None]:
-    """Raise what the operating system raises inside as `PublishError`; about `path` where it names no file."""
+    """Raise each `OSError` inside as `PublishError`, about the file that it names, or else about `path`."""
     try:
         yield
     except OSError as error:
@@ -68,19 +68,21 @@ def disk_errors_explained(path: Path | str) -> Iterator[None]:
 
 
 def temp_beside(target: Path) -> Path:
-    """A name beside the target that nobody can guess and a later start recognises as a leftover."""
-    # As `secrets` would, which loads OpenSSL: 3 MB more in every rendering process.
+    """An unguessable name beside the target, which a later start recognises as a leftover."""
+    # Not by `secrets`: it loads OpenSSL, which takes 3 MB more in every rendering process.
     return target.with_name(f".{target.name}.{os.urandom(8).hex()}{TEMP_SUFFIX}")
 
 
 def create_new(path: Path, mode: int = 0o666) -> int:
-    """A descriptor of a file that did not exist before; never follows a link. Raises `OSError`."""
+    """Create a file that does not exist yet, and return its descriptor; never follows a link. Raises `OSError`."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
 
 
 def create_nameless(path: Path) -> int:
-    """A descriptor of a new private file that has no name any more, and is gone when the descriptor is.
-    Raises `OSError`."""
+    """Create a private file, remove its name, and return its descriptor. Raises `OSError`.
+
+    The file is gone as soon as the descriptor is closed.
+    """
     descriptor = create_new(path, 0o600)
     try:
         os.unlink(path)
@@ -91,7 +93,7 @@ def create_nameless(path: Path) -> int:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything, however often the kernel takes only a part. Raises `OSError`."""
+    """Write all bytes, also if the kernel takes only a part at a time. Raises `OSError`."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -99,10 +101,11 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 @contextmanager
 def made_durable(descriptor: int, size_bytes: int, *, throttled: bool = False) -> Iterator[None]:
-    """What is written in order to a new file inside, `size_bytes` in all, is durable afterwards. Raises `OSError`.
+    """Make the `size_bytes` bytes durable that are written inside, in order, to a new file. Raises `OSError`.
 
-    Room for a large file is reserved at once, and the disk begins on it while it is still being written (measured
-    with 650 MB: 0.57 s without either, 0.49 with the first, 0.25 with both). `paced`: a `Pace` sees to the latter.
+    Room for a large file is reserved at once, and the kernel begins to write it out while it is still growing.
+    Measured with 650 MB: 0.57 s without either, 0.49 s with the first, 0.25 s with both. `throttled`: the caller
+    begins writing out, by a `WriteThrottle`.
     """
     if size_bytes < (PORTION_BYTES if throttled else _LARGE_BYTES):
         yield
@@ -115,7 +118,7 @@ def made_durable(descriptor: int, size_bytes: int, *, throttled: bool = False) -
 
 @contextmanager
 def _writing_out(descriptor: int) -> Iterator[None]:
-    """Have the disk begin on what is written, in a thread that is gone afterwards."""
+    """Begin writing out what is written inside, in a thread that ends with the block."""
     ended = threading.Event()
 
     def write_out() -> None:
@@ -146,7 +149,7 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Make renames in a directory durable. Raises `OSError`."""
+    """Make the renames in a directory durable. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -161,9 +164,9 @@ def replace_durably(
     mode: int = 0o666,
     before_rename: Callable[[Path, Path], None] | None = None,
 ) -> None:
-    """Put a small file in place of another, whole and durable. Raises `PublishError`.
+    """Replace a small file, whole and durably. Raises `PublishError`.
 
-    `before_rename` is called with the temp file, written and durable, and the target.
+    `before_rename` is called with the temp file, which is then durable, and the target.
     """
     temp = temp_beside(target)
     try:
@@ -186,11 +189,11 @@ def replace_durably(
 
 
 def begin_writing_out(descriptor: int, start: int, end: int) -> None:
-    """Have the disk begin on these bytes of a file, without waiting for it; `fsync` tells if that fails.
+    """Begin to write out the bytes from `start` to `end` of a file, without waiting; `fsync` raises any error.
 
-    By sync_file_range(2), which leaves the pages in memory, where the next export finds what it keeps; where
-    that is unknown, by saying that they are not needed. A repeated `fdatasync` would do as well, but for the
-    commits to the journal that the writer then waits for.
+    It uses sync_file_range(2), which leaves the pages in memory, where the next export reads the blocks that it
+    keeps. A system without that call is told that the pages are not needed (posix_fadvise). A repeated `fdatasync`
+    would make the writer wait for commits to the journal.
     """
     if _sync_file_range is not None:
         _sync_file_range(descriptor, start, end - start, _SYNC_FILE_RANGE_WRITE)

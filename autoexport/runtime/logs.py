@@ -1,4 +1,4 @@
-"""Structured logs: who gets them, how they look, and no password in any of them."""
+"""Writes structured logs without passwords, to standard error or to the host program's logging."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SECRET_NAMES = frozenset({"password", "passwd", "secret", "token"})
 
 
 def configure(log_format: Literal["json", "console"], level: str) -> None:
-    """Send all logs to standard error, those of other libraries from `warning` on; for the command line only.
+    """Send all logs to standard error, those of other libraries from `warning` on. For the command line only.
 
-    `level` is one of `debug`, `info`, `warning`, `error`, `critical`. Exceptions are rendered without
-    the values of local variables: they may hold rows and passwords.
+    `level` is one of `debug`, `info`, `warning`, `error`, `critical`. Exceptions are rendered without the values
+    of local variables, which may hold rows and passwords.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -56,8 +56,8 @@ def configure(log_format: Literal["json", "console"], level: str) -> None:
 def get_logger() -> FilteringBoundLogger:
     """The logger of the program.
 
-    It asks at each call where to write: to structlog where the host program or the command line
-    has configured it (or a test captures it), else to the `logging` logger named `autoexport`.
+    It decides at each call where to write: to structlog if the host program or the command line has configured it
+    (or a test captures it), else to the `logging` logger named `autoexport`.
     """
     return cast(FilteringBoundLogger, _Chosen())
 
@@ -84,13 +84,13 @@ def _redacted(name: object, value: object) -> Any:
 
 
 class _StandardError:
-    """Writes to whatever `sys.stderr` is at the moment, so that a progress bar can put lines above itself."""
+    """Writes to the present `sys.stderr`: a progress bar replaces it, to put log lines above itself."""
 
     def __init__(self, *_: object) -> None:
         pass
 
     def msg(self, message: str) -> None:
-        # A log that cannot be written, on a full disk for instance, must not end what it tells of.
+        # A log line that cannot be written, on a full disk for instance, must not end the work that it reports.
         with suppress(OSError):
             sys.stderr.write(message + "\n")
             sys.stderr.flush()
@@ -103,18 +103,18 @@ class _ForeignRecords(logging.Handler):
         _StandardError().msg(self.format(record))
 
 
-# --- inside somebody else's program --------------------------------------------------------------
+# --- inside a host program -----------------------------------------------------------------------
 
 
 def _for_logging(_: WrappedLogger, __: str, event: EventDict) -> tuple[tuple[str, str], dict[str, Any]]:
     """`event key=value …` as the message; the values themselves as the record's attribute `autoexport`.
 
-    A traceback becomes part of the message: as `exc_info` it would be rendered by others, passwords included.
+    A traceback becomes part of the message: the host would render an `exc_info` with its passwords.
     """
     traceback = event.pop("exception", None)
     values = {name: value for name, value in event.items() if name != "event"}
-    words = [str(event.get("event", "")), *(f"{name}={value!r}" for name, value in values.items())]
-    text = " ".join(words) + (f"\n{traceback}" if traceback else "")
+    parts = [str(event.get("event", "")), *(f"{name}={value!r}" for name, value in values.items())]
+    text = " ".join(parts) + (f"\n{traceback}" if traceback else "")
     return ("%s", text), {"extra": {"autoexport": values}}
 
 
@@ -123,8 +123,8 @@ def _configuration() -> tuple[object, ...]:
     return (*current["processors"], current["wrapper_class"], current["logger_factory"])
 
 
-# structlog's own default writes to standard output, which is not ours to write to. `is_configured`
-# cannot tell: it stays true after a test has captured logs and put everything back.
+# structlog's default writes to standard output, which belongs to the host program. `is_configured` does not show
+# whether the host configured it: it stays true after a test has captured logs and restored everything.
 _UNTOUCHED = None if structlog.is_configured() else _configuration()
 _FOR_LOGGING: FilteringBoundLogger = structlog.wrap_logger(
     logging.getLogger("autoexport"),

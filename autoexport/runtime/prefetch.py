@@ -1,4 +1,4 @@
-"""A stream whose next item is fetched while the one before is dealt with."""
+"""Fetches the next item of a stream while the caller processes the present one."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
 PATIENCE_S = 5.0
-"""How long a fetch that nobody wants any more may take. A driver that is interrupted loses its connection."""
+"""How long the last, unneeded fetch may take before it is cancelled. A driver that is cancelled in the middle of a
+call loses its connection."""
 
 T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
 async def prefetched(items: AsyncGenerator[T, None]) -> AsyncIterator[AsyncIterator[T]]:
-    """The same items; the first is fetched from now on, not only when it is asked for. Closes `items`."""
+    """The same items; fetching the first begins now, not when it is requested. Closes `items` on exit."""
     fetching = _begin(items)
 
     async def following() -> AsyncIterator[T]:
         nonlocal fetching
         while True:
-            # Not awaited itself: who is cancelled here would cancel it.
+            # Not awaited directly: a reader that is cancelled here would cancel the fetch as well.
             await asyncio.wait({fetching})
-            found = fetching.result()
-            if not found:
+            fetched = fetching.result()
+            if not fetched:
                 return
             fetching = _begin(items)
-            yield found[0]
+            yield fetched[0]
 
     try:
         yield following()
@@ -35,10 +36,10 @@ async def prefetched(items: AsyncGenerator[T, None]) -> AsyncIterator[AsyncItera
         try:
             await asyncio.wait({fetching}, timeout=PATIENCE_S)
         finally:
-            fetching.cancel()  # nothing, if it is done
+            fetching.cancel()  # does nothing if the fetch is done
         await asyncio.wait({fetching})
         if not fetching.cancelled():
-            fetching.exception()  # whoever waited for it has it; what nobody waited for is of no interest
+            fetching.exception()  # mark it as retrieved: the reader has raised it, or needs the item no more
         await items.aclose()
 
 

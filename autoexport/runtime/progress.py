@@ -1,4 +1,4 @@
-"""The interface by which an export shows how far it is."""
+"""Defines the interface by which an export reports its progress."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Something that shows how far an export is."""
+    """A display of an export's progress."""
 
     def start(self, total_rows: int | None) -> None:
-        """Begin; the number of rows that will be read, if it is known."""
+        """Begin; `total_rows` is the number of rows to be read, None if it is not known."""
         ...
 
     def advance(self, rows: int) -> None:
-        """So many more rows are done."""
+        """Add so many rows to those that are done."""
         ...
 
     def finish(self) -> None:
-        """The rows are read."""
+        """All rows are read."""
         ...
 
 

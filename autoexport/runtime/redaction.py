@@ -1,13 +1,13 @@
-"""No password leaves the program: what is hidden in a text before it is shown."""
+"""Removes passwords from texts before the program shows them."""
 
 from __future__ import annotations
 
 import re
 
-# A password with an unencoded @, / or blank is still hidden: everything up to the last @ that can
-# belong to it. Hiding too much of a line is the lesser harm.
-_OURS = re.compile(r"(?i)\b((?:postgres(?:ql)?|sqlite)(?:\+\w+)?://[^\s:/@]*):((?:(?!://)[^\n])*)@")
-_OTHERS = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@]*):(\S*)@")
+# A password with an unencoded @, / or blank is hidden too: everything up to the last @ that may belong to it.
+# Hiding too much of a line is the lesser harm.
+_DATABASE_URL = re.compile(r"(?i)\b((?:postgres(?:ql)?|sqlite)(?:\+\w+)?://[^\s:/@]*):((?:(?!://)[^\n])*)@")
+_OTHER_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@]*):(\S*)@")
 _NAMED = re.compile(r"(?i)((?:password|passwd|pgpassword)['\"]?\s*[=:]\s*['\"]?)([^\s'\"&,;)}]+)")
 
 
@@ -16,5 +16,5 @@ def redact(text: str) -> str:
     if ":" not in text and "=" not in text:
         return text
     if "@" in text:
-        text = _OTHERS.sub(r"\1:***@", _OURS.sub(r"\1:***@", text))
+        text = _OTHER_URL.sub(r"\1:***@", _DATABASE_URL.sub(r"\1:***@", text))
     return _NAMED.sub(r"\1***", text)

@@ -1,4 +1,4 @@
-"""Wake-ups: they say "look" and carry nothing; from the exporter's owner, and from commits in this process."""
+"""Wakes exporters early: when their owner asks, or when a watched engine of this process commits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMITTED = "autoexport: committed"
 
 
 async def pause(wake: asyncio.Event, seconds: float) -> bool:
-    """Wait until `wake` is set, and clear it, but no longer than `seconds`; whether it was set."""
+    """Wait until `wake` is set, at most `seconds`; if it was set, clear it and return true."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await wake.wait()
@@ -28,7 +28,7 @@ async def pause(wake: asyncio.Event, seconds: float) -> bool:
 
 
 class Bell:
-    """An event of one event loop that any thread may ring."""
+    """Sets an event of an event loop from any thread."""
 
     def __init__(self, wake: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
         self._wake = wake
@@ -36,12 +36,12 @@ class Bell:
         self._again: asyncio.TimerHandle | None = None
 
     def ring(self, *, again: bool = False) -> None:
-        """Set the event; with `again` a second time soon after. From any thread, at any time."""
+        """Set the event; with `again`, set it a second time `_AGAIN_S` later. From any thread, at any time."""
         if self._wake.is_set() and not (again and self._again is None):
-            return  # thousands of commits a second must not fill the loop's queue
+            return  # thousands of commits a second must not fill the queue of the event loop
         try:
             self._loop.call_soon_threadsafe(self._set, again)
-        except RuntimeError:  # the loop is closed: nobody is waiting any more
+        except RuntimeError:  # the event loop is closed, and its exporter with it
             return
 
     def _set(self, again: bool) -> None:
@@ -60,7 +60,7 @@ _bells: list[Bell] = []
 
 @contextmanager
 def hearing_commits(wake: asyncio.Event) -> Iterator[None]:
-    """While in here, `wake` is set by the commits of all watched engines. To be entered in a running loop."""
+    """Inside, the commits of all watched engines set `wake`. Enter it in a running event loop."""
     bell = Bell(wake, asyncio.get_running_loop())
     with _lock:
         _bells.append(bell)
@@ -80,9 +80,9 @@ def wake_all(*, again: bool = False) -> None:
 
 
 def watch_engine(engine: Engine | AsyncEngine) -> None:
-    """Wake every exporter of this process on each commit of this engine; any number of times is once.
+    """Wake every exporter of this process on each commit of this engine. Repeated calls change nothing.
 
-    A commit only makes an exporter look sooner: what is missed here is found at the next check.
+    A commit only makes an exporter check sooner: the next regular check finds a commit that is missed here.
     """
     from sqlalchemy import event
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -98,8 +98,8 @@ def watch_engine(engine: Engine | AsyncEngine) -> None:
 
 
 def _committing(connection: Any, *_: object) -> None:
-    # SQLAlchemy says so before the driver commits, so this is rung again when the connection goes back
-    # to its pool, and after a moment for a connection that is kept.
+    # SQLAlchemy calls this before the driver commits. So the exporters are woken again when the connection returns
+    # to its pool, and a moment later in case the application keeps the connection.
     connection.info[_COMMITTED] = True
     wake_all(again=True)
 
