@@ -10,13 +10,28 @@ from autoexport.version import __version__
 if TYPE_CHECKING:
     from autoexport.config.settings import Settings
     from autoexport.daemon.embedding import exporting, run_exporter
-    from autoexport.errors import AutoexportError
+    from autoexport.daemon.supervisor import Exporter
+    from autoexport.errors import AutoexportError, ConfigurationError
+    from autoexport.publishing.manifest import Manifest
     from autoexport.runtime.wake import watch_engine
 
-__all__ = ["AutoexportError", "Settings", "__version__", "exporting", "run_exporter", "watch_engine"]
+__all__ = [
+    "AutoexportError",
+    "ConfigurationError",
+    "Exporter",
+    "Manifest",
+    "Settings",
+    "__version__",
+    "exporting",
+    "run_exporter",
+    "watch_engine",
+]
 
-_PLACES = {
+_MODULES = {
     "AutoexportError": "autoexport.errors",
+    "ConfigurationError": "autoexport.errors",
+    "Exporter": "autoexport.daemon.supervisor",
+    "Manifest": "autoexport.publishing.manifest",
     "Settings": "autoexport.config.settings",
     "exporting": "autoexport.daemon.embedding",
     "run_exporter": "autoexport.daemon.embedding",
@@ -26,8 +41,8 @@ _PLACES = {
 
 def __getattr__(name: str) -> object:
     # Imported on use: the command line answers `--help` without loading a database driver.
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_PLACES[name]), name)
+    value: object = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value

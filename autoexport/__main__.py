@@ -1,4 +1,4 @@
-"""`python -m autoexport`, and the installed command."""
+"""Starts the command line for `python -m autoexport` and the installed command."""
 
 import gc
 import os
@@ -8,25 +8,25 @@ from autoexport.runtime import tuning
 
 
 def run() -> None:
-    """Load the command line, run it, exit."""
-    _open_what_is_closed()
+    """Load the command line, run it and exit with its code."""
+    _open_standard_streams()
     tuning.load_without_rich()
-    gc.disable()  # What is being loaded stays: looking through it again and again takes a tenth of the start.
+    gc.disable()  # Loaded modules stay: searching them for garbage takes a tenth of the start.
     from autoexport.cli import main
 
     code = main()
-    gc.freeze()  # So that the interpreter, which ends now, does not look through all of it once more.
+    gc.freeze()  # Spares the interpreter a last search for garbage at exit.
     sys.exit(code)
 
 
-def _open_what_is_closed() -> None:
-    """Have all three standard streams: what is opened next would take the place of one that is closed."""
+def _open_standard_streams() -> None:
+    """Open closed standard streams on /dev/null: else the next opened file would get their descriptor."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - until the end
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - open until the process ends
 
 
 if __name__ == "__main__":

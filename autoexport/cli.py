@@ -1,4 +1,4 @@
-"""The command line: arguments become settings and one command, errors become exit codes."""
+"""Turns command-line arguments into settings and one command, and errors into exit codes."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 EXAMPLES = """\b
 Examples:
-  autoexport demo                                    see it work on a small sample database
-  autoexport --database-url app.db                   export once into database_exports/
-  autoexport --full                                  export once, from scratch
-  autoexport --monitor --interval 5 --export-dir my_exports
-  autoexport check                                   what would be exported, what is in the way
-  autoexport verify                                  compare the files with the database
+  autoexport demo                     try it on a small sample database
+  autoexport --database-url app.db    export once to database_exports/
+  autoexport --full                   export once, from scratch
+  autoexport --monitor --interval 5   export, then keep the files current
+  autoexport check                    show what would block an export
+  autoexport verify                   compare the files with the database
 
 \b
-Settings also come from DB_EXPORT_… variables, .env and autoexport.toml.
-Exit codes: 0 done, 1 something failed, 2 wrong flags or settings, 3 verify found drift.
+Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
+Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
+3 verify found differences.
 """
 
 
 @dataclass(slots=True)
 class Invocation:
-    """What was asked for on one command line; flags of a subcommand count before those ahead of it."""
+    """The options of one command line; those after a subcommand override those before it."""
 
     overrides: dict[str, object] = field(default_factory=dict)
     config_file: Path | None = None
@@ -47,14 +48,14 @@ class Invocation:
     debug: bool = False
 
     def take(self, flags: dict[str, Any]) -> None:
-        """Add the common options as click delivers them."""
+        """Add the common options as click delivers them, and remove `config` and `no_progress` from `flags`."""
         self.config_file = flags.pop("config") or self.config_file
         self.progress = self.progress and not flags.pop("no_progress")
         self.overrides |= {name: value for name, value in flags.items() if value is not None}
         self.debug = debugging_was_asked_for(str(self.overrides.get("log_level", "")))
 
     def settings(self, **more: object) -> Settings:
-        """The settings; also sets up the logs, so that everything after this can be logged."""
+        """Load the settings, configure the logs and log the warnings. Raises `ConfigurationError`."""
         settings = Settings.load(self.config_file, **self.overrides, **more)
         from autoexport.runtime import logs
 
@@ -66,15 +67,15 @@ class Invocation:
 
 
 def common_options(command: Decorated) -> Decorated:
-    """The options that every command has."""
+    """Add the options that all commands share."""
     options = [
-        click.option("--database-url", metavar="URL", help="A SQLAlchemy URL, or the path of a SQLite file."),
-        click.option("--export-dir", "export_directory", metavar="DIR", help="Where the files go."),
+        click.option("--database-url", metavar="URL", help="SQLAlchemy URL, or path of a SQLite file."),
+        click.option("--export-dir", "export_directory", metavar="DIR", help="Directory of the exported files."),
         click.option("--interval", "check_interval", metavar="SECONDS", help="Seconds between checks."),
-        click.option("--config", type=click.Path(path_type=Path), help="Instead of ./autoexport.toml."),
-        click.option("--log-format", metavar="json|console", help="How logs look on standard error."),
+        click.option("--config", type=click.Path(path_type=Path), help="Read this file, not ./autoexport.toml."),
+        click.option("--log-format", metavar="json|console", help="Format of the log on standard error."),
         click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical."),
-        click.option("--no-progress", is_flag=True, help="No progress bar."),
+        click.option("--no-progress", is_flag=True, help="Show no progress bar."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -84,18 +85,18 @@ def common_options(command: Decorated) -> Decorated:
 @click.group(
     invoke_without_command=True,
     epilog=EXAMPLES,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.option("--full", is_flag=True, help="Export from scratch.")
 @click.option("--monitor", is_flag=True, help="Export, then keep the files current.")
-@click.option("--disable-hooks", is_flag=True, help="Poll only: no file events, no notifications.")
+@click.option("--disable-hooks", is_flag=True, help="Only poll: use no file events or notifications.")
 @common_options
 @click.version_option(__version__, prog_name="autoexport", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any) -> int | None:
-    """Keep readable JSON and CSV copies of an image-annotation database current.
+    """Export an image-annotation database to JSON and CSV files.
 
-    Without a command: one export, then exit.
+    Without a command, export once and exit.
     """
     invocation: Invocation = context.ensure_object(Invocation)
     if disable_hooks:
@@ -104,18 +105,18 @@ def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: boo
     if context.invoked_subcommand is not None:
         if full or monitor:
             flag = "--full" if full else "--monitor"
-            raise click.UsageError(f"{flag} does not go in front of '{context.invoked_subcommand}'.")
+            raise click.UsageError(f"{flag} cannot stand before the command '{context.invoked_subcommand}'.")
         return None
     if full and monitor:
-        raise click.UsageError("--full and --monitor do not go together: run --full once, then --monitor.")
+        raise click.UsageError("--full and --monitor cannot be combined: run --full once, then --monitor.")
     return _export(invocation, full=full, monitor=monitor)
 
 
 def _export(invocation: Invocation, *, full: bool, monitor: bool) -> int:
     settings = invocation.settings()
-    _say_which_won(settings, monitor)
+    _log_overruled(settings, monitor)
     if not settings.enable_auto_export:
-        _say("Exporting is switched off: DB_EXPORT_ENABLE_AUTO_EXPORT is false.")
+        _say("Exports are switched off: DB_EXPORT_ENABLE_AUTO_EXPORT is false.")
     if monitor:
         return _run_monitor(settings)
     if not settings.enable_auto_export:
@@ -126,7 +127,7 @@ def _export(invocation: Invocation, *, full: bool, monitor: bool) -> int:
 
 
 def _run_monitor(settings: Settings) -> int:
-    """Export and keep current until a signal; switched off, it only tells systemd that all is well."""
+    """Export and keep the files current until a signal. If exports are switched off, only answer systemd."""
     from autoexport.commands.monitor import monitor
 
     return _run(monitor(settings))
@@ -137,24 +138,25 @@ def _run_monitor(settings: Settings) -> int:
 @common_options
 @click.pass_obj
 def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
-    """Make a small sample database and export it.
+    """Create a small sample database and export it.
 
-    In DIR, or in ./autoexport_demo. It may be repeated; other people's files are not touched.
+    Everything is created in DIR (default: ./autoexport_demo). Run it again to
+    reset the sample; other databases are never overwritten.
     """
-    from autoexport.commands.demo import demo, places
+    from autoexport.commands.demo import demo, demo_settings
 
     invocation.take(flags)
     for name, flag in (("database_url", "--database-url"), ("export_directory", "--export-dir")):
         if name in invocation.overrides:
-            raise click.UsageError(f"{flag} does not go with demo: everything is made in DIR.")
-    return _run(demo(invocation.settings(**places(directory)), directory, progress=invocation.progress))
+            raise click.UsageError(f"demo does not accept {flag}: it creates everything in DIR.")
+    return _run(demo(invocation.settings(**demo_settings(directory)), directory, progress=invocation.progress))
 
 
 @cli.command()
 @common_options
 @click.pass_obj
 def check(invocation: Invocation, /, **flags: Any) -> int:
-    """Show what would be exported, and what is in the way."""
+    """Show the mapping, and what would block an export."""
     invocation.take(flags)
     settings = invocation.settings()
     from autoexport.commands.check import check
@@ -163,13 +165,14 @@ def check(invocation: Invocation, /, **flags: Any) -> int:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @common_options
 @click.pass_obj
 def status(invocation: Invocation, /, as_json: bool, **flags: Any) -> int:
     """Show how fresh the files are.
 
-    Also the last error of a running daemon; exit code 1 when stale or failing.
+    Also shows the last error of the exporter. Exits with 1 if the exporter is
+    failing or its last check is too old.
     """
     invocation.take(flags)
     settings = invocation.settings()
@@ -180,13 +183,13 @@ def status(invocation: Invocation, /, as_json: bool, **flags: Any) -> int:
 
 
 @cli.command()
-@click.option("--full", is_flag=True, help="Repair: where they differ, export from scratch.")
+@click.option("--full", is_flag=True, help="If they differ, export from scratch.")
 @common_options
 @click.pass_obj
 def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
     """Compare the files with the database.
 
-    Exit code 3 when they differ.
+    Exits with 3 if they differ.
     """
     invocation.take(flags)
     settings = invocation.settings()
@@ -204,7 +207,8 @@ def _run(coroutine: Coroutine[Any, Any, int]) -> int:
     return asyncio.run(coroutine)
 
 
-def _say_which_won(settings: Settings, monitor: bool) -> None:
+def _log_overruled(settings: Settings, monitor: bool) -> None:
+    """Log which settings a flag overrules: as a warning where the log level would hide an info line."""
     from autoexport.runtime.logs import get_logger
 
     quiet = settings.effective_log_level not in ("debug", "info")
@@ -245,19 +249,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except PermissionError as exc:
-        what = f"Permission is denied: {exc.filename}." if exc.filename else "Permission is denied."
-        return _failed(exc, what, "Let this user look into the folders above it.", 1, invocation.debug)
-    except Exception as exc:  # noqa: BLE001 - the last place where it can be told in one line
-        what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-        hint = "This should not happen. Run it again with --log-level debug to see where, and report it."
-        return _failed(exc, what, hint, 1, invocation.debug)
+        message = f"Permission denied: {exc.filename}." if exc.filename else "Permission denied."
+        return _failed(exc, message, "Grant this user access to the directories above it.", 1, invocation.debug)
+    except Exception as exc:  # noqa: BLE001 - the last place that can report it in one line
+        message = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        hint = "This is a defect. Run the command again with --log-level debug and report the traceback."
+        return _failed(exc, message, hint, 1, invocation.debug)
     return int(code or 0)
 
 
-def _failed(exc: Exception, what: str, hint: str, code: int, debug: bool) -> int:
+def _failed(exc: Exception, message: str, hint: str, code: int, debug: bool) -> int:
     if debug:
         _complain("".join(traceback.format_exception(exc)).rstrip())
-    _complain("error: " + " ".join(what.split("\n")))
+    _complain("error: " + " ".join(message.split("\n")))
     if hint:
         _complain("hint: " + hint)
     return code
@@ -272,12 +276,12 @@ def _usage_error(exc: click.ClickException) -> int:
 
 
 def _interrupted() -> int:
-    _complain("interrupted: the files are as they were before, whole")
+    _complain("interrupted: the published files are complete and unchanged")
     return INTERRUPTED
 
 
 def _reader_gone() -> int:
-    # Standard output is closed; without this, the interpreter would complain about it while it ends.
+    # Standard output is closed; without this, the interpreter would print an error about it at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 

@@ -1,13 +1,13 @@
-"""The errors of the program; each says what is wrong and carries a hint that says what to do."""
+"""Defines the errors of the program: a message, a hint for the operator and an exit code."""
 
 from __future__ import annotations
 
 
 class AutoexportError(Exception):
-    """Something that an operator can understand and mend.
+    """An error that an operator can understand and correct.
 
-    `hint` is the sentence that says what to do; `exit_code` is what the command line exits with.
-    The driver's own error, where there is one, is the `__cause__`.
+    The message names the problem and `hint` the remedy. `exit_code` is the exit code of the command line.
+    `__cause__` is the error of the database driver, if it raised one.
     """
 
     exit_code = 1
@@ -18,44 +18,42 @@ class AutoexportError(Exception):
 
 
 class ConfigurationError(AutoexportError):
-    """A flag, a setting, a URL or the mapping is wrong; trying again cannot help."""
+    """A flag, a setting, a URL or the mapping is wrong; retrying cannot help."""
 
     exit_code = 2
 
 
 class MappingError(ConfigurationError):
-    """The tables of the database cannot be understood without being told more."""
+    """The tables cannot be mapped without more configuration."""
 
 
 class EmptyDatabase(MappingError):
-    """There are no tables at all: the application has not started yet, perhaps. A daemon waits for them."""
+    """The database has no tables, perhaps because the application has not started yet. A daemon waits for them."""
 
 
 class SourceError(AutoexportError):
-    """The database cannot be opened or read now."""
+    """The database cannot be opened or read at present."""
 
 
 class MappedTableGone(SourceError):
-    """A table that was exported before is no longer there: the old files stay."""
+    """A table of the last export no longer exists; the published files remain."""
 
 
 class UndecodableText(SourceError):
-    """A text value is not valid UTF-8; the snapshot has to be read again leniently."""
+    """A text value is not valid UTF-8; the reader must read the snapshot again leniently."""
 
 
 class PublishError(AutoexportError):
-    """The export directory cannot be written to; the old files stay."""
+    """The export directory is not writable; the published files remain."""
 
 
 class RenderError(AutoexportError):
-    """The rows that were read could not be rendered; the old files stay."""
+    """The rows could not be rendered; the published files remain."""
 
 
 class LockedError(AutoexportError):
-    """Another exporter holds the lock of this export directory."""
+    """Another exporter holds the lock of the export directory."""
 
 
-class DriftError(AutoexportError):
-    """`verify` found that the files and the database differ."""
-
-    exit_code = 3
+class EncoderChanged(AutoexportError):
+    """Another version of an encoder wrote the files: `verify` cannot tell its differences from drift."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tests.deadlines import deadline_s
 from tests.population import (
     CANARY,
     CANARY_NUMBER,
@@ -56,7 +57,7 @@ def create_sqlite(
     power of two from 512 to 65536. Like the application, it creates no indexes on the foreign keys unless
     `indexes` is set.
     """
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=deadline_s(30), check_same_thread=False)
     connection.execute(f"PRAGMA page_size = {page_size}")
     (mode,) = connection.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()
     assert mode == journal_mode.lower(), f"SQLite chose journal mode {mode} instead of {journal_mode}"

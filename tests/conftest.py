@@ -7,17 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_timeout
 import structlog
 from hypothesis import HealthCheck, settings
 
 import autoexport
+from tests import processes
 from tests.applications import create_sqlite, fill_postgres, fill_sqlite
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.deadlines import deadline_s, slowness
 from tests.postgres import NEWEST, PostgresServer, running_server
 from tests.postgres_connection import PostgresConnection
 
@@ -42,6 +46,41 @@ settings.load_profile("ci")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--postgres MAJOR`: the server to test on, from the test extra (16, 18) or installed."""
     parser.addoption("--postgres", type=int, default=NEWEST, help="major version")
+
+
+# --- time limits ---------------------------------------------------------------------------------
+
+
+def pytest_report_header() -> str:
+    """Say how slow the machine is at the start."""
+    return f"deadlines: {slowness():.1f} times as long as on the reference machine, measured again during the run"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Settings) -> object:
+    """Scale the time limit of a test, which is a deadline as well."""
+    scaled = settings._replace(timeout=deadline_s(settings.timeout))
+    return pytest_timeout.pytest_timeout_set_timer(item, scaled)
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Guard the processes of the tests until pytest ends, also those of its workers."""
+    stack = ExitStack()
+    stack.enter_context(processes.guarded())
+    config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Kill each process that the test left running, after all its fixtures, and report it as an error."""
+    try:
+        yield
+    finally:
+        left = processes.end_left_behind(deadline_s(processes.GRACE_S))
+        assert not left, f"{item.nodeid} left processes running, which were killed now:\n" + "\n".join(left)
 
 
 # --- surroundings --------------------------------------------------------------------------------
@@ -93,12 +132,12 @@ def run_autoexport(
 ) -> Finished:
     """Run `python -m autoexport` to its end in a process of its own, with `env` added to a clean environment.
 
-    Raises `subprocess.TimeoutExpired` after `timeout_s` seconds, with the process killed.
+    Raises `subprocess.TimeoutExpired` after the deadline of `timeout_s` seconds, with the process killed.
     """
     done = subprocess.run(
         [sys.executable, "-m", "autoexport", *args], cwd=cwd, env=program_environment(env),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
-        timeout=timeout_s, check=False,
+        timeout=deadline_s(timeout_s), check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -10,27 +10,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from autoexport.daemon.report import Report
-from autoexport.daemon.schedule import QUIET_S
 from autoexport.daemon.status_socket import ask
-from autoexport.sources.sqlite.watch import YOUNG_S
+from autoexport.sources.sqlite.watch import YOUNG_S, take_stamp
 from tests.conftest import program_environment
+from tests.deadlines import deadline_s
 
 LIMIT_S = 20.0
+"""Seconds on the reference machine, for `deadline_s`."""
+
 PUBLISHED = ("database_export.json", "projects.csv", "datasets.csv", "images.csv", "manifest.json")
 
 
 def wait_until(
     condition: Callable[[], object], what: str, limit_s: float = LIMIT_S, every_s: float = 0.02
 ) -> None:
-    """Ask again and again until it is so. Raises AssertionError after `limit_s` seconds."""
-    deadline = time.monotonic() + limit_s
+    """Ask again and again until it is so. Raises AssertionError after the deadline of `limit_s` seconds."""
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
+        waited_s = time.monotonic() - began
+        assert waited_s < deadline_s(limit_s), f"not within {waited_s:.1f} s: {what}"
         threading.Event().wait(every_s)
 
 
@@ -47,6 +51,7 @@ class Daemon:
         prefix: Sequence[str] = (),
     ) -> None:
         self.directory = directory
+        self._file = None if url.startswith("postgresql:") else Path(url.removeprefix("sqlite:///"))
         self.log = directory.parent / f"daemon-{directory.name}-{os.urandom(4).hex()}.log"
         command = [
             *prefix, sys.executable, "-m", "autoexport", "--monitor", "--database-url", url,
@@ -65,8 +70,8 @@ class Daemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # its children as well
         self.process.wait()
         if error is not None:
             sys.stderr.write(self.log.read_text())
@@ -97,14 +102,18 @@ class Daemon:
 
     def wait_until_idle(self) -> None:
         """Wait until it has exported, has checked a young file again, and has nothing left to do."""
-        wait_until(self._rests, "it watches and has nothing to do", every_s=0.1)
+        asked_at = time.time()
+        wait_until(lambda: self._rests(asked_at), "it watches and has nothing to do", every_s=0.1)
 
-    def _rests(self) -> bool:
+    def _rests(self, asked_at: float) -> bool:
         report = self.report
         if report is None or report.state != "watching" or report.oldest_change_at is not None:
             return False
-        exported = self.events("export.published") + self.events("export.unchanged")
-        return bool(exported) and time.time() - self.log.stat().st_mtime > YOUNG_S + QUIET_S + 0.5
+        if not self.events("export.published") and not self.events("export.unchanged"):
+            return False
+        # With file events there is no check without a change, but the last one is made when the file is not young.
+        old_at = asked_at if self._file is None else take_stamp(self._file).newest_s + YOUNG_S
+        return (report.last_check_at or 0) >= old_at
 
     def checked_after(self, moment: float) -> None:
         """Wait until a check was completed that began after this moment (seconds since the epoch)."""
@@ -129,7 +138,7 @@ class Daemon:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(LIMIT_S)
+        return self.process.wait(deadline_s(LIMIT_S))
 
 
 # --- what is on disk -----------------------------------------------------------------------------

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.applications import Cell
+from tests.deadlines import deadline_s
 from tests.postgres_connection import PostgresConnection
 
 _EXECUTE = """
 import json, sqlite3, sys
-path, sql, parameters = sys.argv[1:]
-connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+path, sql, parameters, timeout_s = sys.argv[1:]
+connection = sqlite3.connect(path, isolation_level=None, timeout=float(timeout_s))
 rows = connection.execute(sql, json.loads(parameters)).fetchall()
 connection.close()
 json.dump(rows, sys.stdout)
@@ -41,8 +42,8 @@ class Connection(Protocol):
 class SqliteConnection:
     """A session on a SQLite file. The driver's errors are passed on (`sqlite3.Error`)."""
 
-    def __init__(self, path: Path, timeout_s: float = 30) -> None:
-        self.raw = sqlite3.connect(path, isolation_level=None, timeout=timeout_s, check_same_thread=False)
+    def __init__(self, path: Path) -> None:
+        self.raw = sqlite3.connect(path, isolation_level=None, timeout=deadline_s(30), check_same_thread=False)
 
     def execute(self, sql: str, *parameters: Cell) -> list[tuple[Any, ...]]:
         """Run one statement; parameters are `?`."""
@@ -105,14 +106,15 @@ class SqliteDatabase(Database):
         self.kind = kind
         self.url = f"sqlite:///{path}"
 
-    def connect(self, timeout_s: float = 30) -> SqliteConnection:
+    def connect(self) -> SqliteConnection:
         """One more connection, which the test closes."""
-        return SqliteConnection(self.path, timeout_s)
+        return SqliteConnection(self.path)
 
     def execute_elsewhere(self, sql: str, *parameters: Cell) -> list[tuple[Any, ...]]:
         """Run one statement in another process, as another program would."""
         command = [sys.executable, "-I", "-c", _EXECUTE, str(self.path), sql, json.dumps(parameters)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        command.append(str(deadline_s(30)))
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=deadline_s(60))
         return [tuple(row) for row in json.loads(done.stdout)]
 
 

@@ -19,7 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from tests import processes
 from tests.applications import Cell, create_postgres
+from tests.deadlines import deadline_s
 from tests.postgres_connection import PostgresConnection
 
 VERSIONS = {16: "pginstall", 18: "pginstall18"}
@@ -152,8 +154,8 @@ class PostgresServer:
         command = [str(self.binaries / program), *arguments]
         root = os.geteuid() == 0
         done = subprocess.run(
-            command, cwd=self.directory, capture_output=True, text=True, timeout=START_LIMIT_S, check=False,
-            user=self._uid if root else None, group=self._gid if root else None,
+            command, cwd=self.directory, capture_output=True, text=True, timeout=deadline_s(START_LIMIT_S),
+            check=False, user=self._uid if root else None, group=self._gid if root else None,
             extra_groups=[] if root else None,
         )  # fmt: skip
         if done.returncode:
@@ -172,8 +174,9 @@ class PostgresServer:
                 [sys.executable, "-I", "-c", _BECOME_SERVER, *who, *server],
                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        processes.kept.add(self._process.pid)
         while not self._accepts_connections():
-            if not self.running or time.monotonic() - begun > START_LIMIT_S:
+            if not self.running or time.monotonic() - begun > deadline_s(START_LIMIT_S):
                 self.stop("immediate")
                 raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text(errors='replace')[-2000:]}")
             threading.Event().wait(0.01)
@@ -194,12 +197,13 @@ class PostgresServer:
         if self.running:
             self._process.send_signal(STOP_SIGNALS[mode])
         try:
-            self._process.wait(START_LIMIT_S)
+            self._process.wait(deadline_s(START_LIMIT_S))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             raise
         finally:
+            processes.kept.discard(self._process.pid)
             self._process = None
 
     def restart(self, mode: str = "fast") -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from tests.applications import Cell, Row
+from tests.deadlines import deadline_s
 
 T = TypeVar("T")
 NULL = "\x01"
@@ -59,7 +60,7 @@ class PostgresConnection:
 
     @staticmethod
     async def _open(url: str) -> Any:
-        connection = await asyncpg.connect(url, timeout=30)
+        connection = await asyncpg.connect(url, timeout=deadline_s(30))
         for name in ("timestamp", "timestamptz"):
             await connection.set_type_codec(
                 name, schema="pg_catalog", encoder=_encode_time, decoder=str, format="text"
@@ -100,7 +101,7 @@ class PostgresConnection:
 
     async def _close(self) -> None:
         try:
-            await self._connection.close(timeout=5)
+            await self._connection.close(timeout=deadline_s(5))
         except (asyncpg.PostgresError, OSError):
             self._connection.terminate()
 

@@ -15,12 +15,12 @@ from typing import Any
 from zlib import crc32
 
 from autoexport.config.settings import Settings
-from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats import file_names
 from autoexport.pipeline.exporter import Outcome, export_once
+from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
 from autoexport.runtime.progress import Progress
-from autoexport.sources import open_source
 from tests.straight_reading import expected_csv_text, expected_document
 
 Contents = dict[str, bytes]
@@ -62,29 +62,22 @@ class Trial:
         return asyncio.run(self._export(full, progress))
 
     async def _export(self, full: bool, progress: Progress | None) -> Outcome:
-        source = open_source(self.settings)
-        try:
-            formats = chosen_formats(self.settings)
-            return await export_once(source, self.settings, formats, full=full, progress=progress)
-        finally:
-            await source.aclose()
+        async with opened_job(self.settings) as job:
+            return await export_once(job, full=full, progress=progress)
 
     def differences(self) -> list[str]:
         """The differences that `verify` finds, one a line."""
         return asyncio.run(self._differences())
 
     async def _differences(self) -> list[str]:
-        source = open_source(self.settings)
-        try:
-            return await differences(source, self.settings, chosen_formats(self.settings))
-        finally:
-            await source.aclose()
+        async with opened_job(self.settings) as job:
+            return await differences(job)
 
     # --- what is there -----------------------------------------------------------------------------
 
     def contents(self) -> Contents:
         """The published files that are there, without the time stamp of the tree."""
-        found = {name: self.directory / name for name in FILE_NAMES}
+        found = {name: self.directory / name for name in file_names()}
         return {
             name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1)
             for name, path in found.items()
@@ -93,7 +86,7 @@ class Trial:
 
     def leftovers(self) -> list[str]:
         """Names that no exporter should leave in its directories."""
-        public = {*FILE_NAMES, "manifest.json", self.state.name}
+        public = {*file_names(), "manifest.json", self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
         return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
@@ -103,7 +96,7 @@ class Trial:
         for path in (self.directory / name for name in ("database_export.json", "manifest.json")):
             if path.exists():
                 json.loads(path.read_bytes())
-        for name in FILE_NAMES[1:]:
+        for name in file_names()[1:]:
             if (self.directory / name).exists():
                 text = (self.directory / name).read_text(encoding="utf-8")
                 assert text.endswith("\n"), f"{name} ends in the middle of a line"
@@ -135,7 +128,7 @@ def check_equals(database: Path, directory: Path) -> None:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         expected = expected_document(connection, document["export_info"]["timestamp"])
         assert json.dumps(document) == json.dumps(expected)
-        for name in FILE_NAMES[1:]:
+        for name in file_names()[1:]:
             assert (directory / name).read_bytes().decode() == expected_csv_text(connection, name)
 
 

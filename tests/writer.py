@@ -21,6 +21,7 @@ import asyncpg
 from tests.applications import key
 from tests.conftest import REPOSITORY, program_environment
 from tests.databases import Connection, Database, PostgresDatabase, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.population import COLUMNS, annotation_row, image_row
 
 PAUSE_S = 0.02
@@ -45,7 +46,7 @@ class Writer:
     def stop(self) -> int:
         """Let it finish its commit and end. Returns the number of commits."""
         if self._process.returncode is None:
-            said, _ = self._process.communicate(timeout=60)
+            said, _ = self._process.communicate(timeout=deadline_s(60))
             assert self._process.returncode == 0
             self.commits = int(said)
         return self.commits

@@ -1,1 +1,1 @@
-"""One file a subcommand."""
+"""Implements the subcommands, one file each."""

@@ -1,4 +1,4 @@
-"""What would be exported, how it was understood, and what is in the way."""
+"""Shows the mapping of the tables, the rows that would be exported, and problems."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from sqlalchemy import func, select
-
-from autoexport.commands.terminal import print_table, say
+from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.settings import Settings
 from autoexport.errors import SourceError
 from autoexport.incremental.ledger import load_ledger
@@ -20,30 +17,24 @@ from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
-from autoexport.pipeline.ownership import is_foreign, read_manifest
+from autoexport.pipeline.ownership import is_foreign
+from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
+from autoexport.sources.check_queries import ambiguous_boxes, orphans
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
-from autoexport.values.boxes import is_ambiguous
 
-_BOXES_LOOKED_AT = 1_000
 _SCAN_ROWS_PER_S = 2_000_000
-"""About how many rows a scan passes in a second: measured, 1.1 million annotations in 0.5 s."""
-
-
-@runtime_checkable
-class HasCheckNotes(Protocol):
-    """A source that has something to say about its database: journal mode, size, permissions."""
-
-    async def check_notes(self) -> list[str]:
-        """Sentences, one a line."""
-        ...
+"""Rows that a table scan reads in a second. Measured: 1.1 million annotations in 0.5 s."""
 
 
 @dataclass(slots=True)
 class CheckFindings:
-    """What `check` found out. Warnings are what somebody may want to change, notes are how it is."""
+    """The results of `check`. Warnings name problems that the operator may want to solve, notes state facts.
+
+    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted.
+    """
 
     database: str
     mapping: Mapping
@@ -54,110 +45,89 @@ class CheckFindings:
 
 
 async def check(settings: Settings) -> int:
-    """Look at the database and the export directory and say what is found; 0, warnings or not.
+    """Inspect the database and the export directory, print the results and return 0, even with warnings.
 
-    Publishes nothing and leaves nothing behind. Raises as an export would where the database cannot
-    be read or understood.
+    It publishes nothing and leaves no file behind. Raises the errors of an export if the database cannot be read
+    (`SourceError`) or its tables cannot be mapped (`MappingError`).
     """
     database = settings.database
-    with _scratch(settings) as (private, warnings):
+    with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:
-            findings = await _look(source, settings)
+            findings = await _inspect(source, settings)
         finally:
             await source.aclose()
     findings.warnings[:0] = warnings
     if database.ignored:
-        findings.notes.append(f"Options of the URL without effect here: {', '.join(database.ignored)}.")
+        findings.notes.append(f"These options of the URL have no effect: {', '.join(database.ignored)}.")
     _print(database.display, settings.export_directory, findings)
     return 0
 
 
-async def _look(source: Source, settings: Settings) -> CheckFindings:
+async def _inspect(source: Source, settings: Settings) -> CheckFindings:
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog, settings.tables)
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
-        orphans = await _orphans(reader, totals)
-        boxes = await _box_warnings(reader)
-    check_notes = await source.check_notes() if isinstance(source, HasCheckNotes) else []
+        orphan_counts = await orphans(reader, totals)
+        ambiguous = await ambiguous_boxes(reader)
     return CheckFindings(
         source.database,
         mapping,
         totals,
-        orphans,
+        orphan_counts,
         warnings=[
             *mapping.warnings,
-            *boxes,
-            *_orphan_warnings(orphans),
+            *_box_warnings(mapping, ambiguous),
+            *_orphan_warnings(orphan_counts),
             *_index_warnings(mapping, totals),
             *_directory_warnings(settings, source),
         ],
-        notes=check_notes,
+        notes=await source.check_notes(),
     )
 
 
 @contextlib.contextmanager
-def _scratch(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
-    """A private directory for the working copy, on the disk where an export would have it, and
-    warnings if it could not be made there."""
+def _private_directory(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
+    """Create a private directory for the working copy on the disk that an export would use.
+
+    Yields it with warnings if that disk is not writable; then it is in the temporary directory of the system.
+    """
     existing = settings.state_dir.absolute()
     while not existing.is_dir() and existing != existing.parent:
         existing = existing.parent
     warnings = []
     if not os.access(existing, os.W_OK | os.X_OK):
-        warnings.append(f"{existing} cannot be written to: give this user the right, or set --export-dir.")
+        warnings.append(f"{existing} is not writable: grant this user write access, or set --export-dir.")
         existing = Path(tempfile.gettempdir())
     with contextlib.ExitStack() as stack:
         try:
             private = stack.enter_context(scratch(existing))
         except OSError as exc:
             raise SourceError(
-                f"There is no place for a working copy: {exc.strerror}.", hint="Free some space, or set TMPDIR."
+                f"The directory for a working copy cannot be created: {exc.strerror}.",
+                hint="Free some disk space, or set TMPDIR.",
             ) from exc
         yield private, warnings
 
 
-# --- what is in the way --------------------------------------------------------------------------
+# --- warnings ------------------------------------------------------------------------------------
 
 
-async def _orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
-    """Rows that no export holds because their parent is not there, by logical table."""
-    found: dict[str, int] = {}
-    for logical in ("datasets", "images", "annotations"):
-        if logical not in reader.tables.chain:
-            continue
-        joined, condition = reader.tables.reachable(logical)
-        statement = select(func.count()).select_from(joined).where(condition)
-        async for part in reader.snapshot.stream(statement):
-            found[logical] = totals.live[logical] - int(str(part[0][0]))
-    return found
-
-
-async def _box_warnings(reader: SnapshotReader) -> list[str]:
-    """Whether boxes are lists of four that nothing says how to read, judged by the first that are there."""
-    mapping, tables = reader.tables.mapping, reader.tables
-    if mapping.box != "json" or mapping.box_format is not None or mapping.annotations is None:
+def _box_warnings(mapping: Mapping, ambiguous: int) -> list[str]:
+    """Warn if the sample held lists of four: neither the keys nor the settings say how to read them."""
+    if not ambiguous or mapping.annotations is None:
         return []
     column = mapping.annotations.fields["box_json"]
-    await reader.snapshot.read_leniently()
-    if column.kind == "array":
-        return []  # the mapping has told so
-    statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
-    ambiguous = 0
-    async for part in reader.snapshot.stream(statement.limit(_BOXES_LOOKED_AT)):
-        ambiguous += sum(is_ambiguous(value) for (value,) in part)
-    if not ambiguous:
-        return []
     return [
-        f"{mapping.annotations.table.full_name}.{column.name} holds lists of four, which are ambiguous and not "
-        "read: set tables.annotations.box_format to xyxy, xywh or cxcywh."
+        f"{mapping.annotations.table.full_name}.{column.name} holds lists of four numbers, which are ambiguous "
+        "and not read: set tables.annotations.box_format to xyxy, xywh or cxcywh."
     ]
 
 
 def _orphan_warnings(orphans: dict[str, int]) -> list[str]:
     return [
-        f"{count:,} {logical} belong to nothing that is there and are not exported."
+        f"{count:,} {logical} are orphans and not exported: a parent does not exist or is soft-deleted."
         for logical, count in orphans.items()
         if count
     ]
@@ -182,8 +152,9 @@ def _missing_index(mapped: TableMapping, rows: int) -> str:
     link = mapped.parent_link.name if mapped.parent_link else ""
     seconds = rows / _SCAN_ROWS_PER_S
     return (
-        f"{name}.{link} has no index: each incremental export reads all {rows:,} rows of {name}, about "
-        f"{seconds:.1f} s. This would save it: CREATE INDEX ix_{mapped.table.name}_{link} ON {name} ({link});"
+        f"{name}.{link} has no index, so each incremental export reads all {rows:,} rows of {name} "
+        f"(about {seconds:.1f} s). To create one:\n"
+        f"CREATE INDEX ix_{mapped.table.name}_{link} ON {name} ({link});"
     )
 
 
@@ -192,14 +163,14 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
     if not directory.exists():
         return []
     if not directory.is_dir():
-        return [f"{directory} is not a directory: the export would fail. Set --export-dir."]
+        return [f"{directory} is not a directory, so an export would fail: set --export-dir."]
     if not os.access(directory, os.W_OK | os.X_OK):
-        return [f"No permission to write to {directory}: give this user the right, or set --export-dir."]
-    manifest = read_manifest(directory)
+        return [f"{directory} is not writable: grant this user write access, or set --export-dir."]
+    manifest = open_target(directory, settings.state_dir).read_manifest()
     if manifest is None:
         return []
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):
-        return [f"{directory} holds the export of another database ({manifest.database}). Set --export-dir."]
+        return [f"{directory} holds the export of another database ({manifest.database}): set --export-dir."]
     return []
 
 
@@ -210,18 +181,26 @@ def _print(display: str, directory: Path, findings: CheckFindings) -> None:
     mapping = findings.mapping
     say(f"Database  {display} ({findings.database})")
     say(f"Export    {directory}")
+    if mapping.application:
+        say(f"Known as  a database of {mapping.application}")
     say()
-    print_table("How it is understood", ("table", "field", "column"), describe(mapping))
+    print_table("Mapping", ("table", "field", "column"), describe(mapping))
     say()
-    print_table("What would be exported", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3))
+    print_table("Rows to export", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3))
     say()
     if mapping.not_found:
-        say(f"Not found, so null or derived: {', '.join(mapping.not_found)}")
+        say_wrapped(f"Not found, so null or derived: {', '.join(mapping.not_found)}")
     for note in findings.notes:
-        say(f"note: {note}")
+        say_wrapped(f"note: {note}")
     for warning in findings.warnings:
-        say(f"warning: {warning}")
-    say(f"{len(findings.warnings)} warnings" if findings.warnings else "Nothing is in the way.")
+        say_wrapped(f"warning: {warning}")
+    say(_verdict(len(findings.warnings)))
+
+
+def _verdict(warnings: int) -> str:
+    if not warnings:
+        return "No warnings: nothing would block an export."
+    return "1 warning" if warnings == 1 else f"{warnings} warnings"
 
 
 def _rows(findings: CheckFindings) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""A small sample database, like that of a real application, and its export."""
+"""Creates a small sample database, like that of a real application, and exports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError
 
 DEMO_MARK = 0x61786465
-"""SQLite's `application_id` (PRAGMA application_id) of a demo database: by it we know our own file."""
+"""SQLite's `application_id` (PRAGMA application_id) of a demo database: it tells a demo from a foreign file."""
 
 EXPORTS = "database_exports"
 SCHEMA = """
@@ -81,8 +81,8 @@ _START = datetime(2024, 1, 15, 9, 0)  # noqa: DTZ001 - applications store naive 
 _SPACE = uuid.UUID("5f1d6f0e-6d0c-4c8e-9d67-0b6f0f2f7a11")
 
 
-def places(directory: Path) -> dict[str, object]:
-    """The settings that keep a demo to its own directory, whatever is configured around it."""
+def demo_settings(directory: Path) -> dict[str, object]:
+    """The settings that confine a demo to its directory; they override the configuration of the real exporter."""
     exports = directory / EXPORTS
     return {
         "database_url": f"sqlite:///{quote(os.fsencode(directory / 'database.db'))}",
@@ -93,36 +93,42 @@ def places(directory: Path) -> dict[str, object]:
 
 
 async def demo(settings: Settings, directory: Path, *, progress: bool = True) -> int:
-    """Make the sample database anew in `directory`, export it, and say where everything is."""
+    """Create or reset the sample database in `directory`, export it, and suggest commands to try.
+
+    Returns the exit code of the export. Raises as `make_database` and `export`.
+    """
     database = directory / "database.db"
     await asyncio.to_thread(make_database, database)
     code = await export(settings, progress=progress)
-    where = f"--database-url {shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
+    options = f"--database-url {shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
     say()
-    say(f"The sample database is {database}, its export is in {settings.export_directory}.")
-    say("Look at it, then try:")
-    say(f"  python -m autoexport check {where}")
-    say(f"  python -m autoexport --monitor --interval 2 {where}")
-    say(f"  python -m autoexport verify {where}")
+    say(f"The sample database is {database}.")
+    say(f"Its export is in {settings.export_directory}.")
+    say("Look at the files, then try:")
+    say(f"  python -m autoexport check {options}")
+    say(f"  python -m autoexport --monitor --interval 2 {options}")
+    say(f"  python -m autoexport verify {options}")
     return code
 
 
 def make_database(database: Path, busy_s: float = 5.0) -> None:
-    """Write the sample database, always the same rows, in one transaction.
+    """Write the sample database, always with the same rows, in one transaction.
 
-    A demo database that is there is made anew in place, so that a running exporter follows; another
-    writer is waited for at most `busy_s` seconds. Raises
-    `ConfigurationError` if the file is anything else, and `PublishError` if it cannot be written.
+    An existing demo database is reset in place, so that a running exporter follows it. `busy_s` is the time in
+    seconds to wait for another writer.
+
+    Raises `ConfigurationError` if the file is no demo database, and `PublishError` if its directory cannot be
+    created. Raises `AutoexportError` if the file cannot be written.
     """
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise PublishError(
-            f"The directory {database.parent} cannot be made: {exc.strerror}.", hint="Name another DIR."
+            f"The directory {database.parent} cannot be created: {exc.strerror}.", hint="Name another DIR."
         ) from exc
     if database.exists() and not _is_demo(database):
         raise ConfigurationError(
-            f"{database} is there and is not a demo database; it was not touched.",
+            f"{database} exists and is not a demo database; it was not changed.",
             hint="Name another directory: python -m autoexport demo DIR",
         )
     try:
@@ -131,7 +137,7 @@ def make_database(database: Path, busy_s: float = 5.0) -> None:
     except sqlite3.Error as exc:
         raise AutoexportError(
             f"The demo database {database} cannot be written: {exc}.",
-            hint="End the program that writes to it, check permissions and free space, or name another DIR.",
+            hint="Stop the program that writes to it, check permissions and free space, or name another DIR.",
         ) from exc
 
 
@@ -157,30 +163,30 @@ def _fill(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-# --- the rows: arithmetic in place of chance, so that every demo is the same ---------------------
+# --- the rows: computed, not random, so that all demos are equal ---------------------------------
 
 _Row = tuple[str, tuple[object, ...]]
 
 
 def _rows() -> Iterator[_Row]:
     label_id = 0
-    for number, project in enumerate(_PROJECTS, start=1):
-        moment = _time(number * 1_000)
-        yield "projects", (number, project.name, project.description, project.kind, moment, moment)
+    for project_id, project in enumerate(_PROJECTS, start=1):
+        moment = _time(project_id * 1_000)
+        yield "projects", (project_id, project.name, project.description, project.kind, moment, moment)
         for color, name in zip(_COLORS, project.labels, strict=False):
             label_id += 1
-            yield "labels", (label_id, name, color, number)
+            yield "labels", (label_id, name, color, project_id)
         for name, count in project.datasets:
             dataset = _uuid(project.name, name)
-            yield "datasets", (dataset, name, None, number, moment, _time(number * 1_000 + 5))
+            yield "datasets", (dataset, name, None, project_id, moment, _time(project_id * 1_000 + 5))
             for index in range(count):
-                yield from _image(project, dataset, index, number * 1_000 + index * 61)
+                yield from _image(project, dataset, index, project_id * 1_000 + index * 61)
 
 
 def _image(project: _Project, dataset: str, index: int, minutes: int) -> Iterator[_Row]:
     image = _uuid(dataset, str(index))
     name = project.image.format(index)
-    # A name that a spreadsheet would take for a formula: the CSV file shows how it is guarded.
+    # A spreadsheet would evaluate this name as a formula: the CSV file shows how it is guarded.
     original = "=SUM(A1:A9).jpg" if index == 3 else name.replace("_", " ")
     width, height = (1920, 1080) if index % 3 else (1280, 960)
     count = 0 if index % 5 == 4 else 1 if project.kind == "Image Classification" else 1 + index * 7 % 4
@@ -197,7 +203,7 @@ def _image(project: _Project, dataset: str, index: int, minutes: int) -> Iterato
 
 
 def _annotation(project: _Project, image: str, index: int, part: int, size: tuple[int, int], minutes: int) -> _Row:
-    which = (index + part * 2) % len(project.labels)
+    label_index = (index + part * 2) % len(project.labels)
     left, top = 40.5 + index * 83 % (size[0] // 2), 30.25 + (index * 47 + part * 131) % (size[1] // 2)
     right, bottom = left + 120 + part * 35, top + 90 + index * 3
     by_model = (index + part) % 2 == 1
@@ -212,7 +218,7 @@ def _annotation(project: _Project, image: str, index: int, part: int, size: tupl
     confidence = round(0.62 + (index * 37 + part * 11) % 38 / 100, 2) if by_model else None
     moment = _time(minutes, microsecond=part * 250_000)
     return "annotations", (
-        _uuid(image, str(part)), image, project.labels[which], which, confidence, *box, outline,
+        _uuid(image, str(part)), image, project.labels[label_index], label_index, confidence, *box, outline,
         by_model, index % 3 == 0, "yolov8n" if by_model else None, moment, moment,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""One export, with a bar while it runs and a table when it is done."""
+"""Runs one export with a progress bar and prints a table of the published files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from autoexport.pipeline.exporter import run_once
 
 
 async def export(settings: Settings, *, full: bool = False, progress: bool = True) -> int:
-    """Export once and print what was published; `full` does not use what is known from before."""
+    """Export once, print the published files and return 0. `full` ignores the ledger of earlier exports.
+
+    Raises `AutoexportError`.
+    """
     bar = terminal_progress(progress)
     try:
         outcome = await run_once(settings, full=full, progress=bar)
@@ -17,7 +20,7 @@ async def export(settings: Settings, *, full: bool = False, progress: bool = Tru
             bar.finish()
     manifest = outcome.manifest
     if not outcome.published:
-        say(f"Nothing has changed: {settings.export_directory} stays at generation {manifest.generation}.")
+        say(f"Nothing has changed: {settings.export_directory} remains at generation {manifest.generation}.")
     else:
         print_summary(
             settings.export_directory,

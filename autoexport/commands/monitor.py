@@ -1,4 +1,4 @@
-"""Export, then keep the files current until a signal ends it."""
+"""Exports and keeps the files current until a signal stops it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
 
 LEAVE_S = 1.5
-"""How long giving up may take before the process is ended with work still in a thread."""
+"""Seconds that cancelling an export may take; then the process exits, even if a thread still works."""
 
 log = get_logger()
 
 
 async def monitor(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; the exit code.
+    """Run until SIGTERM or SIGINT and return the exit code: 0, or 128 plus the signal after a cancellation.
 
-    The first of them lets an export in hand finish, for a few seconds; a second one gives it up. SIGHUP
+    The first signal lets a running export finish for a few seconds, the second one cancels it. SIGHUP
     and SIGUSR1 mean "export now". Raises `ConfigurationError`.
     """
     manager = SystemdNotifier.from_environment(os.environ)
     if settings.enable_auto_export:
-        open_source(settings)  # what is wrong with the settings is told before anybody relies on us
+        open_source(settings)  # wrong settings are reported before systemd is told that the service is ready
     manager.ready()
     exporter = Exporter(settings, manager=manager)
     stop = asyncio.Event()
@@ -54,7 +54,7 @@ class _Signals:
         self.last = 0
 
     def install(self) -> None:
-        """Take the signals; the end of the event loop gives them back."""
+        """Install the handlers; closing the event loop removes them."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
@@ -80,7 +80,7 @@ class _Signals:
 
 def _leave_after(seconds: float, code: int) -> None:
     # A thread that copies a large database cannot be interrupted, and the interpreter would wait for it.
-    # What it leaves behind is private, and swept at the next start.
+    # Its unfinished files are private, and the next start removes them.
     timer = threading.Timer(seconds, os._exit, args=(code,))
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""How fresh the files are, and how the exporter is that keeps them so."""
+"""Reports how fresh the files are and whether a running exporter keeps them so."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from autoexport.config.settings import Settings
 from autoexport.daemon.report import Report, read_report
 from autoexport.daemon.status_socket import ask
 from autoexport.errors import SourceError
-from autoexport.pipeline.ownership import read_manifest
+from autoexport.publishing import open_target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class StatusFindings:
-    """What can be known from outside: `running` by the lock that dies with its holder, `answering` by
-    asking the exporter itself, and what it told, or else what it had kept last."""
+    """The state of an exporter, seen from another process.
+
+    `running`: the leader lock is held; the system releases it when its holder dies. `answering`: the exporter
+    answered on its socket. `report` is that answer, else the last report in the state directory. `now` is in
+    seconds since the epoch.
+    """
 
     now: float
     running: bool
@@ -32,8 +36,10 @@ class StatusFindings:
 
     @property
     def oldest_change_at(self) -> float | None:
-        """When the oldest change was seen that is not in the files. An exporter that ended may have left a report
-        of one that another has published since."""
+        """When the oldest unexported change was seen, in seconds since the epoch; None if there is none.
+
+        The last report of a stopped exporter may name a change that another exporter has published since.
+        """
         change_at = self.report.oldest_change_at if self.report else None
         if change_at is None or self.running or self.manifest is None:
             return change_at
@@ -42,19 +48,21 @@ class StatusFindings:
 
     @property
     def failing(self) -> bool:
-        """Whether something is wrong that was not put right since."""
+        """Whether the last attempt of the exporter failed."""
         return self.report is not None and self.report.error is not None
 
     @property
     def stale(self) -> bool:
-        """Whether no check was completed for too long."""
+        """Whether the last completed check is too old, or unknown."""
         return self.report is None or self.report.is_stale(self.now)
 
 
 def status(settings: Settings, *, as_json: bool) -> int:
-    """Print what is known; 0 if all is well, 1 if it is failing or stale. Raises `SourceError` where
-    this user may not look."""
-    findings = _look(settings)
+    """Print the state of the exporter. Return 0 if it is healthy, 1 if it is failing or stale.
+
+    Raises `SourceError` if this user has no access to the state directory.
+    """
+    findings = _inspect(settings)
     if as_json:
         say(orjson.dumps(_record(findings), option=orjson.OPT_INDENT_2).decode())
     else:
@@ -62,14 +70,14 @@ def status(settings: Settings, *, as_json: bool) -> int:
     return 1 if findings.failing or findings.stale else 0
 
 
-def _look(settings: Settings) -> StatusFindings:
+def _inspect(settings: Settings) -> StatusFindings:
     state = settings.state_dir.absolute()
     try:
         running = Lock(state, LEADER_LOCK).is_held()
     except OSError as exc:
         raise SourceError(
-            f"{state} cannot be looked at: {exc.strerror}.",
-            hint="Run it as the user of the exporter, or as root.",
+            f"{state} cannot be read: {exc.strerror}.",
+            hint="Run this command as the user of the exporter, or as root.",
         ) from exc
     answer = ask(state) if running else None
     live = Report.from_json(answer) if answer is not None else None
@@ -78,7 +86,7 @@ def _look(settings: Settings) -> StatusFindings:
         running=running,
         answering=live is not None,
         report=live or read_report(state),
-        manifest=read_manifest(settings.export_directory),
+        manifest=open_target(settings.export_directory, settings.state_dir).read_manifest(),
     )
 
 
@@ -105,12 +113,14 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
     }
 
 
-def _iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(round(at), UTC).isoformat().replace("+00:00", "Z")
+def _iso(time_s: float | None) -> str | None:
+    if time_s is None:
+        return None
+    return datetime.fromtimestamp(round(time_s), UTC).isoformat().replace("+00:00", "Z")
 
 
-def _age_s(at: float | None, now: float) -> float | None:
-    return None if at is None else round(max(0.0, now - at), 1)
+def _age_s(time_s: float | None, now: float) -> float | None:
+    return None if time_s is None else round(max(0.0, now - time_s), 1)
 
 
 # --- on the screen -------------------------------------------------------------------------------
@@ -150,5 +160,5 @@ def _verdict(record: dict[str, Any]) -> str:
     if record["failing"]:
         return "failing"
     if record["stale"]:
-        return "stale: no check was completed for too long" if record["running"] else "stale: nothing is running"
-    return "all is well" if record["running"] else "not running; the last check was recent"
+        return "stale: the last check is too old" if record["running"] else "stale: no exporter is running"
+    return "healthy" if record["running"] else "healthy: no exporter is running, but the last check is recent"

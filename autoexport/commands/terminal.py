@@ -1,8 +1,9 @@
-"""What a person at a terminal sees: a bar while rows are read, a table when they are published."""
+"""Draws what a user of the command line sees: progress bar, tables and lines of text."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 APPEARS_AFTER_S = 1.0
-"""An export that is over sooner shows no bar."""
+"""A shorter export shows no bar."""
+
+WIDTH = 80
+"""Columns of wrapped text: the usual width of a terminal."""
 
 
 class TerminalProgress:
-    """A bar on standard error: rows done of rows counted, rate, time left. It shows after one second."""
+    """A bar on standard error with rows done, total rows, rate and time left. It appears after one second."""
 
     def __init__(self, appears_after_s: float = APPEARS_AFTER_S) -> None:
         self._appears_after_s = appears_after_s
@@ -26,12 +30,12 @@ class TerminalProgress:
         self._bar: Bar | None = None
 
     def start(self, total_rows: int | None) -> None:
-        """Begin to count; None: how many rows there are is not known."""
+        """Start counting from zero. `total_rows` is None if the number of rows is unknown."""
         self.finish()
         self._total_rows, self._done_rows, self._started = total_rows, 0, time.monotonic()
 
     def advance(self, rows: int) -> None:
-        """So many more rows are done."""
+        """Add `rows` to the rows that are done."""
         self._done_rows += rows
         if self._bar is None and time.monotonic() - self._started >= self._appears_after_s:
             self._bar = _bar(self._total_rows)
@@ -39,14 +43,14 @@ class TerminalProgress:
             self._bar.update(self._bar.task_ids[0], completed=self._done_rows)
 
     def finish(self) -> None:
-        """Take the bar away; harmless where there is none."""
+        """Remove the bar, if there is one."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def terminal_progress(wanted: bool) -> TerminalProgress | None:
-    """A bar where somebody may be looking: on a terminal, unless `--no-progress` was given."""
+    """A bar if standard error is a terminal and `wanted` is true, else None."""
     return TerminalProgress() if wanted and sys.stderr.isatty() else None
 
 
@@ -89,9 +93,9 @@ def _bar(total_rows: int | None) -> Bar:
 def print_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
 ) -> None:
-    """A table on a terminal; elsewhere plain lines, the columns separated by two blanks or more.
+    """Print a table on a terminal; elsewhere plain lines, with two or more spaces between columns.
 
-    `right` are the numbers of the columns that are aligned to the right. The cells are text, never markup.
+    `right` holds the indexes of right-aligned columns. Cells are text, never markup.
     """
     if not sys.stdout.isatty():
         _print_plain(title, header, rows, right)
@@ -121,13 +125,28 @@ def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def say(line: str = "") -> None:
-    """One line of the result, on standard output, whatever encoding it has."""
+    """Print one line on standard output. Characters that its encoding lacks are escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
+def say_wrapped(text: str) -> None:
+    """Print text from a database, wrapped at 80 columns with an indent; a line break in it is kept.
+
+    A word is never broken, so that paths and names can be copied.
+    """
+    for number, line in enumerate(text.split("\n")):
+        indent = "  " if number else ""
+        wrapped = textwrap.wrap(
+            _visible(line), WIDTH, initial_indent=indent, subsequent_indent="  ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        for part in wrapped:
+            say(part)
+
+
 def _visible(text: str) -> str:
-    """Names come from the database: control characters must not reach the terminal."""
+    """Escape control characters: names come from the database and must not control the terminal."""
     return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
@@ -139,7 +158,10 @@ def print_summary(
     generation: int,
     duration_s: float,
 ) -> None:
-    """The closing table of an export: each file with its bytes and rows, then how it was made."""
+    """Print the files of an export with bytes and rows, then mode, generation, total bytes and seconds.
+
+    `files` yields name, bytes and rows of each file.
+    """
     listed = list(files)
     rows = [[name, f"{size_bytes:,}", f"{count:,}"] for name, size_bytes, count in listed]
     print_table(f"Exported to {directory}", ("file", "bytes", "rows"), rows, right=(1, 2))

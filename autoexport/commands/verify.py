@@ -1,4 +1,4 @@
-"""Compare the published files with the database: in words, and by exit code."""
+"""Compares the published files with the database and prints the differences."""
 
 from __future__ import annotations
 
@@ -7,62 +7,67 @@ from pathlib import Path
 
 from autoexport.commands.terminal import say, terminal_progress
 from autoexport.config.settings import Settings
-from autoexport.formats import chosen_formats
-from autoexport.pipeline.ownership import read_manifest
-from autoexport.pipeline.verification import differences
+from autoexport.errors import EncoderChanged
+from autoexport.pipeline.job import opened_job
+from autoexport.pipeline.verification import changed_encoders, differences
+from autoexport.publishing.contract import Target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
-from autoexport.sources import open_source
 
 DRIFT = 3
 _TRIES = 3
 _PUBLISH_S = 10.0
-"""How long, beyond its interval, a running daemon may take to publish a change that it has not seen yet."""
+"""Seconds beyond its check interval in which a running daemon should publish a new change."""
 
 
 async def verify(settings: Settings, *, progress: bool = True) -> int:
-    """Print what differs and return 3, or 0 where nothing does.
+    """Print the differences and return 3, or return 0 if there are none.
 
-    Where a daemon is running, a difference may be a change that it is about to publish: it is given
-    the time for that before the files are called different.
+    While a daemon runs, a difference may be a change that it is about to publish. So it gets the time to publish,
+    and the comparison is repeated. Raises `AutoexportError` if the database or the files cannot be read, and
+    `EncoderChanged` if the files differ and another encoder wrote them.
     """
-    source = open_source(settings)
-    formats = chosen_formats(settings)
     bar = terminal_progress(progress)
     try:
-        for _ in range(_TRIES):
-            found = await differences(source, settings, formats, bar)
-            if not found or not await _was_due(settings):
-                break
+        async with opened_job(settings) as job:
+            for _ in range(_TRIES):
+                lines = await differences(job, bar)
+                if not lines or not await _published_meanwhile(settings, job.target):
+                    break
+            encoders = await asyncio.to_thread(changed_encoders, job)
     finally:
         if bar is not None:
             bar.finish()
-        await source.aclose()
-    if not found:
-        say(f"{settings.export_directory} is what the database says, to the byte.")
+    if not lines:
+        say(f"{settings.export_directory} matches the database, byte for byte.")
         return 0
-    for line in found:
+    for line in lines:
         say(line)
-    say("Repair: `python -m autoexport --full`.")
+    if encoders:
+        raise EncoderChanged(
+            f"The {' and '.join(encoders)} encoder changed since the files were written: that need not be drift.",
+            hint="Run `python -m autoexport` once, which exports in full. Then verify again.",
+        )
+    say("To repair the files, run: python -m autoexport --full")
     return DRIFT
 
 
-async def _was_due(settings: Settings) -> bool:
-    """Whether a running daemon published something new within the time that it may take."""
-    state, directory = settings.state_dir, settings.export_directory
+async def _published_meanwhile(settings: Settings, target: Target) -> bool:
+    """Wait for a running daemon to publish. False if none runs, or if it published nothing in time."""
+    state = settings.state_dir
     if not state.is_dir() or not await asyncio.to_thread(_daemon_runs, state):
         return False
-    before = _generation(directory)
+    generation = _generation(target)
     clock = asyncio.get_running_loop().time
     deadline = clock() + settings.check_interval + _PUBLISH_S
     while clock() < deadline:
-        if _generation(directory) != before:
+        if _generation(target) != generation:
             return True
         await asyncio.sleep(0.2)
     return False
 
 
-def _generation(directory: Path) -> int | None:
-    manifest = read_manifest(directory)
+def _generation(target: Target) -> int | None:
+    manifest = target.read_manifest()
     return manifest.generation if manifest is not None else None
 
 

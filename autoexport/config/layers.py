@@ -1,16 +1,16 @@
-"""Where settings come from besides the constructor: variables, `.env`, the configuration file."""
+"""Merges the places that settings come from: arguments, variables, `.env`, the configuration file."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from autoexport.config.database_url import parse_database_url
 from autoexport.errors import ConfigurationError
@@ -28,94 +28,123 @@ FLAGS: Mapping[str, str] = {
 }
 
 
-class Layer(PydanticBaseSettingsSource):
-    """One place where settings come from; it gives way, as a whole value, to the places before it.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value of one setting, and the place it was found in: words for an error message, empty for arguments."""
 
-    Beside the values it hands on where each was found (`origins`), which settings found here give way to a flag
-    that says otherwise (`overruled`), and the values that give way (`hidden`): they have to be good as well.
+    value: object
+    place: str
+
+
+@dataclass(slots=True)
+class Layers:
+    """The settings of all places, merged: a place earlier in the order wins.
+
+    `chosen` is the winner by setting. `hidden` are the values that another one hides: they have to be valid as
+    well. `overruled` says by setting which place gave way to a different flag.
     """
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # the layer is read as a whole
+    chosen: dict[str, Given] = field(default_factory=dict)
+    hidden: list[tuple[str, Given]] = field(default_factory=list)
+    overruled: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
-    def _missing(
-        self, found: Mapping[str, tuple[object, str]], replaced: Sequence[tuple[str, object, str]] = ()
-    ) -> dict[str, Any]:
-        fresh = {name: item for name, item in found.items() if name not in self.current_state}
-        values: dict[str, Any] = {name: value for name, (value, _) in fresh.items()}
-        hidden = [*replaced] + [(name, *item) for name, item in found.items() if name not in fresh]
-        origins = {name: origin for name, (_, origin) in fresh.items()}
-        return values | {"origins": origins, "hidden": {origin: (name, value) for name, value, origin in hidden}}
+    def add(self, found: Mapping[str, Given]) -> None:
+        """Add the next place: its values count where no earlier place has one."""
+        for name, given in found.items():
+            winner = self.chosen.setdefault(name, given)
+            if winner is given:
+                continue
+            self.hidden.append((name, given))
+            differs = str(given.value).lower() != str(winner.value).lower()
+            if winner.place == FLAGS.get(name) and differs:
+                self.overruled.setdefault(name, given.place)
 
-    def _overruled(self, found: Mapping[str, tuple[object, str]]) -> dict[str, Any]:
-        flags = [name for name in found if name in FLAGS and name in self.current_state]
-        flags = [name for name in flags if self.current_state.get("origins", {}).get(name) == FLAGS[name]]
-        differing = [n for n in flags if str(found[n][0]).lower() != str(self.current_state[n]).lower()]
-        return {"overruled": {name: found[name][1] for name in differing}}
-
-
-class Variables(Layer):
-    """`DB_EXPORT_` variables of the environment, then of `.env`. An empty one counts as not set."""
-
-    def __call__(self) -> dict[str, Any]:
-        known = [name for name in self.settings_cls.model_fields if name != "tables"]
-        found: dict[str, tuple[object, str]] = {}
-        replaced: list[tuple[str, object, str]] = []
-        warnings: dict[str, None] = {}
-        for place, variables in ((" in .env", _dotenv()), ("", os.environ)):
-            for variable, value in variables.items():
-                if not variable.upper().startswith(PREFIX):
-                    continue
-                name = variable[len(PREFIX) :].lower()
-                if name not in known:
-                    warnings[_unknown_variable(variable + place, name, known)] = None
-                elif value:
-                    if name in found:
-                        replaced.append((name, *found[name]))
-                    found[name] = (value, f"{PREFIX}{name.upper()}{place}")
-        return self._missing(found, replaced) | self._overruled(found) | {"warnings": tuple(warnings)}
+    def values(self) -> dict[str, Any]:
+        """The winning values by setting."""
+        return {name: given.value for name, given in self.chosen.items()}
 
 
-class ConfigurationFile(Layer):
-    """`./autoexport.toml`, or the file that was named; relative paths in it are relative to it."""
+def merge(
+    arguments: Mapping[str, object], flags: Collection[str], config_file: Path | None, known: list[str]
+) -> Layers:
+    """Merge arguments, variables, `.env`, the configuration file and the places of a fallback database.
 
-    def __call__(self) -> dict[str, Any]:
-        named = self.current_state.get("config_file")
-        path = Path(named) if named is not None else CONFIG_FILE
-        if named is None and not path.exists():
-            return {}
-        values = _read_toml(path)
-        known = list(self.settings_cls.model_fields)
-        for name in values:
-            if name not in known:
-                nearest = nearest_name(name.lower().removeprefix(PREFIX.lower()), known)
-                meant = f"Did you mean '{nearest}'? " if nearest else ""
-                raise ConfigurationError(
-                    f"Unknown setting '{name}' in {path}.", hint=f"{meant}Allowed are {', '.join(known)}."
-                )
-        for name in ("export_directory", "state_directory"):
-            if isinstance(values.get(name), str):
-                values[name] = str(path.parent / os.path.expanduser(values[name]))
-        if isinstance(url := values.get("database_url"), str) and url.strip():
-            database = parse_database_url(url)
-            if database.path is not None:
-                values["database_url"] = str((path.parent / database.path).absolute())
-        found = {name: (value, f"'{name}' in {path}") for name, value in values.items()}
-        return self._missing(found) | self._overruled(found)
+    `flags` are the arguments that came from the command line; `known` are the names of all settings. Raises
+    `ConfigurationError` for an unknown name in the file, and for a file that cannot be read.
+    """
+    layers = Layers()
+    layers.add({name: Given(value, FLAGS[name] if name in flags else "") for name, value in arguments.items()})
+    dotenv = _dotenv()
+    names = [name for name in known if name != "tables"]
+    layers.add(_variables(os.environ, "", names))
+    layers.add(_variables(dotenv, " in .env", names))
+    layers.warnings = tuple(
+        dict.fromkeys(
+            warning
+            for place, variables in ((" in .env", dotenv), ("", os.environ))
+            for warning in _unknown_variables(variables, place, names)
+        )
+    )
+    layers.add(_configuration_file(config_file, known))
+    if "database_url" not in layers.chosen:
+        layers.add(_fallback_database(dotenv))
+    return layers
 
 
-class Fallbacks(Layer):
-    """Where a database is looked for when no setting names one; else these are none of our business."""
+def _variables(variables: Mapping[str, str | None], place: str, known: list[str]) -> dict[str, Given]:
+    """The `DB_EXPORT_` variables of one place; an empty one counts as not set."""
+    found: dict[str, Given] = {}
+    for variable, value in variables.items():
+        name = _setting_of(variable)
+        if value and name in known:
+            found[name] = Given(value, f"{PREFIX}{name.upper()}{place}")
+    return found
 
-    def __call__(self) -> dict[str, Any]:
-        if "database_url" in self.current_state:
-            return {}
-        found: dict[str, tuple[object, str]] = {}
-        if url := os.environ.get("DATABASE_URL") or _dotenv().get("DATABASE_URL"):
-            found["database_url"] = (url, "DATABASE_URL")
-        elif DATABASE_FILE.is_file():
-            found["database_url"] = (str(DATABASE_FILE), str(DATABASE_FILE))
-        return self._missing(found)
+
+def _setting_of(variable: str) -> str:
+    """The setting that a variable names; empty for a variable of another program."""
+    return variable[len(PREFIX) :].lower() if variable.upper().startswith(PREFIX) else ""
+
+
+def _unknown_variables(variables: Mapping[str, str | None], place: str, known: list[str]) -> list[str]:
+    return [
+        _unknown_variable(variable + place, name, known)
+        for variable in variables
+        if (name := _setting_of(variable)) not in known and variable.upper().startswith(PREFIX)
+    ]
+
+
+def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given]:
+    """The settings of `./autoexport.toml` or the named file; relative paths in it are relative to it."""
+    path = named if named is not None else CONFIG_FILE
+    if named is None and not path.exists():
+        return {}
+    values = _read_toml(path)
+    for name in values:
+        if name not in known:
+            nearest = nearest_name(name.lower().removeprefix(PREFIX.lower()), known)
+            meant = f"Did you mean '{nearest}'? " if nearest else ""
+            raise ConfigurationError(
+                f"Unknown setting '{name}' in {path}.", hint=f"{meant}Allowed are {', '.join(known)}."
+            )
+    for name in ("export_directory", "state_directory"):
+        if isinstance(values.get(name), str):
+            values[name] = str(path.parent / os.path.expanduser(values[name]))
+    if isinstance(url := values.get("database_url"), str) and url.strip():
+        database = parse_database_url(url)
+        if database.path is not None:
+            values["database_url"] = str((path.parent / database.path).absolute())
+    return {name: Given(value, f"'{name}' in {path}") for name, value in values.items()}
+
+
+def _fallback_database(dotenv: Mapping[str, str | None]) -> dict[str, Given]:
+    """The database that is read if no setting names one: DATABASE_URL, then `database.db` here."""
+    if url := os.environ.get("DATABASE_URL") or dotenv.get("DATABASE_URL"):
+        return {"database_url": Given(url, "DATABASE_URL")}
+    if DATABASE_FILE.is_file():
+        return {"database_url": Given(str(DATABASE_FILE), str(DATABASE_FILE))}
+    return {}
 
 
 def _dotenv() -> Mapping[str, str | None]:

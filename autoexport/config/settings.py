@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoexport.config.database_url import DatabaseURL, parse_database_url
-from autoexport.config.layers import FLAGS, PREFIX, ConfigurationFile, Fallbacks, Variables, nearest_name
+from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
+from autoexport.config.options import Option
 from autoexport.errors import ConfigurationError
+
+FORMAT_OPTIONS = "autoexport.formats:declared_options"
+"""The function that lists the options of the registered formats, by name: formats stand above the settings."""
 
 Environment = Literal["development", "production", "testing"]
 LogFormat = Literal["json", "console"]
@@ -46,7 +51,31 @@ Seconds = Annotated[float, BeforeValidator(_no_flag)]
 Directory = Annotated[Path, BeforeValidator(_home)]
 
 
-class Settings(BaseSettings):
+def _format_options() -> list[Option]:
+    module, _, name = FORMAT_OPTIONS.partition(":")
+    options: list[Option] = getattr(import_module(module), name)()
+    return options
+
+
+def _fields(options: Iterable[Option]) -> dict[str, Any]:
+    """The options as fields of a pydantic model."""
+    return {
+        option.name: (Annotated[Literal[option.choices], Word] if option.choices else bool, option.default)
+        for option in options
+    }
+
+
+_FORMAT_OPTIONS = {option.name: option for option in _format_options()}
+
+if TYPE_CHECKING:
+
+    class _FormatSettings(BaseSettings):
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    _FormatSettings = create_model("_FormatSettings", __base__=BaseSettings, **_fields(_FORMAT_OPTIONS.values()))
+
+
+class Settings(_FormatSettings):
     """The settings of one exporter; frozen.
 
     What is passed to the constructor counts first, then `DB_EXPORT_` variables, `.env` and
@@ -63,14 +92,9 @@ class Settings(BaseSettings):
     enable_monitoring: bool = True
     export_directory: Directory = Path("database_exports")
     check_interval: Seconds = Field(default=10.0, ge=0.05, le=86_400, allow_inf_nan=False)
-    export_json: bool = True
-    export_csv: bool = True
     environment: Annotated[Environment, Word] = "development"
     database_url: str = Field(default="", repr=False)
     enable_hooks: bool = True
-    json_style: Annotated[Literal["records", "pretty"], Word] = "records"
-    csv_guard: bool = True
-    csv_bom: bool = False
     state_directory: Directory | None = None
     pg_prepared_statements: bool = True
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
@@ -81,14 +105,25 @@ class Settings(BaseSettings):
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _overruled: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
+    def __init__(self, *, config_file: Path | None = None, flags: Collection[str] = (), **arguments: Any) -> None:
+        layers = merge(arguments, flags, config_file, _known_names())
+        values = layers.values()
+        places = {name: given.place for name, given in layers.chosen.items()}
+        try:
+            super().__init__(**values)
+            for name, given in layers.hidden:
+                # A bad value is an error although another place hides it.
+                places[name] = given.place
+                BaseModel.__init__(type(self).__new__(type(self)), **{**values, name: given.value})
+        except ValidationError as exc:
+            raise _explained(exc, places) from None  # its text is ours now, and its input may be a secret
+        self._warnings, self._overruled = layers.warnings, layers.overruled
+
     @classmethod
-    def load(cls, config_file: Path | None = None, **overrides: object) -> Self:
-        """Settings for the command line: `overrides` are the flags that were given, None is "not given"."""
-        given = {name: value for name, value in overrides.items() if value is not None}
-        given["origins"] = {name: FLAGS[name] for name in given if name in FLAGS}
-        if config_file is not None:
-            given["config_file"] = config_file
-        return cls(**given)  # type: ignore[arg-type]
+    def load(cls, config_file: Path | None = None, **flags: object) -> Self:
+        """Settings for the command line: `flags` are its flags by setting, None where one was not given."""
+        given = {name: value for name, value in flags.items() if value is not None}
+        return cls(config_file=config_file, flags=[name for name in given if name in FLAGS], **given)
 
     @property
     def database(self) -> DatabaseURL:
@@ -104,6 +139,11 @@ class Settings(BaseSettings):
     def state_dir(self) -> Path:
         """The private directory: `state_directory`, or `.autoexport` in the export directory."""
         return self.state_directory or self.export_directory / ".autoexport"
+
+    @property
+    def format_options(self) -> dict[str, Any]:
+        """The value of every option that a format declares, by name."""
+        return {name: getattr(self, name) for name in _FORMAT_OPTIONS}
 
     @property
     def effective_log_format(self) -> LogFormat:
@@ -143,27 +183,6 @@ class Settings(BaseSettings):
             parse_database_url(value)
         return value
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _in_our_words(cls, values: Any, handler: Callable[[Any], Self]) -> Self:
-        values = dict(values)
-        origins: dict[str, str] = values.pop("origins", {})
-        overruled: dict[str, str] = values.pop("overruled", {})
-        hidden: dict[str, tuple[str, object]] = values.pop("hidden", {})
-        warnings: tuple[str, ...] = values.pop("warnings", ())
-        values.pop("config_file", None)
-        try:
-            settings = handler(values)
-            for origin, (name, value) in hidden.items():
-                origins[name] = origin
-                handler({**values, name: value})
-            if hidden:
-                settings = handler(values)
-        except ValidationError as exc:
-            raise _explained(exc, origins) from None  # its text is ours now, and its input may be a secret
-        settings._warnings, settings._overruled = warnings, overruled
-        return settings
-
     @classmethod
     def settings_customise_sources(
         cls,
@@ -173,12 +192,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (
-            init_settings,
-            Variables(settings_cls),
-            ConfigurationFile(settings_cls),
-            Fallbacks(settings_cls),
-        )
+        return (init_settings,)  # `merge` has read all places.
 
 
 def debugging_was_asked_for(flag: str | None) -> bool:
@@ -186,17 +200,22 @@ def debugging_was_asked_for(flag: str | None) -> bool:
     return (flag or os.environ.get(f"{PREFIX}LOG_LEVEL") or "").strip().lower() == "debug"
 
 
-def _explained(exc: ValidationError, origins: Mapping[str, str]) -> ConfigurationError:
+def _known_names() -> list[str]:
+    """All settings, those of single formats last."""
+    return sorted(Settings.model_fields, key=_FORMAT_OPTIONS.__contains__)
+
+
+def _explained(exc: ValidationError, places: Mapping[str, str]) -> ConfigurationError:
     """The first thing that is wrong, in words that name the setting, its place and the allowed values."""
     error = exc.errors(include_url=False, include_context=False)[0]
     name = str(error["loc"][0]) if error["loc"] else ""
     field = Settings.model_fields.get(name)
     if field is None:
-        known = list(Settings.model_fields)
+        known = _known_names()
         nearest = nearest_name(name, known)
         meant = f"Did you mean '{nearest}'? " if nearest else ""
         return ConfigurationError(f"Unknown setting '{name}'.", hint=f"{meant}Allowed are {', '.join(known)}.")
-    place = origins.get(name)
+    place = places.get(name)
     where = f" ({place})" if place else ""
     bad = "" if name in ("database_url", "tables") else f": {str(error['input'])[:60]!r}"
     return ConfigurationError(
@@ -205,11 +224,9 @@ def _explained(exc: ValidationError, origins: Mapping[str, str]) -> Configuratio
 
 
 _ALLOWED: Mapping[str, str] = {
-    "bool": "true or false",
     "check_interval": "a number of seconds from 0.05 to 86400",
     "pg_statement_timeout": "a number of seconds from 0 (the server's own) to 2000000",
     "environment": "development, production or testing",
-    "json_style": "records or pretty",
     "log_format": "json or console",
     "log_level": "debug, info, warning, error or critical",
     "export_directory": "the path of a directory",
@@ -220,4 +237,5 @@ _ALLOWED: Mapping[str, str] = {
 
 
 def _allowed(name: str) -> str:
-    return _ALLOWED.get(name) or _ALLOWED["bool"]
+    option = _FORMAT_OPTIONS.get(name)
+    return option.allowed if option else _ALLOWED.get(name, "true or false")

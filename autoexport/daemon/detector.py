@@ -9,7 +9,7 @@ from typing import cast
 
 from autoexport.daemon.health import Health
 from autoexport.daemon.report import PENDING_S
-from autoexport.publishing.file_watch import PublishedFilesWatch
+from autoexport.publishing.contract import TargetWatch
 
 TICK_S = 5.0
 HUNG_S = 60.0
@@ -19,7 +19,7 @@ HUNG_S = 60.0
 async def detect(
     checks: AsyncIterator[bool],
     queue: asyncio.Queue[None],
-    published_files: PublishedFilesWatch,
+    published_files: TargetWatch,
     health: Health,
     interval_s: float,
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
 from functools import partial
 
 from autoexport.config.settings import Settings
@@ -16,11 +15,10 @@ from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_
 from autoexport.daemon.schedule import ExportSchedule, export_forever
 from autoexport.daemon.status_socket import StatusSocket
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
-from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import Outcome, export_once
-from autoexport.pipeline.ownership import read_manifest
-from autoexport.publishing.file_watch import PublishedFilesWatch
-from autoexport.publishing.identity import FileIdentity
+from autoexport.pipeline.job import ExportJob, opened_job
+from autoexport.publishing import open_target
+from autoexport.publishing.contract import Identities
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
@@ -28,8 +26,6 @@ from autoexport.publishing.workspace import directories, remove_unused
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
 from autoexport.runtime.wake import hearing_commits
-from autoexport.sources import opened_source
-from autoexport.sources.contract import Source
 
 DRAIN_S = 8.0
 """How long an export in hand may take to finish after a stop; with what giving it up takes, 10 s."""
@@ -45,7 +41,8 @@ class Exporter:
         self.directory, self.state = settings.export_directory.absolute(), settings.state_dir.absolute()
         self.health = Health(settings.check_interval, manager=manager)
         self._lock = Lock(self.state, LEADER_LOCK)
-        self._published_files = PublishedFilesWatch(self.directory, self._lock)
+        self._target = open_target(settings.export_directory, settings.state_dir)
+        self._published_files = self._target.watch(self._lock)
         self._socket = StatusSocket(self.state, lambda: self.health.report.to_json())
         self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
         self._wake = asyncio.Event()
@@ -75,8 +72,8 @@ class Exporter:
             raise ConfigurationError(
                 "Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true."
             )
-        async with opened_source(self.settings) as source:
-            return (await self._export(source)).manifest
+        async with opened_job(self.settings) as job:
+            return (await self._export(job)).manifest
 
     async def run(self, stop: asyncio.Event, *, monitor: bool | None = None) -> None:
         """What `run_exporter` does, with an exporter that exists already."""
@@ -119,21 +116,15 @@ class Exporter:
 
     # --- one export --------------------------------------------------------------------------------------
 
-    async def _export(self, source: Source) -> Outcome:
+    async def _export(self, job: ExportJob) -> Outcome:
         async with self._one_at_a_time:
             if self._stopped:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
             self._published_files.begin_own_changes()
-            left: Mapping[str, FileIdentity] | None = None
+            left: Identities | None = None
             try:
-                outcome = await export_once(
-                    source,
-                    self.settings,
-                    chosen_formats(self.settings),
-                    progress=self.health,
-                    throttle=self._throttle,
-                )
+                outcome = await export_once(job, progress=self.health, throttle=self._throttle)
                 left = outcome.files
             except BaseException:
                 self.health.export_left()
@@ -148,15 +139,15 @@ class Exporter:
                 await self._persist()
             return outcome
 
-    async def _work(self, source: Source) -> float:
-        return (await self._export(source)).worker_cpu_s
+    async def _work(self, job: ExportJob) -> float:
+        return (await self._export(job)).worker_cpu_s
 
     async def _export_when_free(self) -> None:
         """One export, however long another process has one in hand."""
         while True:
             with contextlib.suppress(LockedError):
-                async with opened_source(self.settings) as source:
-                    await self._export(source)
+                async with opened_job(self.settings) as job:
+                    await self._export(job)
                     return
 
     # --- for ever ----------------------------------------------------------------------------------------
@@ -195,13 +186,13 @@ class Exporter:
     async def _cycle(self) -> None:
         interval_s = self.settings.check_interval
         self._queue = asyncio.Queue(maxsize=1)
-        async with opened_source(self.settings) as source, asyncio.TaskGroup() as group:
-            checks = source.checks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
+        async with opened_job(self.settings) as job, asyncio.TaskGroup() as group:
+            checks = job.source.checks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
             group.create_task(
                 detect(checks, self._queue, self._published_files, self.health, interval_s), name="detector"
             )
             group.create_task(
-                export_forever(self._queue, partial(self._work, source), self._schedule, self.health.progressed),
+                export_forever(self._queue, partial(self._work, job), self._schedule, self.health.progressed),
                 name="exporter",
             )
             if not self._socket.is_open:
@@ -235,7 +226,7 @@ class Exporter:
         """Whether this exporter, or one before it, has."""
         if self.health.report.generation is not None:
             return True
-        return await asyncio.to_thread(read_manifest, self.directory) is not None
+        return await asyncio.to_thread(self._target.read_manifest) is not None
 
     # --- leading -----------------------------------------------------------------------------------------
 

@@ -1,55 +1,37 @@
-"""The files that are written: one line here and one file beside this one for each format."""
+"""The registry of output formats: one line here and one file beside this one for each."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from importlib import import_module
 
-import xxhash
+from autoexport.config.options import Option
+from autoexport.formats.contract import Format, FormatOptions, Output
 
-from autoexport.config.settings import Settings
-from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
-from autoexport.formats.json_document import JsonDocument
-
-if TYPE_CHECKING:
-    from autoexport.formats.contract import Format
-    from autoexport.formats.json_document import JsonStyle
-
-FILE_NAMES = ("database_export.json", "projects.csv", "datasets.csv", "images.csv")
-"""Every file that a format may write, in the order of publication."""
+FORMATS = {
+    "json": "autoexport.formats.json_document:OUTPUT",
+    "csv": "autoexport.formats.csv_table:OUTPUT",
+}
+"""Where each output is declared, in the order of publication."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormatOptions:
-    """What the settings say about the files."""
-
-    export_json: bool
-    export_csv: bool
-    json_style: JsonStyle
-    csv_guard: bool
-    csv_bom: bool
-
-    @classmethod
-    def of(cls, settings: Settings) -> FormatOptions:
-        """The part of the settings that formats look at."""
-        return cls(
-            settings.export_json, settings.export_csv, settings.json_style, settings.csv_guard, settings.csv_bom
-        )
+def outputs() -> Iterator[Output]:
+    """Every registered output, on or off, in the order of publication."""
+    for declared in FORMATS.values():
+        module, _, name = declared.partition(":")
+        yield getattr(import_module(module), name)
 
 
-def chosen_formats(options: FormatOptions | Settings) -> list[Format]:
-    """The formats that are switched on, in the order of publication."""
-    formats: list[Format] = []
-    if options.export_json:
-        formats.append(JsonDocument(options.json_style))
-    if options.export_csv:
-        guard, bom = options.csv_guard, options.csv_bom
-        formats += [ProjectsTable(guard, bom), DatasetsTable(guard, bom), ImagesTable(guard, bom)]
-    return formats
+def declared_options() -> list[Option]:
+    """The options of all outputs: they are fields of the settings."""
+    return [option for output in outputs() for option in (output.switch, *output.options)]
 
 
-def settings_digest(settings: Settings) -> str:
-    from autoexport.version import __version__
+def chosen_formats(options: FormatOptions) -> list[Format]:
+    """The formats of the outputs that are on, in the order of publication."""
+    return [made for output in outputs() if options[output.switch.name] for made in output.make(options)]
 
-    chosen = (__version__, *astuple(FormatOptions.of(settings)))
-    return xxhash.xxh3_64_hexdigest(repr(chosen).encode("utf-8", "surrogateescape"))
+
+def file_names() -> tuple[str, ...]:
+    """Every file that an output may write, in the order of publication."""
+    return tuple(name for output in outputs() for name in output.file_names)

@@ -1,12 +1,17 @@
-"""The contract of an output format."""
+"""The contract of an output format, and what its module declares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from autoexport.config.options import Option
 from autoexport.model.blocks import Block, BlockRef
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+
+FormatOptions = Mapping[str, Any]
+"""The value of every declared option by its name: Python's own scalars, which cross to a rendering process."""
 
 
 class Format(Protocol):
@@ -19,15 +24,15 @@ class Format(Protocol):
     file_name: str
     has_blocks: bool
 
+    separator: bytes
+    """The bytes between two blocks."""
+
     def rows(self, tree: Tree) -> int:
-        """How many rows the file has, for the manifest; of a tree, how many images."""
+        """The number of rows in the file, for the manifest; for the JSON tree, its images."""
         ...
 
-    separator: bytes
-    """What stands between two blocks."""
-
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """The bytes of a block, and how many cells of it were guarded."""
+        """The bytes of a block, and the number of its cells that were guarded."""
         ...
 
     def image_at(self, body: bytes, offset: int) -> str:
@@ -39,5 +44,18 @@ class Format(Protocol):
         ...
 
     def guarded(self, tree: Tree) -> int:
-        """How many cells outside the blocks were guarded."""
+        """The number of guarded cells outside the blocks."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the module of a format declares: the option that turns it on, its other options, its files.
+
+    `make` returns a `Format` for each file, from the values of all options.
+    """
+
+    switch: Option
+    options: tuple[Option, ...]
+    file_names: tuple[str, ...]
+    make: Callable[[FormatOptions], Sequence[Format]]

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from autoexport.config.options import Option
+from autoexport.formats.contract import Format, FormatOptions, Output
 from autoexport.model.blocks import Block, BlockRef
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
 from autoexport.values.scalars import encoded
@@ -204,3 +206,18 @@ class ImagesTable(_Table):
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
         return tree.counts.images
+
+
+_TABLES = (ProjectsTable, DatasetsTable, ImagesTable)
+
+
+def _make(options: FormatOptions) -> list[Format]:
+    return [table(options["csv_guard"], options["csv_bom"]) for table in _TABLES]
+
+
+OUTPUT = Output(
+    switch=Option("export_csv", default=True),
+    options=(Option("csv_guard", default=True), Option("csv_bom", default=False)),
+    file_names=tuple(table.file_name for table in _TABLES),
+    make=_make,
+)

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import orjson
 
+from autoexport.config.options import Option
+from autoexport.formats.contract import FormatOptions, Output
 from autoexport.model.blocks import Block, BlockRef, Counts
 from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, PROJECT_FIELDS
 from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
@@ -252,5 +254,16 @@ def _cells(kept: dict[str, list[bytes]], columns: Mapping[str, Sequence[Any]], n
         kept[name] = encoded(columns[name])
     return kept[name]
 
+
+def _make(options: FormatOptions) -> list[JsonDocument]:
+    return [JsonDocument(options["json_style"])]
+
+
+OUTPUT = Output(
+    switch=Option("export_json", default=True),
+    options=(Option("json_style", default="records", choices=("records", "pretty")),),
+    file_names=(JsonDocument.file_name,),
+    make=_make,
+)
 
 assert set(_ANNOTATION_KEYS) - {"bbox"} <= set(ANNOTATION_FIELDS)  # noqa: S101  (the names are one vocabulary)

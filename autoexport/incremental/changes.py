@@ -1,45 +1,74 @@
-"""What changed since the ledger: the dirty blocks, or everything.
+"""Decides what changed since the ledger was written: the dirty blocks, or everything.
 
-A source tells which rows may be new or different. Rows that are gone leave no trace, but a block
-whose rows are unchanged can only lose some; so, where nothing but that can have happened, the sums
-of the counts tell whether it did (`conserved`), and where more may have happened, every block is
-counted anew (`recount`).
+A source tells which rows may be new or different. Deleted rows leave no trace, but a block whose rows are
+unchanged can only lose rows. Where nothing else can have happened, the sums of the counts tell whether rows were
+lost (`conserved`). Where more may have happened, the rows of every kept block are counted in the snapshot
+(`recount`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Blocks, Plan, make_plan, render_all
 from autoexport.incremental.position import load_position
-from autoexport.model.blocks import BlockRecord, Changes, Everything
+from autoexport.model.blocks import BlockRecord, Changes, Everything, Range
 from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
 from autoexport.rendering.tree import TreeBuilder
+from autoexport.runtime.logs import get_logger
+from autoexport.runtime.threads import in_thread
 from autoexport.sources.reader import SnapshotReader
 
 _KEYS_AT_ONCE = 10_000
 
+log = get_logger()
+
 
 @dataclass(slots=True)
 class Assessment:
-    """What is known before anything is rendered."""
+    """The plan before anything is rendered. `trusted`: equal sums of counts prove that no row was lost."""
 
     plan: Plan
     blocks: Blocks
     trusted: bool
-    """Whether sums may prove that nothing is gone."""
+
+    def kept(self) -> list[BlockRecord]:
+        """The records of the blocks that the plan keeps."""
+        return [self.blocks.records[index] for index in self.plan.keep]
+
+    def dirty_share(self) -> float:
+        """The share of the ledger's blocks that the plan does not keep."""
+        return 1 - len(self.plan.keep) / max(1, len(self.blocks.records))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What holds after the dirty ranges were rendered and counted.
+
+    `plan` is the plan that stands: everything, or the same one with fewer kept blocks. `lost` are the ranges of
+    the blocks that lost rows: they are rendered as well, and are about `lost_share` of all blocks.
+    """
+
+    plan: Plan
+    lost: tuple[Range, ...] = ()
+    lost_share: float = 0.0
+
+
+def assess_nothing(reason: str) -> Assessment:
+    """The assessment where no ledger can be built upon: everything is rendered, for this reason."""
+    return Assessment(render_all(reason), Blocks([]), False)
 
 
 async def what_changed(
     reader: SnapshotReader, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path
 ) -> Assessment:
-    """Compare the snapshot with the ledger and plan the export."""
+    """Compare the snapshot with the ledger and plan the export. `state` is the private directory."""
     blocks = Blocks(ledger.blocks)
     since = load_position(state, ledger.generation)
     if since is None:
@@ -54,15 +83,15 @@ async def _found(
     reader: SnapshotReader, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
 ) -> Assessment:
     datasets = list(builder.places)
-    if len({type(dataset) for dataset in (*datasets, *blocks.numbers)}) > 1:
+    if len({type(dataset) for dataset in (*datasets, *blocks.indexes)}) > 1:
         return Assessment(render_all("there are keys of several types"), blocks, False)
     whole = set(datasets) - set(ledger.datasets)
     if reader.tables.named_otherwise():
         # A dataset without blocks can come by images that were there before it had that name.
-        whole |= {dataset for dataset in datasets if dataset not in blocks.numbers}
+        whole |= {dataset for dataset in datasets if dataset not in blocks.indexes}
     dirty = {
-        number
-        for number, record in enumerate(blocks.records)
+        index
+        for index, record in enumerate(blocks.records)
         if record.dataset in builder.places and builder.embedded(record.dataset) != record.parents
     }
     placed = 0
@@ -72,11 +101,11 @@ async def _found(
             placed += 1
             if blocks.incomparable(dataset, image):
                 return Assessment(render_all("there are keys of several types"), blocks, False)
-            number = blocks.of(dataset, image)
-            if number is None:
+            index = blocks.of(dataset, image)
+            if index is None:
                 whole.add(dataset)
             else:
-                dirty.add(number)
+                dirty.add(index)
     trusted = (
         not changes.orphans_seen
         and placed == len(changes.images)
@@ -88,26 +117,47 @@ async def _found(
     return Assessment(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
 
 
-def conserved(
-    kept: Sequence[BlockRecord], fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals, found: Assessment
-) -> bool:
-    """Whether the kept blocks provably lost nothing.
+async def judge(
+    reader: SnapshotReader,
+    builder: TreeBuilder,
+    assessment: Assessment,
+    fresh: Sequence[BlockRecord],
+    ledger: Ledger,
+    totals: Totals,
+) -> Verdict:
+    """Decide which kept blocks stand, now that the blocks of the dirty ranges are rendered (`fresh`)."""
+    plan = assessment.plan
+    if await in_thread(conserved, assessment, fresh, ledger, totals):
+        return Verdict(plan)
+    lossy = await recount(reader, assessment.blocks, plan.keep)
+    log.debug("changes.recounted", lossy=None if lossy is None else len(lossy))
+    if lossy is None:
+        return Verdict(render_all("there is an image without a key"))
+    if not lossy:
+        return Verdict(plan)
+    again = make_plan(assessment.blocks, builder.places, lossy, (), "rows are gone", small_neighbours=False)
+    if again.ranges is None:
+        return Verdict(again)
+    keep = tuple(index for index in plan.keep if index not in lossy)
+    return Verdict(replace(plan, keep=keep), again.ranges, len(lossy) / len(assessment.blocks.records))
 
-    Kept blocks can only lose rows, and so can what is unpublished, as long as nothing that changed
-    names a missing parent and no image came or went. Then equal sums mean that no part lost any.
+
+def conserved(assessment: Assessment, fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals) -> bool:
+    """Whether the kept blocks provably lost no row.
+
+    Kept blocks can only lose rows, and so can the rows without a parent, as long as no changed row names a missing
+    parent and no image came or went. Then equal sums mean that no part lost any.
     """
-    if not found.trusted:
+    if not assessment.trusted:
         return False
-    if _ids(found.plan.replaced(found.blocks.records)) != _ids(fresh):
+    if _ids(assessment.plan.replaced(assessment.blocks.records)) != _ids(fresh):
         return False
-    published = [record.counts for record in (*kept, *fresh)]
+    published = [record.counts for record in (*assessment.kept(), *fresh)]
     sums = {
         "images": sum(counts.images for counts in published),
         "annotations": sum(counts.annotations for counts in published),
     }
-    return all(
-        number + ledger.unpublished.get(name, 0) == totals.live.get(name, 0) for name, number in sums.items()
-    )
+    return all(count + ledger.unpublished.get(name, 0) == totals.live.get(name, 0) for name, count in sums.items())
 
 
 def _ids(records: Sequence[BlockRecord]) -> int:
@@ -115,31 +165,36 @@ def _ids(records: Sequence[BlockRecord]) -> int:
 
 
 async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int]) -> set[int] | None:
-    """Count the rows of every kept block in the snapshot; the numbers of those that lost some. None if there is
-    an image without a key, which is in no range."""
-    counted: dict[int, list[int]] = {number: [0, 0] for number in keep}
+    """Count the rows of every kept block in the snapshot; returns the indexes of the blocks that lost rows.
+
+    None if there is an image without a key, which is in no range.
+    """
+    counted: dict[int, list[int]] = {index: [0, 0] for index in keep}
     keyless = False
     async for dataset, image, own in reader.annotation_counts():
         if image is None:
             keyless = True
             continue
-        number = blocks.of(dataset, image)
-        if number in counted:
-            counted[number][0] += 1
-            counted[number][1] += own
+        index = blocks.of(dataset, image)
+        if index in counted:
+            counted[index][0] += 1
+            counted[index][1] += own
     if keyless:
         return None
     return {
-        number
-        for number, (images, annotations) in counted.items()
-        if (counts := blocks.records[number].counts)
+        index
+        for index, (images, annotations) in counted.items()
+        if (counts := blocks.records[index].counts)
         and (images, annotations) != (counts.images, counts.annotations)
     }
 
 
 def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bool:
-    """Whether the keys compare in Python as they do in the database (all numbers, or all text) and
-    every block ends before the next of its dataset begins."""
+    """Whether the blocks can be kept by a later export.
+
+    The keys have to compare in Python as they do in the database (all numbers, or all text), and every block has
+    to end before the next one of its dataset begins.
+    """
     ends: dict[Key, Key] = {}
     for record in records:
         if record.first is None or type(record.first) is not type(ends.get(record.dataset, record.first)):

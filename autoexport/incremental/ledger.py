@@ -9,7 +9,7 @@ means a full export.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from autoexport.model.blocks import BlockRecord, Part, _packed
 from autoexport.model.catalog import Key
 from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
+from autoexport.values.encoders import changed
 
 LEDGER_VERSION = 1
 _LEDGER = "ledger.json"
@@ -34,8 +35,13 @@ _SEAL_BYTES = len(_SEAL) + 16 + len(b'"}\n')
 
 @dataclass(slots=True)
 class Ledger:
-    """What is known of the last publish. `unpublished` counts, by logical table, the live rows that
-    no parent leads to; `datasets` are the keys of all published datasets, empty ones too."""
+    """What is known of the last publish.
+
+    `database`, `settings` and `mapping` are digests. `unpublished` counts, by logical table, the live rows that
+    have no parent. `datasets` are the keys of all published datasets, empty ones too. `forgotten` is why the
+    blocks were given up during this export; None where they were not. `encoders` are the fingerprints of the
+    encoders that wrote the files; an older ledger has none.
+    """
 
     database: str
     settings: str
@@ -47,21 +53,43 @@ class Ledger:
     unpublished: dict[str, int] = field(default_factory=dict)
     datasets: list[Key] = field(default_factory=list)
     blocks: list[BlockRecord] = field(default_factory=list)
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    forgotten: str | None = None
 
-    def misfit(self, database: str, settings: str, mapping: str, directory: Path) -> str | None:
-        """Why this ledger cannot be built upon, or None if it can."""
+    def forget_blocks(self, reason: str) -> None:
+        """Give up the blocks and their memory: everything is rendered now, also if this export has to restart."""
+        self.blocks, self.forgotten = [], reason
+
+    def misfit(
+        self,
+        database: str,
+        settings: str,
+        mapping: str,
+        encoders: Mapping[str, str],
+        identify: Callable[[str, int], FileIdentity | None],
+    ) -> str | None:
+        """Why this ledger cannot be built upon, or None if it can.
+
+        `identify` returns the identity of a published file as it is now, from its name and its recorded checksum.
+        """
+        if self.forgotten is not None:
+            return self.forgotten
         if self.settings != settings:
             return "the settings changed"
+        if names := changed(self.encoders, encoders):
+            return f"the {' and '.join(names)} encoder changed"
+        if names := changed(self.encoders, encoders):
+            return f"the {' and '.join(names)} encoder changed"
         if self.database != database:
             return "the ledger is of another database"
         if self.mapping != mapping:
             return "the tables or their mapping changed"
         for name, identity in self.files.items():
-            try:
-                if FileIdentity.of(directory / name, identity.crc) != identity:
-                    return f"{name} was changed by someone else"
-            except OSError:
+            now = identify(name, identity.crc)
+            if now is None:
                 return f"{name} is not there"
+            if now != identity:
+                return f"{name} was changed by another program"
         return None
 
 
@@ -143,6 +171,7 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
         "tables": ledger.tables,
         "unpublished": ledger.unpublished,
         "datasets": ledger.datasets,
+        "encoders": ledger.encoders,
     }
     replace_durably(state / _LEDGER, _sealed(_written(head, ledger.blocks)), mode=0o600)
     if position is not None:

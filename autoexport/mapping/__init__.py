@@ -1,1 +1,1 @@
-"""Finds which table and column holds which logical field."""
+"""Finds the table and column of each logical field."""

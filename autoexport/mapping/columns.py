@@ -1,4 +1,4 @@
-"""Which column of a table is which logical field."""
+"""Finds the column of a table for each logical field."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from autoexport.model.mapping import BoxReading
 
 @dataclass(slots=True)
 class TableFields:
-    """The fields found in one table, and what has to be said about it."""
+    """The columns found for the logical fields of a table, those that mark deleted rows, and warnings."""
 
     fields: dict[str, Column] = field(default_factory=dict)
     deleted: tuple[Column, ...] = ()
     warnings: list[str] = field(default_factory=list)
 
     def free(self, column: Column) -> bool:
-        """Whether the column is no other field already."""
-        return all(column.name != taken.name for taken in self.fields.values())
+        """Whether the column is not yet the column of a field."""
+        return all(column.name != used.name for used in self.fields.values())
 
 
 def by_names(table: Table, names: Iterable[str]) -> list[Column]:
-    """The columns of these names, exact ones first, in the order of the names."""
+    """The columns with these names, in the order of the names; exact spellings before other ones."""
     found: dict[str, Column] = {}
     for name in names:
         alike = [column for column in table.columns if plain(column.name) == plain(name)]
@@ -52,33 +52,36 @@ def by_names(table: Table, names: Iterable[str]) -> list[Column]:
 
 
 def fits(column: Column, setting: str) -> bool:
-    """Whether the column's type can hold this field."""
+    """Whether the type of the column can hold this field."""
     word = column.type_name.lower().split("(")[0].strip()
     spatial = setting in ("polygon", "box_json") and word in SPATIAL_TYPES
     return column.kind in KINDS[setting] and not spatial
 
 
 def overridden(logical: str, setting: str, table: Table, configured: TableOverride) -> Column | None:
-    """The column that the configuration names for a field. Raises `MappingError` where it cannot be."""
+    """The column that the configuration names for a field; None if it names none.
+
+    Raises `MappingError` if the table lacks the column. The same if it is a URL, or if its type does not fit.
+    """
     if setting not in configured.columns:
         return None
     column = named_column(logical, setting, table, configured.columns[setting])
-    where = f"tables.{logical}.columns.{setting}"
+    path = f"tables.{logical}.columns.{setting}"
     if is_url(column):
         raise MappingError(
-            f"{where}: {column.name!r} is a URL, which may carry a signed token.",
+            f"{path}: {column.name!r} is a URL, which may contain a signed token.",
             hint="Name another column, such as a path or a storage key.",
         )
     if setting in KINDS and not fits(column, setting):
         raise MappingError(
-            f"{where}: the column {column.name!r} is {_type(column)}.",
+            f"{path}: the column {column.name!r} is {_type(column)}.",
             hint=f"Name a column of kind {', '.join(sorted(KINDS[setting]))}.",
         )
     return column
 
 
 def is_url(column: Column) -> bool:
-    """Whether a column's name says that it holds a URL; these are never published.
+    """Whether a column holds URLs, by its name; these are never published.
 
     >>> [is_url(Column(name, "text")) for name in ("imageUrl", "signed_URL", "urls", "curl", "luring")]
     [True, True, True, False, False]
@@ -91,24 +94,24 @@ def _type(column: Column) -> str:
     return f"of type {column.type_name}" if column.type_name else f"of kind {column.kind}"
 
 
-# --- keys, fields, marks of deletion --------------------------------------------------------------
+# --- keys, fields, deletion marks -----------------------------------------------------------------
 
 
 def key_column(logical: str, table: Table, configured: TableOverride) -> Column | None:
-    """The key: the primary key if it is one column, else a column of a conventional name."""
+    """Find the key: the configured column, a primary key of one column, else a column of a conventional name."""
     chosen = overridden(logical, "id", table, configured)
     if chosen is not None:
         return chosen
     names = table.primary_key if len(table.primary_key) == 1 else ()
     declared = [column for column in map(table.column, names) if column is not None]
     named = [column for column in by_names(table, key_names(table.name)) if column.name not in names]
-    # A table with a key of one column that cannot be read as a key has no better one.
+    # A primary key of one column that is unfit to be read as a key is not replaced by another column.
     possible = (column for column in declared or named if column.kind in KEYS and not is_url(column))
     return next(possible, None)
 
 
 def find_fields(logical: str, table: Table, configured: TableOverride) -> TableFields:
-    """The key, the fields with names of their own and the marks of deletion; what is missing is absent."""
+    """Find the key, the fields of `FIELD_NAMES` and the deletion marks; missing fields are absent."""
     found = TableFields()
     key = key_column(logical, table, configured)
     if key is not None:
@@ -116,24 +119,24 @@ def find_fields(logical: str, table: Table, configured: TableOverride) -> TableF
         if len(table.primary_key) > 1:
             found.warnings.append(
                 f"{table.full_name}: the primary key has several columns ({', '.join(table.primary_key)}); "
-                f"rows are told apart by {key.name} alone."
+                f"rows are distinguished by {key.name} alone."
             )
     settings = FIELD_NAMES[logical]
     for setting in settings:
         chosen = overridden(logical, setting, table, configured)
         if chosen is not None:
             found.fields[setting] = chosen
-    promised = {name.lower() for name in configured.columns.values()}
+    assigned = {name.lower() for name in configured.columns.values()}
     for setting, names in _paired(table, settings).items():
         if setting not in found.fields and setting not in configured.left_out_columns:
-            candidates = [column for column in by_names(table, names) if column.name.lower() not in promised]
+            candidates = [column for column in by_names(table, names) if column.name.lower() not in assigned]
             _find_field(logical, setting, candidates, table, found)
     found.deleted = _deleted(logical, table, configured, found)
     return found
 
 
 def _paired(table: Table, settings: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The names to look for; width and height come from the same pair where there is one."""
+    """The names to search; width and height come from the same pair if the table has a complete one."""
     if "width" not in settings:
         return settings
     for pair in zip(settings["width"], settings["height"], strict=True):
@@ -143,7 +146,7 @@ def _paired(table: Table, settings: dict[str, tuple[str, ...]]) -> dict[str, tup
 
 
 def _find_field(logical: str, setting: str, candidates: list[Column], table: Table, found: TableFields) -> None:
-    # A foreign key holds somebody else's key, not a time, a name or a flag; as text it may be a word.
+    # A foreign key holds the key of another table, not a time, a name or a flag; as text it may be a word.
     referring = {name for key in table.foreign_keys for name in key.columns}
     candidates = [
         column
@@ -170,8 +173,8 @@ def _deleted(logical: str, table: Table, configured: TableOverride, found: Table
     chosen = overridden(logical, "deleted", table, configured)
     marks = []
     for column in [chosen] if chosen is not None else by_names(table, DELETED_NAMES):
-        says_when = plain(column.name) in {plain(name) for name in DELETED_TIME_NAMES}
-        if column.kind in (DELETED_TIME_KINDS if says_when else DELETED_KINDS):
+        is_time = plain(column.name) in {plain(name) for name in DELETED_TIME_NAMES}
+        if column.kind in (DELETED_TIME_KINDS if is_time else DELETED_KINDS):
             marks.append(column)
         elif chosen is not None:
             raise MappingError(
@@ -180,8 +183,8 @@ def _deleted(logical: str, table: Table, configured: TableOverride, found: Table
             )
         else:
             found.warnings.append(
-                f"{table.full_name}.{column.name} is {_type(column)}: rows that it marks as deleted "
-                f"cannot be told and are exported."
+                f"{table.full_name}.{column.name} is {_type(column)} and is not read: rows that it marks as "
+                f"deleted are exported."
             )
     return tuple(marks)
 
@@ -190,9 +193,9 @@ def _deleted(logical: str, table: Table, configured: TableOverride, found: Table
 
 
 def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column], BoxReading | None]:
-    """The columns of the box and how they are read: four columns before one of JSON.
+    """Find the columns of the box and how they are read; four columns take precedence over one of JSON.
 
-    Raises `MappingError` where the configuration names only some of the four, or not how to read them.
+    Raises `MappingError` if the configuration names only some of the four columns, or no `box_format` for them.
     """
     chosen = {
         setting: column
@@ -204,14 +207,14 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
     if chosen:
         if set(chosen) != set(BOX_FIELDS) or configured.box_format is None:
             raise MappingError(
-                f"tables.annotations.columns names {', '.join(chosen)}: a box takes box_0 to box_3 and a "
+                f"tables.annotations.columns names {', '.join(chosen)}: a box needs box_0 to box_3 and a "
                 "box_format, or box_json alone.",
                 hint=f"Name all four and set box_format to one of {', '.join(BOX_FORMATS)}.",
             )
         return chosen, BOX_FORMATS[configured.box_format]
     if not set(BOX_FIELDS) & configured.left_out_columns:
         for reading, names in BOXES:
-            columns = [next((c for c in by_names(table, [name]) if _is_place(table, c)), None) for name in names]
+            columns = [next((c for c in by_names(table, [name]) if _is_length(table, c)), None) for name in names]
             if all(columns):
                 found = {key: column for key, column in zip(BOX_FIELDS, columns, strict=True) if column}
                 return found, _box_reading(reading, names, configured)
@@ -222,14 +225,14 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
     return {}, None
 
 
-def _is_place(table: Table, column: Column) -> bool:
-    """Whether it may be a coordinate or a length: a number that is in no key."""
+def _is_length(table: Table, column: Column) -> bool:
+    """Whether the column may be a coordinate or a length: a number outside the primary key."""
     return fits(column, "box_0") and column.name not in table.primary_key
 
 
 def _box_reading(by_name: BoxReading, names: tuple[str, ...], configured: TableOverride) -> BoxReading:
     assigned = BOX_FORMATS[configured.box_format] if configured.box_format else by_name
-    # Some applications keep the centre in x and y; the other names leave no doubt.
+    # Some applications keep the centre in x and y; the other names are unambiguous.
     if assigned == by_name or (by_name == "origin" and assigned == "center"):
         return assigned
     raise MappingError(

@@ -1,4 +1,4 @@
-"""The mapping in words, for `check`."""
+"""Describes the mapping in words for `check`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _INSTEAD = {
     "annotations": "no annotations are exported",
     "labels": "labels come from the annotations' names",
     "images.filename": "the last part of the path",
-    "images.is_labeled": "an image is labeled if it has an annotation",
-    "annotations.type": "polygon if there is one, else bbox if there is one, else classification",
+    "images.is_labeled": "true if it has an annotation",
+    "annotations.type": "polygon, bbox or classification",
 }
+"""The value that is exported in place of a table or column that was not found."""
 
 
 def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
-    """Rows of logical table, logical field, and the real column or what happens without one."""
+    """List logical table, logical field, and the real column or the consequence of its absence."""
     rows: list[tuple[str, str, str]] = []
     tables = mapping.tables()
     for logical, fields in FOUND_FIELDS.items():
@@ -34,9 +35,7 @@ def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
         if logical == "annotations":
             rows.append((logical, "box", _box(mapping, table)))
         rows += _link(mapping, logical, table)
-        rows += [
-            (logical, "deleted", f"{column.name}: rows that it marks are left out") for column in table.deleted
-        ]
+        rows += [(logical, "deleted", f"{column.name}: marked rows are not exported") for column in table.deleted]
     return rows
 
 
@@ -75,5 +74,5 @@ def _box(mapping: Mapping, table: TableMapping) -> str:
         names = ", ".join(table.fields[name].name for name in BOX_FIELDS)
         readings = {"corners": "corners", "origin": "top-left corner and size", "center": "centre and size"}
         return f"{names}: {readings[mapping.box]}"
-    lists = mapping.box_format or "not read (set box_format to xyxy, xywh or cxcywh)"
-    return f"{table.fields['box_json'].name}: JSON, an object by its keys, a list of four: {lists}"
+    lists = f"lists as {mapping.box_format}" if mapping.box_format else "set box_format to read lists"
+    return f"{table.fields['box_json'].name}: JSON, {lists}"

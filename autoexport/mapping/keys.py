@@ -1,4 +1,4 @@
-"""The key of a database without datasets or projects, and the error for keys that are not unique."""
+"""Defines the key of the only dataset or project, and the error for duplicate keys."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import TableMapping
 
 SOLE_KEY = 1
-"""The key of the one dataset or project of a database that has no such table."""
+"""The key of the only dataset or project in a database without such a table."""
 
 
 def not_unique(logical: str, mapped: TableMapping, key: Scalar) -> SourceError:
-    """The error for a key that two rows have."""
+    """The error for two rows with the same key."""
     return SourceError(
-        f"{mapped.table.full_name}.{mapped.fields['id'].name} is not unique: {key!r} is there twice.",
-        hint=f"Name a unique column as {logical}.id under [tables.{logical}] columns in autoexport.toml.",
+        f"{mapped.table.full_name}.{mapped.fields['id'].name} is not unique: two rows have the key {key!r}.",
+        hint=f"Name a unique column as id under [tables.{logical}.columns] in autoexport.toml.",
     )

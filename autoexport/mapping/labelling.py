@@ -1,4 +1,4 @@
-"""Which tables are the annotations and the labels, and where an annotation's label is."""
+"""Finds the tables of annotations and labels, and the label of an annotation."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import TableFields, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import (
     Link,
     comparable,
     declared_links,
     find_link,
+    missing_link,
     referred_table,
     refers_elsewhere,
-    unlinked,
 )
-from autoexport.mapping.overrides import TableOverride, settle, toml_lines
+from autoexport.mapping.overrides import TableOverride, proposal, toml_lines
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, is_named
 from autoexport.model.catalog import Column, Table
@@ -28,27 +29,27 @@ _NOT_CONFIGURED = TableOverride()
 
 
 def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | None:
-    """The annotations table with its link and its box; its label is looked for by `find_label`.
+    """Find the annotations table with its link and its box; `find_label` finds its label.
 
-    Raises `MappingError` where two tables fit, or where the configured one does not.
+    None if no table fits. Raises `MappingError` if two tables fit, or if the configured one does not.
     """
-    above = [part.table for part in (hierarchy.images, hierarchy.datasets, hierarchy.projects) if part]
+    above = [role.table for role in (hierarchy.images, hierarchy.datasets, hierarchy.projects) if role]
     tables = [table for table in survey.candidates("annotations") if table not in above]
     if "annotations" not in survey.assigned and not survey.configured["annotations"].left_out:
-        tables += [table for table in _labels_of_images(survey, hierarchy) if table not in tables]
+        tables += [table for table in _label_tables_of_images(survey, hierarchy) if table not in tables]
     found: list[TableRole] = []
     errors: list[tuple[Table, MappingError]] = []
     for table in tables:
         try:
-            part, lacks = _annotation_part(survey, table, hierarchy.images)
+            role, lack = _annotation_role(survey, table, hierarchy.images)
         except MappingError as error:
             errors.append((table, error))
             continue
-        if not lacks:
-            found.append(part)
+        if lack is None:
+            found.append(role)
         else:
-            survey.refuse_assigned("annotations", table, lacks)
-    fitting = [part.table for part in found] + [table for table, _ in errors]
+            survey.refuse_assigned("annotations", table, lack)
+    fitting = [role.table for role in found] + [table for table, _ in errors]
     if len(fitting) > 1:
         raise survey.two_fit("annotations", fitting)
     if errors:
@@ -56,47 +57,47 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     return found[0] if found else None
 
 
-def _annotation_part(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, str]:
+def _annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, Lack | None]:
     relation, configured = ("annotations", "images"), survey.configured["annotations"]
-    part, lacks = survey.part("annotations", table)
-    part.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
-    if part.link is None:
-        lacks = lacks or unlinked(relation, table, images.table, images.key)
-    box, part.box = find_box(table, configured)
-    part.found.fields.update(box)
-    if part.box is None and "polygon" not in part.found.fields and not _says_label(table, configured):
-        lacks = lacks or "no label and no geometry"
-    return part, lacks
+    role, lack = survey.role("annotations", table)
+    role.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
+    if role.link is None:
+        lack = lack or missing_link(relation, table, images.table, images.key)
+    box, role.box = find_box(table, configured)
+    role.found.fields.update(box)
+    if role.box is None and "polygon" not in role.found.fields and not _has_label(table, configured):
+        lack = lack or Lack(Missing.LABEL)
+    return role, lack
 
 
 def _label_names(table: Table) -> tuple[str, ...]:
     return (*LABEL_NAMES, "name") if is_named(table.name, "labels") else LABEL_NAMES
 
 
-def _says_label(table: Table, configured: TableOverride) -> bool:
+def _has_label(table: Table, configured: TableOverride) -> bool:
     named = by_names(table, _label_names(table) + LABEL_ID_NAMES)
     assigned = {"label", "label_id"} & set(configured.columns)
     return bool(assigned) or any(fits(column, "label") or fits(column, "label_id") for column in named)
 
 
-def _labels_of_images(survey: Survey, hierarchy: ImageHierarchy) -> list[Table]:
-    """Tables that are called labels and are annotations: they name an image."""
-    taken = [table for assigned in survey.assigned.values() for table in assigned]
-    tables = [table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in taken]
+def _label_tables_of_images(survey: Survey, hierarchy: ImageHierarchy) -> list[Table]:
+    """Tables that are called labels but hold annotations, because they name an image."""
+    assigned = [table for tables in survey.assigned.values() for table in tables]
+    tables = [table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in assigned]
     return [table for table in tables if _names_an_image(survey, table, hierarchy.images)]
 
 
 def _names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
-    """Whether a table names the image that it says something about, and not, say, the one on its cover."""
-    linking: set[str] = set()
-    foreign: set[str] = set()
+    """Whether the rows of a table describe an image; a mere reference, as to a cover image, does not count."""
+    to_images: set[str] = set()
+    to_others: set[str] = set()
     for key in table.foreign_keys:
         refers = referred_table(survey.catalog, table, key) is images.table
-        (linking if refers else foreign).update(key.columns)
+        (to_images if refers else to_others).update(key.columns)
     for column in by_names(table, LINK_NAMES["annotations", "images"]):
-        if column.name in linking or (column.name not in foreign and comparable(column, images.key)):
+        if column.name in to_images or (column.name not in to_others and comparable(column, images.key)):
             return True
-    return bool(linking) and _has_geometry(table)
+    return bool(to_images) and _has_geometry(table)
 
 
 def _has_geometry(table: Table) -> bool:
@@ -105,20 +106,20 @@ def _has_geometry(table: Table) -> bool:
 
 
 def unmapped_tables(survey: Survey, hierarchy: ImageHierarchy, mapped: Sequence[Table]) -> list[str]:
-    """Warnings for tables that look like annotations and are not exported."""
-    telling = ("class_name", "label", "label_name", *LABEL_ID_NAMES)
+    """Warnings about tables that look like annotations and are not exported."""
+    label_names = ("class_name", "label", "label_name", *LABEL_ID_NAMES)
     warnings = []
     for table in survey.catalog.tables:
         linked = _names_an_image(survey, table, hierarchy.images)
-        like = linked and (_has_geometry(table) or bool(by_names(table, telling)))
-        if table in mapped or not (like or is_named(table.name, "annotations")):
+        similar = linked and (_has_geometry(table) or bool(by_names(table, label_names)))
+        if table in mapped or not (similar or is_named(table.name, "annotations")):
             continue
-        keyed = "id" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-        lacks = "" if keyed else ": it has no key column"
+        has_key = "id" in find_fields("annotations", table, _NOT_CONFIGURED).fields
+        reason = "" if has_key else ": it has no key column"
         if not linked:
             images = hierarchy.images
-            lacks = f": it has {unlinked(('annotations', 'images'), table, images.table, images.key)}"
-        warnings.append(f"{table.full_name} looks like annotations and is not exported{lacks}.")
+            reason = f": it has {missing_link(('annotations', 'images'), table, images.table, images.key)}"
+        warnings.append(f"{table.full_name} looks like annotations and is not exported{reason}.")
     return warnings
 
 
@@ -126,23 +127,23 @@ def unmapped_tables(survey: Survey, hierarchy: ImageHierarchy, mapped: Sequence[
 
 
 def find_labels(survey: Survey, hierarchy: ImageHierarchy, annotations: TableRole | None) -> TableRole | None:
-    """The table of label names: the one that annotations refer to by a declared foreign key, else by name.
+    """Find the labels table: the target of a declared foreign key of the annotations, else one with its name.
 
-    Raises `MappingError` where two tables fit, or where the configured one does not.
+    None if no table fits. Raises `MappingError` if two tables fit, or if the configured one does not.
     """
     above = (hierarchy.images, hierarchy.datasets, hierarchy.projects, annotations)
-    used = [part.table for part in above if part is not None]
+    used = [role.table for role in above if role is not None]
     tables = [table for table in survey.candidates("labels") if table not in used]
     if "labels" not in survey.assigned:
         tables = [table for table in tables if not _names_an_image(survey, table, hierarchy.images)]
     referred = _referred_labels(survey, annotations, tables, used) if annotations else []
-    parts = [survey.part("labels", table) for table in referred or tables]
-    for part, lacks in parts:
-        if lacks:
-            survey.refuse_assigned("labels", part.table, lacks)
-    found = [part for part, lacks in parts if not lacks]
+    roles = [survey.role("labels", table) for table in referred or tables]
+    for role, lack in roles:
+        if lack is not None:
+            survey.refuse_assigned("labels", role.table, lack)
+    found = [role for role, lack in roles if lack is None]
     if len(found) > 1:
-        raise survey.two_fit("labels", [part.table for part in found])
+        raise survey.two_fit("labels", [role.table for role in found])
     if not found:
         return None
     labels = found[0]
@@ -165,14 +166,14 @@ def _referred_labels(
 ) -> list[Table]:
     if survey.configured["labels"].left_out:
         return []
-    columns = {column.name for column in by_names(annotations.table, LABEL_ID_NAMES + LABEL_NAMES)}
+    label_columns = {column.name for column in by_names(annotations.table, LABEL_ID_NAMES + LABEL_NAMES)}
     tables: list[Table] = []
     for key in annotations.table.foreign_keys:
         table = referred_table(survey.catalog, annotations.table, key)
-        telling = "labels" not in survey.assigned and bool(columns & set(key.columns))
-        if table is not None and table not in used and table not in tables and (table in named or telling):
+        by_column = "labels" not in survey.assigned and bool(label_columns & set(key.columns))
+        if table is not None and table not in used and table not in tables and (table in named or by_column):
             tables.append(table)
-    tables = [table for table in tables if not survey.part("labels", table)[1]]
+    tables = [table for table in tables if survey.role("labels", table)[1] is None]
     both = [table for table in tables if table in named]
     return both if len(both) == 1 else tables
 
@@ -182,7 +183,7 @@ def _referred_labels(
 
 @dataclass(slots=True)
 class Labelling:
-    """Whether `label_id` is joined to the labels table, and what has to be said about it."""
+    """Whether `label_id` is joined to the labels table, and warnings about it."""
 
     joined: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -190,7 +191,10 @@ class Labelling:
 
 @dataclass(frozen=True, slots=True)
 class _Declared:
-    """The columns of annotations with a declared foreign key to the labels table."""
+    """The links of the annotations to the labels table by declared foreign keys, by column name.
+
+    `names` refer to the name of a label, `keys` to its key, `others` to any other column.
+    """
 
     names: dict[str, Link]
     keys: dict[str, Link]
@@ -200,8 +204,9 @@ class _Declared:
 def find_label(survey: Survey, annotations: TableRole, labels: TableRole | None) -> Labelling:
     """Add `label` and `label_id` to the fields of the annotations.
 
-    An integer called label or category is an id. It is joined to the labels table only by a
-    declared foreign key, or where no name is stored. Raises `MappingError` where that is ambiguous.
+    An integer called label or category is an id. It is joined to the labels table only by a declared foreign key,
+    or if no name is stored. Raises `MappingError` if several columns may be the id. The same if the id refers to
+    another column of the labels than their key.
     """
     configured, table, found = survey.configured["annotations"], annotations.table, annotations.found
     declared = _declared(survey, table, labels)
@@ -219,7 +224,7 @@ def find_label(survey: Survey, annotations: TableRole, labels: TableRole | None)
         target = f"{labels.table.full_name}.{refers_to}"
         raise MappingError(
             f"{table.full_name}.{key.name} refers to {target}, which is not the key of the labels.",
-            hint=settle(toml_lines("labels", table=labels.table.name, id=refers_to)),
+            hint=proposal(toml_lines("labels", table=labels.table.name, id=refers_to)),
         )
     assigned = "label" in configured.columns
     if key.name in declared.keys:
@@ -231,8 +236,8 @@ def find_label(survey: Survey, annotations: TableRole, labels: TableRole | None)
     return Labelling(joined=True)
 
 
-def _unnamed(table: Table, key: Column, why: str) -> str:
-    return f"annotations have no label names: {table.full_name}.{key.name} is an id, and {why}."
+def _unnamed(table: Table, key: Column, reason: str) -> str:
+    return f"annotations have no label names: {table.full_name}.{key.name} is an id, and {reason}."
 
 
 def _declared(survey: Survey, table: Table, labels: TableRole | None) -> _Declared:
@@ -277,13 +282,13 @@ def _label_key(table: Table, configured: TableOverride, found: TableFields, decl
     codes = [column for column in by_names(table, LABEL_NAMES) if found.free(column)]
     links = {**declared.keys, **declared.others}
     if links:
-        telling = [column for column in named + codes if column.name in links]
-        possible = telling or [link.column for link in links.values()]
+        conventional = [column for column in named + codes if column.name in links]
+        possible = conventional or [link.column for link in links.values()]
         if len(possible) > 1:
             names = ", ".join(column.name for column in possible)
             raise MappingError(
                 f"{table.full_name} names its label in several columns: {names}.",
-                hint=settle(*(toml_lines("annotations", label_id=column.name) for column in possible)),
+                hint=proposal(*(toml_lines("annotations", label_id=column.name) for column in possible)),
             )
         return possible[0]
     numbers = [column for column in codes if fits(column, "label_id") and not fits(column, "label")]

@@ -1,4 +1,4 @@
-"""How a row of one table names a row of another."""
+"""Finds the column by which a row names its parent in another table."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import by_names
-from autoexport.mapping.overrides import TableOverride, named_column, settle, toml_lines
+from autoexport.mapping.lack import Lack, Missing
+from autoexport.mapping.overrides import TableOverride, named_column, proposal, toml_lines
 from autoexport.mapping.synonyms import KEYS, LINK_NAMES, LINK_SETTING
 from autoexport.model.catalog import Catalog, Column, ForeignKey, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A column that names a parent, and the parent's column that it names."""
+    """A column that names a parent, and the column of the parent that it names."""
 
     column: Column
     parent_column: Column
 
 
 def referred_table(catalog: Catalog, child: Table, key: ForeignKey) -> Table | None:
-    """The table that a foreign key refers to, as far as the connection can see it."""
+    """The table that a foreign key refers to; None if the catalog does not contain it, or not unambiguously."""
     named = [table for table in catalog.tables if table.name == key.referred_table]
-    # SQLite's names are not case-sensitive, and a foreign key may be declared with other capitals.
+    # Names in SQLite are not case-sensitive, so a foreign key may spell its table differently.
     named = named or [t for t in catalog.tables if t.name.lower() == key.referred_table.lower()]
     for schema in (key.referred_schema, child.schema, None):
         for table in named:
@@ -33,13 +34,13 @@ def referred_table(catalog: Catalog, child: Table, key: ForeignKey) -> Table | N
 
 
 def refers_elsewhere(catalog: Catalog, child: Table, column: Column, parent: Table | None) -> bool:
-    """Whether a declared foreign key of this one column refers to another table than `parent`."""
+    """Whether `column` alone is a declared foreign key, but not to `parent`."""
     keys = [key for key in child.foreign_keys if key.columns == (column.name,)]
     return bool(keys) and all(parent is None or referred_table(catalog, child, key) is not parent for key in keys)
 
 
 def declared_links(catalog: Catalog, child: Table, parent: Table, parent_key: Column) -> dict[str, Link]:
-    """The links by foreign keys that one column is enough for, by the column's name, in the table's order."""
+    """The declared links to `parent` for which one column suffices, by column name, in the order of the table."""
     links: dict[str, Link] = {}
     for key in child.foreign_keys:
         if referred_table(catalog, child, key) is not parent:
@@ -47,15 +48,15 @@ def declared_links(catalog: Catalog, child: Table, parent: Table, parent_key: Co
         referred = key.referred_columns or (parent_key.name,)
         pairs = zip(key.columns, referred, strict=False)
         for name, other in pairs:
-            enough = len(key.columns) == 1 or parent.primary_key == (other,)
+            sufficient = len(key.columns) == 1 or parent.primary_key == (other,)
             column, parent_column = child.column(name), parent.column(other)
-            if enough and column is not None and parent_column is not None:
+            if sufficient and column is not None and parent_column is not None:
                 links[name] = Link(column, parent_column)
     return {column.name: links[column.name] for column in child.columns if column.name in links}
 
 
 def comparable(column: Column, other: Column) -> bool:
-    """Whether values of the two columns can be the same key without being converted."""
+    """Whether values of the two columns can be equal keys without a conversion."""
     numbers, words = ("integer", "numeric"), ("text", "enum", "uuid")
     if column.kind not in KEYS or other.kind not in KEYS:
         return False
@@ -72,9 +73,9 @@ def find_link(
     parent_key: Column,
     configured: TableOverride,
 ) -> Link | None:
-    """How `child` names its parent: by a declared foreign key, else by a conventional name.
+    """Find the link of `child` to its parent: a declared foreign key, else a column of a conventional name.
 
-    Raises `MappingError` where there are several ways, or where one column is not enough.
+    None if there is none. Raises `MappingError` if there are several, or if the link takes several columns.
     """
     logical, setting = relation[0], LINK_SETTING[relation[1]]
     if setting in configured.left_out_columns:
@@ -93,7 +94,7 @@ def find_link(
             return links[possible[0]]
         raise MappingError(
             f"{child.full_name} names {parent.full_name} in several columns: {', '.join(possible)}.",
-            hint=settle(*(toml_lines(logical, **{setting: name}) for name in possible)),
+            hint=proposal(*(toml_lines(logical, **{setting: name}) for name in possible)),
         )
     composite = _composite(catalog, child, parent)
     if composite and not [column for column in conventional if column.name not in composite]:
@@ -101,22 +102,22 @@ def find_link(
         raise MappingError(
             f"{child.full_name} names {parent.full_name} by a foreign key of several columns "
             f"({', '.join(composite)}), which is not supported.",
-            hint="If one of them is enough to tell which row is meant: "
-            + settle(toml_lines(logical, **{setting: name})),
+            hint="If one of them identifies the row: " + proposal(toml_lines(logical, **{setting: name})),
         )
     free = [column for column in conventional if column.name not in composite]
     return Link(free[0], parent_key) if free else None
 
 
-def unlinked(relation: tuple[str, str], child: Table, parent: Table, parent_key: Column) -> str:
-    """What a table lacks that has no link to its parent, in words that follow "has"."""
+def missing_link(relation: tuple[str, str], child: Table, parent: Table, parent_key: Column) -> Lack:
+    """The lack of a link to the parent. It mentions a column of a conventional name whose type does not fit."""
     for column in by_names(child, LINK_NAMES[relation]):
         if not comparable(column, parent_key):
-            return (
-                f"no column that names {parent.full_name}: {column.name} is {column.kind}, "
+            detail = (
+                f"{parent.full_name}: {column.name} is {column.kind}, "
                 f"{parent.full_name}.{parent_key.name} is {parent_key.kind}"
             )
-    return f"no column that names {parent.full_name}"
+            return Lack(Missing.LINK, detail)
+    return Lack(Missing.LINK, parent.full_name)
 
 
 def _composite(catalog: Catalog, child: Table, parent: Table) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Logical fields ↔ the columns that this database really has."""
+"""Maps the logical tables and fields to the tables and columns of a database."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import json
 
 import xxhash
 
-from autoexport.mapping.description import describe
 from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels, unmapped_tables
 from autoexport.mapping.overrides import TablesConfig, read_overrides
+from autoexport.mapping.schemas import recognise, with_schema
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import FOUND_FIELDS
 from autoexport.model.catalog import Catalog, Column
 from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
 
-__all__ = ["TablesConfig", "describe", "map_catalog", "mapping_digest"]
-
 
 def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapping:
-    """Find the logical tables and fields by declared foreign keys, then by conventional names.
+    """Find the logical tables and fields: by declared foreign keys first, then by conventional names.
 
-    `overrides` is the `[tables]` part of the configuration file. Raises `ConfigurationError` for an
-    override that means nothing and `MappingError` where a table or a link is missing or ambiguous;
-    the hint holds the lines of configuration that settle it.
+    `overrides` is the `[tables]` section of the configuration file. Raises `ConfigurationError` for an unknown
+    setting, and `MappingError` if a table or a link is missing or ambiguous. The hint contains the lines of
+    configuration that resolve it.
     """
-    configured = read_overrides(overrides)
+    read_overrides(overrides)  # A mistake in the file is told as such, not as one of a schema.
+    schema = recognise(catalog)
+    configured = read_overrides(with_schema(schema, overrides))
     survey = Survey(catalog, configured)
     hierarchy = survey.hierarchy()
     annotations = find_annotations(survey, hierarchy)
     labels = find_labels(survey, hierarchy, annotations)
     labelling = find_label(survey, annotations, labels) if annotations else Labelling()
-    parts = {
+    roles = {
         "projects": hierarchy.projects,
         "datasets": hierarchy.datasets,
         "images": hierarchy.images,
         "annotations": annotations,
         "labels": labels,
     }
-    mapped = {logical: part.mapped() for logical, part in parts.items() if part is not None}
+    mapped = {logical: role.mapped() for logical, role in roles.items() if role is not None}
     box = annotations.box if annotations else None
     return Mapping(
         projects=mapped.get("projects"),
@@ -49,25 +49,26 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         box_format=configured["annotations"].box_format if box == "json" else None,
         label_joined=labelling.joined,
         labels_by_dataset=labels is not None and labels.link_to == "datasets",
-        warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, parts, labelling))),
+        warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, roles, labelling))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
+        application=schema.name if schema is not None else "",
     )
 
 
 def _warnings(
-    survey: Survey, hierarchy: ImageHierarchy, parts: dict[str, TableRole | None], labelling: Labelling
+    survey: Survey, hierarchy: ImageHierarchy, roles: dict[str, TableRole | None], labelling: Labelling
 ) -> list[str]:
     warnings = [*hierarchy.warnings]
-    mapped = [part for part in parts.values() if part is not None]
-    for part in mapped:
-        warnings += part.found.warnings
+    mapped = [role for role in roles.values() if role is not None]
+    for role in mapped:
+        warnings += role.found.warnings
     warnings += labelling.warnings
     for logical in ("projects", "datasets", "labels"):
-        if parts[logical] is None:
+        if roles[logical] is None:
             warnings += survey.unfit(logical)
     if not survey.configured["annotations"].left_out:
-        warnings += unmapped_tables(survey, hierarchy, [part.table for part in mapped])
-    return warnings + _unread_boxes(parts["annotations"], survey.configured["annotations"].box_format)
+        warnings += unmapped_tables(survey, hierarchy, [role.table for role in mapped])
+    return warnings + _unread_boxes(roles["annotations"], survey.configured["annotations"].box_format)
 
 
 def _unread_boxes(annotations: TableRole | None, box_format: BoxFormat | None) -> list[str]:
@@ -75,7 +76,7 @@ def _unread_boxes(annotations: TableRole | None, box_format: BoxFormat | None) -
     if annotations is None or boxes is None or boxes.kind != "array" or box_format is not None:
         return []
     return [
-        f"{annotations.table.full_name}.{boxes.name} is a list of four, which is ambiguous and not read: "
+        f"{annotations.table.full_name}.{boxes.name} is a list of four numbers, which is ambiguous and not read: "
         "set tables.annotations.box_format to xyxy, xywh or cxcywh."
     ]
 
@@ -96,7 +97,7 @@ def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> 
 
 
 def mapping_digest(mapping: Mapping) -> str:
-    """A digest of everything in the mapping that decides what is published: 16 hexadecimal digits of xxh3."""
+    """Digest the parts of the mapping that affect the published files: 16 hexadecimal digits of xxh3."""
     tables = {
         logical: [
             table.table.schema,

@@ -1,4 +1,4 @@
-"""The `[tables]` part of the configuration file: what the operator says about the tables."""
+"""Reads the `[tables]` section of the configuration file and words proposals for it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
 
 TablesConfig = ReadOnly[str, object]
-"""As it stands in the file: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`."""
+"""The section as parsed: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableOverride:
-    """What is said about one logical table; `left_out` tables and fields are `false` in the file."""
+    """The configuration of one logical table. Tables and fields that are `false` in the file are left out."""
 
     table: str | None = None
     schema: str | None = None
@@ -31,13 +31,13 @@ class TableOverride:
 
 
 def read_overrides(config: TablesConfig | None) -> dict[str, TableOverride]:
-    """The overrides by logical table, each there, empty where nothing is said.
+    """Read the overrides of all logical tables; that of a table without configuration is empty.
 
-    Raises `ConfigurationError` for a name or a value that is not known.
+    Raises `ConfigurationError` for an unknown name or an invalid value.
     """
     config = config or {}
     for name in config:
-        _known(f"tables.{name}", str(name), SETTINGS)
+        _require_known(f"tables.{name}", str(name), SETTINGS)
     return {logical: _read_table(logical, config.get(logical, {})) for logical in SETTINGS}
 
 
@@ -50,7 +50,7 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         )
     allowed = ("table", "schema", "columns", *(("box_format",) if logical == "annotations" else ()))
     for name in configured:
-        _known(f"{setting}.{name}", str(name), allowed)
+        _require_known(f"{setting}.{name}", str(name), allowed)
     table = configured.get("table")
     if table is False and logical == "images":
         raise ConfigurationError(
@@ -82,7 +82,7 @@ def _read_columns(logical: str, configured: object) -> dict[str, str | None]:
         )
     columns: dict[str, str | None] = {}
     for name, value in configured.items():
-        _known(f"{setting}.{name}", str(name), SETTINGS[logical])
+        _require_known(f"{setting}.{name}", str(name), SETTINGS[logical])
         columns[str(name)] = None if value is False else _text(f"{setting}.{name}", value)
     if columns.get("id", "") is None:
         raise ConfigurationError(f"{setting}.id cannot be false.", hint="Name the key column of the table.")
@@ -97,18 +97,18 @@ def _text(setting: str, value: object) -> str | None:
     )
 
 
-def _known(setting: str, name: str, allowed: Iterable[str]) -> None:
+def _require_known(setting: str, name: str, allowed: Iterable[str]) -> None:
     if name not in allowed:
-        raise ConfigurationError(f"{setting} is not a setting.", hint=_nearest(name, list(allowed), "Allowed"))
+        raise ConfigurationError(f"{setting} is not a setting.", hint=_suggestion(name, list(allowed), "Allowed"))
 
 
 # --- names in the database -----------------------------------------------------------------------
 
 
 def named_tables(catalog: Catalog, logical: str, configured: TableOverride) -> list[Table]:
-    """The tables that an override names: more than one where the schema is not said.
+    """The tables that an override names: several if the name occurs in several schemas and none is configured.
 
-    Raises `MappingError` where there is none.
+    Without a table name, all tables of the schema. Raises `MappingError` if there is no such table or schema.
     """
     setting = f"tables.{logical}"
     tables = [table for table in catalog.tables if configured.schema in (None, table.schema)]
@@ -116,7 +116,7 @@ def named_tables(catalog: Catalog, logical: str, configured: TableOverride) -> l
         schemas = sorted({table.schema for table in catalog.tables if table.schema})
         raise MappingError(
             f"{setting}.schema: there is no schema {configured.schema!r}.",
-            hint=_nearest(configured.schema or "", schemas, "The schemas are"),
+            hint=_suggestion(configured.schema or "", schemas, "The schemas are"),
         )
     if configured.table is None:
         return tables
@@ -125,29 +125,29 @@ def named_tables(catalog: Catalog, logical: str, configured: TableOverride) -> l
     if not found:
         raise MappingError(
             f"{setting}.table: there is no table {configured.table!r}.",
-            hint=_nearest(configured.table, [table.name for table in tables], "The tables are"),
+            hint=_suggestion(configured.table, [table.name for table in tables], "The tables are"),
         )
     return found
 
 
 def named_column(logical: str, setting: str, table: Table, name: str) -> Column:
-    """The column that an override names. Raises `MappingError` where there is none."""
+    """The column that an override names. Raises `MappingError` if the table has no such column."""
     found = table.column(name) or next(
         (column for column in table.columns if column.name.lower() == name.lower()), None
     )
     if found is None:
         raise MappingError(
             f"tables.{logical}.columns.{setting}: the table {table.full_name} has no column {name!r}.",
-            hint=_nearest(name, [column.name for column in table.columns], "Its columns are"),
+            hint=_suggestion(name, [column.name for column in table.columns], "Its columns are"),
         )
     return found
 
 
-def _nearest(name: str, known: Sequence[str], introduction: str) -> str:
+def _suggestion(name: str, known: Sequence[str], introduction: str) -> str:
     by_plain = {plain(candidate): candidate for candidate in known}
-    near = get_close_matches(plain(name), list(by_plain), n=1)
-    meant = f"Did you mean {by_plain[near[0]]!r}? " if near else ""
-    return f"{meant}{introduction}: {_listed(known)}." if known else "There are none that can be read."
+    matches = get_close_matches(plain(name), list(by_plain), n=1)
+    question = f"Did you mean {by_plain[matches[0]]!r}? " if matches else ""
+    return f"{question}{introduction}: {_listed(known)}." if known else "The database has none that can be read."
 
 
 def _listed(names: Iterable[str], most: int = 40) -> str:
@@ -155,12 +155,12 @@ def _listed(names: Iterable[str], most: int = 40) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
-# --- what to write into the file -----------------------------------------------------------------
+# --- proposals for the file ----------------------------------------------------------------------
 
 
 def toml_lines(logical: str, **settings: str | bool) -> str:
-    """Lines of configuration: `[tables.images]`, `table = "assets"`; a field in place of `table` or
-    `schema` goes under `[tables.images.columns]`."""
+    """Lines of configuration: `table`, `schema` and `box_format` under `[tables.images]`, fields under
+    `[tables.images.columns]`."""
     own = {name: value for name, value in settings.items() if name in ("table", "schema", "box_format")}
     columns = {name: value for name, value in settings.items() if name not in own}
     lines = [f"[tables.{logical}]", *_assignments(own)] if own else []
@@ -173,21 +173,21 @@ def _assignments(settings: dict[str, str | bool]) -> list[str]:
     return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
 
 
-def settle(lines: str, *others: str) -> str:
-    """The hint that shows which lines of autoexport.toml decide; the others are comments."""
-    heads = set(lines.splitlines())
+def proposal(lines: str, *others: str) -> str:
+    """Word the hint: the lines to add to autoexport.toml, and the alternatives as comments."""
+    shown = set(lines.splitlines())
     alternatives = [
-        f"# or: {', '.join(line for line in other.splitlines() if line not in heads or '=' in line)}"
+        f"# or: {', '.join(line for line in other.splitlines() if line not in shown or '=' in line)}"
         for other in others
     ]
     return "\n".join(["Decide in autoexport.toml:", lines, *alternatives])
 
 
-def settle_table(logical: str, tables: Sequence[Table], *others: str) -> str:
-    """The hint that shows how to choose one of several tables."""
+def table_proposal(logical: str, tables: Sequence[Table], *others: str) -> str:
+    """Word the hint that chooses one of several tables."""
     with_schema = len({table.name for table in tables}) < len(tables)
     choices = [
         toml_lines(logical, table=table.name, **({"schema": table.schema} if with_schema and table.schema else {}))
         for table in tables
     ]
-    return settle(*choices, *others)
+    return proposal(*choices, *others)

@@ -1,4 +1,4 @@
-"""Which tables are the images and what is above them."""
+"""Finds the tables of images, datasets and projects and the links between them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import TableFields, by_names, find_fields
-from autoexport.mapping.links import Link, find_link, referred_table, unlinked
-from autoexport.mapping.overrides import TableOverride, named_tables, settle, settle_table, toml_lines
+from autoexport.mapping.lack import Lack, Missing
+from autoexport.mapping.links import Link, find_link, missing_link, referred_table
+from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
 
+_SETTING = {Missing.KEY: "id", Missing.NAME: "name", Missing.LABEL: "label", Missing.LINK: "image_id"}
+"""The setting that supplies the missing thing, for a table that the configuration assigns to a role."""
+
 
 @dataclass(slots=True)
 class TableRole:
-    """A real table in the role of a logical one."""
+    """A real table in the role of a logical one. For labels, `link_to` is their parent: projects or datasets."""
 
     table: Table
     found: TableFields
@@ -26,11 +30,11 @@ class TableRole:
 
     @property
     def key(self) -> Column:
-        """The key column; only asked of tables that have one."""
+        """The key column. Raises KeyError if the table has none."""
         return self.found.fields["id"]
 
     def mapped(self) -> TableMapping:
-        """The record for the other stations."""
+        """The record for the other packages."""
         link = self.link
         return TableMapping(
             table=self.table,
@@ -43,7 +47,7 @@ class TableRole:
 
 @dataclass(slots=True)
 class ImageHierarchy:
-    """The images and what is above them."""
+    """The images with their datasets and projects, as far as the database has them."""
 
     images: TableRole
     datasets: TableRole | None = None
@@ -52,7 +56,10 @@ class ImageHierarchy:
 
 
 class Survey:
-    """Looks for the logical tables in a catalog, as far as the configuration leaves it open."""
+    """Finds the logical tables in a catalog: those that are configured, and the others by their names.
+
+    The constructor raises `MappingError` if a configured table does not exist or has two roles.
+    """
 
     def __init__(self, catalog: Catalog, configured: dict[str, TableOverride]) -> None:
         self.catalog = catalog
@@ -71,176 +78,173 @@ class Survey:
                 if name in users:
                     raise MappingError(
                         f"tables.{users[name]} and tables.{logical} both name the table {name}.",
-                        hint="One table can have one role only: remove one of the two.",
+                        hint="A table can have only one role: remove one of the two settings.",
                     )
                 users[name] = logical
 
     def candidates(self, logical: str) -> list[Table]:
-        """The tables that the configuration names, else those of a conventional name."""
+        """The tables that the configuration names, else those with a conventional name."""
         if self.configured[logical].left_out:
             return []
         if logical in self.assigned:
             return self.assigned[logical]
-        taken = [table for tables in self.assigned.values() for table in tables]
-        within = (
-            named_tables(self.catalog, logical, self.configured[logical])
-            if self.configured[logical].schema
-            else None
-        )
-        tables = self.catalog.tables if within is None else within
-        return [table for table in tables if is_named(table.name, logical) and table not in taken]
+        assigned = [table for tables in self.assigned.values() for table in tables]
+        tables: Sequence[Table] = self.catalog.tables
+        if self.configured[logical].schema:
+            tables = named_tables(self.catalog, logical, self.configured[logical])
+        return [table for table in tables if is_named(table.name, logical) and table not in assigned]
 
-    def part(self, logical: str, table: Table) -> tuple[TableRole, str]:
-        """The table in this role, and what it lacks for it; links are looked at elsewhere."""
+    def role(self, logical: str, table: Table) -> tuple[TableRole, Lack | None]:
+        """The table in this role, and the key or name that it lacks for it. Links are checked elsewhere."""
         found = find_fields(logical, table, self.configured[logical])
-        lacks = "" if "id" in found.fields else "no key column (a primary key of one column, or id)"
+        lack = None if "id" in found.fields else Lack(Missing.KEY)
         wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
         if wanted and not set(wanted) & set(found.fields):
-            lacks = lacks or f"no column for {' or '.join(wanted)}"
-        return TableRole(table, found), lacks
+            lack = lack or Lack(Missing.NAME, " or ".join(wanted))
+        return TableRole(table, found), lack
 
     def fitting(self, logical: str, *others: Table) -> list[Table]:
-        """The candidates that have what their role takes, apart from tables that are something else."""
+        """The candidates that have a key and a name, without `others`, which have another role."""
         tables = [table for table in self.candidates(logical) if table not in others]
-        return [table for table in tables if not self.part(logical, table)[1]]
+        return [table for table in tables if self.role(logical, table)[1] is None]
 
     def unfit(self, logical: str) -> list[str]:
-        """Why candidates of this logical table are not exported."""
-        parts = [(table, self.part(logical, table)[1]) for table in self.candidates(logical)]
-        return [f"the table {table.full_name} is not exported as {logical}: it has {lacks}."
-                for table, lacks in parts if lacks]  # fmt: skip
+        """Warnings about candidates of this logical table that lack a key or a name."""
+        roles = [(table, self.role(logical, table)[1]) for table in self.candidates(logical)]
+        return [f"the table {table.full_name} is not exported as {logical}: it has {lack}."
+                for table, lack in roles if lack]  # fmt: skip
 
     # --- parents -----------------------------------------------------------------------------------
 
     def parent(self, relation: tuple[str, str], child: Table) -> TableRole | None:
-        """The parent of a table, with the link to it, by declared foreign keys first.
+        """Find the parent of a table by declared foreign keys, else by name. Its `link` is the link of the child.
 
-        Raises `MappingError` where two tables fit, or where the configured one does not.
+        `relation` is the logical child and parent. Raises `MappingError` if two tables fit, or if the configured
+        one does not.
         """
+        _, logical = relation
         found = self._linked(relation, child, self._referred(relation, child))
-        found = found or self._linked(relation, child, self.candidates(relation[1]))
+        found = found or self._linked(relation, child, self.candidates(logical))
         if len(found) > 1:
-            raise self.two_fit(relation[1], [part.table for part in found])
+            raise self.two_fit(logical, [role.table for role in found])
         return found[0] if found else None
 
     def _linked(self, relation: tuple[str, str], child: Table, tables: Sequence[Table]) -> list[TableRole]:
+        child_logical, logical = relation
         found = []
         for table in tables:
             if table is child:
                 continue
-            part, lacks = self.part(relation[1], table)
-            if lacks:
-                self.refuse_assigned(relation[1], table, lacks)
+            role, lack = self.role(logical, table)
+            if lack is not None:
+                self.refuse_assigned(logical, table, lack)
                 continue
-            part.link = find_link(self.catalog, relation, child, table, part.key, self.configured[relation[0]])
-            if part.link is not None:
-                found.append(part)
+            role.link = find_link(self.catalog, relation, child, table, role.key, self.configured[child_logical])
+            if role.link is not None:
+                found.append(role)
         return found
 
     def _referred(self, relation: tuple[str, str], child: Table) -> list[Table]:
-        """The tables that declared foreign keys refer to, if their name or the column's says so."""
-        candidates = self.candidates(relation[1])
-        by_column = {column.name for column in by_names(child, LINK_NAMES[relation])}
-        schema = self.configured[relation[1]].schema
+        """The tables to which declared foreign keys refer, if the table or the column has a conventional name."""
+        _, logical = relation
+        candidates = self.candidates(logical)
+        conventional = {column.name for column in by_names(child, LINK_NAMES[relation])}
+        schema = self.configured[logical].schema
+        decided = logical in self.assigned or self.configured[logical].left_out
         tables: list[Table] = []
         for key in child.foreign_keys:
             table = referred_table(self.catalog, child, key)
             if table is None or table in tables:
                 continue
-            assigned = relation[1] in self.assigned or self.configured[relation[1]].left_out
-            unknown = (
-                not assigned and schema in (None, table.schema) and not self._has_other_role(table, relation[1])
-            )
-            if table in candidates or (unknown and by_column & set(key.columns)):
+            possible = not decided and schema in (None, table.schema) and not self._has_other_role(table, logical)
+            if table in candidates or (possible and conventional & set(key.columns)):
                 tables.append(table)
         return tables
 
     def _has_other_role(self, table: Table, logical: str) -> bool:
         return any(table in self.candidates(other) for other in self.configured if other != logical)
 
-    def refuse_assigned(self, logical: str, table: Table, lacks: str) -> None:
-        """Raise `MappingError` if it is the configuration that gives the table a role it does not fit."""
+    def refuse_assigned(self, logical: str, table: Table, lack: Lack) -> None:
+        """Raise `MappingError` if the configuration gives this table a role that it does not fit."""
         if logical in self.assigned:
-            settings = {"no key": "id", "no label": "label", "no column that names": "image_id"}
-            setting = next((name for words, name in settings.items() if lacks.startswith(words)), "name")
             raise MappingError(
-                f"tables.{logical}.table: {table.full_name} has {lacks}.",
-                hint=settle(toml_lines(logical, **{setting: "<column>"})),
+                f"tables.{logical}.table: {table.full_name} has {lack}.",
+                hint=proposal(toml_lines(logical, **{_SETTING[lack.missing]: "<column>"})),
             )
 
     def two_fit(self, logical: str, tables: Sequence[Table]) -> MappingError:
-        """The error for more tables than one in a role."""
+        """The error for several tables that fit one role."""
         names = " and ".join(table.full_name for table in tables)
-        return MappingError(f"{names} fit as the {logical} table.", hint=settle_table(logical, tables))
+        return MappingError(f"{names} fit as the {logical} table.", hint=table_proposal(logical, tables))
 
-    # --- images and above --------------------------------------------------------------------------
+    # --- images, datasets, projects ----------------------------------------------------------------
 
     def hierarchy(self) -> ImageHierarchy:
-        """The images table with what is above it. Raises `MappingError` where there is none, or two."""
-        lacking: list[tuple[Table, str]] = []
-        families: list[ImageHierarchy] = []
+        """Find the images with their datasets and projects. Raises `MappingError` if no table fits, or several."""
+        lacking: list[tuple[Table, Lack]] = []
+        hierarchies: list[ImageHierarchy] = []
         errors: list[tuple[Table, MappingError]] = []
         for table in self.candidates("images"):
-            part, lacks = self.part("images", table)
-            if not lacks:
+            role, lack = self.role("images", table)
+            if lack is None:
                 try:
-                    hierarchy, lacks = self._hierarchy_of(part)
-                    if not lacks:
-                        families.append(hierarchy)
+                    hierarchy, lack = self._hierarchy_of(role)
+                    if lack is None:
+                        hierarchies.append(hierarchy)
                 except MappingError as error:
                     errors.append((table, error))
-            if lacks:
-                lacking.append((table, lacks))
-        fitting = [hierarchy.images.table for hierarchy in families] + [table for table, _ in errors]
+            if lack is not None:
+                lacking.append((table, lack))
+        fitting = [hierarchy.images.table for hierarchy in hierarchies] + [table for table, _ in errors]
         if len(fitting) > 1:
             raise self.two_fit("images", fitting)
         if errors:
             raise errors[0][1]
-        if not families:
+        if not hierarchies:
             raise self._no_images(lacking)
-        return families[0]
+        return hierarchies[0]
 
-    def _hierarchy_of(self, images: TableRole) -> tuple[ImageHierarchy, str]:
+    def _hierarchy_of(self, images: TableRole) -> tuple[ImageHierarchy, Lack | None]:
         hierarchy = ImageHierarchy(images)
         hierarchy.datasets = self.parent(("images", "datasets"), images.table)
         if hierarchy.datasets is not None:
             images.link, hierarchy.datasets.link = hierarchy.datasets.link, None
             self._projects_of_datasets(hierarchy, hierarchy.datasets)
-            return hierarchy, ""
+            return hierarchy, None
         others = self.fitting("datasets", images.table)
         hierarchy.projects = self.parent(("images", "projects"), images.table)
         if hierarchy.projects is not None:
             images.link, hierarchy.projects.link = hierarchy.projects.link, None
             for table in others:
                 self._leave_out(hierarchy, "datasets", table, images.table, "images")
-            return hierarchy, ""
+            return hierarchy, None
         for logical, above in (("datasets", others), ("projects", self.fitting("projects", images.table))):
             if above:
-                key = self.part(logical, above[0])[0].key
-                return hierarchy, unlinked(("images", logical), images.table, above[0], key)
+                key = self.role(logical, above[0])[0].key
+                return hierarchy, missing_link(("images", logical), images.table, above[0], key)
         columns = by_names(images.table, LINK_NAMES["images", "datasets"] + LINK_NAMES["images", "projects"])
-        told_apart = [name for name in ("datasets", "projects") if not self.configured[name].left_out]
-        if columns and told_apart:
+        expected = [name for name in ("datasets", "projects") if not self.configured[name].left_out]
+        if columns and expected:
             hierarchy.warnings.append(
                 f"{images.table.full_name}.{columns[0].name} names a parent, but no table of datasets or "
                 "projects was found: all images are in one dataset."
             )
-        return hierarchy, ""
+        return hierarchy, None
 
     def _projects_of_datasets(self, hierarchy: ImageHierarchy, datasets: TableRole) -> None:
         hierarchy.projects = self.parent(("datasets", "projects"), datasets.table)
         if hierarchy.projects is not None:
             datasets.link, hierarchy.projects.link = hierarchy.projects.link, None
             return
-        unlinked = self.fitting("projects", datasets.table, hierarchy.images.table)
-        if unlinked and self.parent(("images", "projects"), hierarchy.images.table):
-            names = datasets.table.full_name
+        unnamed = self.fitting("projects", datasets.table, hierarchy.images.table)
+        if unnamed and self.parent(("images", "projects"), hierarchy.images.table):
+            name = datasets.table.full_name
             raise MappingError(
-                f"{hierarchy.images.table.full_name} names {names} and {unlinked[0].full_name}, "
-                f"but {names} does not name its project.",
-                hint=settle(toml_lines("projects", table=False), toml_lines("datasets", table=False)),
+                f"{hierarchy.images.table.full_name} names {name} and {unnamed[0].full_name}, "
+                f"but {name} does not name its project.",
+                hint=proposal(toml_lines("projects", table=False), toml_lines("datasets", table=False)),
             )
-        for table in unlinked:
+        for table in unnamed:
             self._leave_out(hierarchy, "projects", table, datasets.table, "datasets")
 
     def _leave_out(
@@ -250,39 +254,38 @@ class Survey:
         if logical in self.assigned:
             raise MappingError(
                 f"tables.{logical}.table: no column of {child.full_name} names {table.full_name}.",
-                hint=settle(toml_lines(child_logical, **{setting: "<column>"})),
+                hint=proposal(toml_lines(child_logical, **{setting: "<column>"})),
             )
         hierarchy.warnings.append(
             f"{table.full_name} is not exported: no column of {child.full_name} names it "
             f"(tables.{child_logical}.columns.{setting}, or tables.{logical}.table = false)."
         )
 
-    def _no_images(self, lacking: Sequence[tuple[Table, str]]) -> MappingError:
+    def _no_images(self, lacking: Sequence[tuple[Table, Lack]]) -> MappingError:
         if not self.catalog.tables:
             return MappingError(
                 "The database has no tables.",
                 hint="Check --database-url: it should name the database of the annotation application.",
             )
         if lacking:
-            seen = "; ".join(f"{table.full_name} has {lacks}" for table, lacks in lacking)
-            return MappingError(f"No table of images was found: {seen}.", hint=self._complete(*lacking[0]))
-        similar = [table for table in self.catalog.tables if self._like_images(table)]
-        asking = settle(toml_lines("images", table="<table>"))
-        hint = settle_table("images", similar) if similar else asking
+            reasons = "; ".join(f"{table.full_name} has {lack}" for table, lack in lacking)
+            return MappingError(f"No table of images was found: {reasons}.", hint=self._supply(*lacking[0]))
+        similar = [table for table in self.catalog.tables if self._resembles_images(table)]
+        hint = table_proposal("images", similar) if similar else proposal(toml_lines("images", table="<table>"))
         return MappingError("No table of images was found.", hint=hint)
 
-    def _complete(self, table: Table, lacks: str) -> str:
-        """The hint that shows how to give an images table what it lacks."""
-        if "key column" in lacks:
-            return settle(toml_lines("images", table=table.name, id="<column>"))
-        if "filename" in lacks:
-            return settle(toml_lines("images", table=table.name, file_path="<column>"))
+    def _supply(self, table: Table, lack: Lack) -> str:
+        """Word the hint that names the column which an images table lacks."""
+        if lack.missing is Missing.KEY:
+            return proposal(toml_lines("images", table=table.name, id="<column>"))
+        if lack.missing is Missing.NAME:
+            return proposal(toml_lines("images", table=table.name, file_path="<column>"))
         logical = "datasets" if self.fitting("datasets", table) else "projects"
         named = toml_lines("images", table=table.name, **{LINK_SETTING[logical]: "<column>"})
-        return settle(named, toml_lines(logical, table=False))
+        return proposal(named, toml_lines(logical, table=False))
 
-    def _like_images(self, table: Table) -> bool:
+    def _resembles_images(self, table: Table) -> bool:
         if any(is_named(table.name, logical) for logical in self.configured):
             return False
-        part, lacks = self.part("images", table)
-        return not lacks and bool({"file_path", "width"} & set(part.found.fields))
+        role, lack = self.role("images", table)
+        return lack is None and bool({"file_path", "width"} & set(role.found.fields))

@@ -1,4 +1,4 @@
-"""The names that annotation applications give to their tables and columns, and the types that fit."""
+"""Lists the names that annotation applications give to tables and columns, and the types that fit."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ TABLE_NAMES: dict[str, tuple[str, ...]] = {
         "annotation_classes", "annotation_class",
     ),
 }  # fmt: skip
-"""Table names by logical table. A `labels` table that links to an image is an annotation table."""
+"""Table names by logical table. A `labels` table that names an image is an annotations table."""
 
 KEY_NAMES = ("id", "uuid", "uid")
-"""Key columns besides `<table>_id`, which is tried after `id`."""
+"""Key columns in order of preference; `<table>_id` is tried after `id`."""
 
 LINK_NAMES: dict[tuple[str, str], tuple[str, ...]] = {
     ("images", "datasets"): ("dataset_id", "dataset", "collection_id", "volume_id"),
@@ -41,10 +41,10 @@ LINK_NAMES: dict[tuple[str, str], tuple[str, ...]] = {
     ("labels", "projects"): ("project_id", "project", "workspace_id"),
     ("labels", "datasets"): ("dataset_id", "dataset", "collection_id"),
 }
-"""Columns that name a parent, by child and parent, the most telling name first."""
+"""Columns that name a parent, by child and parent, in order of preference."""
 
 LINK_SETTING = {"projects": "project_id", "datasets": "dataset_id", "images": "image_id"}
-"""What a link is called in the configuration file, by parent."""
+"""The name of a link in the configuration file, by parent."""
 
 _CREATED = ("created_at", "created_date", "created", "date_added", "uploaded_at")
 _UPDATED = ("updated_at", "last_updated", "modified_at")
@@ -100,8 +100,8 @@ FIELD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "color": ("color", "colour", "hex_color"),
     },
 }  # fmt: skip
-"""Columns by logical table and field, the most telling name first. Keys, links, boxes and the label
-of an annotation have rules of their own. No field is read from a URL: they carry signed tokens."""
+"""Columns by logical table and field, in order of preference. Keys, links, boxes and the label of an annotation
+have their own rules. No field is read from a URL, which may contain a signed token."""
 
 BOXES: tuple[tuple[BoxReading, tuple[str, str, str, str]], ...] = (
     ("corners", ("x_min", "y_min", "x_max", "y_max")),
@@ -118,7 +118,7 @@ BOXES: tuple[tuple[BoxReading, tuple[str, str, str, str]], ...] = (
     ("center", ("cx", "cy", "w", "h")),
     ("center", ("cx", "cy", "width", "height")),
 )
-"""Four columns that hold a box, and how they are read."""
+"""Names of the four columns of a box, and how they are read."""
 
 BOX_FIELDS = ("box_0", "box_1", "box_2", "box_3")
 BOX_JSON_NAMES = ("bbox", "bounding_box")
@@ -126,7 +126,7 @@ BOX_FORMATS: dict[BoxFormat, BoxReading] = {"xyxy": "corners", "xywh": "origin",
 
 DELETED_NAMES = ("deleted_at", "is_deleted", "deleted")
 DELETED_TIME_NAMES = frozenset({"deleted_at"})
-"""Of these, the ones that say when: they may be of any kind that times are stored in."""
+"""Those of `DELETED_NAMES` that hold a time: they may be of any kind in which times are stored."""
 
 FOUND_FIELDS: dict[str, tuple[str, ...]] = {
     "projects": PROJECT_FIELDS,
@@ -135,7 +135,7 @@ FOUND_FIELDS: dict[str, tuple[str, ...]] = {
     "annotations": tuple(name for name in ANNOTATION_FIELDS if not name.startswith("box_")),
     "labels": LABEL_FIELDS,
 }
-"""The fields that are looked for one by one; a box is looked for as a whole."""
+"""The fields that are searched one by one; a box is searched as a whole."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "projects": (*PROJECT_FIELDS, "deleted"),
@@ -144,7 +144,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "annotations": (*ANNOTATION_FIELDS, "image_id", "deleted"),
     "labels": (*LABEL_FIELDS, "project_id", "dataset_id", "deleted"),
 }
-"""What may be named under `[tables.….columns]`."""
+"""The settings allowed under `[tables.….columns]`."""
 
 _WORDS: frozenset[ColumnKind] = frozenset({"text", "enum", "other"})
 _CODES: frozenset[ColumnKind] = _WORDS | {"integer"}
@@ -187,13 +187,13 @@ KINDS: dict[str, frozenset[ColumnKind]] = {
     "created_at": _TIMES,
     "updated_at": _TIMES,
 }
-"""The kinds of column that fit a field; `other` is also what untyped columns and views have."""
+"""The kinds of column that fit a field. `other` includes untyped columns and those of views."""
 
 DELETED_KINDS: frozenset[ColumnKind] = (_FLAGS - {"other"}) | {"real", "time"}
-"""What a mark of deletion may be: a text or untyped `is_deleted` would read "false" as set."""
+"""The kinds of a deletion mark: the text "false" in a text or untyped `is_deleted` would count as set."""
 
 DELETED_TIME_KINDS: frozenset[ColumnKind] = _TIMES | {"boolean"}
-"""What `deleted_at` may be."""
+"""The kinds of `deleted_at`."""
 
 SPATIAL_TYPES = frozenset(
     {"geometry", "geography", "raster", "point", "line", "lseg", "box", "path", "polygon", "circle"}
@@ -203,7 +203,7 @@ SPATIAL_TYPES = frozenset(
 
 @lru_cache(maxsize=4096)
 def plain(name: str) -> str:
-    """A name without case and separators: `datasetId`, `dataset_id` and `DatasetID` are the same.
+    """A name in lower case without separators: `datasetId`, `dataset_id` and `DatasetID` are equal.
 
     >>> plain("DatasetID") == plain("dataset_id")
     True
@@ -212,12 +212,12 @@ def plain(name: str) -> str:
 
 
 def is_named(name: str, logical: str) -> bool:
-    """Whether a table has one of the names of a logical table."""
+    """Whether `name` is a conventional name of a logical table."""
     return plain(name) in {plain(known) for known in TABLE_NAMES[logical]}
 
 
 def key_names(table_name: str) -> tuple[str, ...]:
-    """The conventional names of a table's key, the most telling first.
+    """The conventional names of the key of a table, in order of preference.
 
     >>> key_names("images")
     ('id', 'image_id', 'images_id', 'uuid', 'uid')

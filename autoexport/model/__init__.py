@@ -1,1 +1,1 @@
-"""The records that the packages hand to each other."""
+"""Defines the records that the packages hand to each other."""

@@ -1,4 +1,4 @@
-"""The records of blocks: rows that were read, values that are published, ranges, changes."""
+"""Records blocks: their rows, published values, bytes and counts, and ranges of images that changed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import orjson
 from autoexport.model.catalog import Key, Scalar
 
 Value = Scalar | datetime
-"""A value after the rules of `autoexport.values`."""
+"""A value to which the rules of `autoexport.values` were applied."""
 
 
 @dataclass(slots=True)
 class Part:
-    """The bytes of a block in one file: in the published one, or fresh in the spool."""
+    """The place of a block's bytes in one file: in the spool if `fresh`, else in the published file.
+
+    `offset` and `length` are in bytes.
+    """
 
     offset: int
     length: int
@@ -28,11 +31,12 @@ class Part:
 
 @dataclass(slots=True)
 class BlockRecord:
-    """A block: which images, what it counts, what it embeds from above, and its bytes in each file.
+    """A published block: its images, its counts, a digest of its parents, and its bytes in each file.
 
-    `counts` is packed, because a database of ten million images has fifteen thousand blocks.
-    `parents` is a digest of the values of its dataset and project that its bytes repeat. `ids` is the
-    sum of the hashes of its image ids, modulo 2^64: sums of blocks are equal when the same images are in them.
+    The images are those of `dataset` from `first` to `last`. The counts are packed, because a database of ten
+    million images has fifteen thousand blocks. `parents` is a digest of the values of dataset and project that
+    the bytes repeat. `ids` is the sum of the hashes of the image ids, modulo 2^64. Sets of blocks with the same
+    images have equal sums.
     """
 
     dataset: Key
@@ -45,13 +49,13 @@ class BlockRecord:
 
     @property
     def counts(self) -> Counts:
-        """The counts, unpacked."""
+        """The unpacked counts."""
         images, labeled, annotations, splits, labels, repaired, guarded = orjson.loads(self.packed)
         return Counts(images, labeled, annotations, Counter(splits), Counter(labels), repaired, guarded)
 
 
 def pack(counts: Counts) -> bytes:
-    """Counts as a block record keeps them."""
+    """Encode counts as `BlockRecord.packed`."""
     return _packed(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
@@ -61,22 +65,22 @@ def pack(counts: Counts) -> bytes:
 
 
 def _packed(counts: list[Any]) -> bytes:
-    # A copy: orjson gives its result together with all the room that it made for it, 4 KB at least.
+    # A copy: orjson returns its whole buffer with the result, at least 4 KB.
     return bytes(memoryview(orjson.dumps(counts)))
 
 
-# --- what is read --------------------------------------------------------------------------------
+# --- rows and values -----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class FlatRows:
-    """Rows of a table one after the other in one list, which takes less memory and time than a list of rows."""
+    """The rows of a table, concatenated in one list: this takes less memory and time than a list of rows."""
 
     fields: Sequence[str]
     values: list[Scalar]
 
     def columns(self) -> dict[str, Sequence[Scalar]]:
-        """The columns by field; none if there are no rows."""
+        """The columns by field; empty if there are no rows."""
         return {name: self.column(name) for name in self.fields} if self.values else {}
 
     def column(self, name: str) -> Sequence[Scalar]:
@@ -86,10 +90,11 @@ class FlatRows:
 
 @dataclass(slots=True)
 class BlockRows:
-    """The raw rows of a block or of a piece of it: images in id order and the annotations of each, in id order.
+    """The raw rows of a block, or of a piece of it.
 
-    The fields are logical ones; a field that the database does not have is absent. `spans` says how many
-    annotations each image has. `ends`: no further piece of the same block follows.
+    The images are in id order, and so are the annotations of each. The fields are logical ones; a field that the
+    database lacks is absent. `spans` is the number of annotations of each image. `ends`: no further piece of the
+    same block follows.
     """
 
     dataset: Key
@@ -105,7 +110,7 @@ class BlockRows:
 
 @dataclass(slots=True)
 class Counts:
-    """What is counted of a block, a dataset or a project; always from rows, never from stored counters."""
+    """The counts of a block, a dataset or a project: always of rows, never from counters in the database."""
 
     images: int = 0
     labeled: int = 0
@@ -116,23 +121,24 @@ class Counts:
     guarded: int = 0
 
     def add(self, other: Counts) -> None:
-        """Add the counts of a part to those of the whole."""
+        """Add the counts of a part."""
         self.images += other.images
         self.labeled += other.labeled
         self.annotations += other.annotations
         self.repaired += other.repaired
         self.guarded += other.guarded
         for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
-            for word, number in theirs.items():
-                mine[word] += number
+            for name, count in theirs.items():
+                mine[name] += count
 
 
 @dataclass(slots=True)
 class Block:
-    """The values of one block, ready for the formats: columns by the name of the published field.
+    """The values of one block for the formats: columns by the name of the published field.
 
-    In `annotations`, `bbox` is four columns `x_min` to `y_max`, all null where there is no box, and
-    `polygon` holds JSON on one line. `json_cells` keeps the JSON of columns that several formats write.
+    In `annotations`, the box is in four columns `x_min` to `y_max`, all None without a box. `polygon` holds JSON
+    on one line. `spans` is the number of annotations of each image. `json_cells` caches the JSON of columns that
+    several formats write.
     """
 
     images: dict[str, Sequence[Any]]
@@ -147,18 +153,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """The answer "anything may have changed", and why."""
+    """The answer that anything may have changed, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The images whose rows may be new or different since a position: a superset of the truth.
+    """The images whose rows may be new or different since a position: at least those that are.
 
-    `images` are image keys as stored in the images table; `orphans_seen`: a changed row names a
-    parent that is not there, so that the conservation of row counts proves nothing. Rows that are
-    gone leave no trace here.
+    `images` are keys as stored in the images table. `orphans_seen`: a changed row names a parent that does not
+    exist, so equal row counts prove nothing. Deleted rows leave no trace here.
     """
 
     images: Set[Key]
@@ -167,8 +172,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The images of a dataset whose id is after `after` (None: from the first) and up to and
-    including `to` (None: to the last)."""
+    """The images of a dataset with ids after `after`, up to and including `to`. None means no limit."""
 
     dataset: Key
     after: Key | None
@@ -177,6 +181,6 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
-    """A place in a published file where the bytes of a block go."""
+    """A placeholder, in the text of a file, for the bytes of the block of this index."""
 
     block: int

@@ -1,4 +1,4 @@
-"""The records that are handed from station to station."""
+"""Defines the tables, columns and keys of a database as it declares them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Scalar = None | bool | int | float | str | bytes
-"""What a source delivers for a column: never a driver's own type."""
+"""A value as a source delivers it: never a type of the driver."""
 
 Key = int | str | bytes
 """The value of a key column."""
@@ -29,12 +29,12 @@ ColumnKind = Literal[
 TableKind = Literal["table", "view", "foreign table", "partitioned table"]
 
 
-# --- what a database has -------------------------------------------------------------------------
+# --- the declarations ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the database declares it; `type_name` is the database's own word for its type."""
+    """A column as the database declares it. `type_name` is the type in the database's own words."""
 
     name: str
     kind: ColumnKind
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A declared foreign key; composite ones have several columns."""
+    """A declared foreign key. A composite one has several columns."""
 
     columns: tuple[str, ...]
     referred_schema: str | None
@@ -54,8 +54,10 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table or view as the database declares it. `indexes` holds the column lists of all indexes,
-    those of primary keys and unique constraints included."""
+    """A table or view as the database declares it.
+
+    `indexes` holds the columns of each index, including those of primary keys and unique constraints.
+    """
 
     name: str
     schema: str | None
@@ -67,15 +69,15 @@ class Table:
 
     @property
     def full_name(self) -> str:
-        """`schema.name`, or the name alone where there is no schema."""
+        """`schema.name`, or the name alone if it has no schema."""
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
     def column(self, name: str) -> Column | None:
-        """The column of exactly this name, or None."""
+        """The column of exactly this name; None if there is none."""
         return next((column for column in self.columns if column.name == name), None)
 
     def has_index_on(self, column: str) -> bool:
-        """Whether an index begins with this column."""
+        """Whether this column is the first one of an index."""
         return any(index[:1] == (column,) for index in self.indexes)
 
 

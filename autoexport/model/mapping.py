@@ -1,4 +1,4 @@
-"""Which real tables and columns hold the logical ones."""
+"""Records which real table and column holds each logical table and field."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ ANNOTATION_FIELDS = (
 LABEL_FIELDS = ("id", "name", "color")
 
 
-# --- how it is understood ------------------------------------------------------------------------
+# --- the mapping ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """One logical table: the real one, and for each logical field the real column.
+    """The real table of a logical one, and the real column of each logical field that it has.
 
-    `parent_link` is the column that names the parent (an image's dataset), `parent_column` the
-    column of the parent that it names. `deleted` are the columns that mark a row as soft-deleted:
-    set (a time) or true (a flag).
+    `parent_link` is the column that names the parent, such as the dataset of an image. `parent_column` is the
+    column of the parent that it names. A row is soft-deleted if one of the `deleted` columns holds a time or a
+    true flag.
     """
 
     table: Table
@@ -49,15 +49,17 @@ class TableMapping:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """How the tables of a database are understood.
+    """The mapping of a whole database. A logical table is None if the database has no such table.
 
-    `annotations.parent_link` names an image, `images.parent_link` a dataset, or a project where
-    there is no datasets table; `datasets.parent_link` and `labels.parent_link` name a project
-    (`labels.parent_is_dataset`: a dataset). None where the database has no such table or link.
+    `annotations.parent_link` names an image. `images.parent_link` names a dataset, or a project if there is no
+    datasets table. `datasets.parent_link` names a project, and so does `labels.parent_link`, or a dataset if
+    `labels_by_dataset` is true. A link is None if the table has no such column.
 
-    `box` says how `box_0` to `box_3` are read, or that the box is the JSON column `box_json`, in
-    which case `box_format` is how a list of four is read (None: ambiguous, not read).
-    `label_joined`: the label of an annotation is the name that `label_id` refers to in `labels`.
+    `box` says how `box_0` to `box_3` are read, or "json" if the box is the JSON column `box_json`. Then
+    `box_format` says how a list of four numbers is read; None: it is ambiguous and not read. `box` is None without
+    boxes. `label_joined`: the label of an annotation is the name of the row of `labels` with its `label_id`.
+    `application` is the name of the known application whose database this is, empty for any other.
+    `not_found` names the logical tables and fields that the database lacks, such as `images.width`.
     """
 
     projects: TableMapping | None
@@ -71,9 +73,10 @@ class Mapping:
     labels_by_dataset: bool = False
     warnings: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
+    application: str = ""
 
     def tables(self) -> dict[str, TableMapping]:
-        """The logical tables that are mapped, by name, parents first."""
+        """The mapped tables by logical name, parents first."""
         named = {
             "projects": self.projects,
             "datasets": self.datasets,

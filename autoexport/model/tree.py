@@ -1,4 +1,4 @@
-"""The records of the tree above the images: projects, datasets and labels with their counts."""
+"""Records the tree above the images: projects, datasets and labels with their counts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from autoexport.model.catalog import Key, Scalar
 ParentRow = dict[str, Scalar]
 
 
-# --- the tree that is published ------------------------------------------------------------------
+# --- the published tree --------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class LabelNode:
-    """A label of a project and how often the project's annotations bear its name."""
+    """A label of a project and the number of the project's annotations with its name."""
 
     values: dict[str, Value]
     annotation_count: int = 0
@@ -24,7 +24,7 @@ class LabelNode:
 
 @dataclass(slots=True)
 class DatasetNode:
-    """A dataset: its fields, its counts, and the numbers of its blocks in id order."""
+    """A dataset: its fields, its counts, and the indexes of its blocks in id order."""
 
     key: Key
     values: dict[str, Value]
@@ -45,7 +45,7 @@ class ProjectNode:
 
 @dataclass(slots=True)
 class Tree:
-    """Everything above the images, in publication order, and when it was read (UTC)."""
+    """Everything above the images in publication order. `timestamp` is the time of the snapshot (UTC)."""
 
     timestamp: datetime
     projects: list[ProjectNode]
@@ -55,10 +55,12 @@ class Tree:
 
 @dataclass(slots=True)
 class Parents:
-    """The small tables, whole and in id order. `parent` is the key of the row's project (of its
-    dataset, for labels that belong to datasets): None where it is not there. `named` is what images
-    call a dataset by: its key, or another column of it. `deleted_labels` are soft-deleted: in no list of
-    labels, but annotations still have their names."""
+    """All rows of the small tables in id order.
+
+    In a row, `parent` is the key of its project, or of its dataset for labels that belong to datasets. It is None
+    if that row does not exist. `named` is the value by which images name a dataset: its key or another column.
+    The soft-deleted `deleted_labels` are in no list of labels, but annotations keep their names.
+    """
 
     projects: list[ParentRow]
     datasets: list[ParentRow]
@@ -68,7 +70,7 @@ class Parents:
 
 @dataclass(slots=True)
 class Totals:
-    """Rows by logical table: those that are not soft-deleted, and those that are."""
+    """The number of rows by logical table: those that are not soft-deleted (`live`), and those that are."""
 
     live: dict[str, int] = field(default_factory=dict)
     soft_deleted: dict[str, int] = field(default_factory=dict)

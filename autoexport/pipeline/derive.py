@@ -1,80 +1,105 @@
-"""The stations that need the snapshot: mapping, changes, plan, render."""
+"""Derives the next generation from one snapshot: mapping, changes, plan, render."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
-from autoexport.config.settings import Settings
 from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError, UndecodableText
-from autoexport.formats import FormatOptions, settings_digest
-from autoexport.formats.contract import Format
-from autoexport.incremental.changes import Assessment, can_be_kept, conserved, recount, what_changed
+from autoexport.incremental.changes import Assessment, assess_nothing, can_be_kept, judge, what_changed
 from autoexport.incremental.ledger import Ledger
-from autoexport.incremental.plan import Blocks, Plan, make_plan, render_all
+from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import map_catalog, mapping_digest
+from autoexport.mapping.overrides import TablesConfig
 from autoexport.model.blocks import BlockRecord, Range
 from autoexport.model.catalog import Catalog, Key
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
+from autoexport.pipeline.job import ExportJob
 from autoexport.rendering.renderer import rendering
 from autoexport.rendering.spool import Rendered, Spool, spools
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
-from autoexport.runtime.progress import Progress, _Silent
+from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.sources.contract import Position, Snapshot, Source
+from autoexport.sources.contract import Position, Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parent
+from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
 
+@contextlib.asynccontextmanager
+async def derive(
+    job: ExportJob, ledger: Ledger | None, *, full: bool, progress: Progress | None = None
+) -> AsyncIterator[Generation]:
+    """The next generation, from one snapshot, which is closed by then; its spools are gone afterwards."""
+    async with contextlib.AsyncExitStack() as working:
+        spooled = await working.enter_async_context(spools(job.state, job.formats))
+        held = HeldPosition(job.state)
+        working.push_async_callback(in_thread, held.close)
+        async with job.source.snapshot() as snapshot:
+            log.debug("snapshot.opened", database=job.source.database)
+            derivation = Derivation(job, snapshot, spooled, progress)
+            generation = await _read(derivation, snapshot, ledger, full=full)
+            if generation.position is not None:
+                generation.position = await in_thread(held.take, generation.position)
+        for spool in spooled:
+            await spool.flush()
+        yield generation
+
+
+async def _read(derivation: Derivation, snapshot: Snapshot, ledger: Ledger | None, *, full: bool) -> Generation:
+    """Read strictly; once more, leniently, if a text is not valid."""
+    try:
+        return await derivation.run(ledger, full=full)
+    except UndecodableText as error:
+        log.debug("snapshot.reread", reason=str(error))
+    await snapshot.read_leniently()
+    try:
+        return await derivation.run(ledger, full=full)
+    except UndecodableText as error:
+        # A statement cannot name a key that is not valid text; a statement without conditions reads it.
+        return await derivation.run(ledger, full=full, everything=str(error))
+
+
 class Derivation:
-    """The stations that need the snapshot, for one export."""
+    """The steps that need the snapshot, for one export."""
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        source: Source,
-        settings: Settings,
-        formats: Sequence[Format],
-        spooled: Sequence[Spool],
-        progress: Progress | None,
+        self, job: ExportJob, snapshot: Snapshot, spooled: Sequence[Spool], progress: Progress | None
     ) -> None:
+        self.job = job
         self.snapshot = snapshot
-        self.source = source
-        self.settings = settings
-        self.formats = formats
         self.spooled = spooled
-        self.progress = progress or _Silent()
+        self.progress = progress or NullProgress()
         self.worker_cpu_s = 0.0
-        self._forgotten: str | None = None
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """From the tables to rendered blocks; `everything` is a reason to render all of them."""
         started = time.monotonic()
         for spool in self.spooled:
             await spool.clear()
-        mapping = await in_thread(_mapping, self.snapshot.catalog, self.settings, None if full else ledger)
+        mapping = await in_thread(_mapping, self.snapshot.catalog, self.job.tables, None if full else ledger)
+        self.mapping = mapping
         self.reader = SnapshotReader(self.snapshot, mapping)
         totals = await self.reader.totals()
         parents = await self.reader.parents()
-        self.builder = await in_thread(TreeBuilder, parents, mapping, self.source.database, ruled_parent)
-        found = await self._changes(mapping, ledger, "it was asked for" if full else everything or self._forgotten)
+        self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parent)
+        assessment = await self._assess(ledger, "it was asked for" if full else everything)
         log.debug(
             "plan.made",
-            mode=found.plan.mode,
-            reason=found.plan.reason,
+            mode=assessment.plan.mode,
+            reason=assessment.plan.reason,
             seconds=round(time.monotonic() - started, 3),
         )
         started = time.monotonic()
-        plan, records, fresh = await self._render(mapping, found, ledger, totals)
+        plan, records, fresh = await self._render(assessment, ledger, totals)
         log.debug(
             "render.done",
             blocks=len(fresh),
@@ -82,10 +107,9 @@ class Derivation:
             seconds=round(time.monotonic() - started, 3),
         )
         return Generation(
-            source=self.source,
-            formats=self.formats,
+            database=self.job.source.database,
+            formats=self.job.formats,
             spooled=self.spooled,
-            settings=settings_digest(self.settings),
             mapping=mapping,
             builder=self.builder,
             totals=totals,
@@ -93,92 +117,78 @@ class Derivation:
             plan=plan,
             records=records,
             rendered_images=sum(record.counts.images for record in fresh),
-            position=await self._position(mapping, records),
+            position=await self._position(records),
             ledger=ledger if plan.ranges is not None else None,
             worker_cpu_s=self.worker_cpu_s,
         )
 
     # --- changes -------------------------------------------------------------------------------------
 
-    async def _changes(self, mapping: Mapping, ledger: Ledger | None, reason: str | None) -> Assessment:
-        if ledger is not None and reason is None:
-            directory = self.settings.export_directory.absolute()
-            digest = mapping_digest(mapping)
-            reason = ledger.misfit(self.source.identity, settings_digest(self.settings), digest, directory)
-        if ledger is None or reason is not None:
-            return Assessment(render_all(reason or "there is no ledger"), Blocks([]), False)
-        return await what_changed(self.reader, mapping, self.builder, ledger, self.settings.state_dir.absolute())
+    async def _assess(self, ledger: Ledger | None, reason: str | None) -> Assessment:
+        """What has to be rendered; `reason` is a reason to render everything."""
+        if ledger is None:
+            return assess_nothing(reason or "there is no ledger")
+        job, digest = self.job, mapping_digest(self.mapping)
+        misfit = reason or await in_thread(
+            ledger.misfit, job.source.identity, job.digest, digest, fingerprints(), job.target.identify
+        )
+        if misfit is not None:
+            return assess_nothing(misfit)
+        return await what_changed(self.reader, self.mapping, self.builder, ledger, job.state)
 
-    async def _position(self, mapping: Mapping, records: Sequence[BlockRecord]) -> Position | None:
+    async def _position(self, records: Sequence[BlockRecord]) -> Position | None:
+        """The position to save, or None where a later export could not keep any block."""
         if not await in_thread(can_be_kept, records, list(self.builder.places)):
             return None
-        return await self.snapshot.position(mapping)
+        return await self.snapshot.position(self.mapping)
 
     # --- render --------------------------------------------------------------------------------------
 
     async def _render(
-        self, mapping: Mapping, found: Assessment, ledger: Ledger | None, totals: Totals
+        self, assessment: Assessment, ledger: Ledger | None, totals: Totals
     ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
-        """The records of all blocks in the order of the tree's keys, and of those the rendered ones."""
-        plan, rows = found.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
-        if plan.ranges is not None and ledger is not None:
-            dirty = 1 - len(plan.keep) / max(1, len(found.blocks.records))
-            fresh = await self._rendered(mapping, plan.ranges, int(rows * dirty), len(plan.keep))
-            kept = [found.blocks.records[number] for number in plan.keep]
-            if not await in_thread(conserved, kept, fresh, ledger, totals, found):
-                lossy = await recount(self.reader, found.blocks, plan.keep)
-                log.debug("changes.recounted", lossy=None if lossy is None else len(lossy))
-                plan, more = await self._render_lossy(mapping, found.blocks, plan, lossy, rows)
-                if more is not None:
-                    fresh += more
+        """The plan that stands, the records of all blocks in the order of the tree's keys, and the fresh ones."""
+        plan, rows = assessment.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
+        if ledger is not None and plan.ranges is not None:
+            expected = int(rows * assessment.dirty_share())
+            fresh = await self._render_ranges(plan.ranges, expected, len(plan.keep))
+            verdict = await judge(self.reader, self.builder, assessment, fresh, ledger, totals)
+            plan = verdict.plan
             if plan.ranges is not None:
-                kept = [found.blocks.records[number] for number in plan.keep]
-                records = sorted(kept + fresh, key=lambda record: (record.dataset, record.first))
-                return plan, records, fresh
+                expected, kept = (
+                    int(rows * verdict.lost_share),
+                    [assessment.blocks.records[at] for at in plan.keep],
+                )
+                fresh += await self._render_ranges(verdict.lost, expected, len(kept)) if verdict.lost else []
+                return plan, sorted(kept + fresh, key=lambda record: (record.dataset, record.first)), fresh
         if ledger is not None:
-            # All that is remembered of them is made anew, also if this has to begin again.
-            self._forgotten = plan.reason
-            ledger.blocks.clear()
-        fresh = await self._rendered(mapping, None, rows)
+            ledger.forget_blocks(plan.reason)
+        fresh = await self._render_ranges(None, rows)
         return plan, fresh, fresh
 
-    async def _render_lossy(
-        self, mapping: Mapping, blocks: Blocks, plan: Plan, lossy: set[int] | None, rows: int
-    ) -> tuple[Plan, list[BlockRecord] | None]:
-        if lossy is None:
-            return render_all("there is an image without a key"), None
-        if not lossy:
-            return plan, []
-        again = make_plan(blocks, self.builder.places, lossy, (), "rows are gone", small_neighbours=False)
-        if again.ranges is None:
-            return again, None
-        keep = tuple(number for number in plan.keep if number not in lossy)
-        expected = rows * len(lossy) // len(blocks.records)
-        more = await self._rendered(mapping, again.ranges, expected, len(keep))
-        return Plan(keep, plan.ranges, plan.reason), more
-
-    async def _rendered(
-        self, mapping: Mapping, ranges: Sequence[Range] | None, expected: int, kept: int = 0
+    async def _render_ranges(
+        self, ranges: Sequence[Range] | None, expected: int, kept: int = 0
     ) -> list[BlockRecord]:
-        """Render these ranges, or everything; `expected` is about how many rows that is, and so many blocks are
-        `kept` beside them."""
+        """Render these ranges, or everything if None; returns their blocks.
+
+        `expected` is about how many rows they have. `kept` blocks stand beside them.
+        """
         self.progress.start(expected if ranges is None else None)
-        found: list[tuple[Key, Key, Key]] = []
+        keys: list[tuple[Key, Key, Key]] = []
         rendered: list[Rendered] = []
         if ranges is None or ranges:
-            options = FormatOptions.of(self.settings)
             first: list[Key] = []
             async with (
                 prefetched(self.reader.blocks(ranges, kept)) as blocks,
-                rendering(self.spooled, mapping, options, expected) as renderer,
+                rendering(self.spooled, self.mapping, self.job.options, expected) as renderer,
             ):
                 async for rows in blocks:
                     project, dataset = self.builder.places[rows.dataset]
                     await renderer.add(rows, project, dataset)
-                    keys = rows.image_keys()
-                    first = first or [keys[0]]
+                    images = rows.image_keys()
+                    first = first or [images[0]]
                     if rows.ends:
-                        found.append((dataset.key, first[0], keys[-1]))
+                        keys.append((dataset.key, first[0], images[-1]))
                         first = []
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
@@ -186,11 +196,11 @@ class Derivation:
         self.progress.finish()
         return [
             BlockRecord(dataset, first, last, made.packed, self.builder.embedded(dataset), made.ids, made.parts)
-            for (dataset, first, last), made in zip(found, rendered, strict=True)
+            for (dataset, first, last), made in zip(keys, rendered, strict=True)
         ]
 
 
-def _mapping(catalog: Catalog, settings: Settings, ledger: Ledger | None) -> Mapping:
+def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:
     """The mapping of this snapshot's tables; a table that was exported before must still be there."""
     if not catalog.tables and ledger is None:
         raise EmptyDatabase(
@@ -200,7 +210,7 @@ def _mapping(catalog: Catalog, settings: Settings, ledger: Ledger | None) -> Map
     if ledger is not None:
         gone = set(ledger.tables.values()) - {table.full_name for table in catalog.tables}
     try:
-        mapping = map_catalog(catalog, settings.tables or None)
+        mapping = map_catalog(catalog, tables)
     except MappingError as error:
         if gone:
             raise _gone(gone) from error
@@ -217,59 +227,3 @@ def _gone(tables: set[str]) -> MappedTableGone:
         f"A table that was exported before is no longer there: {', '.join(sorted(tables))}.",
         hint="The old files stay. If it is gone for good, run `python -m autoexport --full` once.",
     )
-
-
-@contextlib.asynccontextmanager
-async def derive(
-    source: Source,
-    settings: Settings,
-    formats: Sequence[Format],
-    state: Path,
-    ledger: Ledger | None,
-    *,
-    full: bool,
-    progress: Progress | None = None,
-) -> AsyncIterator[Generation]:
-    """What the files have to be, from one snapshot, which is over when the edition is there."""
-    async with contextlib.AsyncExitStack() as working:
-        spooled = await working.enter_async_context(spools(state, formats))
-        held = HeldPosition(state)
-        working.push_async_callback(in_thread, held.close)
-        generation = await _read(source, settings, formats, spooled, held, ledger, full=full, progress=progress)
-        for spool in spooled:
-            await spool.flush()
-        yield generation
-
-
-async def _read(
-    source: Source,
-    settings: Settings,
-    formats: Sequence[Format],
-    spooled: Sequence[Spool],
-    held: HeldPosition,
-    ledger: Ledger | None,
-    *,
-    full: bool,
-    progress: Progress | None,
-) -> Generation:
-    """The edition, from a snapshot of which nothing is left when it is there."""
-    async with source.snapshot() as snapshot:
-        log.debug("snapshot.opened", database=source.database)
-        line = Derivation(snapshot, source, settings, formats, spooled, progress)
-        try:
-            generation = await line.run(ledger, full=full)
-        except UndecodableText as error:
-            log.debug("snapshot.reread", reason=str(error))
-            await snapshot.read_leniently()
-            generation = await _leniently(line, ledger, full=full)
-        if generation.position is not None:
-            generation.position = await in_thread(held.take, generation.position)
-        return generation
-
-
-async def _leniently(line: Derivation, ledger: Ledger | None, *, full: bool) -> Generation:
-    try:
-        return await line.run(ledger, full=full)
-    except UndecodableText as error:
-        # A key that is not valid text cannot be asked for by name, only met in passing.
-        return await line.run(ledger, full=full, everything=str(error))

@@ -1,91 +1,68 @@
-"""The line itself: snapshot, changes, plan, render, splice, publish."""
+"""Runs one export: snapshot, changes, plan, render, splice, publish."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoexport.config.settings import Settings
-from autoexport.formats import chosen_formats
-from autoexport.formats.contract import Format
-from autoexport.incremental.ledger import load_ledger
 from autoexport.pipeline.derive import derive
-from autoexport.pipeline.ownership import foreign_ledger, is_intact, published_files, read_manifest, refuse_foreign
+from autoexport.pipeline.job import ExportJob, opened_job
+from autoexport.pipeline.ownership import claim
 from autoexport.pipeline.publish import publish
-from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.locks import LOCK_WAIT_S, publishing
+from autoexport.publishing.contract import Identities
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
-from autoexport.publishing.workspace import directories, sweep
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.sources import opened_source
-from autoexport.sources.contract import Source
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an export did: whether it published, the manifest that now stands, why it was full or incremental, how
-    long it took in seconds, how it left the files, and how many seconds of a core a rendering process used."""
+    """The result of an export.
+
+    `published`: a file was replaced. `manifest` is the one that is published now. `reason` says why the export was
+    full or incremental. `files` are the identities of the files as it left them. `worker_cpu_s` are the seconds of
+    a core that a rendering process used.
+    """
 
     published: bool
     manifest: Manifest
     reason: str
     duration_s: float
-    files: Mapping[str, FileIdentity]
+    files: Identities
     worker_cpu_s: float = 0.0
 
 
 async def export_once(
-    source: Source,
-    settings: Settings,
-    formats: Sequence[Format],
-    *,
-    full: bool = False,
-    progress: Progress | None = None,
-    throttle: DiskThrottle | None = None,
+    job: ExportJob, *, full: bool = False, progress: Progress | None = None, throttle: DiskThrottle | None = None
 ) -> Outcome:
-    """Bring the files up to date with the database; `full` uses nothing that is known from before.
+    """Bring the files up to date with the database; `full` uses nothing that an earlier export left.
 
-    `courtesy`: nobody waits for it, and an application may need the disk meanwhile.
+    `throttle` leaves the disk to an application as well; None writes as fast as the disk can.
     Raises `AutoexportError`; the files are then as they were.
     """
     started = time.monotonic()
-    directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
-    with directories(directory, state):
-        async with publishing(state, LOCK_WAIT_S):
-            await in_thread(sweep, directory, state)
-            previous = read_manifest(directory)
-            ledger = await in_thread(load_ledger, state)
-            refuse_foreign(previous, ledger, source.database, source.identity, directory)
-            if ledger is not None and previous is not None and ledger.database != source.identity:
-                raise foreign_ledger(state, source.database)
-            if previous is None and ledger is not None and ledger.database == source.identity:
-                # Somebody removed or spoiled the manifest: the files are ours all the same, and the count goes on.
-                ours = published_files(ledger, directory)
-                previous = Manifest(ledger.generation, ledger.timestamp, source.database, ours)
-            intact = previous is not None and is_intact(previous, ledger, directory)
-            async with derive(
-                source, settings, formats, state, ledger, full=full, progress=progress
-            ) as generation:
-                generation.throttle = throttle
-                manifest, published, files = await publish(generation, directory, state, previous, intact, started)
+    async with job.target.hold():
+        claimed = await in_thread(claim, job)
+        async with derive(job, claimed.ledger, full=full, progress=progress) as generation:
+            published = await publish(job, generation, claimed, started, throttle)
     duration_s = round(time.monotonic() - started, 3)
+    manifest, plan = published.manifest, generation.plan
     log.info(
-        "export.published" if published else "export.unchanged",
+        "export.published" if published.changed else "export.unchanged",
         generation=manifest.generation,
-        mode=generation.plan.mode,
-        reason=generation.plan.reason,
+        mode=plan.mode,
+        reason=plan.reason,
         seconds=duration_s,
     )
-    return Outcome(published, manifest, generation.plan.reason, duration_s, files, generation.worker_cpu_s)
+    return Outcome(published.changed, manifest, plan.reason, duration_s, published.files, generation.worker_cpu_s)
 
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:
-    """Bring the files up to date once; `full` uses nothing that is known from before. Raises `AutoexportError`."""
-    async with opened_source(settings) as source:
-        return await export_once(source, settings, chosen_formats(settings), full=full, progress=progress)
+    """Bring the files up to date once, as `export_once` does. Raises `AutoexportError`."""
+    async with opened_job(settings) as job:
+        return await export_once(job, full=full, progress=progress)

@@ -1,193 +1,206 @@
-"""Brings an edition out: leaves alone what has not changed, publishes the rest, and remembers what then stands."""
+"""Publishes what changed, leaves the other files alone, and saves the ledger."""
 
 from __future__ import annotations
 
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from autoexport.formats import FILE_NAMES
 from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
 from autoexport.model.tree import Tree
-from autoexport.pipeline.generation import Generation, lay_out_all, make_manifest, spool_of, unpublished
+from autoexport.pipeline.generation import Generation
+from autoexport.pipeline.job import ExportJob
+from autoexport.pipeline.ownership import Claim
+from autoexport.publishing.contract import Identities
 from autoexport.publishing.crc32 import digest
-from autoexport.publishing.directory import PUBLISHING, check_room, commit, discard
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
-from autoexport.publishing.splice import Staged, find_identical, stage
+from autoexport.publishing.splice import Staged
+from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
-
-Identities = dict[str, FileIdentity]
-"""Of the published files, by name."""
+from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The manifest that is published now, whether a file was replaced, and the identities of all files."""
+
+    manifest: Manifest
+    changed: bool
+    files: Identities
+
+
 async def publish(
-    generation: Generation, directory: Path, state: Path, previous: Manifest | None, intact: bool, started: float
-) -> tuple[Manifest, bool, Identities]:
-    """Publish what differs from the published files; the manifest that stands then, whether anything did, and how
-    the files were left.
+    job: ExportJob, generation: Generation, claimed: Claim, started: float, throttle: DiskThrottle | None
+) -> Published:
+    """Publish the files that differ from the published ones; `started` is on the monotonic clock.
 
-    `intact`: the manifest is as it was written; one that was edited is written anew.
+    A manifest that another program edited is written again. Raises `PublishError`.
     """
-    tree = await in_thread(generation.tree)
-    _warn(generation, tree, directory)
-    if previous is not None and intact:
-        unchanged = await in_thread(_unchanged, generation, tree, directory, previous)
-        if unchanged is not None:
-            if not await in_thread(_position_was_enough, generation, tree, state):
-                await in_thread(_remember, generation, tree, *unchanged, directory, state, previous)
-            return previous, False, unchanged[1]
-    layouts = await in_thread(lay_out_all, generation, tree)
-    manifest, files = await _publish(generation, tree, layouts, directory, state, previous, started)
-    await in_thread(_remember, generation, tree, layouts, files, directory, state, manifest)
-    return manifest, True, files
+    publication = _Publication(job, generation, await in_thread(generation.tree), claimed, started, throttle)
+    publication.warn()
+    return await publication.unchanged() or await publication.publish()
 
 
-# --- unchanged ---------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Publication:
+    """One generation on its way to the target."""
 
+    job: ExportJob
+    generation: Generation
+    tree: Tree
+    claimed: Claim
+    started: float
+    throttle: DiskThrottle | None
 
-def _unchanged(
-    generation: Generation, tree: Tree, directory: Path, previous: Manifest
-) -> tuple[list[Layout], Identities] | None:
-    """The published files, if these, made with their time stamp, would be the same to the byte."""
-    timestamp = previous.read_at
-    if timestamp is None or generation.certainly_differs():
-        return None
-    if set(previous.files) != {output.file_name for output in generation.formats}:
-        return None
-    layouts = lay_out_all(generation, replace(tree, timestamp=timestamp))
-    if not all(_differs_not(layout, previous.files[layout.file_name]) for layout in layouts):
-        return None
-    files = {}
-    for layout in layouts:
-        identity = _find_identical(generation, layout, directory)
-        if identity is None:
+    # --- nothing changed ---------------------------------------------------------------------------------
+
+    async def unchanged(self) -> Published | None:
+        """Save the position alone, if the published files are already what they have to be; else None."""
+        previous = self.claimed.previous
+        if previous is None or not self.claimed.intact:
             return None
-        files[layout.file_name] = identity
-    return layouts, files
+        found = await in_thread(self._identical, previous)
+        if found is None:
+            return None
+        layouts, files = found
+        if not await in_thread(self._position_suffices):
+            await in_thread(self._save, layouts, files, previous)
+        return Published(previous, False, files)
 
-
-def _find_identical(generation: Generation, layout: Layout, directory: Path) -> FileIdentity | None:
-    return find_identical(layout, spool_of(generation, layout), directory, generation.known(layout.file_name))
-
-
-def _differs_not(layout: Layout, known: FileRecord) -> bool:
-    return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)
-
-
-def _position_was_enough(generation: Generation, tree: Tree, state: Path) -> bool:
-    """Write nothing but the position, if the ledger still says the truth; whether it does."""
-    ledger = generation.ledger
-    if ledger is None or generation.position is None or ledger.unpublished != unpublished(generation, tree):
-        return False
-    if generation.rendered_images:
-        # What was rendered anew may have other counts of repaired values though its bytes are the same.
-        return False
-    save_position(state, ledger.generation, generation.position.pieces())
-    return True
-
-
-# --- changed -----------------------------------------------------------------------------------------
-
-
-async def _publish(
-    generation: Generation,
-    tree: Tree,
-    layouts: Sequence[Layout],
-    directory: Path,
-    state: Path,
-    previous: Manifest | None,
-    started: float,
-) -> tuple[Manifest, Identities]:
-    """The manifest and the identities of all files, those that stand included."""
-    staged: list[Staged] = []
-    stands, changed = {}, []
-    try:
+    def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
+        """The layouts with the published time stamp, if every published file has exactly their bytes."""
+        timestamp = previous.read_at
+        if timestamp is None or self.generation.certainly_differs():
+            return None
+        if set(previous.files) != {output.file_name for output in self.generation.formats}:
+            return None
+        layouts = self.generation.lay_out(replace(self.tree, timestamp=timestamp))
+        if not all(_is_recorded(layout, previous.files[layout.file_name]) for layout in layouts):
+            return None
+        files = {}
         for layout in layouts:
-            identity = await _stands(generation, layout, directory, previous)
+            identity = self._find_identical(layout)
             if identity is None:
-                changed.append(layout)
-            else:
-                stands[layout.file_name] = identity
-        if generation.throttle is not None:
-            await in_thread(generation.throttle.finish)
-        await in_thread(check_room, directory, sum(layout.length for layout in changed))
-        for layout in changed:
-            await in_thread(_stage, staged, generation, layout, directory)
-        log.debug("splice.staged", files=len(staged), bytes=sum(layout.length for layout in changed))
-        manifest = make_manifest(generation, tree, layouts, previous, time.monotonic() - started)
-        mark = state / PUBLISHING
-        renamed = await in_thread(commit, staged, manifest, directory, previous, mark, generation.throttle)
-    finally:
-        await in_thread(discard, staged)
-    return manifest, stands | renamed
+                return None
+            files[layout.file_name] = identity
+        return layouts, files
 
+    def _find_identical(self, layout: Layout) -> FileIdentity | None:
+        spool, known = self.generation.spool_of(layout), self.generation.known(layout.file_name)
+        return self.job.target.find_identical(layout, spool, known)
 
-def _stage(staged: list[Staged], generation: Generation, layout: Layout, directory: Path) -> None:
-    # Appended by the thread itself: a caller that is cancelled meanwhile has to know what to discard.
-    known, throttled = generation.known(layout.file_name), generation.throttle is not None
-    staged.append(stage(layout, spool_of(generation, layout), directory, known, throttled=throttled))
+    def _position_suffices(self) -> bool:
+        """Save only the position, if the ledger is still true; returns whether it is."""
+        generation, ledger = self.generation, self.generation.ledger
+        if ledger is None or generation.position is None:
+            return False
+        if ledger.unpublished != generation.unpublished(self.tree):
+            return False
+        if generation.rendered_images:
+            # Freshly rendered blocks may have other counts of repaired values though their bytes are the same.
+            return False
+        save_position(self.job.state, ledger.generation, generation.position.pieces())
+        return True
 
+    # --- something changed -------------------------------------------------------------------------------
 
-async def _stands(
-    generation: Generation, layout: Layout, directory: Path, previous: Manifest | None
-) -> FileIdentity | None:
-    """The identity of this one file if it is already what it has to be."""
-    known = previous.files.get(layout.file_name) if previous is not None else None
-    if known is None or not _differs_not(layout, known):
-        return None
-    return await in_thread(_find_identical, generation, layout, directory)
+    async def publish(self) -> Published:
+        """Stage and commit the files that differ, then save the ledger."""
+        layouts = await in_thread(self.generation.lay_out, self.tree)
+        manifest, files = await self._commit(layouts)
+        await in_thread(self._save, layouts, files, manifest)
+        return Published(manifest, True, files)
 
+    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities]:
+        """The new manifest and the identities of all files, the unchanged ones included."""
+        target, previous = self.job.target, self.claimed.previous
+        staged: list[Staged] = []
+        identical, changed = {}, []
+        try:
+            for layout in layouts:
+                identity = await self._still_right(layout)
+                if identity is None:
+                    changed.append(layout)
+                else:
+                    identical[layout.file_name] = identity
+            if self.throttle is not None:
+                await in_thread(self.throttle.finish)
+            size_bytes = sum(layout.length for layout in changed)
+            await in_thread(target.check_room, size_bytes)
+            for layout in changed:
+                await in_thread(self._stage, staged, layout)
+            log.debug("splice.staged", files=len(staged), bytes=size_bytes)
+            manifest = self.generation.manifest(self.tree, layouts, previous, time.monotonic() - self.started)
+            committed = await in_thread(target.commit, staged, manifest, previous, self.throttle)
+        finally:
+            await in_thread(target.discard, staged)
+        return manifest, {**identical, **committed}
 
-def _remember(
-    generation: Generation,
-    tree: Tree,
-    layouts: Sequence[Layout],
-    files: Identities,
-    directory: Path,
-    state: Path,
-    manifest: Manifest,
-) -> None:
-    """Write the ledger. `files` are the identities as they were when the bytes were known to be ours: what
-    somebody else wrote to a file since then must not be taken for them."""
-    for layout in layouts:
-        for offset, part in layout.offsets:
-            part.offset, part.fresh = offset, False
-    ledger = Ledger(
-        database=generation.source.identity,
-        settings=generation.settings,
-        mapping=mapping_digest(generation.mapping),
-        generation=manifest.generation,
-        timestamp=manifest.timestamp,
-        files=files | {MANIFEST_NAME: FileIdentity.of(directory / MANIFEST_NAME, zlib.crc32(manifest.to_json()))},
-        tables={name: mapped.table.full_name for name, mapped in generation.mapping.tables().items()},
-        unpublished=unpublished(generation, tree),
-        datasets=list(generation.builder.places) if generation.position is not None else [],
-        blocks=generation.records if generation.position is not None else [],
-    )
-    save_ledger(state, ledger, generation.position.pieces() if generation.position is not None else None)
+    async def _still_right(self, layout: Layout) -> FileIdentity | None:
+        """The identity of this one file if it is already what it has to be."""
+        previous = self.claimed.previous
+        known = previous.files.get(layout.file_name) if previous is not None else None
+        if known is None or not _is_recorded(layout, known):
+            return None
+        return await in_thread(self._find_identical, layout)
 
+    def _stage(self, staged: list[Staged], layout: Layout) -> None:
+        # The thread itself appends: a caller that is cancelled meanwhile has to know what to discard.
+        spool, known = self.generation.spool_of(layout), self.generation.known(layout.file_name)
+        throttled = self.throttle is not None
+        staged.append(self.job.target.stage(layout, spool, known, throttled=throttled))
 
-def _warn(generation: Generation, tree: Tree, directory: Path) -> None:
-    orphans = {name: number for name, number in unpublished(generation, tree).items() if number}
-    if orphans:
-        log.warning("export.orphans", **orphans, hint="these rows are published nowhere; `check` tells more")
-    if generation.mapping.box == "json" and generation.mapping.box_format is None and tree.counts.repaired:
-        # Which of them, an export does not remember: the counts are kept block by block.
-        log.warning(
-            "export.boxes",
-            repaired=tree.counts.repaired,
-            hint="boxes among them cannot be read if they are lists of four; `check` tells",
+    def _save(self, layouts: Sequence[Layout], files: Identities, manifest: Manifest) -> None:
+        """Save the ledger. `files` are the identities from the moment when the bytes were known to be ours: a
+        later write of another program must not be taken for them."""
+        generation, job = self.generation, self.job
+        for layout in layouts:
+            for offset, part in layout.offsets:
+                part.offset, part.fresh = offset, False
+        own = job.target.identify(MANIFEST_NAME, zlib.crc32(manifest.to_json()))
+        can_continue = generation.position is not None
+        ledger = Ledger(
+            database=job.source.identity,
+            settings=job.digest,
+            mapping=mapping_digest(generation.mapping),
+            generation=manifest.generation,
+            timestamp=manifest.timestamp,
+            files={**files, **({MANIFEST_NAME: own} if own is not None else {})},
+            tables={name: mapped.table.full_name for name, mapped in generation.mapping.tables().items()},
+            unpublished=generation.unpublished(self.tree),
+            datasets=list(generation.builder.places) if can_continue else [],
+            blocks=generation.records if can_continue else [],
+            encoders=fingerprints(),
         )
-    written = {output.file_name for output in generation.formats}
-    for name in FILE_NAMES:
-        if name not in written and (directory / name).exists():
+        save_ledger(job.state, ledger, generation.position.pieces() if generation.position is not None else None)
+
+    # --- warnings ----------------------------------------------------------------------------------------
+
+    def warn(self) -> None:
+        """Log what an operator may want to change about the data or the settings."""
+        generation, tree = self.generation, self.tree
+        orphans = {name: count for name, count in generation.unpublished(tree).items() if count}
+        if orphans:
+            log.warning("export.orphans", **orphans, hint="these rows have no parent; `check` tells more")
+        if generation.mapping.box == "json" and generation.mapping.box_format is None and tree.counts.repaired:
+            # The counts are kept block by block, so an export does not know which values were repaired.
+            log.warning(
+                "export.boxes",
+                repaired=tree.counts.repaired,
+                hint="boxes among them cannot be read if they are lists of four; `check` tells",
+            )
+        for name in self.job.target.switched_off([output.file_name for output in generation.formats]):
             log.warning("export.left_alone", file=name, hint="this output is switched off; the file grows old")
+
+
+def _is_recorded(layout: Layout, known: FileRecord) -> bool:
+    """Whether a layout has the length and the checksum that the manifest records."""
+    return (layout.length, digest(layout.crc)) == (known.bytes, known.digest)

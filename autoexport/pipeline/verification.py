@@ -1,4 +1,4 @@
-"""Whether the published files are what the database says: derived anew, compared to the byte, said in words."""
+"""Compares the published files with the database: derives them again and compares every byte."""
 
 from __future__ import annotations
 
@@ -7,57 +7,56 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from autoexport.config.settings import Settings
 from autoexport.formats.contract import Format
 from autoexport.incremental.ledger import load_ledger
 from autoexport.model.blocks import Part
 from autoexport.model.tree import Tree
 from autoexport.pipeline.derive import derive
-from autoexport.pipeline.generation import Generation, lay_out_all, make_manifest, spool_of
-from autoexport.pipeline.ownership import is_intact, read_manifest, refuse_foreign
+from autoexport.pipeline.generation import Generation
+from autoexport.pipeline.job import ExportJob
+from autoexport.pipeline.ownership import claim
 from autoexport.publishing.layout import Layout
-from autoexport.publishing.locks import LOCK_WAIT_S, publishing
 from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
 from autoexport.publishing.splice import contents
-from autoexport.publishing.workspace import directories, sweep
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.sources.contract import Source
+from autoexport.values.encoders import changed, fingerprints
 
 _SHOWN = 60
 """Characters of a difference that are shown on either side."""
 
 
-async def differences(
-    source: Source, settings: Settings, formats: Sequence[Format], progress: Progress | None = None
-) -> list[str]:
-    """What differs between the files and a fresh snapshot of the database, a line each; nothing is published.
+async def differences(job: ExportJob, progress: Progress | None = None) -> list[str]:
+    """The differences between the files and a fresh snapshot of the database, a line each; publishes nothing.
 
     Raises `AutoexportError` if the database or the files cannot be read.
     """
-    directory, state = settings.export_directory.absolute(), settings.state_dir.absolute()
-    if not directory.exists():
-        return [f"{directory} is not there: nothing was exported"]
-    with directories(directory, state):
-        async with publishing(state, LOCK_WAIT_S):
-            await in_thread(sweep, directory, state)
-            manifest = read_manifest(directory)
-            if manifest is None:
-                return [f"{MANIFEST_NAME} is not there or cannot be read"]
-            ledger = await in_thread(load_ledger, state)
-            if not is_intact(manifest, ledger, directory):
-                return [f"{MANIFEST_NAME} was changed by someone else"]
-            refuse_foreign(manifest, ledger, source.database, source.identity, directory)
-            timestamp = manifest.read_at
-            if timestamp is None:
-                return [f"{MANIFEST_NAME}: the time stamp {manifest.timestamp!r} is none"]
-            async with derive(source, settings, formats, state, None, full=True, progress=progress) as generation:
-                tree = replace(generation.tree(), timestamp=timestamp)
-                return await in_thread(_compare, generation, tree, manifest, directory)
+    target = job.target
+    if not target.directory.exists():
+        return [f"{target.directory} is not there: nothing was exported"]
+    async with target.hold():
+        claimed = await in_thread(claim, job)
+        manifest = await in_thread(target.read_manifest)
+        if manifest is None:
+            return [f"{MANIFEST_NAME} is not there or cannot be read"]
+        if not claimed.intact:
+            return [f"{MANIFEST_NAME} was changed by another program"]
+        timestamp = manifest.read_at
+        if timestamp is None:
+            return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is no time stamp"]
+        async with derive(job, None, full=True, progress=progress) as generation:
+            tree = replace(generation.tree(), timestamp=timestamp)
+            return await in_thread(_compare, generation, tree, manifest, target.directory)
+
+
+def changed_encoders(job: ExportJob) -> list[str]:
+    """The names of the encoders that changed since the files were written; they may explain a difference."""
+    ledger = load_ledger(job.state)
+    return changed(ledger.encoders, fingerprints()) if ledger is not None else []
 
 
 def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
-    layouts = lay_out_all(generation, tree)
+    layouts = generation.lay_out(tree)
     found = list(_manifest_differences(generation, tree, layouts, manifest))
     for layout, output in zip(layouts, generation.formats, strict=True):
         found += _file_differences(generation, tree, layout, output, directory)
@@ -67,7 +66,7 @@ def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: 
 def _manifest_differences(
     generation: Generation, tree: Tree, layouts: Sequence[Layout], manifest: Manifest
 ) -> Iterator[str]:
-    expected = make_manifest(generation, tree, layouts, None, 0.0)
+    expected = generation.manifest(tree, layouts, None, 0.0)
     if (directory_files := set(manifest.files)) != set(expected.files):
         names = ", ".join(sorted(directory_files ^ set(expected.files)))
         yield f"{MANIFEST_NAME}: the outputs are not those of the settings: {names}"
@@ -98,7 +97,7 @@ def _file_differences(
         size = os.fstat(descriptor).st_size
         if size != layout.length:
             found.append(f"{layout.file_name}: {size:,} bytes, the database gives {layout.length:,}")
-        spool = spool_of(generation, layout)
+        spool = generation.spool_of(layout)
         at = 0
         for piece in layout.pieces:
             for expected in contents(piece, spool, descriptor, layout.file_name):
@@ -122,10 +121,10 @@ def _in_words(
     shown = f"the file has {_quoted(there)}"
     if owner is None:
         return f"{place}, outside the images: {shown}"
-    number, start, part = owner
-    record = generation.records[number]
+    index, start, part = owner
+    record = generation.records[index]
     project, dataset = generation.builder.places[record.dataset]
-    spool = spool_of(generation, layout)
+    spool = generation.spool_of(layout)
     body = os.pread(spool, part.length, part.offset) if spool is not None else b""
     image = output.image_at(body, offset - start)
     expected = body[offset - start : offset - start + _SHOWN]
@@ -137,10 +136,10 @@ def _in_words(
 
 
 def _parts(tree: Tree, layout: Layout) -> Iterator[tuple[int, int, Part]]:
-    """Number, offset in the file and part of each block, in the order of the file."""
-    numbers = (number for project in tree.projects for dataset in project.datasets for number in dataset.blocks)
-    for number, (start, part) in zip(numbers, layout.offsets, strict=False):
-        yield number, start, part
+    """Index, offset in the file and part of each block, in the order of the file."""
+    indexes = (index for project in tree.projects for dataset in project.datasets for index in dataset.blocks)
+    for index, (start, part) in zip(indexes, layout.offsets, strict=False):
+        yield index, start, part
 
 
 def _common(left: bytes, right: bytes) -> int:

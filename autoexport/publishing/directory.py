@@ -1,21 +1,28 @@
-"""Staged files into place: checks before, renames, fsync of the directory, the manifest last."""
+"""Publishes into a directory: renames the staged files, syncs the directory, writes the manifest last."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from autoexport.errors import PublishError
+from autoexport.formats import file_names
+from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
+from autoexport.publishing.layout import Layout
+from autoexport.publishing.locks import LOCK_WAIT_S, Lock, publishing
 from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
-from autoexport.publishing.splice import Staged
+from autoexport.publishing.splice import Staged, find_identical, stage
 from autoexport.publishing.throttle import DiskThrottle
+from autoexport.publishing.workspace import directories, sweep
 from autoexport.runtime.files import explain_os_error, fsync_directory, replace_durably, temp_beside
+from autoexport.runtime.threads import in_thread
 
 PUBLISHING = "publishing"
 """The name, in the state directory, of the mark of a first publish."""
@@ -23,6 +30,75 @@ PUBLISHING = "publishing"
 BACKUP_SUFFIX = ".before-autoexport"
 _RESERVE_BYTES = 16 << 20
 """Room to leave on the disk beyond what is written."""
+
+
+class DirectoryTarget:
+    """A directory of the local machine; see `Target` for what each method promises."""
+
+    def __init__(self, directory: Path, state: Path) -> None:
+        self.directory = directory
+        self._state = state
+
+    @contextlib.asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Make the directory, take its publish lock, sweep it."""
+        with directories(self.directory, self._state):
+            async with publishing(self._state, LOCK_WAIT_S):
+                await in_thread(sweep, self.directory, self._state)
+                yield
+
+    def read_manifest(self) -> Manifest | None:
+        """Read `manifest.json`."""
+        text = self.read_manifest_text()
+        return Manifest.from_json(text) if text is not None else None
+
+    def read_manifest_text(self) -> bytes | None:
+        """Read the bytes of `manifest.json`."""
+        try:
+            return (self.directory / MANIFEST_NAME).read_bytes()
+        except OSError:
+            return None
+
+    def identify(self, file_name: str, crc: int) -> FileIdentity | None:
+        """Look at the file's inode."""
+        try:
+            return FileIdentity.of(self.directory / file_name, crc)
+        except OSError:
+            return None
+
+    def find_identical(self, layout: Layout, spool: int | None, known: FileIdentity | None) -> FileIdentity | None:
+        """Compare the file that lies there with the layout."""
+        return find_identical(layout, spool, self.directory, known)
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Ask the file system how much is free."""
+        check_room(self.directory, needed_bytes)
+
+    def stage(self, layout: Layout, spool: int | None, known: FileIdentity | None, *, throttled: bool) -> Staged:
+        """Write a temp file in the directory."""
+        return stage(layout, spool, self.directory, known, throttled=throttled)
+
+    def commit(
+        self,
+        staged: Sequence[Staged],
+        manifest: Manifest,
+        previous: Manifest | None,
+        throttle: DiskThrottle | None,
+    ) -> dict[str, FileIdentity]:
+        """Rename the temp files, sync the directory, write the manifest."""
+        return commit(staged, manifest, self.directory, previous, self._state / PUBLISHING, throttle)
+
+    def discard(self, staged: Sequence[Staged]) -> None:
+        """Unlink the temp files that are left."""
+        discard(staged)
+
+    def switched_off(self, written: Sequence[str]) -> list[str]:
+        """Look for files with the names of other outputs."""
+        return [name for name in file_names() if name not in written and (self.directory / name).exists()]
+
+    def watch(self, lock: Lock) -> PublishedFilesWatch:
+        """Watch by `lstat`."""
+        return PublishedFilesWatch(self.directory, lock)
 
 
 def check_room(directory: Path, needed_bytes: int) -> None:

@@ -7,35 +7,35 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoexport.errors import PublishError
-from autoexport.formats import FILE_NAMES
+from autoexport.formats import file_names
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import Lock
 from autoexport.publishing.manifest import MANIFEST_NAME
 
 
 class PublishedFilesWatch:
-    """What may be taken from under the exporter: the published files, and the lock that makes it the leader."""
+    """Watches the published files, and the lock that makes this exporter the leader."""
 
     def __init__(self, directory: Path, lock: Lock) -> None:
-        self._paths = [directory / name for name in (*FILE_NAMES, MANIFEST_NAME)]
+        self._paths = [directory / name for name in (*file_names(), MANIFEST_NAME)]
         self._lock = lock
         self._seen: list[tuple[int, int, int] | None] | None = None
         self._changing = False
 
     def begin_own_changes(self) -> None:
-        """From here on the files may change by our own doing."""
+        """From now on this exporter itself may change the files."""
         self._changing = True
 
     def end_own_changes(self, left: Mapping[str, FileIdentity] | None = None) -> None:
-        """As the files are now, they are as we left them; blocking. `left` tells how we did leave them."""
+        """This exporter left the files as they are now, or as `left` says; blocking."""
         self._seen = [_stat(path) for path in self._paths]
-        for place, path in enumerate(self._paths):
+        for index, path in enumerate(self._paths):
             if left is not None and (known := left.get(path.name)) is not None:
-                self._seen[place] = known.inode, known.size, known.mtime_ns
+                self._seen[index] = known.inode, known.size, known.mtime_ns
         self._changing = False
 
     def tampered(self) -> bool:
-        """Whether somebody else changed a published file since the last call; blocking.
+        """Whether another program changed a published file since the last call; blocking.
 
         Raises `PublishError` if the state directory was removed: another process may lead by now.
         """

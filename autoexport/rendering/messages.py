@@ -9,16 +9,17 @@ from __future__ import annotations
 import marshal
 import struct
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from autoexport.formats import FormatOptions
+from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows, FlatRows, Value
 from autoexport.model.mapping import BoxFormat, BoxReading
 from autoexport.model.tree import DatasetNode, ProjectNode
+from autoexport.values.encoders import fingerprints
 
 LENGTH = struct.Struct(">Q")
 """What stands before each message: its length in bytes."""
@@ -26,9 +27,14 @@ LENGTH = struct.Struct(">Q")
 END: tuple[Any, ...] = ()
 """The last message. The end of the pipe alone would not do: whoever was forked meanwhile keeps it open."""
 
-READY = ("ready",)
-"""The first answer. Those that follow are `block`, `os error`, `error` or `done`, and what
-belongs to it."""
+
+def ready() -> tuple[Any, ...]:
+    """The first answer, with the encoders of the process: packages may have been replaced since its parent began.
+
+    The answers that follow are `block`, `os error`, `error` or `done`, each with its values.
+    """
+    return "ready", fingerprints()
+
 
 _VERSION = 2  # of marshal: later ones look for objects that are the same, which takes longer than it saves
 
@@ -56,13 +62,13 @@ class Start:
 
     def message(self) -> bytes:
         """As it is sent."""
-        return encoded((astuple(self.options), self.box, self.box_format, tuple(self.spools)))
+        return encoded((dict(self.options), self.box, self.box_format, tuple(self.spools)))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """As it arrives."""
         options, box, box_format, spools = content
-        return cls(FormatOptions(*options), box, box_format, spools)
+        return cls(options, box, box_format, spools)
 
 
 def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:

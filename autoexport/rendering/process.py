@@ -1,70 +1,49 @@
-"""Runs the rendering in a process of its own."""
+"""Renders in a worker process: starts it, sends it blocks of rows, collects its answers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import RenderError
-from autoexport.formats import FormatOptions
+from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows
 from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.messages import END, LENGTH, READY, Start, block_message, decoded, encoded
+from autoexport.rendering.messages import END, LENGTH, Start, block_message, decoded, encoded, ready
 from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
+from autoexport.runtime.pipe_writer import PipeWriter, open_pipe
 from autoexport.runtime.threads import in_thread
 from autoexport.values.boxes import BoxMapping
 
 log = get_logger()
 
-_PIPE_BYTES = 1 << 20
-"""Of the pipe to the process: what an unprivileged one may have (proc(5), `pipe-max-size`). With the usual 64 KiB
-the process waits for the rest of a block whenever this one is busy with the next."""
-
 _START_S = 20.0
+"""A worker process that does not answer after so many seconds is given up."""
 
-
-# The path is handed over, so that the process finds the same modules; `-I` keeps the environment out.
+# The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
 CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.worker import main; main()"
-
-
-# --- a process of its own ------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
 async def process_renderer(
     spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions
 ) -> AsyncIterator[WorkerProcessRenderer | None]:
-    """A rendering process; None where none can be started, which costs time and nothing else."""
+    """A renderer in a worker process, ended on exit; None if no process could be started: threads then render.
+
+    Raises `PublishError` if a spool cannot be flushed.
+    """
     for spool in spools:
         await spool.flush()
-    theirs, ours = os.pipe2(os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        os.set_blocking(ours, False)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", CODE, *sys.path,
-            stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            pass_fds=[spool.descriptor for spool in spools],
-        )  # fmt: skip
-    except (OSError, NotImplementedError, TypeError) as error:
-        log.debug("render.no_process", error=str(error))
-        os.close(ours)
+    renderer = await _started(spools)
+    if renderer is None:
         yield None
         return
-    except BaseException:
-        os.close(ours)
-        raise
-    finally:
-        os.close(theirs)
-    renderer = WorkerProcessRenderer(process, ours, spools)
     try:
         start = Start(options, mapping.box, mapping.box_format, [spool.descriptor for spool in spools])
         yield renderer if await renderer.begin(start) else None
@@ -72,101 +51,103 @@ async def process_renderer(
         await renderer.end()
 
 
-class WorkerProcessRenderer:
-    """Hands blocks to a rendering process, and takes its answers while it works."""
+async def _started(spools: Sequence[Spool]) -> WorkerProcessRenderer | None:
+    read_end, writer = open_pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-c", CODE, *sys.path,
+            stdin=read_end, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=[spool.descriptor for spool in spools],
+        )  # fmt: skip
+    except (OSError, NotImplementedError, TypeError) as error:  # TypeError: `sys.executable` may be None
+        log.debug("render.no_process", error=str(error))
+        await writer.close()
+        return None
+    except BaseException:
+        await writer.close()
+        raise
+    finally:
+        os.close(read_end)
+    return WorkerProcessRenderer(process, writer, spools)
 
-    def __init__(self, process: asyncio.subprocess.Process, pipe: int, spools: Sequence[Spool]) -> None:
+
+class WorkerProcessRenderer:
+    """Sends blocks to a worker process and collects its answers while it works.
+
+    The protocol (`messages`): `Start` is answered by `ready`; pieces of blocks and END are sent without waiting
+    for answers. The worker answers the last piece of each block, an error at once, and END with its processor
+    time.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, writer: PipeWriter, spools: Sequence[Spool]) -> None:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         self._process = process
-        self._pipe: int | None = pipe
-        self._from = process.stdout
+        self._writer = writer
+        self._from_worker = process.stdout
         self._spools = spools
-        self._added = 0
+        self._blocks_added = 0
         self._all_done = False
         self.worker_cpu_s = 0.0
-        self._sending: asyncio.Task[None] | None = None
         self._answers: asyncio.Task[deque[bytes]] | None = None
 
     async def begin(self, start: Start) -> bool:
-        """Whether it answers at all."""
+        """Start the rendering; false if the process does not answer as a worker does."""
         try:
             async with asyncio.timeout(_START_S):
-                self._send(start.message())
+                self._writer.send(start.message())
                 answer = await self._answer()
-            ready = answer is not None and decoded(answer) == READY
+            reply = decoded(answer) if answer is not None else None
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
             return False
-        if not ready:
+        if reply != ready():
+            if reply is not None:
+                # Bytes of two encoders in one file would not be what a full export writes.
+                log.warning(
+                    "render.other_encoder", hint="packages were replaced while it ran: restart the program"
+                )
             return False
         self._answers = asyncio.create_task(self._collect(), name="rendering")
         return True
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
+        """Send one more piece of a block, as `Renderer.add` has it."""
         assert self._answers is not None  # noqa: S101 - it has begun
-        await self._sent()
-        self._send(block_message(rows, project, dataset))
-        self._added += rows.ends
-        if self._is_gone():
-            await self.finish()
+        self._blocks_added += rows.ends
+        await self._writer.sent(self._answers)
+        if self._answers.done():
+            await self.finish()  # The worker ended before its time: this raises the reason.
+        else:
+            self._writer.send(block_message(rows, project, dataset))
 
     async def finish(self) -> list[Rendered]:
+        """Send END and wait for all answers, as `Renderer.finish` has it."""
         assert self._answers is not None  # noqa: S101 - it has begun
-        await self._sent()
-        self._send(encoded(END))
-        await self._sent()
+        await self._writer.sent(self._answers)
+        if not self._answers.done():
+            self._writer.send(encoded(END))
+            await self._writer.sent(self._answers)
         answers = await self._answers
-        if not self._all_done or len(answers) != self._added:
+        if not self._all_done or len(answers) != self._blocks_added:
             await self._process.wait()
             raise RenderError(
-                f"The rendering process ended before its time, with {self._process.returncode}.",
-                hint="Was it killed, or short of memory? See the kernel's log; it is tried again.",
+                f"The rendering process ended before its time, with exit code {self._process.returncode}.",
+                hint="Was it killed, or short of memory? See the kernel's log. The exporter tries again.",
             )
-        return await in_thread(self._all_rendered, answers)
+        return await in_thread(self._rendered_blocks, answers)
 
     async def end(self) -> None:
-        """Leave nothing running."""
+        """Kill the process, if it still runs, and close the pipe."""
         if self._answers is not None:
             self._answers.cancel()
             await asyncio.wait({self._answers})
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait({self._sending})
-        self._close()
+        await self._writer.close()
         await self._process.wait()
 
-    def _send(self, message: bytes) -> None:
-        """Send a message, by and by what finds no room at once; the one before has to be `_sent`.
-
-        Not in a thread: two that take turns several hundred times a second wait for each other longer than that.
-        """
-        assert self._pipe is not None  # noqa: S101 - nothing is sent after the end
-        if self._is_gone():
-            return
-        if rest := _written(self._pipe, memoryview(message)):
-            self._sending = asyncio.create_task(_write_rest(self._pipe, rest), name="rendering: sending")
-
-    async def _sent(self) -> None:
-        """Wait until all is sent, or nobody takes it any more. The pipe may not tell: others can have it open."""
-        if self._sending is not None:
-            pending = {self._sending, self._answers} if self._answers is not None else {self._sending}
-            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if self._sending.done():
-                sent, self._sending = self._sending, None
-                sent.result()
-
-    def _is_gone(self) -> bool:
-        return self._answers is not None and self._answers.done()
-
-    def _close(self) -> None:
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
-
     async def _collect(self) -> deque[bytes]:
-        """The answers about blocks, as they came: decoded they would take three times as much memory meanwhile."""
+        """The answers about blocks, still encoded: decoded they would take three times as much memory."""
         blocks: deque[bytes] = deque()
         while (answer := await self._answer()) is not None:
             kind, *content = decoded(answer)
@@ -181,37 +162,14 @@ class WorkerProcessRenderer:
             blocks.append(answer)
         return blocks
 
-    def _all_rendered(self, answers: deque[bytes]) -> list[Rendered]:
-        # Each is given up as soon as it is decoded.
+    def _rendered_blocks(self, answers: deque[bytes]) -> list[Rendered]:
+        # Popped one by one: the memory of each answer is free as soon as it is decoded.
         return [rendered_block(self._spools, *decoded(answers.popleft())[1:]) for _ in range(len(answers))]
 
     async def _answer(self) -> bytes | None:
+        """The next answer without its length, still encoded; None after the last one."""
         try:
-            (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
-            return await self._from.readexactly(length)
+            (length,) = LENGTH.unpack(await self._from_worker.readexactly(LENGTH.size))
+            return await self._from_worker.readexactly(length)
         except asyncio.IncompleteReadError:
             return None
-
-
-def _written(pipe: int, message: memoryview) -> memoryview:
-    """What of a message finds no room now. Nothing, where nobody reads it any more: the answers tell why."""
-    try:
-        while message:
-            message = message[os.write(pipe, message) :]
-    except BlockingIOError:
-        return message
-    except ConnectionError:
-        return message[:0]
-    return message
-
-
-async def _write_rest(pipe: int, message: memoryview) -> None:
-    loop, room = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_writer(pipe, room.set)
-    try:
-        while message:
-            await room.wait()
-            room.clear()
-            message = _written(pipe, message)
-    finally:
-        loop.remove_writer(pipe)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from autoexport.formats import FormatOptions
+from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.rendering.bodies import BlockDigest, bodies_of

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autoexport.formats import chosen_formats
 from autoexport.rendering.bodies import BlockDigest, bodies_of
-from autoexport.rendering.messages import END, LENGTH, READY, Start, decoded, encoded, read_block
+from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, read_block, ready
 from autoexport.runtime.files import write_all
 from autoexport.runtime.tuning import return_memory
 
@@ -37,7 +37,7 @@ def main() -> None:
     start = Start.read(first)
     outputs = [output for output in chosen_formats(start.options) if output.has_blocks]
     block_digest = BlockDigest(outputs)
-    _send(replies, READY)
+    _send(replies, ready())
     while (message := _receive(requests)) not in (None, END):
         try:
             answer = _render(message, start, outputs, block_digest)

@@ -1,133 +1,158 @@
-"""The two places where the program is meant to grow: a source of rows, a format of files."""
+"""The protocols of a database: `Source`, its `Snapshot`, and a `Position` in its history."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Select
 
+from autoexport.mapping.overrides import TablesConfig
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, Key, Scalar
 from autoexport.model.mapping import Mapping
 
 
-class Position(Protocol):
-    """Where in the history of the database a snapshot stands; compared by the source that made it.
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What a source needs of the settings.
 
-    It is kept in the state directory between exports, so it is written as bytes, in pieces; they can be asked for
-    as long as the snapshot is open.
+    `state` is the private directory. `tables` is the `[tables]` part of the configuration file. A statement may
+    take `statement_timeout_s` seconds; 0 leaves it to the server. `prepared_statements` are off behind some
+    poolers.
+    """
+
+    state: Path
+    tables: TablesConfig = field(default_factory=dict)
+    prepared_statements: bool = True
+    statement_timeout_s: float = 0.0
+
+
+class Position(Protocol):
+    """The point in the history of a database at which a snapshot was taken. Only its source compares positions.
+
+    The state directory keeps it between exports, as bytes in pieces.
     """
 
     def pieces(self) -> Iterator[bytes]:
-        """The position as bytes, in pieces of at most a few MB."""
+        """The position as bytes, in pieces of at most a few MB. Only while the snapshot is open."""
         ...
 
 
 class Snapshot(Protocol):
-    """One consistent read of a database. Every statement run through it sees the same state."""
+    """One consistent read of a database. All statements that run on it see the same state."""
 
     taken_at: datetime
     """When the snapshot was taken: aware, UTC."""
 
     catalog: Catalog
-    """The tables and views as they are in this snapshot."""
+    """The tables and views of this snapshot."""
 
     places_images: bool
-    """Whether annotations are sorted sooner by the place of their image, which the database has to number
-    first, than by the keys of its dataset and itself."""
+    """Whether the database sorts annotations faster by the place of their image than by the keys of dataset and
+    image. For the place, it has to number the images first."""
 
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The expression to order a key by: binary, text by code point, null first."""
+        """The expression to sort a key by: binary, text by code point, null first."""
         ...
 
     def same(
         self, left: tuple[Column, ColumnElement[Any]], right: tuple[Column, ColumnElement[Any]]
     ) -> ColumnElement[bool]:
-        """That two keys are equal as the database sees it, whatever the types they are declared with."""
+        """The condition that the database finds two keys equal, whatever their declared types."""
         ...
 
     def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """That a flag, declared as a truth value or a number, is set: never null."""
+        """The condition that a flag is set, declared as boolean or as a number. Never null."""
         ...
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
-        """A key as a parameter that can be compared with the `ordered` column."""
+        """A key as a parameter that compares with the `ordered` column."""
         ...
 
     def member(self, column: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
-        """That a key is one of many, in one parameter however many they are."""
+        """The condition that a key is one of many, which take one parameter, however many they are."""
         ...
 
     def readable(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The expression to select for a column so that its values arrive as `Scalar` without costly decoding."""
+        """The expression that selects a column so that its values arrive as `Scalar` without costly decoding."""
         ...
 
     def stream(
         self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
-        """The rows of a statement in partitions, never held as a whole. `heavy` is the place of a
-        column whose values may be long: partitions get shorter where they are.
+        """The rows of a statement in partitions, never held as a whole.
 
-        Raises `SourceError`, and `UndecodableText` where text is not valid and `lenient` is off.
+        `wide_column` is the index of a column whose values may be long: such partitions have fewer rows. Raises
+        `SourceError`, and `UndecodableText` for invalid text unless `read_leniently` was called.
         """
         ...
 
     async def stream_in_parallel(
         self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
-        """As `stream`, but the database begins with it now, beside whatever else it is asked; None where it has no
-        way to do so, or not at present."""
+        """As `stream`, but the database begins now and works on it in parallel to all other statements.
+
+        None if the database cannot do this, or not at present.
+        """
         ...
 
     async def read_leniently(self) -> None:
-        """From now on, deliver invalid text with lone surrogates in place of the invalid bytes."""
+        """From now on, put lone surrogates in place of the invalid bytes of text."""
         ...
 
     async def prepare_for_all(self) -> None:
-        """All images and annotations are going to be read in order, not only some."""
+        """Prepare to read all images and annotations in order, not only some."""
         ...
 
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:
-        """How many rows a mapped table has, if that is known without asking the database; None if not."""
+        """The number of rows of a mapped table; None if only the database could count them."""
         ...
 
     async def position(self, mapping: Mapping) -> Position | None:
-        """The position of this snapshot with respect to the mapped tables; None if changes since it
-        could not be told, so that the next export has to be full."""
+        """The position of this snapshot in the history of the mapped tables.
+
+        None if changes since then could not be found. The next export then has to be full.
+        """
         ...
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
-        """What changed in the mapped tables since an earlier position; always a superset of the truth."""
+        """The changes in the mapped tables since an earlier position: always a superset of the truth."""
         ...
 
 
 class Source(Protocol):
-    """A database: how to know that something may have changed, and how to read it."""
+    """A database that can be read, and watched for changes."""
 
     database: str
-    """The name for the manifest: server and name, or a file's base name; never a password or a path."""
+    """The name in the manifest: server and name, or a file's base name. Never a password or a path."""
 
     identity: str
-    """A digest by which the same database is recognised; private, never published."""
+    """A digest that identifies the database. It is private and never published."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
-        """Take a snapshot, read from it, let it go. Raises `SourceError`."""
+        """Take a snapshot and release it at the end. Raises `SourceError`."""
         ...
 
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
-        """Check, and yield what each check found: True if something may have changed (always so the first
-        time, at once), False if certainly nothing has.
+        """Check again and again, and yield True if something may have changed, False if certainly nothing has.
 
-        Checks follow each other after at most `interval_s` seconds; sooner when `wake` is set (the source
-        clears it), and with `hooks` where the database has a way to be woken early. Raises `SourceError`
-        where the database has to be asked and is away.
+        The first check comes at once and yields True. The next ones follow after at most `interval_s` seconds, or
+        as soon as `wake` is set; the source clears it. With `hooks`, the database itself may cause an early check.
+        Raises `SourceError` if a check needs the database and cannot reach it.
         """
         ...
 
+    async def check_notes(self) -> list[str]:
+        """Sentences of `check` about the database, such as its size or what writers have to wait for. Raises
+        `SourceError`."""
+        ...
+
     async def aclose(self) -> None:
-        """Release everything."""
+        """Release all resources."""
         ...

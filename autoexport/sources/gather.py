@@ -1,4 +1,4 @@
-"""Two streams in the same order, images and annotations, gathered into blocks of rows, in pieces."""
+"""Merges a stream of images and one of annotations into blocks of rows, a piece at a time."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from autoexport.sources.partitions import lengths
 Row = Sequence[Scalar]
 
 BLOCK_IMAGES = 256
-"""Images in a block, at most, of the first `DOUBLING` blocks."""
+"""The most images that each of the first `DOUBLING` blocks may have."""
 
 LEAST_BLOCK_IMAGES = 64
-"""Images that a block may have in the smallest database."""
+"""How many images a block may have in the smallest database."""
 
 BLOCKS = 4_000
-"""Beyond about so many blocks, larger ones are made rather than more. Each takes about 1 KB of memory in every
-export, and the files are laid out block by block. But of 200,000 images with random keys, the rows of 40 changed
-annotations take 0.4 s to read and render in blocks of 64, and 0.7 s in blocks of 256."""
+"""From about so many blocks on, blocks grow in size, up to `BLOCK_IMAGES`, before there are more of them. Each
+block takes about 1 KB of memory in every export, and the files are laid out block by block. Small blocks are
+cheaper to renew: of 200,000 images with random keys, the rows of 40 changed annotations take 0.4 s to read and
+render in blocks of 64, and 0.7 s in blocks of 256."""
 
 BLOCK_BYTES = 1_000_000
-"""About how many bytes of JSON a block may have before it is cut, of the first `DOUBLING` blocks."""
+"""About how many bytes of JSON each of the first `DOUBLING` blocks may have before it is cut."""
 
 DOUBLING = 5_000
-"""After each so many blocks those that follow may be twice as large. Measured with ten million images: 15,500
-blocks instead of 39,000, and 98 MB instead of 125."""
+"""After each so many blocks, the following ones may be twice as large. Measured with ten million images: 15,500
+blocks instead of 39,000, and 98 MB of memory instead of 125."""
 
 PIECE_BYTES = 256_000
-"""About how many bytes of JSON are read, handed over and rendered at a time; a larger block comes in pieces."""
+"""About how many bytes of JSON are read, handed over and rendered at a time. A larger block comes in pieces."""
 
-_ANNOTATION_BYTES = 400  # of JSON, apart from the polygon: what the first application's rows take
+_ANNOTATION_BYTES = 400  # JSON of a row without its polygon, in the first application
 
 
 @dataclass(slots=True)
 class Stream:
-    """Rows in partitions: first a key (of images, their dataset's; of annotations, their image's), then
-    the fields. `heavy` is the place of a field whose values may be long. `leading` is how many columns a key
-    takes: two where annotations have the keys of dataset and image."""
+    """Rows in partitions. Each row is the key of its parent, then the fields.
+
+    The parent of an image is its dataset, that of an annotation its image. `wide_column` is the index of a field
+    whose values may be long. `leading` is the number of columns of the key: two if annotations have the keys of
+    dataset and image.
+    """
 
     fields: list[str]
     parts: AsyncIterator[Sequence[Row]]
@@ -51,8 +55,11 @@ class Stream:
 
 @dataclass(slots=True)
 class BlockSize:
-    """When a block is full: so many images, or about so many bytes of JSON; twice as many of both after each
-    `doubling` blocks. From how many bytes on it comes in pieces. And how many `blocks` there are by now."""
+    """How large blocks may become, and how many `blocks` there are so far.
+
+    A block is full at `images` images, or at about `json_bytes` bytes of JSON. Both limits double after each
+    `doubling` blocks. A block of more than about `piece_bytes` bytes comes in pieces.
+    """
 
     images: int
     json_bytes: int
@@ -62,17 +69,17 @@ class BlockSize:
 
     @classmethod
     def of(cls, images: int, blocks: int) -> BlockSize:
-        """As befits a database of so many images, with so many blocks there already."""
+        """The sizes for a database of so many images, of which so many blocks are kept."""
         return cls(block_images(images), BLOCK_BYTES, PIECE_BYTES, DOUBLING, blocks)
 
-    def most(self) -> tuple[int, int]:
-        """Images and bytes of JSON that the next block may have."""
-        times = 1 << self.blocks // self.doubling
-        return self.images * times, self.json_bytes * times
+    def limits(self) -> tuple[int, int]:
+        """How many images, and how many bytes of JSON, the next block may have."""
+        factor = 1 << self.blocks // self.doubling
+        return self.images * factor, self.json_bytes * factor
 
 
 def block_images(images: int) -> int:
-    """Images in a block, at most, of a database of so many images."""
+    """The most images that a block may have in a database of so many images."""
     return min(max(images // BLOCKS, LEAST_BLOCK_IMAGES), BLOCK_IMAGES)
 
 
@@ -83,113 +90,172 @@ async def gather(
     size: BlockSize,
     duplicate_error: Callable[[Scalar], Exception],
 ) -> AsyncIterator[BlockRows]:
-    """The images of a dataset, with their annotations, as blocks in pieces, which `size` counts; no block reaches
-    over the end of one of the `ranges`. Raises what `twice` makes of a key that two neighbours have."""
-    key_at = images.fields.index("id") + 1
+    """Yield the images of a stream, with their annotations, as blocks in pieces.
+
+    Both streams have the same order. `size` counts the blocks. No block extends beyond the end of one of the
+    `ranges`. Raises the `duplicate_error` of a key that two neighbouring images share.
+    """
     cursor = AnnotationCursor(annotations)
-    rows: list[Row] = []
-    spans: list[int] = []
-    gone, gone_weight, weight = 0, 0.0, 0.0  # of this block: what its pieces before had; what these rows have
-    most_images, most_bytes = size.most()
-    ends = _Ends(ranges)
-    before: tuple[Scalar, Scalar] | None = None
-    async for part in images.parts:
-        for row in part:
-            key = row[key_at]
-            if key is not None and (row[0], key) == before:
-                raise duplicate_error(key)
-            before = row[0], key
-            passed = bool(ranges) and ends.passed(row[0], key)
-            if rows:
-                full = gone + len(rows) >= most_images or gone_weight + weight >= most_bytes
-                last = passed or full or row[0] != rows[0][0]
-                if last or weight >= size.piece_bytes:
-                    gone, gone_weight = (0, 0.0) if last else (gone + len(rows), gone_weight + weight)
-                    yield _piece(images, rows, cursor, spans, last)
-                    rows, spans, weight = [], [], 0.0
-                    size.blocks += last
-                    most_images, most_bytes = size.most()
-            rows.append(row)
-            lighter = cursor.weight
-            owner = key if cursor.leading == 1 else before
-            span = cursor.take_at_hand(owner)
-            spans.append(await cursor.take(owner) if span is None else span)
-            weight += cursor.weight - lighter
-    if rows:
-        yield _piece(images, rows, cursor, spans, True)
-        size.blocks += 1
+    assembler = BlockAssembler(images.fields, cursor, ranges, size, duplicate_error)
+    key_index = assembler.key_index
+    async for rows in images.parts:
+        for row in rows:
+            if (piece := assembler.add(row)) is not None:
+                yield piece
+                del piece  # Else it would stay in memory while the next partition is fetched.
+            owner = row[key_index] if cursor.leading == 1 else (row[0], row[key_index])
+            if not cursor.take_buffered(owner):
+                await cursor.take(owner)
+    if (piece := assembler.finish()) is not None:
+        yield piece
 
 
-class _Ends:
-    """Tells where, in the stream of images, one range is over and the next begins."""
+class BlockAssembler:
+    """Collects images, and decides before which image a piece or a block ends.
+
+    `add` one image, then take its annotations from the cursor, then `add` the next.
+    """
+
+    def __init__(
+        self,
+        fields: list[str],
+        annotations: AnnotationCursor,
+        ranges: Sequence[Range],
+        size: BlockSize,
+        duplicate_error: Callable[[Scalar], Exception],
+    ) -> None:
+        self.key_index = fields.index("id") + 1
+        self._fields = fields
+        self._annotations = annotations
+        self._range_ends = _RangeEnds(ranges) if ranges else None
+        self._size = size
+        self._duplicate_error = duplicate_error
+        self._previous: tuple[Scalar, Scalar] | None = None
+        self._rows: list[Row] = []
+        self._begin_block()
+
+    def _begin_block(self) -> None:
+        # The limits are totals of the cursor, so that an image costs a comparison and no addition.
+        self._rows_left, most_bytes = self._size.limits()
+        self._block_limit = self._annotations.json_bytes + most_bytes
+        self._piece_limit = self._annotations.json_bytes + self._size.piece_bytes
+
+    def add(self, row: Row) -> BlockRows | None:
+        """Add an image. If a piece ends before it, return that piece."""
+        dataset, key = image = row[0], row[self.key_index]
+        if image == self._previous and key is not None:
+            raise self._duplicate_error(key)
+        self._previous = image
+        range_ends = self._range_ends is not None and self._range_ends.passed(dataset, key)
+        piece, rows = None, self._rows
+        if rows:
+            json_bytes = self._annotations.json_bytes
+            full = len(rows) >= self._rows_left or json_bytes >= self._block_limit
+            block_ends = full or range_ends or dataset != rows[0][0]
+            if block_ends or json_bytes >= self._piece_limit:
+                piece = self._cut(block_ends)
+        self._rows.append(row)
+        return piece
+
+    def finish(self) -> BlockRows | None:
+        """Return the last piece; None if there was no image."""
+        return self._cut(True) if self._rows else None
+
+    def _cut(self, block_ends: bool) -> BlockRows:
+        rows, self._rows = self._rows, []
+        if block_ends:
+            self._size.blocks += 1
+            self._begin_block()
+        else:
+            self._rows_left -= len(rows)
+            self._piece_limit = self._annotations.json_bytes + self._size.piece_bytes
+        datasets, values = _flat(rows)
+        spans, annotations = self._annotations.taken()
+        return BlockRows(
+            dataset=datasets[0],
+            images=FlatRows(self._fields, values),
+            annotations=FlatRows(self._annotations.fields, annotations),
+            spans=spans,
+            ends=block_ends,
+        )
+
+
+class _RangeEnds:
+    """Tells where, in the stream of images, one range ends and the next begins."""
 
     def __init__(self, ranges: Sequence[Range]) -> None:
         self._ranges = ranges
-        self._at = 0
+        self._index = 0
 
     def passed(self, dataset: Any, image: Any) -> bool:
-        """Whether this image is the first of another range than the image before it; to be asked of each."""
-        before = self._at
-        while self._at < len(self._ranges):
-            item = self._ranges[self._at]
+        """Whether this image is in a later range than the image before it. Must be called for every image."""
+        before = self._index
+        while self._index < len(self._ranges):
+            item = self._ranges[self._index]
             if item.dataset == dataset and (item.to is None or image <= item.to):
                 break
-            self._at += 1
-        return self._at != before
+            self._index += 1
+        return self._index != before
 
 
 class AnnotationCursor:
-    """The stream of annotations, from which the images take theirs in turn. `weight`: bytes of JSON, about, of all
-    that were taken."""
+    """A position in the stream of annotations, from which each image takes its own in turn.
+
+    `json_bytes` is about how many bytes of JSON all taken annotations have. The rows of the current partition lie
+    flat in `_values`; `_runs` counts its neighbouring rows of one image.
+    """
 
     def __init__(self, stream: Stream | None) -> None:
-        self._taken: list[Scalar] = []
-        self.weight = 0.0
+        self.json_bytes = 0.0
         self.fields = stream.fields if stream is not None else []
         self.leading = stream.leading if stream is not None else 1
         self._wide_column = stream.wide_column if stream is not None else None
         self._parts = stream.parts if stream is not None else None
+        self._spans: list[int] = []
+        self._earlier: list[Scalar] = []  # values that were taken from earlier partitions
         self._values: list[Scalar] = []
         self._runs: list[tuple[Any, int]] = []
-        self._at = self._run = 0
+        self._row_index = self._run_index = 0
         self._row_bytes = 0.0
 
-    def take_at_hand(self, image: Any) -> int | None:
-        """As `take`, for an image whose annotations are all in the partition at hand; None if they may not be."""
-        if self._run + 1 >= len(self._runs):
-            return None
-        key, length = self._runs[self._run]
-        return self._took(length) if key == image else 0
+    def take_buffered(self, image: Any) -> bool:
+        """As `take`, if all annotations of the image are in the current partition. False if they may not be."""
+        if self._run_index + 1 >= len(self._runs):
+            return False
+        key, length = self._runs[self._run_index]
+        self._spans.append(self._advance(length) if key == image else 0)
+        return True
 
-    async def take(self, image: Any) -> int:
-        """Take the annotations of the next image; how many there were."""
+    async def take(self, image: Any) -> None:
+        """Take the annotations of the next image, which may have none."""
         count = 0
-        while self._run < len(self._runs) or await self._next():
-            key, length = self._runs[self._run]
+        while self._run_index < len(self._runs) or await self._fetch():
+            key, length = self._runs[self._run_index]
             if key != image:
                 break
-            count += self._took(length)
-            if self._run < len(self._runs):
+            count += self._advance(length)
+            if self._run_index < len(self._runs):
                 break
-        return count
+        self._spans.append(count)
 
-    def _took(self, length: int) -> int:
-        self.weight += self._row_bytes * length
-        self._at += length
-        self._run += 1
+    def _advance(self, length: int) -> int:
+        self.json_bytes += self._row_bytes * length
+        self._row_index += length
+        self._run_index += 1
         return length
 
-    def taken(self) -> list[Scalar]:
-        """What was taken since it was asked for the last time; nothing of it is held here any more."""
-        end = self._at * len(self.fields)
-        taken, self._taken = self._taken, []
-        taken += self._values[:end]
+    def taken(self) -> tuple[list[int], list[Scalar]]:
+        """Release what was taken since the last call: annotations per image, and the values of all."""
+        end = self._row_index * len(self.fields)
+        values, self._earlier = self._earlier, []
+        values += self._values[:end]
         del self._values[:end]
-        self._at = 0
-        return taken
+        self._row_index = 0
+        spans, self._spans = self._spans, []
+        return spans, values
 
-    async def _next(self) -> bool:
-        """Fetch the next partition and find the runs of rows that belong to one image."""
+    async def _fetch(self) -> bool:
+        """Fetch the next partition and find the runs of rows that belong to one image. False at the end."""
         if self._parts is None:
             return False
         try:
@@ -198,31 +264,20 @@ class AnnotationCursor:
             self._parts = None
             return False
         # By now all of it is taken. In place, because the annotations of one image may fill many partitions.
-        self._taken += self._values
-        # The rows are given up at once: they are objects that the garbage collector would look through.
+        self._earlier += self._values
+        # The rows are given up at once: they are objects that the garbage collector would traverse.
         keys, self._values = _flat(rows, self.leading)
         self._runs = [(key, len(list(run))) for key, run in groupby(keys)]
-        self._at = self._run = 0
-        wide_column = (
+        self._row_index = self._run_index = 0
+        wide_bytes = (
             lengths(self._values[self._wide_column :: len(self.fields)]) if self._wide_column is not None else 0
         )
-        self._row_bytes = _ANNOTATION_BYTES + wide_column / len(rows)
+        self._row_bytes = _ANNOTATION_BYTES + wide_bytes / len(rows)
         return True
 
 
-def _piece(images: Stream, rows: list[Row], cursor: AnnotationCursor, spans: list[int], last: bool) -> BlockRows:
-    datasets, values = _flat(rows)
-    return BlockRows(
-        dataset=datasets[0],
-        images=FlatRows(images.fields, values),
-        annotations=FlatRows(cursor.fields, cursor.taken()),
-        spans=spans,
-        ends=last,
-    )
-
-
 def _flat(rows: Sequence[Row], leading: int = 1) -> tuple[list[Any], list[Scalar]]:
-    """The keys that stand first, and everything else, row after row."""
+    """Split rows into their leading keys and all other values, row after row."""
     values: list[Scalar] = list(chain.from_iterable(rows))
     width = len(rows[0])
     keys: list[Any] = values[::width]

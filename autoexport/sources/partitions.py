@@ -1,4 +1,4 @@
-"""What every source does alike: run a statement on an async session and hand on its rows in partitions."""
+"""Runs a statement on an async session and yields its rows in partitions, for every source alike."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from autoexport.model.catalog import Scalar
 
 _FEWEST_ROWS = 16
 _MOST_ROWS = 512
-"""In a partition. Four times as many took 5 MB more and no less time, measured at 1.1 million rows."""
+"""In a partition. Four times as many took 5 MB more memory and no less time, measured with 1.1 million rows."""
 
 MOST_CHANGED_IMAGES = 200_000
-"""Of more, the keys would take more than 25 MB: then everything is rendered, which takes no memory."""
+"""The keys of more images would take more than 25 MB. Then everything is rendered, which needs no keys."""
 
 _PARTITION_CHARACTERS = 500_000
-"""What the values of a heavy column may come to in one partition, about."""
+"""About how many characters the values of a wide column may have in one partition, together."""
 
 
 async def partitions(
     session: AsyncSession, statement: Select[Any], wide_column: int | None
 ) -> AsyncGenerator[Sequence[Sequence[Any]], None]:
-    """The rows of a statement, streamed: many at a time where they are small, few where they are large."""
+    """Stream the rows of a statement: many at a time if they are small, few if they are large.
+
+    `wide_column` is the index of a column whose values may be long; None if there is none.
+    """
     rows = _MOST_ROWS if wide_column is None else 256
     options = {"stream_results": True, "max_row_buffer": rows}
     result = await session.stream(statement, execution_options=options)
@@ -40,18 +43,21 @@ async def partitions(
 
 
 def too_many_changed() -> Everything:
-    """The answer where the keys of the changed images would take too much memory."""
+    """The answer if the keys of the changed images would take too much memory."""
     return Everything(f"more than {MOST_CHANGED_IMAGES:,} images may have changed")
 
 
 def next_size(rows: int, length: int, most: int) -> int:
-    """As many rows as would have been right for the partition before, at most twice as many as it had."""
+    """The number of rows for the next partition: as many as would have suited the one before.
+
+    That one had `rows` rows, whose wide column held `length` characters. The result is at most twice `rows`.
+    """
     fitting = _PARTITION_CHARACTERS * rows // (length + 1)
     return max(_FEWEST_ROWS, min(fitting, 2 * rows, most))
 
 
 def lengths(column: Sequence[Scalar]) -> int:
-    """How long the values of a column are, together."""
+    """The length of all values of a column, in characters or bytes."""
     with suppress(TypeError):
         return sum(map(len, filter(None, column)))  # type: ignore[arg-type]
     return sum(len(value) for value in column if isinstance(value, str | bytes))

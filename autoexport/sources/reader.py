@@ -1,4 +1,4 @@
-"""One consistent read: the rows of the mapped tables, parents whole, images and annotations as blocks."""
+"""Reads the mapped tables of one snapshot: parents whole, images and annotations as blocks."""
 
 from __future__ import annotations
 
@@ -7,77 +7,76 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, or_
 
 from autoexport.mapping.keys import not_unique
 from autoexport.model.blocks import BlockRows, Range
-from autoexport.model.catalog import Column, Key, Scalar
+from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import ParentRow, Parents, Totals
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.gather import BlockSize, Stream, gather
 from autoexport.sources.sql import SqlTables
+from autoexport.sources.statements import Statements
 
 RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
 
 MOST_KEYS = 30_000
-"""Images whose keys are held, to look their rows up by: those of `RANGES_AT_ONCE` blocks. A single range that has
-more is looked up by its ends."""
+"""The most image keys that are held to look rows up by: those of `RANGES_AT_ONCE` blocks. A single range with more
+images is looked up by its ends."""
 
 READ_IN_HALVES = range(50_000, 20_000_000)
-"""So many annotations are read in two halves, where the database can work on both at once. Fewer are not worth a
-second connection; of more, the second half would have to wait for too long."""
+"""So many annotations are read in two halves, if the database can work on both at once. Fewer are not worth a
+second connection. With more, the second half would have to wait too long."""
 
 T = TypeVar("T")
 
 
 class SnapshotReader:
-    """Reads what is mapped, and nothing else, from one snapshot."""
+    """Reads the mapped rows, and nothing else, from one snapshot. Every method raises `SourceError`."""
 
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.snapshot = snapshot
         self.tables = SqlTables(snapshot, mapping)
+        self._statements = Statements(self.tables)
         self._image_count = self._annotation_count = 0
-        self._keys_apart = self.tables.is_primary_key("images")
 
     async def totals(self) -> Totals:
-        """Count the rows of every mapped table. From then on, blocks are cut as befits so many images, and rows
-        without a key have an order."""
+        """Count the rows of every mapped table.
+
+        Call it first: the size of blocks depends on the counts, and so does a definite order of rows without a
+        key.
+        """
         totals = Totals()
         for logical, mapped in self.tables.mapped.items():
-            known = None if mapped.deleted else await self.snapshot.row_count(self.tables.mapping, logical)
-            totals.live[logical] = await self._number(self.tables.count(logical)) if known is None else known
-            totals.soft_deleted[logical] = (
-                await self._number(self.tables.count(logical, soft_deleted=True)) if mapped.deleted else 0
-            )
-            if self.tables.is_primary_key(logical) and self.tables.key_column(logical).nullable:
-                rows = select(literal(1)).select_from(self.tables.sql[logical])
-                if await self._number(rows.where(self.tables.key(logical).is_(None)).limit(1)):
-                    self.tables.keyless.add(logical)
+            totals.live[logical] = await self._live_count(logical)
+            soft_deleted = self._statements.row_count(logical, soft_deleted=True)
+            totals.soft_deleted[logical] = await self._number(soft_deleted) if mapped.deleted else 0
+            if await self._has_rows_without_key(logical):
+                self.tables.keyless.add(logical)
         self._image_count = totals.live.get("images", 0)
         self._annotation_count = totals.live.get("annotations", 0)
         return totals
 
     async def parents(self) -> Parents:
         """Read projects, datasets and labels."""
-        level = self.tables.mapping
-        labels_above = "datasets" if level.labels_by_dataset else "projects"
+        labels_above = "datasets" if self.tables.mapping.labels_by_dataset else "projects"
         return Parents(
             projects=await self._parent_rows("projects", None),
             datasets=await self._parent_rows("datasets", "projects"),
             labels=await self._parent_rows("labels", labels_above),
-            deleted_labels=await self._parent_rows("labels", None, deleted=True),
+            deleted_labels=await self._parent_rows("labels", None, soft_deleted=True),
         )
 
     async def blocks(
         self, ranges: Sequence[Range] | None = None, kept: int = 0
     ) -> AsyncGenerator[BlockRows, None]:
-        """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given. A large
-        block comes in pieces. The more blocks there are, with those that are `kept`, the larger they become.
+        """Read images and their annotations as blocks, by dataset and id; only those of `ranges` if given.
 
-        A dataset's blocks follow one another; the datasets come in the order of their keys. Blocks
-        of one range never hold images of another.
+        A large block comes in pieces. Blocks grow with the number of blocks, of which `kept` exist already. A
+        dataset's blocks follow one another; the datasets come in the order of their keys. A block of one range
+        never holds images of another.
         """
         size = BlockSize.of(self._image_count, kept)
         if ranges is None:
@@ -85,214 +84,119 @@ class SnapshotReader:
             async for block in self._blocks(None, (), size):
                 yield block
             return
-        waiting = _groups(ranges, RANGES_AT_ONCE)
-        while waiting:
-            group = waiting.pop(0)
-            chosen = or_(*(self._within(item) for item in group))
-            keys = await self._few_keys(chosen)
+        groups = _groups(ranges, RANGES_AT_ONCE)
+        while groups:
+            group = groups.pop(0)
+            condition = or_(*(self._statements.in_range(item) for item in group))
+            keys = await self._keys_if_few(condition)
             if keys is None and len(group) > 1:
-                waiting[:0] = _groups(group, -(-len(group) // 2))
+                groups[:0] = _groups(group, -(-len(group) // 2))
                 continue
             if keys is not None:
-                # Keys are looked up sooner than ranges. Where others have the same ones, the ranges count as well.
-                among = self._among(keys)
-                chosen = among if await self._alone(among, len(keys)) else and_(among, chosen)
-            async for block in self._blocks(chosen, group, size):
+                # The database finds keys sooner than ranges. If other images share them, the ranges count as well.
+                has_key = self._statements.has_key(keys)
+                condition = has_key if await self._only_one_each(has_key, keys) else and_(has_key, condition)
+            async for block in self._blocks(condition, group, size):
                 yield block
 
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
         """Dataset and key of those of these images that are published."""
-        joined, live = self.tables.reachable("images")
-        statement = select(self.tables.dataset_key(), self.tables.read_key("images")).select_from(joined)
-        stream = self.snapshot.stream(statement.where(live, self._among(keys)))
+        stream = self.snapshot.stream(self._statements.image_places(keys))
         return [(row[0], row[1]) async for part in stream for row in part]
 
     async def annotation_counts(self) -> AsyncIterator[tuple[Any, Any, int]]:
         """Dataset, key and number of annotations of every published image, in no order."""
-        tables = self.tables
-        joined, live = tables.reachable("images")
-        number: ColumnElement[Any] = literal(0)
-        if "annotations" in tables.mapped:
-            link = tables.mapping.annotations.parent_link  # type: ignore[union-attr]
-            named = tables.at("annotations", link)  # type: ignore[arg-type]
-            grouped = (
-                select(named.label("image"), func.count().label("number"))
-                .where(tables.live("annotations"))
-                .group_by(named)
-                .subquery()
-            )
-            parent = tables.mapping.annotations.parent_column  # type: ignore[union-attr]
-            same = tables.snapshot.same((link, grouped.c.image), (parent, tables.at("images", parent)))  # type: ignore[arg-type]
-            joined, number = joined.outerjoin(grouped, same), func.coalesce(grouped.c.number, 0)
-        statement = select(tables.dataset_key(), tables.read_key("images"), number).select_from(joined).where(live)
+        async for part in self.snapshot.stream(self._statements.annotation_counts()):
+            for dataset, image, count in part:
+                yield dataset, image, int(count)  # type: ignore[arg-type]
+
+    # --- rows ----------------------------------------------------------------------------------------
+
+    async def _number(self, statement: Select[Any]) -> int:
+        """The first value of a statement, a number; 0 if there is no row."""
         async for part in self.snapshot.stream(statement):
-            for dataset, image, own in part:
-                yield dataset, image, int(own)  # type: ignore[arg-type]
+            return int(part[0][0])  # type: ignore[arg-type]
+        return 0
 
-    # --- statements --------------------------------------------------------------------------------
+    async def _live_count(self, logical: str) -> int:
+        """The number of rows that are not soft-deleted; the snapshot may know it already."""
+        known = None
+        if not self.tables.mapped[logical].deleted:
+            known = await self.snapshot.row_count(self.tables.mapping, logical)
+        return await self._number(self._statements.row_count(logical)) if known is None else known
 
-    async def _few_keys(self, condition: ColumnElement[bool]) -> list[Any] | None:
-        """The keys of the images of some ranges; None if they are many."""
+    async def _has_rows_without_key(self, logical: str) -> bool:
+        """Whether the primary key of some rows is null. Only asked about a primary key that may be null."""
+        if not self.tables.is_primary_key(logical) or not self.tables.key_column(logical).nullable:
+            return False
+        return bool(await self._number(self._statements.any_row_without_key(logical)))
+
+    async def _parent_rows(
+        self, logical: str, above: str | None, *, soft_deleted: bool = False
+    ) -> list[ParentRow]:
+        mapped = self.tables.mapped.get(logical)
+        if mapped is None or (soft_deleted and not mapped.deleted):
+            return []
+        names, statement = self._statements.parents(logical, above, soft_deleted=soft_deleted)
+        stream = self.snapshot.stream(statement)
+        return [dict(zip(names, row, strict=True)) async for part in stream for row in part]
+
+    async def _keys_if_few(self, condition: ColumnElement[bool]) -> list[Any] | None:
+        """The keys of the images that meet a condition; None if there are more than `MOST_KEYS`."""
         keys: list[Any] = []
-        parts = cast(AsyncGenerator[Sequence[Sequence[Any]]], self.snapshot.stream(self._image_keys(condition)))
-        async with aclosing(parts):
+        stream = self.snapshot.stream(self._statements.image_keys(condition))
+        async with aclosing(cast(AsyncGenerator[Sequence[Sequence[Any]]], stream)) as parts:
             async for part in parts:
                 keys += [row[0] for row in part]
                 if len(keys) > MOST_KEYS:
                     return None
         return keys
 
-    async def _alone(self, among: ColumnElement[bool], keys: int) -> bool:
-        """Whether no other image has one of these keys: that of another dataset, or one that is equal by the
-        collation of the column alone."""
-        if not self._keys_apart:
+    async def _only_one_each(self, has_key: ColumnElement[bool], keys: Sequence[Any]) -> bool:
+        """Whether no other image has one of these keys.
+
+        Another one may be of another dataset, or have a key that only the collation of the column makes equal.
+        """
+        if not self._statements.unique_image_keys:
             return False
-        joined, live = self.tables.reachable("images")
-        return await self._number(select(func.count()).select_from(joined).where(live, among)) == keys
+        return await self._number(self._statements.image_count(has_key)) == len(keys)
 
-    def _among(self, keys: Sequence[Key]) -> ColumnElement[bool]:
-        """That an image has one of these keys."""
-        tables = self.tables
-        return tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
-
-    def _within(self, item: Range) -> ColumnElement[bool]:
-        tables = self.tables
-        column = tables.key_column("images")
-        key = tables.snapshot.ordered(column, tables.key("images"))
-        level = tables.dataset_level()
-        conditions: list[ColumnElement[bool]] = [
-            tables.snapshot.member(tables.key_column(level), tables.key(level), [item.dataset])
-            if level
-            else true()
-        ]
-        if item.after is not None:
-            conditions.append(key > tables.snapshot.bound(column, item.after))
-        if item.to is not None:
-            conditions.append(key <= tables.snapshot.bound(column, item.to))
-        return and_(*conditions)
-
-    def _ordered(self, statement: Select[Any], *lowest: str) -> Select[Any]:
-        below = [order for logical in lowest for order in self.tables.total_order(logical)]
-        return statement.order_by(*self._order(), *below)
-
-    def _order(self) -> list[ColumnElement[Any]]:
-        """The order of the images: by dataset and id."""
-        level = self.tables.dataset_level()
-        return [self.tables.order(name) for name in ([level] if level else []) + ["images"]]
-
-    def _image_keys(self, condition: ColumnElement[bool]) -> Select[Any]:
-        joined, live = self.tables.reachable("images")
-        key = self.tables.read_key("images")
-        return select(key).select_from(joined).where(live, condition)
-
-    def _images(self, chosen: ColumnElement[bool] | None) -> Select[Any]:
-        joined, live = self.tables.reachable("images")
-        columns = self.tables.fields("images").values()
-        statement = select(self.tables.dataset_key(), *columns).select_from(joined).where(live)
-        return self._ordered(statement if chosen is None else statement.where(chosen))
-
-    def _annotations(self, chosen: ColumnElement[bool] | None) -> Select[Any]:
-        """The key of the image first; before it that of its dataset, where images of several have the same."""
-        tables = self.tables
-        fields = tables.fields("annotations").values()
-        if chosen is None and tables.snapshot.places_images:
-            return self._placed_annotations()
-        joined, live = tables.reachable("annotations")
-        owner = [] if self._keys_apart else [tables.dataset_key()]
-        statement = select(*owner, tables.read_key("images"), *fields).select_from(joined).where(live)
-        if chosen is not None:
-            statement = statement.where(chosen)
-        return self._ordered(statement, "annotations")
-
-    def _placed_annotations(self, after: int | None = None, to: int | None = None) -> Select[Any]:
-        """All of them, or those of the images after one place or up to one, in the same order."""
-        tables = self.tables
-        fields = tables.fields("annotations").values()
-        joined, live = tables.reachable("images")
-        named: Column = tables.mapped["annotations"].parent_column  # type: ignore[assignment]
-        link: Column = tables.mapped["annotations"].parent_link  # type: ignore[assignment]
-        placed = (
-            select(
-                tables.read_key("images").label("key"),
-                *([] if self._keys_apart else [tables.dataset_key().label("dataset")]),
-                tables.at("images", named).label("named"),
-                func.row_number().over(order_by=self._order()).label("place"),
-            )
-            .select_from(joined)
-            .where(live)
-            .subquery("placed")
-        )
-        same = tables.snapshot.same((link, tables.at("annotations", link)), (named, placed.c.named))
-        owner = [] if self._keys_apart else [placed.c.dataset]
-        statement = select(*owner, placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
-        if after is not None:
-            statement = statement.where(placed.c.place > after)
-        if to is not None:
-            statement = statement.where(placed.c.place <= to)
-        return statement.where(tables.live("annotations")).order_by(
-            placed.c.place, *tables.total_order("annotations")
-        )
-
-    async def _number(self, statement: Select[Any]) -> int:
-        async for part in self.snapshot.stream(statement):
-            return int(part[0][0])  # type: ignore[arg-type]
-        return 0
-
-    async def _parent_rows(self, logical: str, above: str | None, *, deleted: bool = False) -> list[ParentRow]:
-        tables = self.tables
-        if logical not in tables.mapped or (deleted and not tables.mapped[logical].deleted):
-            return []
-        fields = dict(tables.fields(logical))
-        joined = tables.sql[logical]
-        if above in tables.mapped and tables.mapped[logical].parent_link is not None:
-            fields["parent"] = tables.read_key(above)
-            condition = and_(tables.link(logical, above), tables.live(above))
-            joined = joined.outerjoin(tables.sql[above], condition)  # type: ignore[assignment]
-        named_by_images = tables.mapping.images.parent_column
-        if logical == tables.dataset_level() and named_by_images is not None:
-            fields["named"] = tables.read(logical, named_by_images)
-        live = tables.live(logical)
-        statement = select(*fields.values()).select_from(joined).where(~live if deleted else live)
-        statement = statement.order_by(*tables.total_order(logical))
-        names = list(fields)
-        return [
-            dict(zip(names, row, strict=True)) async for part in self.snapshot.stream(statement) for row in part
-        ]
+    # --- blocks --------------------------------------------------------------------------------------
 
     async def _blocks(
-        self, chosen: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
+        self, condition: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
     ) -> AsyncIterator[BlockRows]:
-        tables = self.tables
-        images = Stream(list(tables.fields("images")), self.snapshot.stream(self._images(chosen)))
-        annotations = None
-        if "annotations" in tables.mapped:
-            fields = list(tables.fields("annotations"))
-            wide_column = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
-            leading = 1 if self._keys_apart else 2
-            place = wide_column + leading if wide_column is not None else None
-            parts = await self._halves(place) if chosen is None else None
-            if parts is None:
-                parts = self.snapshot.stream(self._annotations(chosen), wide_column=place)
-            annotations = Stream(fields, parts, wide_column, leading)
-        duplicate_error = partial(not_unique, "images", tables.mapping.images)
+        image_rows = self.snapshot.stream(self._statements.images(condition))
+        images = Stream(list(self.tables.fields("images")), image_rows)
+        annotations = await self._annotations(condition) if "annotations" in self.tables.mapped else None
+        duplicate_error = partial(not_unique, "images", self.tables.mapping.images)
         async for block in gather(images, annotations, ranges, size, duplicate_error):
             yield block
 
-    async def _halves(self, wide_column: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
-        """All annotations from two statements that the database works on at the same time; None if it does not."""
-        if not self.tables.snapshot.places_images or self._annotation_count not in READ_IN_HALVES:
+    async def _annotations(self, condition: ColumnElement[bool] | None) -> Stream:
+        fields = list(self.tables.fields("annotations"))
+        leading = 1 if self._statements.unique_image_keys else 2
+        wide_field = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
+        wide_column = wide_field + leading if wide_field is not None else None
+        rows = await self._in_halves(wide_column) if condition is None else None
+        if rows is None:
+            rows = self.snapshot.stream(self._statements.annotations(condition), wide_column=wide_column)
+        return Stream(fields, rows, wide_field, leading)
+
+    async def _in_halves(self, wide_column: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
+        """All annotations from two statements that the database works on at the same time; None if it cannot."""
+        if not self.snapshot.places_images or self._annotation_count not in READ_IN_HALVES:
             return None
-        if not self._keys_apart or "images" in self.tables.keyless:
-            return None  # Two statements may place images without an order differently.
+        if not self._statements.unique_image_keys or "images" in self.tables.keyless:
+            return None  # Two statements may number images without a definite order differently.
         middle = self._image_count // 2
-        latter = await self.snapshot.stream_in_parallel(
-            self._placed_annotations(after=middle), wide_column=wide_column
+        second = await self.snapshot.stream_in_parallel(
+            self._statements.annotations_by_place(after=middle), wide_column=wide_column
         )
-        if latter is None:
+        if second is None:
             return None
-        return _one_after_the_other(
-            self.snapshot.stream(self._placed_annotations(to=middle), wide_column=wide_column), latter
-        )
+        first = self.snapshot.stream(self._statements.annotations_by_place(to=middle), wide_column=wide_column)
+        return _one_after_the_other(first, second)
 
 
 async def _one_after_the_other(*streams: AsyncIterator[T]) -> AsyncIterator[T]:

@@ -1,11 +1,11 @@
-"""The mapped tables as SQL expressions: only mapped columns, links, soft deletion, the chain of parents."""
+"""The mapped tables as SQL expressions: columns, links, soft deletion and the chain of parents."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal, select, table, true
+from sqlalchemy import ColumnElement, FromClause, and_, column, func, literal, select, table, true
 
 from autoexport.mapping.keys import SOLE_KEY
 from autoexport.model.catalog import Column
@@ -16,7 +16,7 @@ _ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a",
 
 
 class SqlTables:
-    """The statements' vocabulary: logical tables and fields as SQL expressions."""
+    """Logical tables and fields as SQL expressions, from which statements are made. Only mapped columns appear."""
 
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.snapshot = snapshot
@@ -25,10 +25,10 @@ class SqlTables:
         self.sql = {name: _sql_table(mapped).alias(_ALIASES[name]) for name, mapped in self.mapped.items()}
         self.chain = self._chain()
         self.keyless: set[str] = set()
-        """Logical tables of which some rows have no key though it is the primary one; as far as somebody asked."""
+        """Logical tables with rows whose primary key is null. `SnapshotReader.totals` adds them."""
 
     def _chain(self) -> list[str]:
-        """Where an annotation belongs, from itself upwards, as far as the database has links."""
+        """The logical tables from annotations upwards, as far as the database links them."""
         chain = ["annotations"] if "annotations" in self.mapped else []
         chain.append("images")
         if "datasets" in self.mapped and self.mapping.images.parent_link is not None:
@@ -38,67 +38,70 @@ class SqlTables:
         return chain
 
     def at(self, logical: str, mapped_column: Column) -> ColumnElement[Any]:
-        """A column of a logical table, as it is stored."""
+        """A column of a logical table, as stored."""
         return self.sql[logical].c[mapped_column.name]
 
     def key_column(self, logical: str) -> Column:
-        """The column that is the key of a logical table."""
+        """The key column of a logical table."""
         return self.mapped[logical].fields["id"]
 
     def key(self, logical: str) -> ColumnElement[Any]:
-        """The key of a logical table, as it is stored."""
+        """The key of a logical table, as stored."""
         return self.at(logical, self.key_column(logical))
 
     def read(self, logical: str, mapped_column: Column) -> ColumnElement[Any]:
-        """A column of a logical table, as it is selected."""
+        """A column of a logical table, as selected."""
         return self.snapshot.readable(mapped_column, self.at(logical, mapped_column))
 
     def read_key(self, logical: str) -> ColumnElement[Any]:
-        """The key of a logical table, as it is selected."""
+        """The key of a logical table, as selected."""
         return self.read(logical, self.key_column(logical))
 
     def is_primary_key(self, logical: str) -> bool:
-        """Whether the database sees to it that no two rows of a logical table have the same key."""
+        """Whether the primary key keeps any two rows of a logical table from having the same key."""
         return self.mapped[logical].table.primary_key == (self.key_column(logical).name,)
 
     def links_by_primary_key(self) -> bool:
-        """Whether every link from an annotation upwards names the primary key of its parent, which is its key."""
+        """Whether every link from annotations upwards names its parent by key, and that key is the primary one."""
         return all(
             self.is_primary_key(parent) and self.mapped[child].parent_column == self.key_column(parent)
             for child, parent in pairwise(self.chain)
         )
 
     def order(self, logical: str) -> ColumnElement[Any]:
-        """The order of a logical table's rows: by key."""
+        """The key of a logical table as an expression to sort by."""
         return self.snapshot.ordered(self.key_column(logical), self.key(logical))
 
     def total_order(self, logical: str) -> list[ColumnElement[Any]]:
-        """The order of a parent's rows: by key, and by all that is read where no primary key keeps them apart."""
+        """Expressions that sort the rows of one parent in a definite order.
+
+        The key is enough if the primary key makes it unique within a parent. Else all other fields follow.
+        """
         mapped, key = self.mapped[logical], self.key_column(logical)
-        apart = set(mapped.table.primary_key) - {mapped.parent_link.name if mapped.parent_link else None}
-        if apart == {key.name} and logical not in self.keyless:
+        distinct = set(mapped.table.primary_key) - {mapped.parent_link.name if mapped.parent_link else None}
+        if distinct == {key.name} and logical not in self.keyless:
             return [self.order(logical)]
         others = {item.name: item for item in mapped.fields.values() if item.name != key.name}
         ordered = [self.snapshot.ordered(item, self.at(logical, item)) for _, item in sorted(others.items())]
         return [self.order(logical), *ordered]
 
     def dataset_key(self) -> ColumnElement[Any]:
-        """The key of an image's dataset, as it is selected: its project's where there are no datasets."""
+        """The key of an image's dataset, as selected; its project's key if there are no datasets."""
         level = self.dataset_level()
         return self.read_key(level) if level else literal(SOLE_KEY)
 
     def dataset_level(self) -> str | None:
-        """The logical table whose rows are the datasets; None where one dataset holds all images."""
+        """The logical table whose rows are published as datasets; None if one dataset holds all images."""
         above = self.chain[self.chain.index("images") + 1 :]
         return above[0] if above else None
 
     def named_otherwise(self) -> bool:
-        """Whether images name their dataset by another column than its key."""
+        """Whether images name their dataset by a column other than its key."""
         level, named = self.dataset_level(), self.mapping.images.parent_column
         return level is not None and named is not None and named.name != self.key_column(level).name
 
     def live(self, logical: str) -> ColumnElement[bool]:
-        """That a row is not soft-deleted."""
+        """The condition that a row is not soft-deleted."""
         conditions: list[ColumnElement[bool]] = []
         for mark in self.mapped[logical].deleted:
             stored = self.at(logical, mark)
@@ -109,17 +112,19 @@ class SqlTables:
         return and_(true(), *conditions)
 
     def link(self, child: str, parent: str) -> ColumnElement[bool]:
-        """That a row of `child` names a row of `parent`."""
+        """The condition that a row of `child` names a row of `parent`. Raises `LookupError` as `link_columns`."""
+        link, linked = self.link_columns(child, parent)
+        return self.snapshot.same((link, self.at(child, link)), (linked, self.at(parent, linked)))
+
+    def link_columns(self, child: str, parent: str) -> tuple[Column, Column]:
+        """The column by which `child` names `parent`, and the named column. Raises `LookupError` if not linked."""
         mapped = self.mapped[child]
         if mapped.parent_link is None or mapped.parent_column is None:
             raise LookupError(f"{child} has no link to {parent}")
-        return self.snapshot.same(
-            (mapped.parent_link, self.at(child, mapped.parent_link)),
-            (mapped.parent_column, self.at(parent, mapped.parent_column)),
-        )
+        return mapped.parent_link, mapped.parent_column
 
     def reachable(self, lowest: str) -> tuple[FromClause, ColumnElement[bool]]:
-        """The rows of `lowest` whose parents are all there and not soft-deleted, as FROM and WHERE."""
+        """FROM and WHERE of the live rows of `lowest` whose parents all exist and are live."""
         above = self.chain[self.chain.index(lowest) :]
         joined: FromClause = self.sql[lowest]
         condition = self.live(lowest)
@@ -129,7 +134,7 @@ class SqlTables:
         return joined, condition
 
     def label(self) -> ColumnElement[Any] | None:
-        """The label of an annotation: a column of its own, or the name that its `label_id` refers to."""
+        """The label of an annotation, by its own column or by its `label_id`; None if it has neither."""
         annotations = self.mapped["annotations"].fields
         if not self.mapping.label_joined:
             return self.read("annotations", annotations["label"]) if "label" in annotations else None
@@ -151,26 +156,21 @@ class SqlTables:
         return joined
 
     def fields(self, logical: str) -> dict[str, ColumnElement[Any]]:
-        """The logical fields that this database has, as they are selected."""
-        found = {name: self.read(logical, mapped) for name, mapped in self.mapped[logical].fields.items()}
+        """The logical fields that this database has, as selected."""
+        fields = {name: self.read(logical, mapped) for name, mapped in self.mapped[logical].fields.items()}
         if logical == "annotations":
             label = self.label()
             if label is not None:
-                found["label"] = label
-        return found
-
-    def count(self, logical: str, *, soft_deleted: bool = False) -> Select[Any]:
-        """How many rows a logical table has: those that are live, or those that are soft-deleted."""
-        live = self.live(logical)
-        return select(func.count()).select_from(self.sql[logical]).where(~live if soft_deleted else live)
+                fields["label"] = label
+        return fields
 
 
 def _sql_table(mapped: TableMapping) -> FromClause:
     named = {item.name for item in mapped.fields.values()} | {item.name for item in mapped.deleted}
     if mapped.parent_link is not None:
         named.add(mapped.parent_link.name)
-    # A foreign key may refer to another column than the one that is published as the key.
-    # What is referred to is decided by the child, so every key-like column is at hand.
+    # A foreign key may refer to a column other than the published key. The child decides which, so the
+    # expression offers every column that could be referred to.
     named |= {item.name for item in mapped.table.columns if item.name in _referable(mapped)}
     return table(mapped.table.name, *(column(name) for name in sorted(named)), schema=mapped.table.schema)
 

@@ -1,1 +1,1 @@
-"""The rules that turn stored values into published ones."""
+"""Turns stored values into published ones."""

@@ -1,4 +1,4 @@
-"""Rows to blocks: applies the value rules to the rows of a block and counts what is in it."""
+"""Applies the value rules to the rows of a block and counts its images, annotations and labels."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ PARENT_RULES: dict[str, Rule] = {
     "updated_at": scalars.times,
 }
 UNASSIGNED = "unassigned"
-_NO_SHAPE = {b"[]", b"{}", b'""', b"0", b"0.0", b"-0.0", b"false"}
+_EMPTY_SHAPES = {b"[]", b"{}", b'""', b"0", b"0.0", b"-0.0", b"false"}
 _TYPES = {"bbox", "polygon", "classification"}
 
 
 def render(rows: BlockRows, mapping: BoxMapping) -> Block:
-    """The block of these rows: every published column, and the counts."""
-    stored, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    images, repaired = _ruled(stored, IMAGE_RULES, len(rows.spans))
-    annotations, more = _ruled(stored_annotations, ANNOTATION_RULES, sum(rows.spans))
-    boxes, unread = corners(stored_annotations, mapping, sum(rows.spans))
+    """Compute all published columns of these rows, and the counts."""
+    stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
+    images, repaired_of_images = _ruled(stored_images, IMAGE_RULES, len(rows.spans))
+    annotations, repaired_of_annotations = _ruled(stored_annotations, ANNOTATION_RULES, sum(rows.spans))
+    boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
     annotations.update(boxes)
     _derive_names(images)
-    if "is_labeled" not in stored:
+    if "is_labeled" not in stored_images:
         images["is_labeled"] = [span > 0 for span in rows.spans]
     annotations["type"] = _types(annotations)
     return Block(
@@ -79,13 +79,13 @@ def render(rows: BlockRows, mapping: BoxMapping) -> Block:
             annotations=sum(rows.spans),
             splits=_counted(images["split"], UNASSIGNED),
             labels=_counted(annotations["label"]),
-            repaired=repaired + more + unread,
+            repaired=repaired_of_images + repaired_of_annotations + repaired_boxes,
         ),
     )
 
 
 def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[str, Any], int]:
-    """A row of a small table after the value rules, and how many of its values were repaired."""
+    """Apply the value rules to a row of a small table. Also returns the number of repaired values."""
     ruled, repaired = _ruled(
         {name: [value] for name, value in row.items()}, {name: PARENT_RULES[name] for name in fields}, 1
     )
@@ -95,20 +95,21 @@ def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[st
 def _ruled(
     columns: dict[str, Sequence[Scalar]], rules: dict[str, Rule], length: int
 ) -> tuple[dict[str, Sequence[Any]], int]:
+    """Apply a rule to each column; a column that the database lacks is None in all `length` rows."""
     ruled: dict[str, Sequence[Any]] = {}
-    repaired = 0
-    nothing = [None] * length
+    total_repaired = 0
+    nulls = [None] * length
     for name, rule in rules.items():
         if name in columns:
-            ruled[name], bad = rule(columns[name])
-            repaired += bad
+            ruled[name], repaired = rule(columns[name])
+            total_repaired += repaired
         else:
-            ruled[name] = nothing
-    return ruled, repaired
+            ruled[name] = nulls
+    return ruled, total_repaired
 
 
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:
-    """A file name that is not stored is the last part of the path."""
+    """Derive a missing file name from the last part of the path."""
     if None in images["filename"]:
         images["filename"] = [
             path.replace("\\", "/").rsplit("/", 1)[-1] if name is None and isinstance(path, str) else name
@@ -117,27 +118,27 @@ def _derive_names(images: dict[str, Sequence[Any]]) -> None:
 
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
-    """The source's own word where it is one of the three, else what the annotation has."""
-    words = annotations["type"]
-    if _TYPES.issuperset(words):
-        return words  # type: ignore[return-value]
+    """The stored type if it is one of the three, else the type derived from polygon and box."""
+    stored = annotations["type"]
+    if _TYPES.issuperset(stored):
+        return stored  # type: ignore[return-value]
     shapes, boxed = annotations["polygon"], annotations["boxed"]
     derived = [
-        "polygon" if shape and shape not in _NO_SHAPE else "bbox" if box else "classification"
+        "polygon" if shape and shape not in _EMPTY_SHAPES else "bbox" if box else "classification"
         for shape, box in zip(shapes, boxed, strict=True)
     ]
-    if words.count(None) == len(words):
+    if stored.count(None) == len(stored):
         return derived
     return [
-        word if isinstance(word, str) and word in _TYPES else other
-        for word, other in zip(words, derived, strict=True)
+        word if isinstance(word, str) and word in _TYPES else replacement
+        for word, replacement in zip(stored, derived, strict=True)
     ]
 
 
-def _counted(column: Sequence[str | None], nameless: str | None = None) -> Counter[str]:
-    """How often each name is there, and null if it has a name here."""
+def _counted(column: Sequence[str | None], name_of_null: str | None = None) -> Counter[str]:
+    """Count each name; nulls are counted under `name_of_null`, or not at all without one."""
     counted: Counter[Any] = Counter(column)
-    missing = counted.pop(None, 0)
-    if missing and nameless:
-        counted[nameless] += missing
+    nulls = counted.pop(None, 0)
+    if nulls and name_of_null:
+        counted[name_of_null] += nulls
     return counted

@@ -1,4 +1,4 @@
-"""Bounding boxes: however they are stored, read as corners."""
+"""Converts bounding boxes from the stored formats to corners."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _KEYS: tuple[tuple[BoxFormat, tuple[str, ...]], ...] = (
 
 
 class BoxMapping(Protocol):
-    """What the mapping says of boxes."""
+    """The part of the mapping that describes boxes."""
 
     @property
     def box(self) -> BoxReading | None:
-        """How a box is stored; None where there is none."""
+        """The storage of boxes; None if the database has none."""
         ...
 
     @property
     def box_format(self) -> BoxFormat | None:
-        """How a JSON list of four is read."""
+        """The meaning of a JSON list of four numbers; None if it is not known."""
         ...
 
 
@@ -49,52 +49,55 @@ _NO_BOX: Box = (None, None, None, None)
 def corners(
     columns: dict[str, Sequence[Scalar]], mapping: BoxMapping, length: int
 ) -> tuple[dict[str, Sequence[Any]], int]:
-    """The columns `x_min` to `y_max`, all null where there is no box, and `boxed`; and how many values
-    had to be repaired or, where a box cannot be read at all, boxes."""
-    nothing = [None] * length
+    """Compute the columns `x_min` to `y_max` (all None without a box) and `boxed` (whether there is one).
+
+    `length` is the number of annotations. Also returns the number of repaired values; an unreadable box counts
+    as one.
+    """
+    nulls = [None] * length
     if mapping.box is None or length == 0:
-        return {**dict.fromkeys(CORNERS, nothing), "boxed": [False] * length}, 0
+        return {**dict.fromkeys(CORNERS, nulls), "boxed": [False] * length}, 0
     if mapping.box == "json":
         return _columns(_from_json(columns["box_json"], mapping.box_format))
-    raw = [columns.get(f"box_{place}", nothing) for place in range(4)]
+    stored = [columns.get(f"box_{index}", nulls) for index in range(4)]
     if mapping.box != "corners":
-        return _columns(_moved(raw, "cxcywh" if mapping.box == "center" else "xywh"))
-    stored, repaired = [], 0
-    for column in raw:
-        ruled, bad = scalars.numbers(column)
-        stored.append(ruled)
-        repaired += bad
-    if any(None in column for column in stored):
-        boxed = [any(value is not None for value in box) for box in zip(*stored, strict=True)]
+        return _columns(_converted(stored, "cxcywh" if mapping.box == "center" else "xywh"))
+    numbers, total_repaired = [], 0
+    for column in stored:
+        ruled, repaired = scalars.numbers(column)
+        numbers.append(ruled)
+        total_repaired += repaired
+    if any(None in column for column in numbers):
+        boxed = [any(value is not None for value in box) for box in zip(*numbers, strict=True)]
     else:
         boxed = [True] * length
-    return {**dict(zip(CORNERS, stored, strict=True)), "boxed": boxed}, repaired
+    return {**dict(zip(CORNERS, numbers, strict=True)), "boxed": boxed}, total_repaired
 
 
-def _columns(read: tuple[list[Box], int]) -> tuple[dict[str, Sequence[Any]], int]:
-    boxes, repaired = read
+def _columns(converted: tuple[list[Box], int]) -> tuple[dict[str, Sequence[Any]], int]:
+    boxes, repaired = converted
     columns = dict(zip(CORNERS, zip(*boxes, strict=True), strict=True))
     return {**columns, "boxed": [box[0] is not None for box in boxes]}, repaired
 
 
-def _moved(raw: list[Sequence[Scalar]], box_format: BoxFormat) -> tuple[list[Box], int]:
-    """Boxes as corners. One that lacks a value, or is beyond all numbers, is none: a size without an
-    origin says nothing about where the box is."""
-    ruled = [scalars.numbers(column) for column in raw]
+def _converted(stored: list[Sequence[Scalar]], box_format: BoxFormat) -> tuple[list[Box], int]:
+    """Convert four stored columns to corners. A box that lacks a value or overflows is none: a size without an
+    origin does not locate it."""
+    ruled = [scalars.numbers(column) for column in stored]
     plain = [scalars.as_floats(column) for column, _ in ruled]
     boxes: list[Box] = []
     repaired = 0
-    for place, box in enumerate(zip(*plain, strict=True)):
-        moved = _finite(to_corners(box, box_format)) if None not in box else None
-        boxes.append(moved or _NO_BOX)
-        if moved is None:
-            there = [column[place] for column in raw if column[place] is not None]
-            repaired += max(sum(scalars.number(value)[1] for value in there), bool(there))
+    for index, box in enumerate(zip(*plain, strict=True)):
+        converted = _finite(to_corners(box, box_format)) if None not in box else None
+        boxes.append(converted or _NO_BOX)
+        if converted is None:
+            present = [column[index] for column in stored if column[index] is not None]
+            repaired += max(sum(scalars.number(value)[1] for value in present), bool(present))
     return boxes, repaired
 
 
 def _finite(box: Box) -> Box | None:
-    """The box, unless reckoning led beyond the numbers that can be written."""
+    """The box; None if the arithmetic overflowed the numbers that JSON can hold."""
     if min(box) >= -(2**63) and max(box) < 2**63:
         return box
     first, second, third, fourth = map(float, box)
@@ -102,7 +105,7 @@ def _finite(box: Box) -> Box | None:
 
 
 def to_corners(box: Sequence[Any], box_format: BoxFormat) -> Box:
-    """Four numbers in one of the three usual orders, as corners, in the units they came in."""
+    """Convert four numbers to corners in the same unit."""
     first, second, third, fourth = box
     if box_format == "xywh":
         return first, second, first + third, second + fourth
@@ -113,17 +116,17 @@ def to_corners(box: Sequence[Any], box_format: BoxFormat) -> Box:
 
 def _from_json(column: Sequence[Scalar], list_format: BoxFormat | None) -> tuple[list[Box], int]:
     boxes: list[Box] = []
-    repaired = 0
+    total_repaired = 0
     for value in column:
-        parsed, bad = parse(value)
-        box = _read(parsed, list_format)
+        parsed, repaired = parse(value)
+        box = _from_parsed(parsed, list_format)
         boxes.append(box or _NO_BOX)
-        repaired += max(bad, box is None and parsed is not None)
-    return boxes, repaired
+        total_repaired += max(repaired, box is None and parsed is not None)
+    return boxes, total_repaired
 
 
-def _read(box: Any, list_format: BoxFormat | None) -> Box | None:
-    """One parsed box: an object by its keys, a list of four by the configured order, else None."""
+def _from_parsed(box: Any, list_format: BoxFormat | None) -> Box | None:
+    """Convert a parsed box: an object by its keys, a list of four numbers by the configured format, else None."""
     if isinstance(box, dict):
         for box_format, keys in _KEYS:
             if all(_is_number(box.get(key)) for key in keys):
@@ -134,7 +137,7 @@ def _read(box: Any, list_format: BoxFormat | None) -> Box | None:
 
 
 def is_ambiguous(value: Scalar) -> bool:
-    """Whether a stored box is a list of four: corners, or an origin or a centre with a size."""
+    """Whether a stored box is a list of four numbers: corners, or a size with an origin or a centre."""
     parsed, _ = parse(value)
     return isinstance(parsed, list) and len(parsed) == 4 and all(map(_is_number, parsed))
 

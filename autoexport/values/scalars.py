@@ -1,8 +1,8 @@
-"""The value rules: what a stored value becomes in the files, a column at a time.
+"""Applies the value rules for text, numbers, flags and times to whole columns.
 
-Each rule takes a column and returns a new one with the number of repaired values. All are written
-for the ordinary case, in which a whole column is checked by one call that runs in C, and fall back
-to the same rule value by value for a column that holds anything odd.
+A rule takes a stored column and returns the published one with the number of repaired values. In the ordinary case
+one call that runs in C checks the whole column. A column that holds anything unusual takes the same rule value by
+value.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from autoexport.model.blocks import Value
 from autoexport.model.catalog import Scalar
 
 Ruled = tuple[Sequence[Any], int]
-"""A column after its rule, and how many of its values had to be repaired."""
+"""A column after its rule, and the number of its repaired values."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,400}")
 _INT64 = range(-(2**63), 2**63)
 
-# What follows the separator is left to the parser. Digits alone are no time here: thirteen of them, an
-# epoch in milliseconds, would be read as the year 1705. Newer parsers read 24:00 as the next midnight.
+# The parser checks the part after the separator. Digits alone are no time: it would read thirteen of them, an
+# epoch in milliseconds, as the year 1705. 24:00 is excluded: newer parsers read it as the next midnight.
 _TIME = re.compile(r"....-..-..(?:[ Tt](?!24).+)?|[0-9]{8}T(?!24).+")
 _ORDINARY_TIMES = re.compile(r"(?:....-..-..[ T](?!24).+\n)*")
 _FLAGS: dict[Any, bool | None] = {None: None, 0: False, 1: True}
@@ -47,13 +47,13 @@ _SPLITS = {
 
 
 def value_by_value(column: Sequence[Scalar], rule: Callable[[Any], tuple[Any, int]]) -> Ruled:
-    """The way of a column that is not ordinary."""
-    values, repaired = [], 0
+    """Apply the rule for one value to each value of an unusual column."""
+    values, total_repaired = [], 0
     for value in column:
-        ruled, bad = rule(value)
+        ruled, repaired = rule(value)
         values.append(ruled)
-        repaired += bad
-    return values, repaired
+        total_repaired += repaired
+    return values, total_repaired
 
 
 def _present(column: Sequence[Scalar]) -> Sequence[Any]:
@@ -64,7 +64,7 @@ def _present(column: Sequence[Scalar]) -> Sequence[Any]:
 
 
 def texts(column: Sequence[Scalar]) -> Ruled:
-    """Text as stored; bytes as base64; a number that is stored in a text column stays a number.
+    """Apply the text rule: text as stored, bytes as base64; a number in a text column remains a number.
 
     Invalid UTF-8 becomes U+FFFD and counts as repaired.
     """
@@ -84,7 +84,7 @@ def _are_valid_text(present: Sequence[Any]) -> bool:
 
 
 def text(value: Any) -> tuple[Any, int]:
-    """The text rule for one value."""
+    """Apply the text rule to one value."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -107,7 +107,7 @@ def _repaired_text(value: str) -> str:
 
 
 def names(column: Sequence[Scalar]) -> Ruled:
-    """The text rule for names, which are always text: a number becomes its digits."""
+    """Apply the text rule to names, which are always text: a number becomes its digits."""
     ruled, repaired = texts(column)
     if ruled is column and {*map(type, column)} <= {str, type(None)}:
         return column, 0
@@ -119,14 +119,14 @@ def _digits(value: Any) -> str:
 
 
 def splits(column: Sequence[Scalar]) -> Ruled:
-    """The usual spellings of train, val and test as these; any other word as stored; null for blank text."""
+    """Normalize the usual spellings of train, val and test; other words as stored; blank text becomes None."""
     ruled, repaired = names(column)
-    known = {word: split(word) for word in set(ruled)}
-    return [known[word] for word in ruled], repaired
+    normalized = {word: split(word) for word in set(ruled)}
+    return [normalized[word] for word in ruled], repaired
 
 
 def split(word: str | None) -> str | None:
-    """The split rule for one name."""
+    """Normalize the name of one split."""
     plain = word.strip().lower() if word else ""
     return _SPLITS.get(plain, word) if plain else None
 
@@ -135,15 +135,15 @@ def split(word: str | None) -> str | None:
 
 
 def numbers(column: Sequence[Scalar]) -> Ruled:
-    """Numbers with all their digits; NaN and infinities become null and count as repaired."""
+    """Apply the number rule: numbers with all their digits; NaN and infinities become None, as repaired values."""
     ordinary = _are_numbers(column) or _are_numbers(_present(column))
     return (column, 0) if ordinary else value_by_value(column, number)
 
 
 def _are_numbers(present: Sequence[Any]) -> bool:
-    """Whether these are all numbers that JSON can hold: their sum, one call in C, tells.
+    """Whether all values are numbers that JSON can hold, judged by their sum in one call that runs in C.
 
-    A sum beyond 64 bits only means that each value has to be looked at.
+    A sum beyond 64 bits gives False, so that each value is checked.
     """
     try:
         total = sum(present)
@@ -153,9 +153,12 @@ def _are_numbers(present: Sequence[Any]) -> bool:
 
 
 def number(value: Any) -> tuple[Any, int]:
-    """The number rule for one value. Text that is a number is that number, as PostgreSQL's `numeric`
-    arrives; other text is written as stored and counts as repaired. What no reader of JSON can hold, because
-    it is beyond the largest double, is null like the infinities."""
+    """Apply the number rule to one value.
+
+    Text that is a number becomes that number: PostgreSQL delivers `numeric` so. Other text remains as stored and
+    counts as repaired. A number beyond the largest double, which readers of JSON cannot hold, becomes None like an
+    infinity.
+    """
     if value is None or isinstance(value, bool):
         return value, 0
     if isinstance(value, float):
@@ -170,7 +173,7 @@ def number(value: Any) -> tuple[Any, int]:
 
 
 def number_from_text(value: str) -> tuple[Any, int]:
-    """The number rule for text."""
+    """Apply the number rule to text."""
     word = value.strip()
     if _NUMBER.fullmatch(word):
         as_float = float(word)
@@ -186,7 +189,7 @@ def number_from_text(value: str) -> tuple[Any, int]:
 
 
 def as_floats(column: Sequence[Any]) -> list[float | int | None]:
-    """A ruled column of numbers as something to reckon with: what is no plain number is None."""
+    """Convert a ruled column of numbers for arithmetic; a value that is no number becomes None."""
     return [_plain(value) for value in column]
 
 
@@ -197,8 +200,10 @@ def _plain(value: Any) -> float | int | None:
 
 
 def flags(column: Sequence[Scalar]) -> Ruled:
-    """Booleans: 0 and 1, PostgreSQL's own, the usual words; any other number is true unless zero;
-    what cannot be read is null and counts as repaired."""
+    """Apply the boolean rule: booleans, numbers (true unless zero) and the usual words.
+
+    An unreadable value becomes None and counts as repaired.
+    """
     try:
         return [*map(_FLAGS.__getitem__, column)], 0
     except (KeyError, TypeError):
@@ -206,7 +211,7 @@ def flags(column: Sequence[Scalar]) -> Ruled:
 
 
 def flag(value: Any) -> tuple[bool | None, int]:
-    """The boolean rule for one value."""
+    """Apply the boolean rule to one value."""
     if value is None:
         return None, 0
     if isinstance(value, int | float):
@@ -220,9 +225,9 @@ def flag(value: Any) -> tuple[bool | None, int]:
 
 
 def times(column: Sequence[Scalar]) -> Ruled:
-    """ISO 8601 times as `datetime`: naive ones stay naive, aware ones are moved to UTC.
+    """Parse ISO 8601 times as `datetime`: naive ones stay naive, aware ones are converted to UTC.
 
-    What cannot be parsed is left as stored, by the rule for text or for numbers.
+    A value that cannot be parsed takes the text rule, so a number remains a number.
     """
     present = _present(column)
     try:
@@ -235,13 +240,13 @@ def times(column: Sequence[Scalar]) -> Ruled:
     except (TypeError, ValueError, OverflowError):
         return value_by_value(column, time)
     if len(present) < len(column):
-        following = iter(parsed)
-        parsed = [None if value is None else next(following) for value in column]
+        remaining = iter(parsed)
+        parsed = [None if value is None else next(remaining) for value in column]
     return parsed, 0
 
 
 def time(value: Any) -> tuple[Value, int]:
-    """The time rule for one value."""
+    """Apply the time rule to one value."""
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         return text(value)
     try:
@@ -257,10 +262,10 @@ _INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
 
 
 def encoded(column: Sequence[Any]) -> list[bytes]:
-    """Each scalar of a ruled column as JSON.
+    """Encode each scalar of a ruled column as JSON.
 
-    One call encodes the column as an indented list, in which every value is a line of its own:
-    JSON text never holds a bare newline, so the lines are the values.
+    One call encodes the column as an indented list with one value a line. JSON never contains a bare newline, so
+    the lines are the values.
     """
     if not column:
         return []
@@ -268,5 +273,5 @@ def encoded(column: Sequence[Any]) -> list[bytes]:
 
 
 def encode(value: Any) -> bytes:
-    """One scalar as JSON."""
+    """Encode one scalar as JSON."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)

@@ -1,18 +1,20 @@
-"""The README as tests read it: its blocks, its tables, and the surroundings in which its commands are run."""
+"""The documents as tests read them: blocks, sections and tables, and the surroundings for their commands."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from autoexport.commands.demo import make_database
@@ -20,8 +22,38 @@ from autoexport.config.settings import Settings
 from autoexport.pipeline.exporter import run_once
 from tests.conftest import REPOSITORY, Finished, program_environment, run_autoexport
 from tests.daemon import LIMIT_S, wait_until
+from tests.deadlines import deadline_s
+from tests.processes import started
 
-TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README = "README.md"
+CODE = "autoexport/README.md"
+CONFIG = "autoexport/config/README.md"
+FORMATS = "autoexport/formats/README.md"
+SYSTEMD = "systemd/README.md"
+BENCH = "tests/bench/README.md"
+
+
+def repository_files(folder: Path = REPOSITORY) -> Iterator[Path]:
+    """The files that belong to the project: not those of tools, environments, builds and exports."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            yield path
+        elif path.name == ".ci" or not (
+            path.name.startswith((".", "__pycache__"))
+            or path.name in ("build", "dist", "autoexport_demo", "database_exports")
+            or (path / "pyvenv.cfg").exists()
+        ):
+            yield from repository_files(path)
+
+
+def _documents() -> dict[str, str]:
+    paths = [path for path in repository_files() if path.suffix == ".md"]
+    texts = {path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    return {README: texts.pop(README), **texts}
+
+
+DOCUMENTS = _documents()
+"""The text of every document by its path in the repository; README.md is the first."""
 
 EXAMPLE = """
 CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT NOT NULL, description TEXT, project_type TEXT,
@@ -53,7 +85,7 @@ INSERT INTO annotations VALUES
     (2, 7, 'car', 1, NULL, NULL, NULL, NULL, NULL, '[[1, 2], [3, 4], [5, 6]]', 0, 1, NULL,
         '2024-01-15 09:12:00', '2024-01-15 09:12:00');
 """
-"""The database of which the README shows the files."""
+"""The database whose files autoexport/formats/README.md shows."""
 
 RENAMED = """
 CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);
@@ -67,52 +99,56 @@ INSERT INTO datasets VALUES (1, 1, 'd');
 INSERT INTO media VALUES (1, 1, 'a.jpg', 'bucket/a.jpg');
 INSERT INTO shapes VALUES (1, 1, 'car', '[10, 20, 30, 40]', 'private');
 """
-"""A database that needs the README's `[tables]`."""
+"""A database that needs the `[tables]` of autoexport/config/README.md."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `name` is its line, for the test's name."""
+    """A fenced block of a document; `line` is where it begins."""
 
+    document: str
     language: str
     text: str
     line: int
 
     @property
     def name(self) -> str:
-        """Where it is."""
-        return f"line-{self.line}"
+        """Its place, for the name of a test."""
+        return f"{self.document}:{self.line}"
 
 
-def _blocks() -> list[Block]:
-    found: list[Block] = []
+def _blocks(document: str, text: str) -> Iterator[Block]:
     inside: tuple[str, int] | None = None
     body: list[str] = []
-    for number, line in enumerate(TEXT.splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if inside is None and line.startswith("```"):
             inside, body = (line[3:], number), []
         elif inside is not None and line == "```":
-            found.append(Block(inside[0], "\n".join(body) + "\n", inside[1]))
+            yield Block(document, inside[0], "\n".join(body) + "\n", inside[1])
             inside = None
         elif inside is not None:
             body.append(line)
-    assert inside is None, f"the block that begins in line {inside} has no end"
-    return found
+    assert inside is None, f"{document}: the block that begins in line {inside} has no end"
 
 
-BLOCKS = _blocks()
+BLOCKS = [block for document, text in DOCUMENTS.items() for block in _blocks(document, text)]
 
 
-def blocks(language: str) -> list[Block]:
-    """The blocks of a language, in order."""
-    return [block for block in BLOCKS if block.language == language]
+def blocks(language: str, document: str | None = None) -> list[Block]:
+    """The blocks of a language in order, of one document or of all."""
+    return [block for block in BLOCKS if block.language == language and document in (None, block.document)]
 
 
-def section(title: str) -> str:
+def prose(document: str) -> str:
+    """A document without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", DOCUMENTS[document], flags=re.DOTALL | re.MULTILINE)
+
+
+def section(title: str, document: str) -> str:
     """The text under a heading, up to the next one of its level or above."""
     level = len(title) - len(title.lstrip("#"))
-    _, found, rest = TEXT.partition(f"\n{title}\n")
-    assert found, f"the README has no heading {title!r}"
+    _, found, rest = f"\n{DOCUMENTS[document]}".partition(f"\n{title}\n")
+    assert found, f"{document} has no heading {title!r}"
     lines: list[str] = []
     fenced = False
     for line in rest.splitlines():
@@ -124,11 +160,18 @@ def section(title: str) -> str:
     return "\n".join(lines)
 
 
+def table(title: str, document: str) -> list[list[str]]:
+    """The rows of the first table under a heading, each as its cells, without the headings of the columns."""
+    lines = dropwhile(lambda line: not line.startswith("|"), section(title, document).splitlines())
+    rows = list(takewhile(lambda line: line.startswith("|"), lines))[2:]
+    return [[cell.strip() for cell in row.strip("|").split(" |")] for row in rows]
+
+
 # --- running -------------------------------------------------------------------------------------
 
 
-class PublishedFilesWatch:
-    """A directory as a reader of the README has it: `app.db`, and `python` on the path.
+class Surroundings:
+    """A directory as a reader of the documents has it: `app.db`, and `python` on the path.
 
     `DATABASE_URL` says app.db too, for the commands that leave the database to the settings.
     """
@@ -156,26 +199,21 @@ class PublishedFilesWatch:
         """Run a command to its end; raises after the time limit, with the process killed."""
         done = subprocess.run(
             command, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, encoding="utf-8", timeout=2 * LIMIT_S, check=False,
+            capture_output=True, text=True, encoding="utf-8", timeout=deadline_s(2 * LIMIT_S), check=False,
         )  # fmt: skip
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def run_until_published(self, directory: str, *command: str) -> Finished:
         """Run a command that does not end by itself: when it has published, ask all its processes to end."""
         manifest = self.directory / directory / "manifest.json"
-        process = subprocess.Popen(
+        with started(
             command, cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", start_new_session=True,
-        )  # fmt: skip
-        try:
+        ) as process:  # fmt: skip
             wait_until(lambda: manifest.exists() or process.poll() is not None, f"{manifest} is published")
             assert process.poll() is None, f"it ended by itself: {process.communicate()[0]}"
             os.killpg(process.pid, signal.SIGTERM)
-            output, _ = process.communicate(timeout=LIMIT_S)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+            output, _ = process.communicate(timeout=deadline_s(LIMIT_S))
         return Finished(process.returncode, output, "")
 
 

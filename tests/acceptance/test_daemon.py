@@ -29,6 +29,7 @@ from tests.daemon import (
     wait_until,
 )
 from tests.databases import Database, SqliteDatabase
+from tests.deadlines import deadline_s, slowness
 from tests.postgres import PostgresServer
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
@@ -54,21 +55,15 @@ def status(directory: Path) -> tuple[int, dict[str, object]]:
 # --- changes -----------------------------------------------------------------------------------------
 
 
-def test_commits_of_other_processes_arrive_within_a_second(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """File events show a commit long before the next poll is due.
-
-    A commit that closely follows an export waits for the cooldown, so only the quickest one counts.
-    """
-    with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
+def test_commits_of_other_processes_arrive_without_a_poll(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """File events show a commit; the next poll would be due in an hour."""
+    with Daemon(sqlite_database.url, exports, interval_s=3600) as daemon:
         daemon.wait_for("export.published")
-        delays = []
+        daemon.wait_until_idle()
         for turn in range(4):
             name = f"renamed {turn}"
-            sqlite_database.execute(RENAME, name)
-            committed = time.monotonic()
+            sqlite_database.execute_elsewhere(RENAME, name)
             wait_until(lambda name=name: name in project_names(exports), "the new name is published")  # type: ignore[misc]
-            delays.append(time.monotonic() - committed)
-        assert min(delays) <= 1.0, delays
 
 
 def test_without_hooks_only_time_is_lost(database: Database, exports: Path) -> None:
@@ -160,19 +155,24 @@ def test_a_published_file_that_is_lost_comes_back(sqlite_database: SqliteDatabas
 def test_idle_costs_next_to_nothing(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """At an interval of one second, an idle daemon uses hardly any processor time and touches no file.
 
-    It writes no byte, and the database is not open. The promised half percent of a core is measured on a machine
-    at rest. The limit here allows for a machine that is busy with other tests. A daemon that reads the database at
-    every check exceeds it.
+    It writes no byte, and the database is not open. A check costs far less than reading this small database, on
+    any machine. The promised half percent of a core is measured at rest.
     """
+    looks, checks = 10, 8
     with Daemon(sqlite_database.url, exports, interval_s=1) as daemon:
         daemon.wait_until_idle()
         process = psutil.Process(daemon.process.pid)
+        cpu_s = sum(process.cpu_times()[:2])
+        for _ in range(looks):
+            assert not daemon.export_now()
+        look_s = (sum(process.cpu_times()[:2]) - cpu_s) / looks
+        daemon.wait_until_idle()
         watched = [exports, *exports.rglob("*"), *sqlite_database.path.parent.glob("application*")]
         before = {path: _facts(path) for path in watched}
         cpu_s, written, began = sum(process.cpu_times()[:2]), _written_bytes(process.pid), time.time()
-        daemon.checked_after(began + 8)
-        spent_s = sum(process.cpu_times()[:2]) - cpu_s
-        assert spent_s / (time.time() - began) <= 0.03, f"{spent_s} s of a core"
+        daemon.checked_after(began + checks)
+        check_s = (sum(process.cpu_times()[:2]) - cpu_s) / checks
+        assert check_s <= look_s / 3, f"a check takes {check_s} s of a core, a look {look_s} s"
         assert _written_bytes(process.pid) == written
         assert {path: _facts(path) for path in watched} == before
         opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
@@ -217,7 +217,7 @@ def test_a_database_that_is_away_is_waited_for(sqlite_database: SqliteDatabase, 
             away.rename(sqlite_database.path)
             daemon.wait_for("cycle.recovered", turn + 2)
             daemon.wait_for_report(lambda report: report.error is None, "it is well again")
-        assert status(exports)[0] == 0
+        wait_until(lambda: status(exports)[0] == 0, "the command finds it healthy")
         failures = daemon.events("cycle.failed")
         recoveries = daemon.events("cycle.recovered")
         assert len(failures) == len(recoveries) == 3
@@ -233,7 +233,7 @@ def test_an_export_directory_that_is_removed_is_made_again(sqlite_database: Sqli
         shutil.rmtree(exports)
         wait_until(lambda: generation(exports) == 1 and daemon.report is not None, "the files are there again")
         daemon.wait_for_report(lambda report: report.error is None, "it is well again")
-        assert status(exports)[0] == 0
+        wait_until(lambda: status(exports)[0] == 0, "the command finds it healthy")
         assert daemon.stop() == 0
         assert leftovers(exports) == []
 
@@ -327,7 +327,7 @@ def test_postgresql_that_is_restarted_is_found_again(own_postgres_server: Postgr
             own_postgres_server.start()
             daemon.wait_for("cycle.recovered", turn)
             daemon.wait_for_report(lambda report: report.error is None, "it is well again")
-        assert status(exports)[0] == 0
+        wait_until(lambda: status(exports)[0] == 0, "the command finds it healthy")
         own_postgres_server.stop("immediate")
 
 
@@ -368,7 +368,7 @@ def test_tables_that_mean_nothing_are_told_at_once(tmp_path: Path, exports: Path
     config = tmp_path / "autoexport.toml"
     config.write_text('[tables.imges]\ntable = "x"\n')
     with Daemon(str(tmp_path / "later.sqlite3"), exports, "--config", str(config)) as daemon:
-        assert daemon.process.wait(30) == 2
+        assert daemon.process.wait(deadline_s(30)) == 2
         assert "tables.imges" in daemon.log.read_text()
 
 
@@ -377,21 +377,26 @@ def test_tables_that_mean_nothing_are_told_at_once(tmp_path: Path, exports: Path
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database whose first export takes long enough to be caught in it."""
+    """A database whose first export takes a second or two, on a slow machine too.
+
+    So it can be caught in the export, and the export ends well within the time that a stopped daemon gives it.
+    """
     path = tmp_path_factory.mktemp("larger") / "larger.sqlite3"
-    write_sqlite(path, 15_000, 4, seed=1, indexes=True, journal="delete")
+    images = max(1000, round(15_000 / slowness()))
+    write_sqlite(path, images, 4, seed=1, indexes=True, journal="delete")
     return path
 
 
 def test_sigterm_lets_the_export_in_hand_finish(larger: Path, exports: Path) -> None:
-    """SIGTERM ends the daemon within ten seconds, with exit code 0, whole files and no leftovers."""
+    """SIGTERM lets the export finish: exit code 0, whole files and no leftovers."""
     with Daemon(str(larger), exports) as daemon:
         daemon.wait_for("snapshot.opened")
-        began = time.monotonic()
+        assert generation(exports) == 0, "the export is still in hand"
         assert daemon.stop() == 0
-        assert time.monotonic() - began <= 10
         assert generation(exports) == 1
-        assert json.loads((exports / "database_export.json").read_text())["export_info"]["total_images"] == 15_000
+        with closing(sqlite3.connect(larger)) as connection:
+            (images,) = connection.execute("SELECT count(*) FROM images").fetchone()
+        assert json.loads((exports / "database_export.json").read_text())["export_info"]["total_images"] == images
         assert leftovers(exports) == []
 
 
@@ -445,7 +450,7 @@ def test_what_trying_again_cannot_help_ends_it(tmp_path: Path, exports: Path) ->
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE strange (a)")
     with Daemon(str(path), exports) as daemon:
-        assert daemon.process.wait(30) == 2
+        assert daemon.process.wait(deadline_s(30)) == 2
         assert "hint: " in daemon.log.read_text()
         assert not exports.exists()
 
@@ -511,6 +516,6 @@ def test_switched_off_it_is_ready_and_ends(sqlite_database: SqliteDatabase, expo
         receiving.setblocking(False)
         env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "DB_EXPORT_ENABLE_AUTO_EXPORT": "false"}
         with Daemon(sqlite_database.url, exports, env=env) as daemon:
-            assert daemon.process.wait(30) == 0
+            assert daemon.process.wait(deadline_s(30)) == 0
         assert received(receiving) == ["READY=1", "STOPPING=1"]
         assert not exports.exists()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -23,8 +21,10 @@ from autoexport import AutoexportError, Settings, exporting, run_exporter, watch
 from autoexport.errors import ConfigurationError, SourceError
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
-from tests.daemon import LIMIT_S, generation, leftovers, project_names
+from tests.daemon import LIMIT_S, generation, leftovers, project_names, wait_until
 from tests.databases import Database, SqliteDatabase
+from tests.deadlines import deadline_s
+from tests.processes import started
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
@@ -36,10 +36,10 @@ def exports(tmp_path: Path) -> Path:
 
 
 async def eventually(condition: Callable[[], object], what: str) -> None:
-    """Let the event loop run until the condition is true. Raises AssertionError after `LIMIT_S`."""
-    deadline = time.monotonic() + LIMIT_S
+    """Let the event loop run until the condition is true. Raises AssertionError after a long while."""
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
+        assert time.monotonic() - began < deadline_s(LIMIT_S), f"never: {what}"
         await asyncio.sleep(0.01)
 
 
@@ -55,7 +55,7 @@ async def test_it_runs_until_it_is_told_to_stop(database: Database, exports: Pat
     database.execute(RENAME, "in an embedding")
     await eventually(lambda: "in an embedding" in project_names(exports), "the change is published")
     stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         await task
     assert leftovers(exports) == []
 
@@ -86,7 +86,7 @@ async def test_without_monitoring_it_is_one_export(
         database_url=sqlite_database.url, export_directory=exports, enable_monitoring=monitoring,
         environment=environment,
     )  # fmt: skip
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         await run_exporter(settings)
     assert generation(exports) == 1
 
@@ -94,7 +94,7 @@ async def test_without_monitoring_it_is_one_export(
 async def test_switched_off_it_returns_at_once(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """Switched off, it creates nothing, and `export_now` raises an error that says so."""
     settings = Settings(database_url=sqlite_database.url, export_directory=exports, enable_auto_export=False)
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         await run_exporter(settings)
     async with exporting(settings) as exporter:
         exporter.wake()
@@ -109,7 +109,7 @@ async def test_settings_come_from_the_environment(
     """Without settings, those of the environment apply."""
     monkeypatch.setenv("DB_EXPORT_DATABASE_URL", sqlite_database.url)
     monkeypatch.setenv("DB_EXPORT_EXPORT_DIRECTORY", str(exports))
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         await run_exporter(monitor=False)
     assert generation(exports) == 1
 
@@ -122,7 +122,7 @@ async def test_what_trying_again_cannot_help_is_raised(tmp_path: Path, exports: 
     connection = SqliteConnection(path)
     connection.execute("CREATE TABLE strange (a)")
     connection.close()
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         with pytest.raises(ConfigurationError):
             await run_exporter(Settings(database_url=str(path), export_directory=exports))
     assert not exports.exists()
@@ -173,7 +173,7 @@ async def test_export_now_after_the_end_says_so(sqlite_database: SqliteDatabase,
     settings = Settings(database_url=sqlite_database.url, export_directory=exports)
     async with exporting(settings) as exporter:
         await exporter.export_now()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         with pytest.raises(AutoexportError, match="was stopped"):
             await exporter.export_now()
 
@@ -257,7 +257,7 @@ def test_it_has_the_manners_of_a_guest(sqlite_database: SqliteDatabase, exports:
     """It installs no signal handler, sets up no logging, and prints nothing to standard output or error."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _QUIET, sqlite_database.url, str(exports)],
-        env=program_environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=program_environment(), capture_output=True, text=True, timeout=deadline_s(60), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -270,65 +270,40 @@ def test_importing_the_package_is_cheap() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", probe], env=program_environment(), capture_output=True, text=True,
-        timeout=60, check=True,
+        timeout=deadline_s(60), check=True,
     )  # fmt: skip
     assert done.stdout == "[] True\n"
     with pytest.raises(AttributeError):
         _ = autoexport.no_such_name  # type: ignore[attr-defined]
 
 
-class LoopWatch:
-    """Measures how late the event loop wakes a task every 5 ms, and the processor time of its steps."""
-
-    def __init__(self) -> None:
-        self.late_ms: list[float] = []
-        self.steps_ms: list[float] = []
-
-    async def measure_forever(self) -> None:
-        """Sleep again and again, and note how late each wake-up was."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + 0.005
-            await asyncio.sleep(0.005)
-            self.late_ms.append((loop.time() - due) * 1000)
-
-    def step(self, run: Callable[[asyncio.Handle], None], handle: asyncio.Handle) -> None:
-        """Run a step of the loop and note the time of this thread that it took."""
-        began = time.thread_time()
-        run(handle)
-        self.steps_ms.append((time.thread_time() - began) * 1000)
-
-    def late_p99_ms(self) -> float:
-        """The 99th percentile of the delays since the last call."""
-        found, self.late_ms = statistics.quantiles(self.late_ms, n=100)[98], []
-        return found
-
-
 async def test_the_application_s_loop_is_not_held_up(
     tmp_path: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """During a first export no step of the event loop takes long.
+    """During a first export no step of the loop takes long: one percent of the export's processor time at most.
 
-    A task due every 5 ms should be late by at most 20 ms in 99 of 100 cases. For 100,000 images 36 ms were
-    measured, so the limit here only keeps it from growing.
+    Both are measured on the same machine, so its speed does not matter. `tests.bench.loop_lag` measures how late
+    the loop is.
     """
     path = tmp_path / "larger.sqlite3"
-    images = int(os.environ.get("AUTOEXPORT_TEST_IMAGES", "15000"))
-    write_sqlite(path, images, 5, seed=1, indexes=True, journal="wal")
-    watch = LoopWatch()
-    measuring = asyncio.create_task(watch.measure_forever())
-    await eventually(lambda: len(watch.late_ms) >= 200, "the loop is measured at rest")
-    at_rest_ms = watch.late_p99_ms()
+    write_sqlite(path, 15_000, 5, seed=1, indexes=True, journal="wal")
+    steps_s: list[float] = []
     run = asyncio.Handle._run
-    monkeypatch.setattr(asyncio.Handle, "_run", lambda handle: watch.step(run, handle))
+
+    def step(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        steps_s.append(time.thread_time() - began)
+
+    monkeypatch.setattr(asyncio.Handle, "_run", step)
+    began = time.process_time()
     async with exporting(Settings(database_url=str(path), export_directory=exports)):
         await eventually(lambda: generation(exports) == 1, "the first export")
+        export_s = time.process_time() - began
     monkeypatch.undo()
-    measuring.cancel()
-    late_ms, steps_ms = watch.late_p99_ms(), sorted(watch.steps_ms)
-    print(f"p99 late {late_ms:.1f} ms, at rest {at_rest_ms:.1f} ms; longest steps {steps_ms[-5:]} ms")
-    assert steps_ms[int(len(steps_ms) * 0.99)] <= 10
-    assert late_ms <= 20 or at_rest_ms > 3
+    steps_s.sort()
+    print(f"of {export_s * 1000:.0f} ms, the longest steps took {[round(s * 1000, 1) for s in steps_s[-5:]]} ms")
+    assert steps_s[int(len(steps_s) * 0.99)] <= 0.01 * export_s
 
 
 def test_a_signal_of_the_host_is_the_host_s(sqlite_database: SqliteDatabase, exports: Path) -> None:
@@ -337,14 +312,12 @@ def test_a_signal_of_the_host_is_the_host_s(sqlite_database: SqliteDatabase, exp
         "import asyncio, sys\nfrom autoexport import Settings, run_exporter\n"
         "asyncio.run(run_exporter(Settings(database_url=sys.argv[1], export_directory=sys.argv[2])))"
     )
-    host = subprocess.Popen(
+    with started(
         [sys.executable, "-c", program, sqlite_database.url, str(exports)], env=program_environment(),
         stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + LIMIT_S
-    while generation(exports) == 0:
-        assert time.monotonic() < deadline
-    host.send_signal(signal.SIGINT)
-    _, complaint = host.communicate(timeout=LIMIT_S)
+    ) as host:  # fmt: skip
+        wait_until(lambda: generation(exports) == 1, "the first export")
+        host.send_signal(signal.SIGINT)
+        _, complaint = host.communicate(timeout=deadline_s(LIMIT_S))
     assert complaint.rstrip().endswith("KeyboardInterrupt")
     assert leftovers(exports) == []

@@ -20,6 +20,7 @@ import pytest
 from tests.applications import CANARY, CANARY_NUMBER, create_sqlite, fill_sqlite
 from tests.conftest import Finished, program_environment, run_autoexport
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.straight_reading import expected_csv_text, expected_document
 
 CSV_FILES = ("projects.csv", "datasets.csv", "images.csv")
@@ -335,7 +336,7 @@ def test_standard_streams_that_are_closed(sqlite_database: SqliteDatabase, tmp_p
     command = f'"$0" -m autoexport --database-url "$1" --export-dir exports {closed}'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, str(sqlite_database.path)],
-        cwd=tmp_path, env=program_environment(), capture_output=True, check=False, timeout=60,
+        cwd=tmp_path, env=program_environment(), capture_output=True, check=False, timeout=deadline_s(60),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert run_autoexport("verify", "--database-url", str(sqlite_database.path), "--export-dir", "exports",

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from autoexport.incremental import plan
-from autoexport.sources.sqlite import private_copy
+from autoexport.sources.sqlite.source import private_copy
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.properties.comparison import Exporting
 
 _WRITE = """
@@ -30,7 +31,9 @@ else:
 def another_process_writes(path: Path) -> str:
     """The result of a write lock in another process: SQLite's error, or "no lock"."""
     command = [sys.executable, "-I", "-c", _WRITE, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=deadline_s(60)
+    ).stdout.strip()
 
 
 def change(database: SqliteDatabase) -> None:

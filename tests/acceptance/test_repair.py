@@ -14,7 +14,7 @@ import pytest
 
 from autoexport.errors import ConfigurationError
 from autoexport.incremental import plan
-from autoexport.pipeline import publish
+from autoexport.publishing import directory
 from autoexport.publishing.splice import Staged, stage
 from tests.applications import create_sqlite, fill_sqlite
 from tests.databases import SqliteDatabase
@@ -178,7 +178,7 @@ def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
         return staged
 
     with monkeypatch.context() as patched:
-        patched.setattr(publish, "stage", stage_and_edit)
+        patched.setattr(directory, "stage", stage_and_edit)
         sqlite_database.execute("UPDATE annotations SET x_min = 12.5 WHERE id = (SELECT min(id) FROM annotations)")
         with pytest.raises(AssertionError, match=r"images\.csv is not what"):
             asyncio.run(exporting.export())

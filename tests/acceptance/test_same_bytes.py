@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from autoexport.config.settings import Settings
-from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats import file_names
 from autoexport.pipeline.exporter import export_once
-from autoexport.sources import open_source
+from autoexport.pipeline.job import opened_job
 from tests.applications import copy_to_postgres, create_postgres, create_sqlite, fill_postgres, fill_sqlite
 from tests.postgres import PostgresServer
 from tests.postgres_connection import PostgresConnection
@@ -36,10 +36,9 @@ _SAME_IN_MANIFEST = ("counts", "orphans", "soft_deleted", "repaired", "guarded")
 async def exported(url: str, directory: Path, **settings: object) -> dict[str, bytes]:
     """The published files without their timestamp, and what the manifest counts."""
     chosen = Settings(database_url=url, export_directory=directory, **settings)  # type: ignore[arg-type]
-    source = open_source(chosen)
-    await export_once(source, chosen, chosen_formats(chosen), full=True)
-    await source.aclose()
-    files = {name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1) for name in FILE_NAMES}
+    async with opened_job(chosen) as job:
+        await export_once(job, full=True)
+    files = {name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1) for name in file_names()}
     manifest = orjson.loads((directory / "manifest.json").read_bytes())
     return files | {name: orjson.dumps(manifest[name]) for name in _SAME_IN_MANIFEST}
 

@@ -18,8 +18,10 @@ from tests.applications import CANARY, CANARY_NUMBER, fill_postgres
 from tests.conftest import program_environment, run_autoexport
 from tests.daemon import wait_until
 from tests.databases import Database, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection
+from tests.processes import started
 from tests.trials import Trial, everything_in
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
@@ -48,21 +50,23 @@ def test_no_password_gets_out_of_a_daemon(
     with PostgresConnection(postgres_database) as connection:
         fill_postgres(connection)
     command = [sys.executable, "-m", "autoexport", "--monitor", "--interval", "0.3", "--log-level", "debug"]
-    with log.open("wb") as file:
-        daemon = subprocess.Popen(
+    with (
+        log.open("wb") as file,
+        started(
             [*command, "--export-dir", str(exports)], env=program_environment(env), stdout=file, stderr=file
-        )
-    try:
+        ) as daemon,
+    ):
         wait_until(lambda: b"export.published" in log.read_bytes(), "it has published")
         title = Path(f"/proc/{daemon.pid}/cmdline").read_bytes() + Path(f"/proc/{daemon.pid}/comm").read_bytes()
-        postgres_server.admin(f"ALTER ROLE application PASSWORD '{WRONG_PASSWORD}'")
-        postgres_server.admin(END_SESSIONS)
-        wait_until(lambda: b"refused the login" in log.read_bytes(), "it cannot log in any more")
-        told = run_autoexport("status", "--json", "--export-dir", str(exports), env=env)
-    finally:
-        postgres_server.admin(f"ALTER ROLE application PASSWORD '{PASSWORD}'")
+        try:
+            postgres_server.admin(f"ALTER ROLE application PASSWORD '{WRONG_PASSWORD}'")
+            postgres_server.admin(END_SESSIONS)
+            wait_until(lambda: b"refused the login" in log.read_bytes(), "it cannot log in any more")
+            told = run_autoexport("status", "--json", "--export-dir", str(exports), env=env)
+        finally:
+            postgres_server.admin(f"ALTER ROLE application PASSWORD '{PASSWORD}'")
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(deadline_s(20))
     everything = everything_in([exports]) + title + (told.stdout + told.stderr).encode() + log.read_bytes()
     assert json.loads(told.stdout)["last_error"]
     assert PASSWORD.encode() not in everything

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import AutoexportError, PublishError
-from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats import chosen_formats, file_names
 from autoexport.rendering.spool import spools
 from autoexport.runtime.files import create_new, temp_beside
 from autoexport.sources import open_source
@@ -133,7 +133,7 @@ def test_public_files_follow_the_umask(sqlite_database: SqliteDatabase, tmp_path
         trial = Trial(sqlite_database.url, tmp_path / f"exports-{mask:o}")
         with umask(mask):
             trial.export()
-        for name in (*FILE_NAMES, "manifest.json"):
+        for name in (*file_names(), "manifest.json"):
             assert mode(trial.directory / name) == expected, name
 
 
@@ -150,7 +150,7 @@ def link_to(elsewhere: Path) -> Callable[[Path], None]:
     return damage
 
 
-@pytest.mark.parametrize("name", [*FILE_NAMES, "manifest.json"])
+@pytest.mark.parametrize("name", [*file_names(), "manifest.json"])
 def test_a_published_name_that_is_a_link_is_replaced(
     trial: Trial, sqlite_database: SqliteDatabase, tmp_path: Path, name: str
 ) -> None:
@@ -266,7 +266,7 @@ def test_a_copy_and_a_spool_refuse_a_name_that_is_taken(
         (trial.state / "spool-guessed").unlink(missing_ok=True)
         (trial.state / "spool-guessed").symlink_to(victim)
         with pytest.raises(OSError, match="exists"):
-            async with spools(trial.state, chosen_formats(trial.settings)):
+            async with spools(trial.state, chosen_formats(trial.settings.format_options)):
                 pass
 
     asyncio.run(use())

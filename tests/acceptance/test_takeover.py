@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -16,7 +15,9 @@ import pytest
 from tests.conftest import program_environment
 from tests.daemon import Daemon, generation, leftovers, project_names, wait_until
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.postgres import free_port
+from tests.processes import started
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
@@ -52,11 +53,11 @@ async def state():
 def test_another_daemon_takes_over_when_the_leader_is_killed(
     sqlite_database: SqliteDatabase, tmp_path: Path
 ) -> None:
-    """Of two daemons one exports; when it is killed with SIGKILL, the other takes over within an interval."""
+    """Of two daemons one exports. Once it is killed, the other takes over long before the next check."""
     exports = tmp_path / "exports"
-    with Daemon(sqlite_database.url, exports, interval_s=1) as leader:
+    with Daemon(sqlite_database.url, exports, interval_s=3600) as leader:
         leader.wait_for("export.published")
-        with Daemon(sqlite_database.url, exports, interval_s=1) as other:
+        with Daemon(sqlite_database.url, exports, interval_s=3600) as other:
             other.wait_for("leader.waiting")
             sqlite_database.execute(RENAME, "while both ran")
             wait_until(lambda: "while both ran" in project_names(exports), "the change is published")
@@ -66,9 +67,7 @@ def test_another_daemon_takes_over_when_the_leader_is_killed(
             assert report.pid == leader.process.pid
             leader.process.kill()
             leader.process.wait()
-            killed = time.monotonic()
             other.wait_for("leader.taken")
-            assert time.monotonic() - killed < 1 + 1
             sqlite_database.execute(RENAME, "after the takeover")
             wait_until(lambda: "after the takeover" in project_names(exports), "the change is published")
             other.wait_for_report(lambda report: report.pid == other.process.pid, "the other one answers now")
@@ -85,8 +84,8 @@ def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_
         sqlite_database.execute(RENAME, "exported by hand")
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url]
         subprocess.run(
-            [*command, "--export-dir", str(exports)], check=True, timeout=60, env=program_environment(),
-            capture_output=True, cwd=tmp_path,
+            [*command, "--export-dir", str(exports)], check=True, timeout=deadline_s(60),
+            env=program_environment(), capture_output=True, cwd=tmp_path,
         )  # fmt: skip
         assert "exported by hand" in project_names(exports)
         assert not daemon.export_now()
@@ -108,13 +107,11 @@ def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_p
     env["PYTHONPATH"] += f":{tmp_path}"
     command = [
         sys.executable, "-m", "uvicorn", "application:app", "--port", str(port), "--workers", "3",
-        "--log-level", "warning",
+        "--log-level", "warning", "--timeout-worker-healthcheck", str(round(deadline_s(5))),
     ]  # fmt: skip
-    log = (tmp_path / "uvicorn.log").open("wb")
-    server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log)
 
     def ask(path: str) -> dict[str, object]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=deadline_s(30)) as answer:
             found: dict[str, object] = json.load(answer)
             return found
 
@@ -129,7 +126,10 @@ def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_p
         states[told["pid"]] = told["state"]
         return len(states) >= count and "starting" not in states.values()
 
-    try:
+    with (
+        (tmp_path / "uvicorn.log").open("wb") as log,
+        started(command, cwd=tmp_path, env=env, stdout=log, stderr=log, start_new_session=True) as server,
+    ):
         wait_until(lambda: know(3), "three workers answer")
         wait_until(lambda: generation(exports) == 1, "the first export")
         assert sorted(states.values()).count("standing by") == 2, states  # type: ignore[type-var]
@@ -141,12 +141,6 @@ def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_p
         psutil.Process(int(str(leader))).kill()
         sqlite_database.execute(RENAME, "under another leader")
         wait_until(lambda: "under another leader" in project_names(exports), "another worker exports")
-    finally:
         server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        log.close()
+        server.wait(deadline_s(30))
     assert leftovers(exports) == []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.properties.comparison import Exporting
 
 CHANGE = "UPDATE annotations SET x_min = x_min + 1 WHERE id = (SELECT min(id) FROM annotations)"
@@ -35,7 +36,7 @@ json.dump(found, sys.stdout)
 def files(database: SqliteDatabase) -> dict[str, list[Any]]:
     """Digest, time of modification, mode, owner and size of the database and of everything beside it."""
     command = [sys.executable, "-I", "-c", _LOOK, str(database.path)]
-    found: dict[str, list[Any]] = json.loads(subprocess.check_output(command, timeout=60))
+    found: dict[str, list[Any]] = json.loads(subprocess.check_output(command, timeout=deadline_s(60)))
     return found
 
 

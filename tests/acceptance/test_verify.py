@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.formats import FILE_NAMES
+from autoexport.formats import file_names
 from tests.applications import COLUMNS, create_sqlite, fill_sqlite, key
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment, run_autoexport
 from tests.daemon import Daemon, wait_until
 from tests.databases import Database, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.trials import Trial
 
 CI_BYTES, SOAK_BYTES = 12, 150
@@ -61,7 +62,7 @@ def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
     """
     assert not trial.differences()
     changed = 0
-    for name in FILE_NAMES:
+    for name in file_names():
         path = trial.directory / name
         right = path.read_bytes()
         places = range(len(right)) if len(right) <= count else draw.sample(range(len(right)), count)
@@ -70,7 +71,7 @@ def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
             path.write_bytes(right[:place] + bytes([other]) + right[place + 1 :])
             found = trial.differences()
             assert any(f"{name}, byte {place:,}" in line for line in found), f"{name}, byte {place}: {found}"
-            assert not any(line.startswith(wrong) for line in found for wrong in FILE_NAMES if wrong != name)
+            assert not any(line.startswith(wrong) for line in found for wrong in file_names() if wrong != name)
             changed += 1
         path.write_bytes(right)
     assert not trial.differences()
@@ -101,7 +102,7 @@ def test_a_changed_byte_of_the_manifest_is_found(verified: tuple[SqliteDatabase,
     assert not verified[1].differences()
 
 
-@pytest.mark.parametrize("name", FILE_NAMES)
+@pytest.mark.parametrize("name", file_names())
 def test_a_missing_or_longer_file_is_found(verified: tuple[SqliteDatabase, Trial], name: str) -> None:
     """A file that is missing, has a line more, is cut or is empty is found."""
     trial = verified[1]
@@ -225,7 +226,7 @@ def test_the_command_says_where_and_repairs(verified: tuple[SqliteDatabase, Tria
     """
     database, trial = verified
     code, said = verify(trial)
-    assert (code, "to the byte" in said) == (0, True)
+    assert (code, "byte for byte" in said) == (0, True)
     before = {path: path.stat() for path in trial.directory.iterdir() if path.is_file()}
     database.execute("UPDATE images SET filename = 'other.jpg' WHERE id = ?", key(104))
     code, said = verify(trial)
@@ -289,7 +290,7 @@ def peak_kb(*arguments: str) -> int:
     """The largest resident memory of a run of the command, in kB."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAK, *arguments], env=program_environment(), capture_output=True, text=True,
-        check=True, timeout=110,
+        check=True, timeout=deadline_s(110),
     )  # fmt: skip
     return int(done.stderr.splitlines()[-1])
 

@@ -27,12 +27,12 @@ PARTS = {
     "compare": "autoexport.sources.sqlite.changes:compare autoexport.sources.sqlite.changes:changed_ranges",
     "render": "autoexport.rendering.bodies:render",
     "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
-    "lay out": "autoexport.pipeline.publish:lay_out_all",
-    "compare bytes": "autoexport.pipeline.publish:find_identical",
-    "splice": "autoexport.pipeline.publish:stage",
+    "lay out": "autoexport.pipeline.generation:Generation.lay_out",
+    "compare bytes": "autoexport.publishing.directory:find_identical",
+    "splice": "autoexport.publishing.directory:stage",
     "fsync": "os:fsync",
-    "rename": "autoexport.pipeline.publish:commit",
-    "ledger": "autoexport.pipeline.exporter:load_ledger autoexport.pipeline.publish:save_ledger",
+    "rename": "autoexport.publishing.directory:commit",
+    "ledger": "autoexport.pipeline.ownership:load_ledger autoexport.pipeline.publish:save_ledger",
 }
 """The measured functions, by the module that calls them. A nested part is not counted in the outer one."""
 

@@ -15,13 +15,14 @@ from sqlalchemy import column, select, table
 
 from autoexport.config.settings import Settings
 from autoexport.errors import SourceError
-from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import export_once
+from autoexport.pipeline.job import ExportJob
 from autoexport.sources.contract import Snapshot, Source
-from autoexport.sources.postgres import engine, source
+from autoexport.sources.postgres.source import engine, source
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
 from tests.daemon import LIMIT_S
+from tests.deadlines import deadline_s
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection
 
@@ -56,7 +57,7 @@ async def export(url: str, directory: Path, disturb: Callable[[], object] = bool
     """One full export."""
     chosen = Settings(database_url=url, export_directory=directory, **settings)  # type: ignore[arg-type]
     source = Disturbed(source_of(url, **settings), disturb)
-    await export_once(source, chosen, chosen_formats(chosen), full=True)
+    await export_once(ExportJob.of(source, chosen), full=True)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -115,7 +116,7 @@ async def test_a_server_that_falls_silent(url: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engine, "CLOSE_TIMEOUT_S", 0.2)
     session = 0
     try:
-        async with asyncio.timeout(LIMIT_S), snapshot_of(url) as (snapshot, _):
+        async with asyncio.timeout(deadline_s(LIMIT_S)), snapshot_of(url) as (snapshot, _):
             connection = await snapshot.session.connection()
             session = (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
             os.kill(session, signal.SIGSTOP)

@@ -6,8 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +13,14 @@ import pytest
 
 from tests.applications import fill_postgres
 from tests.daemon import Daemon, wait_until
+from tests.deadlines import deadline_s
 from tests.postgres import APPLICATION, PASSWORD, PostgresServer, free_port
 from tests.postgres_connection import PostgresConnection
+from tests.processes import started
 from tests.trials import Trial
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt-get install pgbouncer")
-START_LIMIT_S = 20.0
 
 
 @pytest.fixture
@@ -51,25 +50,17 @@ server_round_robin = 1
     )
     owner = postgres_server.data.stat()
     as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    process = subprocess.Popen(
-        [PGBOUNCER, str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        **as_owner,  # type: ignore[call-overload]
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + START_LIMIT_S
-        while not _answers(port):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.02)
+    with started(
+        [PGBOUNCER, str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_owner
+    ) as process:
+        wait_until(lambda: process.poll() is not None or _answers(port), "pgbouncer answers")
+        assert process.poll() is None
         yield f"postgresql://{APPLICATION}:{PASSWORD}@127.0.0.1:{port}/{name}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _answers(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=deadline_s(1)).close()
     except OSError:
         return False
     return True

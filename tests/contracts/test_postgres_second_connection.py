@@ -13,6 +13,7 @@ from autoexport.sources import reader
 from autoexport.sources.postgres import second_connection, source
 from tests.contracts.postgres_snapshots import all_rows, rows_of, snapshot_of
 from tests.daemon import LIMIT_S
+from tests.deadlines import deadline_s
 from tests.postgres import APPLICATION, PostgresServer
 from tests.postgres_connection import PostgresConnection
 from tests.trials import RowsHook, Trial
@@ -22,6 +23,12 @@ MANY = select(func.repeat("x", 1000)).select_from(func.generate_series(1, 100_00
 SESSIONS = """
 SELECT count(*) FROM pg_stat_activity WHERE application_name = 'autoexport' AND datname = current_database()
 """
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second connection may take as long as this slow a machine needs."""
+    monkeypatch.setattr(second_connection, "OPEN_TIMEOUT_S", deadline_s(second_connection.OPEN_TIMEOUT_S))
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ class Watching(RowsHook):
 
 async def gone(url: str) -> None:
     """Wait until no session of the exporter is left."""
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         while True:
             with PostgresConnection(url) as connection:
                 if connection.execute(SESSIONS)[0][0] == 0:
@@ -101,7 +108,7 @@ async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
             locking = asyncio.create_task(
                 asyncio.to_thread(migration.script, "BEGIN; LOCK TABLE images IN ACCESS EXCLUSIVE MODE; COMMIT")
             )
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(deadline_s(LIMIT_S)):
                 while watching.execute(waiting) == [(0,)]:
                     await asyncio.sleep(0.02)
                 assert await snapshot.stream_in_parallel(IDS) is None
@@ -148,11 +155,12 @@ async def test_no_views(url: str) -> None:
 
 async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the rows of one are read, the server would end the transaction of the other."""
-    monkeypatch.setattr(source, "IDLE_LIMIT_S", 0.5)
+    idle_limit_s = deadline_s(0.5)
+    monkeypatch.setattr(source, "IDLE_LIMIT_S", idle_limit_s)
     monkeypatch.setattr(second_connection, "KEEP_S", 0.05)
     async with snapshot_of(url) as (snapshot, _):
         parts = await snapshot.stream_in_parallel(MANY)
         with PostgresConnection(url) as application:
-            await asyncio.to_thread(application.execute, "SELECT pg_sleep(1.5)")
+            await asyncio.to_thread(application.execute, f"SELECT pg_sleep({3 * idle_limit_s})")
         assert len(await all_rows(parts)) == 100_000
         assert await rows_of(snapshot, IDS)

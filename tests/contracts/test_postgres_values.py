@@ -184,7 +184,7 @@ async def test_long_values_come_few_at_a_time(empty_url: str) -> None:
         )
     async with source_of(empty_url).snapshot() as snapshot:
         shapes = table("shapes", column("n"), column("s"))
-        sizes = [len(part) async for part in snapshot.stream(select(shapes.c.n, shapes.c.s), heavy=1)]
+        sizes = [len(part) async for part in snapshot.stream(select(shapes.c.n, shapes.c.s), wide_column=1)]
         assert sum(sizes) == 400
         assert max(sizes[1:]) <= 32
         assert [len(part) async for part in snapshot.stream(select(shapes.c.n))] == [400]

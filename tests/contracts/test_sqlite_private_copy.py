@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,19 +23,23 @@ from autoexport.errors import PublishError, SourceError
 from autoexport.sources.sqlite import copy_process, copy_worker, private_copy
 from autoexport.sources.sqlite.page_scan import PageNotes, PageScan
 from autoexport.sources.sqlite.private_copy import copy_database
-from tests.daemon import wait_until
+from tests.daemon import LIMIT_S, wait_until
+from tests.deadlines import deadline_s
+from tests.processes import end_left_behind, started
 
 Known = tuple[bytes, bytes]
 JOURNALS = ("delete", "truncate", "persist", "wal")
 ROWS = 400
+NEVER_S = 1e6
+"""Longer than any deadline."""
 
 # The writer: every row of every commit has the number of that commit, on pages all over the file. Now and then
 # a large transaction that spills, one that is taken back, a checkpoint of some kind, a file that grows or shrinks.
 _WRITER = """
 import random, sqlite3, sys, time
-path, seed = sys.argv[1:]
+path, seed, timeout_s = sys.argv[1:]
 chosen = random.Random(seed)
-connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+connection = sqlite3.connect(path, isolation_level=None, timeout=float(timeout_s))
 connection.execute("PRAGMA cache_size = 20")
 connection.execute("PRAGMA cache_spill = 1")
 connection.execute("PRAGMA synchronous = " + chosen.choice(["OFF", "NORMAL", "FULL"]))
@@ -69,8 +72,10 @@ while True:
 
 @pytest.fixture(autouse=True)
 def by_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As large files are copied."""
+    """As large files are copied, with the limits of an exporter on a machine as slow as this one."""
     monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0)
+    for limit in ("DEADLINE_S", "HOLD_S", "START_S"):
+        monkeypatch.setattr(private_copy, limit, deadline_s(getattr(private_copy, limit)))
 
 
 def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connection:
@@ -99,16 +104,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @contextmanager
 def writing(path: Path, seed: int) -> Iterator[None]:
     """The writer, committing all the time in another process."""
-    command = [sys.executable, "-I", "-c", _WRITER, str(path), str(seed)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    command = [sys.executable, "-I", "-c", _WRITER, str(path), str(seed), str(deadline_s(30))]
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield
         assert process.poll() is None, "the writer gave up"
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def copied(path: Path, directory: Path) -> tuple[Path, Known | None]:
@@ -150,7 +151,7 @@ def noted(notes: PageNotes) -> Known:
 
 def committed(path: Path) -> int:
     """The number of the last commit."""
-    with closing(sqlite3.connect(path, timeout=30)) as connection:
+    with closing(sqlite3.connect(path, timeout=deadline_s(30))) as connection:
         (number,) = connection.execute("SELECT number FROM latest").fetchone()
         return int(number)
 
@@ -382,13 +383,12 @@ def test_a_process_that_cannot_start_is_done_without(
 
 
 def test_a_process_that_stands_still(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is ended, with what it has started, and the lock with it."""
+    """It is ended, with the process that it has started, and the lock with it."""
     (tmp_path / "private").mkdir()
     monkeypatch.setattr(copy_process, "_STILL_S", 0.3)
-    worker_that("os.fork(); time.sleep(600)", tmp_path, monkeypatch)
-    began = time.monotonic()
+    worker_that(f"os.fork(); time.sleep({NEVER_S})", tmp_path, monkeypatch)
     assert copied(database, tmp_path / "private")[1] is None
-    assert time.monotonic() < began + 20
+    assert end_left_behind(deadline_s(LIMIT_S)) == []
 
 
 @pytest.mark.parametrize("journal", ["DELETE", "TRUNCATE"])
@@ -408,7 +408,7 @@ def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: p
     with ThreadPoolExecutor(1) as pool:
         copying = pool.submit(copied, path, tmp_path / "private")
         wait_until(started.exists, "the lock is held")
-        with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+        with closing(sqlite3.connect(path, timeout=deadline_s(10))) as connection, connection:
             connection.execute("UPDATE latest SET number = 1")
             connection.execute("UPDATE rows SET number = 1")
         copy, known = copying.result()
@@ -483,15 +483,21 @@ def test_many_open_files(database: Path, tmp_path: Path) -> None:
 def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export that is cancelled does not wait for a process that hangs."""
     (tmp_path / "private").mkdir()
-    worker_that("time.sleep(600)", tmp_path, monkeypatch)
-    given_up = threading.Event()
-    timer = threading.Timer(0.2, given_up.set)
-    timer.start()
-    began = time.monotonic()
-    with closing(PageNotes(tmp_path / "private")) as notes, pytest.raises(SourceError):
-        copy_database(database, database.stat(), tmp_path / "private" / "copy.sqlite3", notes, given_up)
-    assert time.monotonic() < began + 60
-    timer.join()
+    started, given_up = tmp_path / "started", threading.Event()
+    monkeypatch.setattr(copy_process, "_STILL_S", NEVER_S)
+    worker_that(f"open({str(started)!r}, 'x')\ntime.sleep({NEVER_S})", tmp_path, monkeypatch)
+
+    def copy() -> None:
+        with closing(PageNotes(tmp_path / "private")) as notes, pytest.raises(SourceError):
+            copy_database(database, database.stat(), tmp_path / "private" / "copy.sqlite3", notes, given_up)
+
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy)
+        try:
+            wait_until(started.exists, "it copies")
+        finally:
+            given_up.set()
+        copying.result(deadline_s(LIMIT_S))
     assert not list((tmp_path / "private").iterdir())
 
 

@@ -15,19 +15,20 @@ from autoexport import Settings, run_exporter
 from tests.conftest import program_environment
 from tests.daemon import PUBLISHED, generation, leftovers, project_names
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
 # The module and the name by which each step is called. In the child alone, a function that kills replaces it.
 STATIONS = {
-    "sweep": "autoexport.pipeline.exporter:sweep",
+    "sweep": "autoexport.publishing.directory:sweep",
     "copy": "sqlite3:connect",
     "snapshot": "autoexport.sources.sqlite.source:read_catalog",
     "plan": "autoexport.pipeline.derive:Derivation.run",
     "render": "autoexport.rendering.renderer:bodies_of",
-    "check_room": "autoexport.pipeline.publish:check_room",
-    "splice": "autoexport.pipeline.publish:stage",
-    "publish": "autoexport.pipeline.publish:commit",
+    "check_room": "autoexport.publishing.directory:check_room",
+    "splice": "autoexport.publishing.directory:stage",
+    "publish": "autoexport.publishing.directory:commit",
     "manifest": "autoexport.publishing.directory:_publish_manifest",
     "ledger": "autoexport.pipeline.publish:save_ledger",
     "report": "autoexport.daemon.supervisor:write_report",
@@ -60,7 +61,7 @@ def killed(station: str, moment: str, url: str, exports: Path) -> None:
     """Run a daemon until it kills itself at this step."""
     done = subprocess.run(
         [sys.executable, "-c", _DAEMON, STATIONS[station], moment, url, str(exports)], cwd=exports.parent,
-        env=program_environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=program_environment(), capture_output=True, text=True, timeout=deadline_s(60), check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoexport.formats import FILE_NAMES
+from autoexport.formats import file_names
 from autoexport.runtime.files import TEMP_SUFFIX
 from tests.crash.yard import Death, Yard
 from tests.databases import Database, SqliteDatabase
@@ -46,7 +46,7 @@ def check_directory(trial: Trial) -> bool:
     """Check that all files are whole and have documented names. Returns whether the set fits its manifest."""
     if not trial.directory.exists():
         return False
-    documented = {*FILE_NAMES, "manifest.json", ".autoexport"}
+    documented = {*file_names(), "manifest.json", ".autoexport"}
     strange = {path.name for path in trial.directory.iterdir()} - documented
     assert all(name.startswith(".") and name.endswith(TEMP_SUFFIX) for name in strange), strange
     fits = trial.check_set()
@@ -56,7 +56,7 @@ def check_directory(trial: Trial) -> bool:
 
 def check_one_snapshot(trial: Trial, *, fits: bool) -> None:
     """Check that two rows, equal in every commit, are equal in each file and in all files of a set."""
-    tree, table = trial.directory / FILE_NAMES[0], trial.directory / "projects.csv"
+    tree, table = trial.directory / file_names()[0], trial.directory / "projects.csv"
     seen: list[set[str]] = []
     if tree.exists():
         projects = json.loads(tree.read_bytes())["projects"]

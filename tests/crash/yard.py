@@ -41,6 +41,7 @@ class Yard:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.yard", url, str(directory)], cwd=REPOSITORY,
             env=program_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
         )  # fmt: skip
 
     def order(self, order: str) -> Death:
@@ -59,7 +60,7 @@ class Yard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)  # an export in hand as well
         self._process.communicate()
 
 

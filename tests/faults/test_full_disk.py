@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import AutoexportError
-from autoexport.pipeline import publish
+from autoexport.publishing import directory
 from tests.bench.generate import write_sqlite
 from tests.trials import Trial, open_descriptors
 
@@ -61,7 +61,7 @@ def failure(trial: Trial) -> AutoexportError | None:
 
 def test_no_room_at_any_point(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export without room for any of its files says so, keeps the old files, and succeeds later."""
-    monkeypatch.setattr(publish, "check_room", lambda directory, needed_bytes: None)  # so that writing fails
+    monkeypatch.setattr(directory, "check_room", lambda directory, needed_bytes: None)  # so that writing fails
     database = tmp_path / "application.sqlite3"
     write_sqlite(database, images=600, annotations_per_image=4, seed=1, indexes=False, journal="delete")
     trial = Trial(f"sqlite:///{database}", disk / "exports")

@@ -169,7 +169,7 @@ def test_statement_timeout(postgres_database: str, tmp_path: Path) -> None:
         assert "statement timeout" in str(error)
         assert "DB_EXPORT_PG_STATEMENT_TIMEOUT" in error.hint
         migration.script("UPDATE images SET file_size = 1; COMMIT")
-    check_recovery(trial)
+    check_recovery(Trial(postgres_database, tmp_path / "exports"))
 
 
 def test_a_password_that_was_changed(

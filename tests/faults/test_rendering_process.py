@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import count
@@ -18,12 +17,15 @@ import psutil
 import pytest
 
 from autoexport.errors import AutoexportError, PublishError, RenderError
+from autoexport.rendering import process as rendering_process
 from autoexport.rendering import renderer
 from autoexport.sources import gather
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
-from tests.daemon import LIMIT_S
+from tests.daemon import LIMIT_S, wait_until
+from tests.deadlines import deadline_s
+from tests.processes import started
 from tests.trials import RowsHook, Trial, open_descriptors
 
 MANY = 12_000
@@ -239,7 +241,7 @@ def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
 def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of ours in the other process comes back in words."""
     broken = "import autoexport.rendering.worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
-    monkeypatch.setattr(renderer, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
+    monkeypatch.setattr(rendering_process, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
     with pytest.raises(RenderError, match="ZeroDivisionError"):
         small.export()
     assert small.leftovers() == []
@@ -264,21 +266,20 @@ def test_the_parent_is_ended(many: str, tmp_path: Path, number: signal.Signals, 
     """However it ends, alone or with its whole group, the other process is gone and the files are whole."""
     trial = Trial(many, tmp_path / "exports")
     options = ["--database-url", many, "--export-dir", str(trial.directory), "--monitor"]
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-m", "autoexport", *options],
         env=program_environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + LIMIT_S
-    while not (found := rendering(process.pid)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-    if number is signal.SIGKILL:
-        process.kill()
-    else:
-        os.killpg(process.pid, number)
-    assert process.wait(LIMIT_S) == code
-    while is_rendering(found[0]):
-        assert time.monotonic() < deadline
+    ) as process:  # fmt: skip
+        found: list[int] = []
+        while not found:
+            assert process.poll() is None
+            found = rendering(process.pid)
+        if number is signal.SIGKILL:
+            process.kill()
+        else:
+            os.killpg(process.pid, number)
+        assert process.wait(deadline_s(LIMIT_S)) == code
+        wait_until(lambda: not is_rendering(found[0]), "it renders no more")
     if code:
         trial.export()
     assert trial.check_set()

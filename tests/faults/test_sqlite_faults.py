@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import SourceError
-from autoexport.sources.sqlite import private_copy
+from autoexport.sources.sqlite.source import private_copy
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import program_environment
 from tests.daemon import wait_until
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
+from tests.processes import started
 from tests.trials import Trial, open_descriptors
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
@@ -40,17 +41,13 @@ sys.stdin.read()
 @contextmanager
 def holding(path: Path, script: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that has carried out a script on the file and keeps its connection; ended by SIGKILL."""
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-I", "-c", _HOLD, str(path), script],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
 
 
 def check_failure(trial: Trial, says: str) -> None:
@@ -103,14 +100,12 @@ def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDat
     with holding(sqlite_database.path, script) as process:
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url,
                    "--export-dir", str(trial.directory)]  # fmt: skip
-        export = subprocess.Popen(
-            command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        if sqlite_database.kind == "sqlite-delete":
-            wait_until(lambda: list(trial.state.glob("copy-*")), "it is about to copy")
-        process.kill()
-        _, errors = export.communicate(timeout=60)
-        assert export.returncode == 0, errors
+        with started(command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+            if sqlite_database.kind == "sqlite-delete":
+                wait_until(lambda: list(trial.state.glob("copy-*")), "it is about to copy")
+            process.kill()
+            _, errors = export.communicate(timeout=deadline_s(60))
+            assert export.returncode == 0, errors
     check_recovery(trial, sqlite_database)
 
 
@@ -237,7 +232,7 @@ class OtherUser:
         return subprocess.run(
             [sys.executable, "-m", "autoexport", *map(str, arguments)], env=program_environment(), cwd=self.place,
             user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[], capture_output=True, text=True,
-            check=False, timeout=60,
+            check=False, timeout=deadline_s(60),
         )  # fmt: skip
 
 

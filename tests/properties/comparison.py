@@ -16,8 +16,9 @@ from pathlib import Path
 import orjson
 
 from autoexport.config.settings import Settings
-from autoexport.formats import FILE_NAMES, chosen_formats
+from autoexport.formats import file_names
 from autoexport.pipeline.exporter import Outcome, export_once
+from autoexport.pipeline.job import ExportJob
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
 
@@ -57,9 +58,8 @@ class Exporting:
         before, stood = self.states(), self._contents(self.directory)
         source = open_source(settings)
         try:
-            outcome = await export_once(
-                _Twice(source, during, self._export_beside), settings, chosen_formats(settings), full=full
-            )
+            job = ExportJob.of(_Twice(source, during, self._export_beside), settings)
+            outcome = await export_once(job, full=full)
         finally:
             await source.aclose()
         self._check(outcome, before, {} if repairing else stood)
@@ -69,7 +69,7 @@ class Exporting:
     def states(self) -> dict[str, FileState]:
         """Size, times of modification and change in nanoseconds, and inode of each published file."""
         found = {}
-        for name in (*FILE_NAMES, "manifest.json"):
+        for name in (*file_names(), "manifest.json"):
             if (self.directory / name).exists():
                 status = (self.directory / name).stat()
                 found[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -80,19 +80,19 @@ class Exporting:
 
     async def _export_beside(self, source: Source) -> None:
         settings = self._set(self._fresh)
-        await export_once(source, settings, chosen_formats(settings), full=True)
+        await export_once(ExportJob.of(source, settings), full=True)
 
     @staticmethod
     def _contents(directory: Path) -> dict[str, bytes]:
         return {
             name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1)
-            for name in FILE_NAMES
+            for name in file_names()
             if (directory / name).exists()
         }
 
     def _check(self, outcome: Outcome, before: dict[str, FileState], stood: dict[str, bytes]) -> None:
         published, expected = self._contents(self.directory), self._contents(self._fresh)
-        for name in FILE_NAMES:
+        for name in file_names():
             assert published.get(name) == expected.get(name), (
                 f"{name} is not what a full export of the same snapshot writes ({outcome.reason})\n"
                 + _difference(published.get(name, b""), expected.get(name, b""))
@@ -108,7 +108,7 @@ class Exporting:
         assert manifest["timestamp"] == full["timestamp"]
         for key in _COMPARED:
             assert manifest[key] == full[key], f"{key} in the manifest is not what a full export says"
-        left = {path.name for path in self.directory.iterdir()} - {*FILE_NAMES, "manifest.json", ".autoexport"}
+        left = {path.name for path in self.directory.iterdir()} - {*file_names(), "manifest.json", ".autoexport"}
         assert not left, f"left behind: {left}"
 
 

@@ -22,9 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoexport.config.settings import Settings
-from autoexport.formats import chosen_formats
 from autoexport.pipeline.exporter import export_once
-from autoexport.sources import open_source
+from autoexport.pipeline.job import opened_job
 from autoexport.values import json_columns, scalars
 from tests.naive_values import Naive, Text, csv_text, json_value
 from tests.population import COLUMNS, SCHEMA
@@ -294,11 +293,8 @@ def export(database: Path, directory: Path, **options: Any) -> Any:
 
     async def run() -> Any:
         chosen = Settings(database_url=f"sqlite:///{database}", export_directory=directory, **options)
-        source = open_source(chosen)
-        try:
-            return (await export_once(source, chosen, chosen_formats(chosen))).manifest
-        finally:
-            await source.aclose()
+        async with opened_job(chosen) as job:
+            return (await export_once(job)).manifest
 
     return asyncio.run(run())
 

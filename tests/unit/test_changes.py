@@ -48,7 +48,7 @@ def holds(
     )
     found = Assessment(Plan((0,), (), ""), Blocks([kept, before]), trusted)
     totals = Totals(live={"images": live[0], "annotations": live[1]})
-    return conserved([kept], [after], ledger, totals, found)
+    return conserved(found, [after], ledger, totals)
 
 
 def test_equal_sums_prove_that_nothing_is_gone() -> None:

@@ -17,7 +17,7 @@ import pytest
 from autoexport import __version__
 from autoexport.cli import main
 from autoexport.config.settings import Settings
-from autoexport.errors import DriftError
+from autoexport.errors import ConfigurationError, SourceError
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-geheim"
@@ -65,6 +65,16 @@ def test_help_has_examples(flag: str, capsys: pytest.CaptureFixture[str]) -> Non
                  "status", "verify", "Examples:", "autoexport --monitor --interval 5"):  # fmt: skip
         assert part in out
     assert err == ""
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["check"], ["status"], ["verify"]])
+def test_help_fits_a_terminal_of_80_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the terminal is wider."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([*command, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("command", ["demo", "check", "status", "verify"])
@@ -371,11 +381,18 @@ def test_an_unexpected_error_is_told_without_its_secrets(
     assert ("Traceback" in err) == (level == "debug")
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (DriftError("differs", hint="mend"), 3)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (SourceError("gone", hint="wait"), 1),
+        (ConfigurationError("bad", hint="mend"), 2),
+    ],
+)
 def test_errors_that_commands_raise_have_their_exit_codes(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Interrupted is 130, drift is 3; neither shows a traceback."""
+    """An interrupt is 130, an error has the code of its class; none shows a traceback."""
     module = ModuleType("status")
 
     def status(settings: Settings, *, as_json: bool) -> int:

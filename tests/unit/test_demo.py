@@ -88,7 +88,7 @@ def _nothing_yet(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [_other_database, _no_database, _directory, _nothing_yet])
 def test_a_foreign_file_is_refused_and_not_touched(make: object, tmp_path: Path) -> None:
-    """Only a file that bears the demo's mark is made anew."""
+    """Only a file that bears the demo's mark is reset."""
     path = tmp_path / "database.db"
     make(path)  # type: ignore[operator]
     before = path.read_bytes() if path.is_file() else None
@@ -102,7 +102,7 @@ def test_a_foreign_file_is_refused_and_not_touched(make: object, tmp_path: Path)
 def test_a_demo_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """A file in place of the directory, and another program in the middle of a transaction."""
     (tmp_path / "file").touch()
-    with pytest.raises(PublishError, match="cannot be made"):
+    with pytest.raises(PublishError, match="cannot be created"):
         make_database(tmp_path / "file" / "database.db")
     make_database(tmp_path / "a.db")
     before = dump(tmp_path / "a.db")
@@ -158,7 +158,7 @@ def test_a_second_demo_in_the_same_place_works(tmp_path: Path, capsys: pytest.Ca
 
 def test_demo_keeps_to_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever database, directories and mapping are configured for the real thing."""
-    monkeypatch.setenv("DB_EXPORT_DATABASE_URL", "postgresql://nobody@nowhere.invalid/db")
+    monkeypatch.setenv("DB_EXPORT_DATABASE_URL", "postgresql://reader@nowhere.invalid/db")
     monkeypatch.setenv("DB_EXPORT_EXPORT_DIRECTORY", str(tmp_path / "real"))
     monkeypatch.setenv("DB_EXPORT_STATE_DIRECTORY", str(tmp_path / "state"))
     Path("autoexport.toml").write_text('[tables.images]\ntable = "asset"\n')
@@ -203,8 +203,9 @@ def test_check_warns_about_missing_indexes_and_orphans(tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "CREATE INDEX ix_annotations_image_id ON annotations (image_id);" in out
     assert "ix_images_dataset_id" not in out
-    assert "warning: 8 images belong to nothing" in out
-    assert "annotations belong to nothing" in out
+    assert "warning: 8 images are orphans and not exported" in out
+    assert "annotations are orphans and not exported" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_check_warns_about_the_export_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

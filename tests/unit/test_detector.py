@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
 
 from autoexport import watch_engine
 from autoexport.daemon import detector
+from autoexport.daemon import schedule as loop
 from autoexport.daemon.detector import detect
 from autoexport.daemon.health import Health
 from autoexport.daemon.schedule import QUIET_S, ExportSchedule, export_forever
@@ -24,12 +29,16 @@ from autoexport.errors import AutoexportError, LockedError, PublishError, Source
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import LEADER_LOCK, Lock
-from autoexport.runtime.wake import hearing_commits, pause
-from autoexport.sources.sqlite.watch import YOUNG_S, take_stamp, watch_file
+from autoexport.runtime.wake import Bell, hearing_commits, pause
+from autoexport.sources.sqlite.watch import YOUNG_S, FileEvents, take_stamp, watch_file
 from tests.databases import SqliteDatabase
+from tests.deadlines import deadline_s
 
 LONG_S = 30.0
-"""Longer than any of these tests may take: what arrives, arrived for another reason."""
+"""Seconds on the reference machine that nothing here takes."""
+
+NEVER_S = 1e6
+"""Longer than any deadline: what arrives, arrived for another reason than this time."""
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ class Answers:
 
     async def next(self) -> bool:
         """The answer of the next check."""
-        async with asyncio.timeout(LONG_S):
+        async with asyncio.timeout(deadline_s(LONG_S)):
             return bool(await anext(self.checks))
 
     async def next_yes(self) -> None:
@@ -151,7 +160,7 @@ async def test_a_file_event_ends_the_waiting(sqlite_database: SqliteDatabase) ->
     database = SqliteDatabase(directory / "app.db", sqlite_database.kind)
     database.execute(f"PRAGMA journal_mode = {database.kind.removeprefix('sqlite-')}")
     database.execute("CREATE TABLE t (a)")
-    answers = Answers(database.path, hooks=True, interval_s=LONG_S * 10)
+    answers = Answers(database.path, hooks=True, interval_s=NEVER_S)
     async with aclosing(answers.checks):
         await answers.next()
         for turn in range(2):
@@ -172,6 +181,19 @@ async def test_a_file_event_ends_the_waiting(sqlite_database: SqliteDatabase) ->
         database.close()
 
 
+@pytest.mark.parametrize("module", [None, SimpleNamespace(RustNotify=dict, WatchfilesRustInternalError=OSError)])
+async def test_other_file_events_than_expected_leave_polling(
+    path: Path, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of watchfiles without the private class, or with other parameters: one line says so."""
+    monkeypatch.setitem(sys.modules, "watchfiles._rust_notify", module)  # type: ignore[arg-type]
+    events = FileEvents(path, Bell(asyncio.Event(), asyncio.get_running_loop()))
+    with capture_logs() as logs:
+        events.follow()
+        events.close()
+    assert [entry["event"] for entry in logs] == ["hooks.unavailable"]
+
+
 async def test_reading_the_database_is_no_change(sqlite_database: SqliteDatabase) -> None:
     """Opening and reading it, and writing other files beside it, may make for a check but for no look."""
     sqlite_database.execute("SELECT 1 FROM projects")
@@ -187,16 +209,17 @@ async def test_reading_the_database_is_no_change(sqlite_database: SqliteDatabase
 
 
 async def test_it_stops_at_once(path: Path) -> None:
-    """A cancelled watch is gone within a moment, its thread too."""
-    answers = Answers(path, hooks=True, interval_s=LONG_S)
+    """A cancelled watch does not wait for the next check, and its thread is gone too."""
+    threads = set(threading.enumerate())
+    answers = Answers(path, hooks=True, interval_s=NEVER_S)
     await answers.next()
     waiting = asyncio.ensure_future(answers.next())
     await asyncio.sleep(0)
-    began = time.monotonic()
     waiting.cancel()
-    await asyncio.wait({waiting})
-    await answers.checks.aclose()
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(deadline_s(LONG_S)):
+        await asyncio.wait({waiting})
+        await answers.checks.aclose()
+    assert not [one for one in set(threading.enumerate()) - threads if "file events" in one.name]
 
 
 # --- the detector ------------------------------------------------------------------------------------
@@ -224,7 +247,7 @@ async def test_looks_merge_on_the_queue(tmp_path: Path, lock: Lock) -> None:
     health = Health(1.0, clock=lambda: checks.append(0.0) or float(len(checks)))
     looks = scripted(True, False, True, True)
     task = asyncio.create_task(detect(looks, queue, PublishedFilesWatch(tmp_path, lock), health, 1.0))
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(deadline_s(LONG_S)):
         while (health.report.last_check_at or 0) < 5:
             await asyncio.sleep(0)
     assert queue.qsize() == 1
@@ -236,7 +259,7 @@ async def test_it_looks_seldom_while_a_look_is_pending(
     tmp_path: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The export to come serves for whatever they would find."""
-    monkeypatch.setattr(detector, "PENDING_S", LONG_S)
+    monkeypatch.setattr(detector, "PENDING_S", NEVER_S)
     queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
     health = Health(0.05)
     found: list[int] = []
@@ -247,7 +270,7 @@ async def test_it_looks_seldom_while_a_look_is_pending(
             yield True
 
     task = asyncio.create_task(detect(answers(), queue, PublishedFilesWatch(tmp_path, lock), health, 0.05))
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(deadline_s(LONG_S)):
         while len(found) < 2:
             await asyncio.sleep(0)
     await asyncio.sleep(0.3)
@@ -313,8 +336,11 @@ def test_a_lock_that_was_taken_away_ends_the_cycle(tmp_path: Path, lock: Lock) -
 # --- the exporter's side -----------------------------------------------------------------------------
 
 
-async def test_a_burst_is_one_export(path: Path) -> None:
+async def test_a_burst_is_one_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that follow each other within the quiet time are waited for; one export serves them all."""
+    quiet_s = deadline_s(QUIET_S)
+    monkeypatch.setattr(loop, "QUIET_S", quiet_s)
+    monkeypatch.setattr(loop, "LONGEST_BURST_S", NEVER_S)
     queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
     exported: list[float] = []
 
@@ -326,26 +352,28 @@ async def test_a_burst_is_one_export(path: Path) -> None:
     for _ in range(4):
         await queue.put(None)
         last = time.monotonic()
-        await asyncio.sleep(QUIET_S / 10)
-    async with asyncio.timeout(LONG_S):
+        await asyncio.sleep(quiet_s / 10)
+    async with asyncio.timeout(deadline_s(LONG_S)):
         while not exported:
             await asyncio.sleep(0.01)
     assert len(exported) == 1
-    assert exported[0] - last >= QUIET_S * 0.9
+    assert exported[0] - last >= quiet_s * 0.9
     task.cancel()
     await asyncio.wait({task})
 
 
-async def test_a_burst_without_end_is_cut(path: Path) -> None:
-    """After two seconds it is exported, however many looks still come."""
+async def test_a_burst_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the longest burst it is exported, however many looks still come."""
+    monkeypatch.setattr(loop, "QUIET_S", NEVER_S)
+    monkeypatch.setattr(loop, "LONGEST_BURST_S", 2 * NEVER_S)
     now = 0.0
     schedule = ExportSchedule(clock=lambda: now)
     queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
     settling = asyncio.create_task(schedule.settle(queue))
     looks = 0
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(deadline_s(LONG_S)):
         while not settling.done():
-            now += 0.3
+            now += 0.3 * NEVER_S
             looks += 1
             await queue.put(None)
             await asyncio.sleep(0)
@@ -364,7 +392,7 @@ async def test_a_costly_export_is_rested_from() -> None:
     done, _ = await asyncio.wait({resting}, timeout=0.02)
     assert not done
     now += 0.2
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(deadline_s(LONG_S)):
         await resting
     assert ticks
     schedule.exported(10.0)
@@ -372,7 +400,7 @@ async def test_a_costly_export_is_rested_from() -> None:
     await schedule.cooldown(lambda: None)
     schedule.exported(10.0)
     schedule.export_soon.set()
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(deadline_s(LONG_S)):
         await schedule.cooldown(lambda: None)
     assert not schedule.export_soon.is_set()
 
@@ -394,7 +422,7 @@ async def test_what_failed_while_it_waited_is_not_rested_from(error: AutoexportE
     queue.put_nowait(None)
     schedule.export_soon.set()
     with pytest.raises(type(error)):
-        async with asyncio.timeout(LONG_S):
+        async with asyncio.timeout(deadline_s(LONG_S)):
             await export_forever(queue, export, schedule)
     assert bool(told) == rests
 
@@ -416,7 +444,7 @@ async def test_a_database_that_changes_all_the_time_is_exported_less_often(
         done, _ = await asyncio.wait({resting}, timeout=0.02)
         assert not done
         now = began + expected_s + 0.001
-        async with asyncio.timeout(LONG_S):
+        async with asyncio.timeout(deadline_s(LONG_S)):
             await resting
 
     schedule.exported(1.0)
@@ -453,10 +481,10 @@ async def test_a_commit_of_a_watched_engine_wakes(tmp_path: Path) -> None:
             connection.rollback()
         assert not await pause(wake, 0.05)
         await asyncio.to_thread(commit)
-        assert await pause(wake, LONG_S)
-        assert await pause(wake, LONG_S), "once more, for the event comes before the commit itself"
+        assert await pause(wake, deadline_s(LONG_S))
+        assert await pause(wake, deadline_s(LONG_S)), "once more, for the event comes before the commit itself"
         async with asynchronous.begin() as session:
             await session.execute(text("CREATE TABLE t (a)"))
-        assert await pause(wake, LONG_S)
+        assert await pause(wake, deadline_s(LONG_S))
     plain.dispose()
     await asynchronous.dispose()

@@ -131,7 +131,7 @@ def test_systems_without_these_calls(descriptor: int, monkeypatch: pytest.Monkey
     """They are for speed only."""
     monkeypatch.delattr(os, "posix_fallocate")
     monkeypatch.delattr(os, "posix_fadvise")
-    monkeypatch.setattr(throttle, "_sync_file_range", None)
+    monkeypatch.setattr(files, "_sync_file_range", None)
     with made_durable(descriptor, 10):
         write_all(descriptor, b"0123456789")
     assert os.fstat(descriptor).st_size == 10

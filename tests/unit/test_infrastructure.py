@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,8 +18,10 @@ from tests.applications import CANARY, CANARY_NUMBER, copy_to_postgres, create_s
 from tests.bench.generate import batches, write_postgres, write_sqlite
 from tests.conftest import REPOSITORY, program_environment
 from tests.databases import Database, SqliteDatabase
+from tests.deadlines import deadline_s
 from tests.postgres import READER, PostgresServer
 from tests.postgres_connection import PostgresConnection
+from tests.processes import started
 from tests.straight_reading import expected_csv, expected_csv_text, expected_document
 
 CSV_FILES = ("projects.csv", "datasets.csv", "images.csv")
@@ -218,22 +219,12 @@ def test_server_goes_with_a_test_process_that_is_killed() -> None:
         "    input()\n"
     )
     environment = {**program_environment(), "PYTHONPATH": str(REPOSITORY)}
-    victim = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert victim.stdout is not None
-    assert victim.stdin is not None
-    pid, directory = victim.stdout.readline().split()
-    server = os.pidfd_open(int(pid))
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    victim.stdin.close()
-    victim.stdout.close()
-    ended, _, _ = select.select([server], [], [], 30)
+    command = [sys.executable, "-c", script]
+    with started(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        pid, directory = victim.stdout.readline().split()
+        server = os.pidfd_open(int(pid))
+    ended, _, _ = select.select([server], [], [], deadline_s(30))
     os.close(server)
     assert ended
     assert Path(directory).exists()

@@ -15,8 +15,10 @@ from autoexport.incremental import ledger
 from autoexport.incremental.ledger import Ledger, load_ledger, save_ledger
 from autoexport.incremental.position import load_position, save_position
 from autoexport.model.blocks import BlockRecord, Counts, Part, pack
+from autoexport.publishing.directory import DirectoryTarget
 from autoexport.publishing.identity import FileIdentity
 
+ENCODERS = {"JSON": "e"}
 COUNTS = Counts(3, 2, 5, Counter({"train": 2, "花": 1}), Counter({"car": 4, "": 1}), 1, 2)
 
 
@@ -44,6 +46,7 @@ def ledger_of(directory: Path) -> Ledger:
             BlockRecord("a", "1", "9", pack(COUNTS), "p", 2**64 - 1, parts),
             BlockRecord("é", "x", "\U0001f600", pack(Counts()), "q", 0, parts),
         ],
+        encoders=ENCODERS,
     )
 
 
@@ -208,25 +211,33 @@ def test_a_ledger_that_was_edited_is_none(published: Path) -> None:
         assert load_ledger(published) is None, text[max(0, place - 20) : place + 20]
 
 
+def identify(directory: Path) -> Callable[[str, int], FileIdentity | None]:
+    """The identities of the files that lie in a directory."""
+    return DirectoryTarget(directory, directory / ".autoexport").identify
+
+
 # --- fit -------------------------------------------------------------------------------------------
 
 
 def test_a_ledger_that_fits(published: Path) -> None:
     """Nothing speaks against it."""
-    assert ledger_of(published).misfit("d", "s", "m", published) is None
+    assert ledger_of(published).misfit("d", "s", "m", ENCODERS, identify(published)) is None
 
 
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (("x", "s", "m"), "another database"),
-        (("d", "x", "m"), "settings"),
-        (("d", "s", "x"), "mapping"),
+        (("x", "s", "m", ENCODERS), "another database"),
+        (("d", "x", "m", ENCODERS), "settings"),
+        (("d", "s", "x", ENCODERS), "mapping"),
+        (("d", "s", "m", {"JSON": "x"}), "the JSON encoder changed"),
     ],
 )
-def test_a_ledger_of_something_else(published: Path, other: tuple[str, str, str], reason: str) -> None:
+def test_a_ledger_of_something_else(
+    published: Path, other: tuple[str, str, str, dict[str, str]], reason: str
+) -> None:
     """Another database, other settings, other columns: the reason says which."""
-    assert reason in (ledger_of(published).misfit(*other, published) or "")
+    assert reason in (ledger_of(published).misfit(*other, identify(published)) or "")
 
 
 def _append(path: Path) -> None:
@@ -253,4 +264,4 @@ def test_a_published_file_that_somebody_touched(published: Path, edit: Callable[
     """By size, by the time of change, by its inode or by its absence; the reason names the file."""
     made = ledger_of(published)
     edit(published / "images.csv")
-    assert "images.csv" in (made.misfit("d", "s", "m", published) or "")
+    assert "images.csv" in (made.misfit("d", "s", "m", ENCODERS, identify(published)) or "")

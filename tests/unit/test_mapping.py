@@ -241,8 +241,8 @@ def test_box_as_json() -> None:
     assert (silent.box, silent.box_format) == ("json", None)
     assert (told.box, told.box_format) == ("json", "cxcywh")
     shown = {field: note for _, field, note in describe(silent)}
-    assert shown["box"].endswith("a list of four: not read (set box_format to xyxy, xywh or cxcywh)")
-    assert ("annotations", "box", shown["box"].partition("not")[0] + "cxcywh") in describe(told)
+    assert shown["box"] == "bounding_box: JSON, set box_format to read lists"
+    assert ("annotations", "box", "bounding_box: JSON, lists as cxcywh") in describe(told)
 
 
 def test_four_columns_win_over_json() -> None:
@@ -292,7 +292,7 @@ def test_composite_primary_key() -> None:
     """With several key columns a table maps by its id, which is said, or not at all."""
     keyed = mapped("CREATE TABLE images (tenant INTEGER, id INTEGER, filename TEXT, PRIMARY KEY (tenant, id))")
     assert columns(keyed, "images")["id"] == "id"
-    assert "rows are told apart by id alone" in keyed.warnings[0]
+    assert "rows are distinguished by id alone" in keyed.warnings[0]
     error = refused("CREATE TABLE images (tenant INTEGER, no INTEGER, filename TEXT, PRIMARY KEY (tenant, no))")
     assert "images has no key column" in str(error)
 
@@ -559,6 +559,15 @@ def test_images_that_name_no_parent_are_refused() -> None:
     assert said_by(error) == {"images": {"table": "images", "columns": {"dataset_id": "<column>"}}}
 
 
+def test_the_hint_for_a_missing_link_does_not_depend_on_the_name_of_the_parent() -> None:
+    """The hint proposes `dataset_id`, even if the name of the datasets table contains "filename"."""
+    ddl = "CREATE TABLE filename_sets (id INTEGER PRIMARY KEY, name TEXT);"
+    ddl += "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT)"
+    error = refused(ddl, datasets={"table": "filename_sets"})
+    assert "images has no column that names filename_sets" in str(error)
+    assert said_by(error) == {"images": {"table": "images", "columns": {"dataset_id": "<column>"}}}
+
+
 def test_labels_by_dataset() -> None:
     """Labels that name a dataset are told from those that name a project, which wins if they name both."""
     labels = "CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT, dataset_id INTEGER);"
@@ -799,7 +808,7 @@ def test_configuration_that_means_nothing(tables: dict[str, Any], message: str, 
     ("tables", "message", "hint"),
     [
         ({"images": {"table": "imagess"}}, "there is no table 'imagess'", "Did you mean 'images'?"),
-        ({"images": {"schema": "x"}}, "there is no schema 'x'", "none"),
+        ({"images": {"schema": "x"}}, "there is no schema 'x'", "has none"),
         (
             {"images": {"columns": {"file_path": "filname"}}},
             "no column 'filname'",
@@ -820,7 +829,7 @@ def test_configuration_that_means_nothing(tables: dict[str, Any], message: str, 
         ({"images": {"columns": {"deleted": "filename"}}}, "'filename' is of type TEXT", "a boolean"),
         (
             {"annotations": {"columns": {"box_0": "x"}}},
-            "a box takes box_0 to box_3 and a box_format",
+            "a box needs box_0 to box_3 and a box_format",
             "all four",
         ),
     ],

@@ -121,7 +121,7 @@ def test_parents_that_share_a_key(tmp_path: Path, table: str, level: str) -> Non
         INSERT INTO {table} SELECT * FROM former WHERE id = 1;
         DROP TABLE former;"""
     )
-    with pytest.raises(SourceError, match=rf"^{table}\.id is not unique: 1 is there twice") as raised:
+    with pytest.raises(SourceError, match=rf"^{table}\.id is not unique: two rows have the key 1") as raised:
         application.export()
     assert f"tables.{level}" in raised.value.hint
 
@@ -165,7 +165,7 @@ def test_a_key_that_is_there_twice(tmp_path: Path, before: int) -> None:
     application = Application(tmp_path, image_key="id TEXT")
     application.images(1, range(before))
     application.images(1, range(before - 1, before + 5))
-    with pytest.raises(SourceError, match=f"'{before - 1:04}' is there twice"):
+    with pytest.raises(SourceError, match=f"two rows have the key '{before - 1:04}'"):
         application.export()
 
 

@@ -12,7 +12,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport.formats import FormatOptions, chosen_formats
+from autoexport.config.settings import Settings
+from autoexport.formats import chosen_formats
 from autoexport.formats.json_document import JsonStyle
 from autoexport.model.blocks import BlockRows, FlatRows, Range, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
@@ -39,7 +40,7 @@ async def gathered(spans: Spans, size: BlockSize, part: int, ranges: Sequence[Ra
     ]
     images = Stream(["id"], in_parts([(dataset, key) for dataset, key, _ in places], part))
     rows = [(key, f"{key}/{at}", "x" * 50 * at) for _, key, own in places for at in range(own)]
-    annotations = Stream(["id", "polygon"], in_parts(rows, part), heavy=1)
+    annotations = Stream(["id", "polygon"], in_parts(rows, part), wide_column=1)
     return [piece async for piece in gather(images, annotations, ranges, size, lambda key: AssertionError(key))]
 
 
@@ -96,7 +97,7 @@ def test_pieces_are_small() -> None:
 def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int], style: JsonStyle) -> None:
     """Length, checksum and counts of the pieces, joined, are those of the block, in every format; and after it
     another block begins."""
-    options = FormatOptions(export_json=True, export_csv=True, json_style=style, csv_guard=True, csv_bom=False)
+    options = Settings(json_style=style).format_options
     outputs = [output for output in chosen_formats(options) if output.has_blocks]
     project, dataset = ProjectNode(1, {"id": 1, "name": "=p"}), DatasetNode(2, {"id": 2, "name": "d"})
     images = [

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from autoexport.config.settings import Settings
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.incremental.ledger import Ledger
-from autoexport.pipeline.ownership import is_foreign, read_manifest, refuse_foreign
-from autoexport.publishing.directory import BACKUP_SUFFIX, check_room, commit, discard
+from autoexport.pipeline.job import ExportJob
+from autoexport.pipeline.ownership import claim, is_foreign
+from autoexport.publishing.directory import BACKUP_SUFFIX, DirectoryTarget, check_room, commit, discard
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
-from autoexport.publishing.splice import Staged, stage, standing
+from autoexport.publishing.splice import Staged, find_identical, stage
 from autoexport.publishing.workspace import sweep
 from autoexport.runtime.files import TEMP_SUFFIX, replace_durably, temp_beside
+from autoexport.sources import open_source
 
 NAMES = ("database_export.json", "images.csv")
 
@@ -49,6 +52,10 @@ def publish_once(directory: Path, content: bytes = b"new", previous: Manifest | 
     return staged
 
 
+def target(directory: Path) -> DirectoryTarget:
+    return DirectoryTarget(directory, directory / ".autoexport")
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(os.lstat(path).st_mode)
 
@@ -65,7 +72,7 @@ def test_new_files(tmp_path: Path, umask: None) -> None:
     publish_once(tmp_path)
     assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
     assert [mode(tmp_path / name) for name in (*NAMES, MANIFEST_NAME)] == [0o644] * 3
-    assert read_manifest(tmp_path) == manifest()
+    assert target(tmp_path).read_manifest() == manifest()
 
 
 def test_a_reader_keeps_what_it_has_open(tmp_path: Path) -> None:
@@ -183,7 +190,7 @@ def test_a_file_that_the_manifest_does_not_know_is_kept(tmp_path: Path) -> None:
 def test_a_manifest_that_is_none_of_ours_is_kept(tmp_path: Path) -> None:
     """Other programs write a manifest.json too."""
     (tmp_path / MANIFEST_NAME).write_bytes(b'{"name": "my web app"}')
-    assert read_manifest(tmp_path) is None
+    assert target(tmp_path).read_manifest() is None
     publish_once(tmp_path)
     assert (tmp_path / (MANIFEST_NAME + BACKUP_SUFFIX)).read_bytes() == b'{"name": "my web app"}'
 
@@ -229,13 +236,13 @@ def test_a_link_to_equal_bytes_is_not_published(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"new")
     (tmp_path / NAMES[0]).symlink_to(outside)
-    assert not standing(layout(NAMES[0], b"new"), None, tmp_path)
+    assert not find_identical(layout(NAMES[0], b"new"), None, tmp_path)
 
 
 def test_a_pipe_in_the_way_does_not_hang(tmp_path: Path) -> None:
     """It is no published file, and is replaced."""
     os.mkfifo(tmp_path / NAMES[0])
-    assert not standing(layout(NAMES[0], b""), None, tmp_path)
+    assert not find_identical(layout(NAMES[0], b""), None, tmp_path)
     publish_once(tmp_path)
     assert (tmp_path / NAMES[0]).read_bytes() == b"new"
 
@@ -246,7 +253,7 @@ def test_a_pipe_in_the_way_does_not_hang(tmp_path: Path) -> None:
 def test_a_directory_in_the_way(tmp_path: Path) -> None:
     """It stays; the error names it; no temp file and no manifest are left."""
     (tmp_path / NAMES[1]).mkdir()
-    assert not standing(layout(NAMES[1], b"new"), None, tmp_path)
+    assert not find_identical(layout(NAMES[1], b"new"), None, tmp_path)
     with pytest.raises(PublishError, match=r"images\.csv") as raised:
         publish_once(tmp_path)
     assert raised.value.hint
@@ -286,14 +293,23 @@ def test_no_room(tmp_path: Path) -> None:
     check_room(tmp_path, 0)
 
 
+def job_with(directory: Path, published: Manifest | None) -> ExportJob:
+    """The job of the database app.db, whose directory holds this manifest."""
+    directory.mkdir()
+    if published is not None:
+        (directory / MANIFEST_NAME).write_bytes(published.to_json())
+    settings = Settings(database_url="sqlite:///app.db", export_directory=directory)
+    return ExportJob.of(open_source(settings), settings)
+
+
 def test_an_export_of_another_database(tmp_path: Path) -> None:
     """A configuration error that names it; no manifest, or one of the same database, is fine. So is one of another
     name, if the ledger is of this database."""
     with pytest.raises(ConfigurationError, match=r"other\.db") as raised:
-        refuse_foreign(manifest(database="other.db"), None, "app.db", "1", tmp_path)
+        claim(job_with(tmp_path / "of another", manifest(database="other.db")))
     assert raised.value.exit_code == 2
-    refuse_foreign(manifest(), None, "app.db", "1", tmp_path)
-    refuse_foreign(None, None, "app.db", "1", tmp_path)
+    assert claim(job_with(tmp_path / "ours", manifest())).previous == manifest()
+    assert claim(job_with(tmp_path / "none", None)).previous is None
     for identity in ("1", "2"):
         ledger = Ledger(identity, "", "", 1, "", {})
         assert is_foreign(manifest(database="other.db"), ledger, "app.db", "1") == (identity != "1")
@@ -305,7 +321,7 @@ def test_an_export_of_another_database(tmp_path: Path) -> None:
 def test_what_is_no_manifest(tmp_path: Path, text: bytes) -> None:
     """Anything that was not written here is no manifest of ours, and no error."""
     (tmp_path / MANIFEST_NAME).write_bytes(text)
-    assert read_manifest(tmp_path) is None
+    assert target(tmp_path).read_manifest() is None
 
 
 # --- leftovers -----------------------------------------------------------------------------------

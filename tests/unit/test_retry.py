@@ -10,6 +10,7 @@ from autoexport.daemon.retry import wait_to_retry
 from autoexport.daemon.schedule import ExportSchedule
 from autoexport.errors import PublishError
 from tests.daemon import LIMIT_S
+from tests.deadlines import deadline_s
 
 
 async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: Path) -> None:
@@ -23,11 +24,16 @@ async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: 
         ticks.append(None)
         schedule.export_soon.set()
 
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(deadline_s(LIMIT_S)):
         cause = PublishError("The disk is full.", hint="Free some.")
         await wait_to_retry(
-            settings, cause, 1000.0, hurry=schedule.export_soon, wake=asyncio.Event(), tick=asked_at_the_first_tick
+            settings,
+            cause,
+            1000.0,
+            export_soon=schedule.export_soon,
+            wake=asyncio.Event(),
+            tick=asked_at_the_first_tick,
         )
-        await schedule.rest(lambda: None)
+        await schedule.cooldown(lambda: None)
     assert len(ticks) == 1
     assert not schedule.export_soon.is_set(), "asked once, hurried once"

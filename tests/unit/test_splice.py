@@ -24,7 +24,7 @@ from autoexport.model.tree import Tree
 from autoexport.publishing import splice
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout, Segment, lay_out
-from autoexport.publishing.splice import Staged, stage, standing
+from autoexport.publishing.splice import Staged, find_identical, stage
 from autoexport.runtime.files import TEMP_SUFFIX
 from tests.trees import Built, Dataset, Project, built
 
@@ -122,7 +122,7 @@ def test_any_mixture_gives_the_file(
         assert [whole[at : at + part.length] for at, part in layout.offsets] == bodies
         staged = shop.stage(layout, shop.identity())
         assert staged.temp.read_bytes() == whole
-        assert bool(standing(layout, shop.spool, shop.directory, shop.identity())) == (
+        assert bool(find_identical(layout, shop.spool, shop.directory, shop.identity())) == (
             shop.target.read_bytes() == whole
         )
 
@@ -174,16 +174,16 @@ def test_every_changed_byte_is_seen(output: Format) -> None:
     with workshop(output) as shop:
         tree = tree_of(NAMES[:2])
         layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(output)))
-        assert not standing(layout, shop.spool, shop.directory)
+        assert not find_identical(layout, shop.spool, shop.directory)
         shop.publish(tree)
         whole = shop.target.read_bytes()
-        assert standing(layout, shop.spool, shop.directory)
+        assert find_identical(layout, shop.spool, shop.directory)
         for at in range(len(whole)):
             shop.target.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            assert not standing(layout, shop.spool, shop.directory), at
+            assert not find_identical(layout, shop.spool, shop.directory), at
         for other in (whole[:-1], whole + b"\n", b""):
             shop.target.write_bytes(other)
-            assert not standing(layout, shop.spool, shop.directory)
+            assert not find_identical(layout, shop.spool, shop.directory)
 
 
 def test_kept_blocks_that_move_are_compared() -> None:
@@ -195,8 +195,8 @@ def test_kept_blocks_that_move_are_compared() -> None:
         moved = shop.lay_out(tree.tree, [published[1], published[0], *published[2:]])
         assert moved.length == same.length
         known = shop.identity()
-        assert standing(same, None, shop.directory, known)
-        assert not standing(moved, None, shop.directory, known)
+        assert find_identical(same, None, shop.directory, known)
+        assert not find_identical(moved, None, shop.directory, known)
 
 
 def test_kept_blocks_of_another_file_are_not_taken_on_trust() -> None:
@@ -205,12 +205,12 @@ def test_kept_blocks_of_another_file_are_not_taken_on_trust() -> None:
         tree = tree_of(["aa", "bb", "cc", "dd"], (1,))
         layout = shop.lay_out(tree.tree, shop.publish(tree))
         known, whole = shop.identity(), shop.target.read_bytes()
-        identity = standing(layout, None, shop.directory, known)
+        identity = find_identical(layout, None, shop.directory, known)
         assert identity is not None
         assert identity.crc == layout.crc
         shop.target.write_bytes(whole.replace(b"cc", b"xx"))
-        assert not standing(layout, None, shop.directory, known)
-        assert not standing(layout, None, shop.directory)
+        assert not find_identical(layout, None, shop.directory, known)
+        assert not find_identical(layout, None, shop.directory)
 
 
 # --- copying -------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_the_published_file_is_gone() -> None:
         shop.target.unlink()
         with pytest.raises(PublishError, match=r"images\.csv"):
             shop.stage(layout, known)
-        assert not standing(layout, None, shop.directory)
+        assert not find_identical(layout, None, shop.directory)
         assert shop.leftovers() == []
 
 

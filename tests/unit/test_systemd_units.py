@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.config.settings import Settings
+from tests.deadlines import deadline_s
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 INSTALLED = "/opt/autoexport/bin/autoexport"
@@ -45,7 +46,9 @@ def installed(tmp_path: Path) -> Path:
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze."""
-    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=deadline_s(60), check=False
+    )
 
 
 def test_systemd_finds_nothing(installed: Path) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from autoexport.commands.terminal import TerminalProgress, print_summary, print_table, terminal_progress
+from autoexport.commands.terminal import (
+    TerminalProgress,
+    print_summary,
+    print_table,
+    say_wrapped,
+    terminal_progress,
+)
+from tests.processes import started
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,23 +25,23 @@ def on_a_terminal(code: str) -> str:
     """What a Python program writes to the terminal that it runs on, as standard output and error."""
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    written = b""
-    while True:
-        try:
-            chunk = os.read(master, 65536)
-        except OSError:  # Linux says EIO when the last writer is gone
-            break
-        if not chunk:
-            break
-        written += chunk
-    os.close(master)
-    assert process.wait() == 0, written
+    with started([sys.executable, "-c", code], stdout=slave, stderr=slave, env=environment) as process:
+        os.close(slave)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(master, 65536)
+            except OSError:  # Linux says EIO when the last writer is gone
+                break
+            if not chunk:
+                break
+            written += chunk
+        os.close(master)
+        assert process.wait() == 0, written
     return written.decode()
 
 
-def test_no_bar_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard error is no terminal here."""
     assert terminal_progress(True) is None
 
@@ -43,7 +49,7 @@ def test_no_bar_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bar_on_a_terminal_unless_it_is_not_wanted() -> None:
     """`--no-progress` turns it off."""
     shown = on_a_terminal(
-        "from autoexport.progress import terminal_progress as t; print(t(True) is None, t(False) is None)"
+        "from autoexport.commands.terminal import terminal_progress as t; print(t(True) is None, t(False) is None)"
     )
     assert shown.strip() == "False True"
 
@@ -51,7 +57,7 @@ def test_a_bar_on_a_terminal_unless_it_is_not_wanted() -> None:
 def test_the_bar_counts_rows_and_goes_away() -> None:
     """Rows done of rows counted and the rate, on standard error, while the export runs."""
     shown = on_a_terminal(
-        "from autoexport.progress import TerminalProgress\n"
+        "from autoexport.commands.terminal import TerminalProgress\n"
         "p = TerminalProgress(appears_after_s=0.0); p.start(4000)\n"
         "for _ in range(4): p.advance(1000)\n"
         "p.finish(); p.finish()\n"
@@ -76,6 +82,17 @@ def test_elsewhere_the_table_is_plain_lines(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == ("Title\nname        rows\na\\x1b[31m      1\nbb\\x0ac    1,000\n")
 
 
+def test_wrapped_text_keeps_words_and_line_breaks_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """At most 80 columns except for a longer word, following lines indented; control characters are visible."""
+    say_wrapped("warning: " + "word " * 30 + "\x1b[31m " + "x" * 100 + "\nCREATE INDEX i ON t (a);")
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines).split() == ["warning:", *["word"] * 30, "\\x1b[31m", "x" * 100,
+                                       "CREATE", "INDEX", "i", "ON", "t", "(a);"]  # fmt: skip
+    assert [line for line in lines if len(line) > 80] == ["  " + "x" * 100]
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert lines[-1] == "  CREATE INDEX i ON t (a);"
+
+
 def test_the_summary_names_files_bytes_rows_mode_and_duration(capsys: pytest.CaptureFixture[str]) -> None:
     """One line a file and one for the whole."""
     print_summary(
@@ -97,7 +114,8 @@ def test_the_summary_names_files_bytes_rows_mode_and_duration(capsys: pytest.Cap
 def test_on_a_terminal_the_table_has_lines_and_no_markup_is_read() -> None:
     """A name like `[red]` is a name."""
     shown = on_a_terminal(
-        "from autoexport.progress import print_table as show; show('T', ('a', 'b'), [['[red]x', '1']], (1,))"
+        "from autoexport.commands.terminal import print_table as show\n"
+        "show('T', ('a', 'b'), [['[red]x', '1']], (1,))"
     )
     assert "[red]x" in shown
     assert "━" in shown

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
+from tests.deadlines import deadline_s
 
 
 async def test_the_result_and_the_error_of_the_function() -> None:
@@ -23,11 +24,11 @@ async def test_a_cancelled_caller_waits_for_the_thread() -> None:
 
     def work() -> None:
         begun.set()
-        may_end.wait(10)
+        may_end.wait(deadline_s(10))
         ended.set()
 
     task = asyncio.create_task(in_thread(work))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, deadline_s(10))
     task.cancel()
     for _ in range(3):  # however often
         done, _ = await asyncio.wait([task], timeout=0.1)
@@ -45,10 +46,10 @@ async def test_a_function_that_looks_is_stopped() -> None:
 
     def work() -> bool:
         begun.set()
-        return stop.wait(10)
+        return stop.wait(deadline_s(10))
 
     task = asyncio.create_task(in_stoppable_thread(stop, work))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, deadline_s(10))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

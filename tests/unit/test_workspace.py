@@ -17,6 +17,8 @@ from autoexport.errors import ConfigurationError, LockedError, PublishError
 from autoexport.publishing.locks import LEADER_LOCK, PUBLISH_LOCK, Lock, publishing
 from autoexport.publishing.workspace import abandoned, directories, scratch
 from tests.conftest import program_environment
+from tests.deadlines import deadline_s
+from tests.processes import started
 
 _HOLD = """
 import sys
@@ -210,10 +212,9 @@ def test_a_process_that_was_forked_meanwhile_does_not_hold_it(state: Path) -> No
 def test_a_dead_process_holds_nothing(state: Path) -> None:
     """The kernel takes the lock back from a process that was killed."""
     command = [sys.executable, "-c", _HOLD, str(state), LEADER_LOCK]
-    process = subprocess.Popen(
+    with started(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=program_environment()
-    )
-    with process:
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
         lock = Lock(state, LEADER_LOCK)
@@ -245,7 +246,7 @@ async def test_publishing_waits_its_turn(state: Path) -> None:
     order = []
 
     async def publish(name: str, entered: asyncio.Event, leave: asyncio.Event) -> None:
-        async with publishing(state, 30):
+        async with publishing(state, deadline_s(30)):
             order.append(f"{name} in")
             entered.set()
             await leave.wait()
@@ -268,7 +269,7 @@ async def test_publishing_does_not_take_a_lock_that_was_removed(state: Path) -> 
     assert first.try_take()
 
     async def publish() -> bool:
-        async with publishing(state, 30):
+        async with publishing(state, deadline_s(30)):
             return Lock(state, PUBLISH_LOCK).try_take()
 
     second = asyncio.create_task(publish())
@@ -328,18 +329,14 @@ def test_a_scratch_directory_of_a_killed_process(tmp_path: Path) -> None:
         "with scratch(pathlib.Path(sys.argv[1])) as path:\n"
         "    (path / 'copy').touch(); print(path, flush=True); input()"
     )
-    process = subprocess.Popen(
+    with started(
         [sys.executable, "-c", program, str(tmp_path)], env=program_environment(), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    try:
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         path = Path(process.stdout.readline().strip())
         assert path.parent == tmp_path
         assert abandoned(tmp_path) == []
-    finally:
-        process.kill()
-        process.communicate()
     (tmp_path / ".autoexport-check-mine").mkdir()
     (tmp_path / ".autoexport-check-00000000").symlink_to(path)
     (tmp_path / ".autoexport-check-11111111").touch()

@@ -9,6 +9,7 @@ import pytest
 
 from autoexport.publishing import throttle
 from autoexport.publishing.throttle import WriteThrottle
+from autoexport.runtime import files
 from autoexport.runtime.files import create_new
 
 
@@ -52,7 +53,7 @@ def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_is_written_out_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     """By either call, also from a descriptor that is read in portions."""
     if not known:
-        monkeypatch.setattr(throttle, "_sync_file_range", None)
+        monkeypatch.setattr(files, "_sync_file_range", None)
     descriptor, text = create_new(tmp_path / "file"), os.urandom(3 * WriteThrottle.PORTION_BYTES)
     os.write(descriptor, text)
     throttle.begin_writing_out(descriptor, 0, len(text))

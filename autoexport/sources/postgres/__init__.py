@@ -1,1 +1,1 @@
-"""Reads PostgreSQL."""
+"""Reads PostgreSQL databases: snapshots, positions, changes."""

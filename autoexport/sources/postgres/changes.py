@@ -1,12 +1,13 @@
-"""What changed since an earlier snapshot, by the transaction ids in the row versions.
+"""Finds the images that changed since an earlier snapshot, by the transaction ids in row versions.
 
-A row version that this snapshot sees and the earlier one, P, did not, was made by a transaction that
-was not over when P was taken: it ran then, or began later. Its id is therefore not below P's xmin, the
-oldest id that was running (PostgreSQL manual, "pg_snapshot components"); those of its subtransactions
-are higher than its own. Ids are never lost while they can matter: freezing marks a row version and
-leaves its xmin (manual, "Preventing Transaction ID Wraparound Failures"), VACUUM FULL and CLUSTER copy
-it, locks and deletions are kept in xmax. What could change a value without making a row version, and
-what could use an id twice, is part of the position.
+Take a row version that this snapshot sees and the earlier one, P, did not. The transaction that made it was still
+running when P was taken, or began later. Its id is therefore not below P's xmin, the oldest id that was running
+(PostgreSQL manual, "pg_snapshot components"). The ids of its subtransactions are higher than its own.
+
+Ids are never lost while they can matter. Freezing marks a row version and leaves its xmin (manual, "Preventing
+Transaction ID Wraparound Failures"). VACUUM FULL and CLUSTER copy the xmin. Locks and deletions are kept in xmax.
+Two things would break this: a value that changes without a new row version, and an id that is used twice. The
+position holds every fact that would show them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal_column, select, table, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,21 +23,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Column, Key
 from autoexport.model.mapping import Mapping, TableMapping
+from autoexport.sources.contract import Snapshot
 from autoexport.sources.partitions import MOST_CHANGED_IMAGES, too_many_changed
-
-if TYPE_CHECKING:
-    from autoexport.sources.postgres.snapshot import PostgresSnapshot
 
 _FORMAT = 1
 _OLDEST = 1_000_000_000
-"""Transactions. Ids in rows have 32 bits; `age` is right for less than 2**31 of them."""
+"""The most transactions between two snapshots. Ids in rows have 32 bits; `age` is right below 2**31 of them."""
 
 _LOGICAL = ("images", "annotations")
-"""The others are small: they are read and compared whole."""
+"""The tables whose row versions are compared. The others are small: every export reads them whole."""
 
-# A server that crashed and recovered may lose its last transactions (synchronous_commit = off) and give
-# their ids to others. Its postmaster lives on, so its start time tells nothing; but recovery discards the
-# statistics, and the time of that can be read by everybody.
+# A server that crashed and recovered may lose its last transactions (synchronous_commit = off) and give their ids
+# to others. Its postmaster lives on, so its start time does not show the crash. But recovery discards the
+# statistics, and every role may read the time of that.
 _SERVER = """
 SELECT pg_catalog.pg_current_snapshot()::text AS snapshot,
   pg_catalog.pg_postmaster_start_time()::text AS started,
@@ -69,10 +68,10 @@ WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORD
 
 @dataclass(frozen=True, slots=True)
 class RowVersions:
-    """The position: a snapshot of transaction ids, and everything that has to be the same for them to count.
+    """The position: a snapshot of transaction ids, and the facts that must stay the same for them to count.
 
-    `snapshot` is `xmin:xmax:` and the running ids between, of 64 bits. `unusable` says why the tables'
-    row versions tell nothing, where they do not.
+    `snapshot` is `xmin:xmax:` and the running ids between them, of 64 bits each. `unusable` is the reason why the
+    tables' row versions cannot show changes; empty if they can.
     """
 
     snapshot: str
@@ -81,21 +80,21 @@ class RowVersions:
     unusable: str = ""
 
     def pieces(self) -> Iterator[bytes]:
-        """JSON, in one piece."""
+        """The position as JSON, in one piece."""
         facts = {"server": self.server, "tables": self.tables}
         yield json.dumps({"format": _FORMAT, "snapshot": self.snapshot, **facts}).encode()
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """xmin and xmax."""
+        """xmin and xmax of the snapshot."""
         return _bounds(self.snapshot)
 
 
 async def take_position(session: AsyncSession, mapping: Mapping) -> RowVersions:
-    """The position of the session's snapshot."""
+    """The position of the session's snapshot. Raises the driver's errors."""
     server = dict((await session.execute(text(_SERVER))).mappings().one())
     snapshot = server.pop("snapshot")
-    # Where the right to ask for it was taken away, the other facts have to do.
+    # A role without the right to read the system identifier relies on the other facts.
     server["system"] = (await session.execute(text(_SYSTEM))).scalar_one() if server["identified"] else None
     tables: dict[str, Any] = {}
     reasons: list[str] = []
@@ -117,22 +116,22 @@ async def take_position(session: AsyncSession, mapping: Mapping) -> RowVersions:
 def _columns(mapping: Mapping, logical: str) -> dict[str, Column]:
     """The columns of a logical table that an export reads, by name."""
     mapped = mapping.tables()[logical]
-    found = [*mapped.fields.values(), *mapped.deleted, mapped.parent_link]
+    columns = [*mapped.fields.values(), *mapped.deleted, mapped.parent_link]
     if logical == "images" and mapping.annotations is not None:
-        found.append(mapping.annotations.parent_column)
-    return {item.name: item for item in found if item is not None}
+        columns.append(mapping.annotations.parent_column)
+    return {item.name: item for item in columns if item is not None}
 
 
 async def _table_facts(
     session: AsyncSession, mapped: TableMapping, used: dict[str, Column]
 ) -> tuple[dict[str, Any], str]:
-    """What must not change, and why row versions tell nothing here, if so."""
-    named = {"schema": mapped.table.schema, "name": mapped.table.name}
-    relation = (await session.execute(text(_RELATION), named)).mappings().one_or_none()
+    """The facts about a table that must not change, and why its row versions cannot show changes, if so."""
+    full_name = {"schema": mapped.table.schema, "name": mapped.table.name}
+    relation = (await session.execute(text(_RELATION), full_name)).mappings().one_or_none()
     if relation is None:
         return {}, f"{mapped.table.full_name} is not in the catalog"
-    found = (await session.execute(text(_ATTRIBUTES), {"oid": relation["oid"]})).mappings().all()
-    attributes = [dict(row) for row in found if row["name"] in used]
+    rows = (await session.execute(text(_ATTRIBUTES), {"oid": relation["oid"]})).mappings().all()
+    attributes = [dict(row) for row in rows if row["name"] in used]
     reasons = [_unusable_table(relation), *(_unusable_column(row, used[row["name"]]) for row in attributes)]
     reason = next(filter(None, reasons), "")
     facts = {**relation, "attributes": attributes}
@@ -149,7 +148,7 @@ def _unusable_table(relation: Any) -> str:
 
 
 def _unusable_column(attribute: dict[str, Any], declared: Column) -> str:
-    """Why a column's value, as it is read, may change while the row does not."""
+    """Why the value that is read from a column may change while its row does not; empty if it cannot."""
     if attribute["generated"] == "v":
         return f".{attribute['name']} is computed when it is read"
     if declared.kind not in ("other", "array"):
@@ -161,10 +160,12 @@ def _unusable_column(attribute: dict[str, Any], declared: Column) -> str:
 
 
 async def changes_since(
-    snapshot: PostgresSnapshot, mapping: Mapping, since: Iterator[bytes]
+    snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes], now: RowVersions
 ) -> Changes | Everything:
-    """The images whose rows, or whose annotations' rows, the snapshot of `since` could not see."""
-    now = await snapshot.row_versions(mapping)
+    """The images whose rows, or whose annotations' rows, the snapshot of the position `since` could not see.
+
+    `now` is the position of `snapshot`. Raises `SourceError`.
+    """
     if now.unusable:
         return Everything(now.unusable)
     try:
@@ -178,6 +179,7 @@ async def changes_since(
 
 
 def _incomparable(before: dict[str, Any], xmin: int, xmax: int, now: RowVersions) -> str:
+    """Why the transaction ids of two positions cannot be compared; empty if they can."""
     if before.get("format") != _FORMAT:
         return "the position of the last export is of another version"
     server = before.get("server", {})
@@ -205,7 +207,7 @@ def _bounds(snapshot: str) -> tuple[int, int]:
     return int(xmin), int(xmax)
 
 
-async def _changed_images(snapshot: PostgresSnapshot, mapping: Mapping, xmin: int) -> Changes | Everything:
+async def _changed_images(snapshot: Snapshot, mapping: Mapping, xmin: int) -> Changes | Everything:
     images: set[Key] = set()
     orphans_seen = False
     for statement in _statements(snapshot, mapping, xmin):
@@ -220,7 +222,8 @@ async def _changed_images(snapshot: PostgresSnapshot, mapping: Mapping, xmin: in
     return Changes(images, orphans_seen)
 
 
-def _statements(snapshot: PostgresSnapshot, mapping: Mapping, xmin: int) -> Iterator[Select[Any]]:
+def _statements(snapshot: Snapshot, mapping: Mapping, xmin: int) -> Iterator[Select[Any]]:
+    """The keys of images with recent rows; then those of recent annotations' images, null for orphans."""
     images = _sql_table(mapping.images, mapping.annotations).alias("i")
     key_column = mapping.images.fields["id"]
     key = snapshot.readable(key_column, images.c[key_column.name])
@@ -229,25 +232,24 @@ def _statements(snapshot: PostgresSnapshot, mapping: Mapping, xmin: int) -> Iter
     if annotations is None or annotations.parent_link is None or annotations.parent_column is None:
         return
     rows = _sql_table(annotations, None).alias("a")
-    link, named = annotations.parent_link, annotations.parent_column
-    same = snapshot.same((link, rows.c[link.name]), (named, images.c[named.name]))
+    link, referred = annotations.parent_link, annotations.parent_column
+    same = snapshot.same((link, rows.c[link.name]), (referred, images.c[referred.name]))
     yield select(key).distinct().select_from(rows.outerjoin(images, same)).where(_recent(rows, xmin))
 
 
 def _sql_table(mapped: TableMapping, child: TableMapping | None) -> FromClause:
-    named = {"xmin", mapped.fields["id"].name}
+    names = {"xmin", mapped.fields["id"].name}
     if mapped.parent_link is not None:
-        named.add(mapped.parent_link.name)
+        names.add(mapped.parent_link.name)
     if child is not None and child.parent_column is not None:
-        named.add(child.parent_column.name)
-    return table(mapped.table.name, *(column(name) for name in sorted(named)), schema=mapped.table.schema)
+        names.add(child.parent_column.name)
+    return table(mapped.table.name, *(column(name) for name in sorted(names)), schema=mapped.table.schema)
 
 
 def _recent(rows: FromClause, xmin: int) -> ColumnElement[bool]:
-    """That a row's xmin is not older than this one; false where it is so old that its age is negative.
+    """That a row's xmin is not older than this one; false for an xmin so old that its age is negative.
 
-    `age` counts from one id that stays the same for the transaction, and is not below any that the
-    snapshot sees.
+    `age` counts from one id, which stays the same during the transaction. The snapshot sees no higher id.
     """
     age: ColumnElement[int] = func.age(rows.c.xmin)
     return and_(age >= 0, age <= func.age(literal_column(f"'{xmin % 2**32}'::xid")))

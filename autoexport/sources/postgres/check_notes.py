@@ -1,6 +1,12 @@
-"""What `check` says about a PostgreSQL database."""
+"""Describes a PostgreSQL database for `check`: version, size, rights, and whether exports can be incremental."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autoexport.model.mapping import Mapping
+from autoexport.sources.postgres.snapshot import PostgresSnapshot
 
 _ABOUT = """
 SELECT pg_catalog.current_setting('server_version'),
@@ -14,3 +20,23 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_catalog.pg_table_is_visible(
   AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AND c.relnamespace <> 'pg_catalog'::regnamespace
 ORDER BY 1
 """
+
+
+async def check_notes(snapshot: PostgresSnapshot, mapping: Mapping, *, prepared_statements: bool) -> list[str]:
+    """One line a note, the version first. Raises the driver's errors."""
+    connection = await snapshot.session.connection()
+    about: Sequence[Any] = (await connection.exec_driver_sql(_ABOUT)).one()
+    version, size_bytes, standby, feedback = about
+    unreadable = (await connection.exec_driver_sql(_UNREADABLE)).scalars().all()
+    position = await snapshot.row_versions(mapping)
+    kind = "hot standby" if standby else "server"
+    notes = [f"PostgreSQL {version}, {kind}, {size_bytes / 1e6:,.1f} MB."]
+    if standby and feedback != "on":
+        notes.append("hot_standby_feedback is off at this standby: its recovery may cancel a long export.")
+    if position.unusable:
+        notes.append(f"Every export is a full one: {position.unusable}.")
+    if unreadable:
+        notes.append(f"This role may not read {', '.join(unreadable)}; none of them is exported.")
+    if not prepared_statements:
+        notes.append("Prepared statements are off, as pgbouncer in transaction mode requires.")
+    return notes

@@ -1,4 +1,4 @@
-"""How PostgreSQL is connected to: none kept, a dead network noticed."""
+"""Connects to PostgreSQL: keeps no connection open, notices a dead network."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from autoexport.config.database_url import DatabaseURL
-from autoexport.config.settings import Settings
 from autoexport.sources.postgres.errors import DRIVER_ERRORS
 
 CONNECT_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
 _QUIET_S, _BETWEEN_S, _PROBES = 60, 10, 6
-"""After a minute without a byte the network is probed; a minute later the connection counts as lost."""
+"""Seconds, seconds and number: the kernel probes a connection that is silent for a minute, and gives it up after
+another minute."""
 
 
 class LivelyConnection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that does not wait for ever for a server that is gone without a word."""
+    """A connection that notices, by TCP keepalive, a server that disappeared without closing it."""
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *arguments: Any, **named: Any) -> None:
         super().__init__(protocol, transport, *arguments, **named)
@@ -41,12 +41,15 @@ class LivelyConnection(asyncpg.Connection):  # type: ignore[misc]
                 opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def make_engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
-    """An engine that opens a connection when asked and closes it when it is given back."""
+def make_engine(url: DatabaseURL, *, prepared_statements: bool) -> AsyncEngine:
+    """An engine that opens each connection on demand and closes it as soon as it is released.
+
+    Raises `ConfigurationError` if a certificate file of the URL cannot be used.
+    """
     arguments = dict(url.connect_args())
     arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
     arguments["connection_class"] = LivelyConnection
-    if not settings.pg_prepared_statements:
+    if not prepared_statements:
         arguments |= {
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
@@ -56,7 +59,7 @@ def make_engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
 
 
 def unique_name() -> str:
-    """A name that no other client of a pooled session has given to a statement."""
+    """A statement name that no other client of a pooled session uses."""
     return f"autoexport_{uuid4()}"
 
 
@@ -66,7 +69,7 @@ async def driver_of(connection: AsyncConnection) -> Any:
 
 
 async def close_in_time(close: Callable[[], Awaitable[None]], driver: Any) -> None:
-    """Close, and without the server where it does not answer. What goes wrong meanwhile has no consequence."""
+    """Close, within `CLOSE_TIMEOUT_S` even if the server does not answer. Errors while closing are ignored."""
     with contextlib.suppress(*DRIVER_ERRORS):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await close()
@@ -75,9 +78,9 @@ async def close_in_time(close: Callable[[], Awaitable[None]], driver: Any) -> No
 
 
 async def decode_leniently(connection: AsyncConnection) -> None:
-    """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
+    """Decode invalid bytes as lone surrogates, which the value rules then repair and count."""
     driver = await driver_of(connection)
-    await driver.execute("SET LOCAL client_encoding = 'SQL_ASCII'")  # or the server refuses to send them
+    await driver.execute("SET LOCAL client_encoding = 'SQL_ASCII'")  # else the server refuses to send them
     for name in ("text", "varchar", "bpchar", "name"):
         await driver.set_type_codec(
             name, schema="pg_catalog", format="binary", encoder=_to_bytes, decoder=_from_bytes

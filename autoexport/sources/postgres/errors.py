@@ -1,4 +1,4 @@
-"""What the PostgreSQL driver reports, in words an operator can act on."""
+"""Turns the errors of the PostgreSQL driver into messages with a hint for the operator."""
 
 from __future__ import annotations
 
@@ -20,31 +20,34 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InternalClientError,
     OSError,
 )
-"""What opening, reading and closing may raise; a time-out is an OSError."""
+"""The errors that opening, reading and closing may raise; a time-out is an OSError."""
 
 _LOST = (
     "The connection to {database} was lost: {error}.",
-    "Nothing is wrong with the files; it is tried again. Look into the server's log. "
+    "The published files are intact; the exporter tries again. Look into the server's log. "
     "A standby may need hot_standby_feedback = on.",
 )
-"""A standby ends the connection of an export that its recovery waits for. When that comes between two
-requests the driver drops the server's words, so the hint has to stand here too."""
+"""A standby ends the connection of an export that its recovery waits for. If that happens between two requests,
+the driver drops the server's message: so this hint names the standby too."""
 
 _UNREACHABLE = (
     "The server of {database} cannot be reached: {error}.",
     "Check host and port of the database URL, and that the server runs and listens there.",
 )
-_FULL = ("The server of {database} is out of resources: {error}.", "Free some on the server; it is tried again.")
+_FULL = (
+    "The server of {database} is out of resources: {error}.",
+    "Free some on the server; the exporter tries again.",
+)
 _POOLED = (
     "A prepared statement got lost between this program and {database}: {error}.",
     "Behind pgbouncer in transaction mode set DB_EXPORT_PG_PREPARED_STATEMENTS=false.",
 )
 _CHANGING = (
     "The tables of {database} are being changed: {error}.",
-    "It is tried again; a migration may be running.",
+    "A migration may be running; the exporter tries again.",
 )
 
-_BY_WORDS: tuple[tuple[str, tuple[str, str]], ...] = (
+_BY_MESSAGE: tuple[tuple[str, tuple[str, str]], ...] = (
     (
         "conflict with recovery",
         (
@@ -56,7 +59,7 @@ _BY_WORDS: tuple[tuple[str, tuple[str, str]], ...] = (
         "row-level security",
         (
             "Row-level security would hide rows of {database}: {error}.",
-            "Nothing is exported in part. Give the role BYPASSRLS, or export as the owner of the tables.",
+            "The exporter never publishes a part. Give the role BYPASSRLS, or export as the owner of the tables.",
         ),
     ),
     (
@@ -74,9 +77,9 @@ _BY_STATE: dict[str, tuple[str, str]] = {
         "{database} refused the login: {error}.",
         "Check user, password and sslmode of the database URL, and pg_hba.conf of the server.",
     ),
-    "3D000": ("There is no such database: {error}.", "Check the name at the end of the database URL."),
+    "3D000": ("The server has no such database: {error}.", "Check the name at the end of the database URL."),
     "42501": (
-        "{database} denies something to this role: {error}.",
+        "{database} denies this role access: {error}.",
         "As the owner: GRANT SELECT ON the table, and USAGE ON its SCHEMA, TO the role of the database URL.",
     ),
     "42P01": _CHANGING,
@@ -84,16 +87,19 @@ _BY_STATE: dict[str, tuple[str, str]] = {
     "0A000": _CHANGING,
     "55P03": (
         "A table of {database} is locked: {error}.",
-        "A migration or a TRUNCATE holds it; it is tried again.",
+        "A migration or a TRUNCATE holds the lock; the exporter tries again.",
     ),
-    "57014": ("Reading {database} was cancelled: {error}.", "Somebody cancelled it; it is tried again."),
+    "57014": (
+        "Reading {database} was cancelled: {error}.",
+        "A user or an administrator cancelled the statement; the exporter tries again.",
+    ),
     "57P03": (
-        "{database} takes no connections now: {error}.",
-        "The server is starting or stopping; it is tried again.",
+        "{database} accepts no connections now: {error}.",
+        "The server is starting or stopping; the exporter tries again.",
     ),
     "25P03": (
         "{database} ended an export that stood still: {error}.",
-        "The export directory's disk may be too slow, or the program was suspended; it is tried again.",
+        "The export directory's disk may be too slow, or the program was suspended; the exporter tries again.",
     ),
     "26000": _POOLED,
     "42P05": _POOLED,
@@ -101,7 +107,7 @@ _BY_STATE: dict[str, tuple[str, str]] = {
     "XX001": ("{database} is damaged: {error}.", "Restore it from a backup, or ask its administrator."),
     "XX002": ("{database} is damaged: {error}.", "Rebuild the index that is named, or ask its administrator."),
 }
-"""By SQLSTATE (PostgreSQL manual, appendix A)."""
+"""Message and hint by SQLSTATE (PostgreSQL manual, appendix A)."""
 
 _BY_CLASS: dict[str, tuple[str, str]] = {"08": _LOST, "53": _FULL, "57": _LOST, "58": _FULL}
 
@@ -109,16 +115,16 @@ _OTHER = ("Reading {database} failed: {error}.", "Look into the server's log.")
 
 
 def explain(error: BaseException, database: str) -> SourceError:
-    """The driver's error as one of ours: a line without a password, and what to do."""
+    """The driver's error as a `SourceError`: a line without a password, and a hint."""
     cause = _driver_error(error)
-    message, hint = _words_for(cause)
-    words = {"database": database, "error": _one_line(cause)}
-    return SourceError(message.format(**words), hint=hint.format(**words))
+    message, hint = _message_and_hint(cause)
+    values = {"database": database, "error": _one_line(cause)}
+    return SourceError(message.format(**values), hint=hint.format(**values))
 
 
 @contextlib.contextmanager
 def explained(database: str) -> Iterator[None]:
-    """Raise what the driver raises inside as `SourceError`."""
+    """Raise the driver's errors inside as `SourceError`."""
     try:
         yield
     except DRIVER_ERRORS as error:
@@ -126,29 +132,29 @@ def explained(database: str) -> Iterator[None]:
 
 
 def sqlstate(error: BaseException) -> str:
-    """The five characters by which the server names its error; empty where it is not the server's."""
+    """The server's five-character error code; empty if the error is not the server's."""
     return str(getattr(_driver_error(error), "sqlstate", None) or "")
 
 
 def _driver_error(error: BaseException) -> BaseException:
-    """The innermost error: SQLAlchemy wraps the driver's once in its own and once in the DBAPI's."""
-    seen = error
-    while (inner := getattr(seen, "orig", None) or _driver_cause(seen)) is not None:
-        seen = inner
-    return seen
+    """The innermost error: SQLAlchemy wraps the driver's error in a DBAPI error and that in one of its own."""
+    innermost = error
+    while (inner := getattr(innermost, "orig", None) or _driver_cause(innermost)) is not None:
+        innermost = inner
+    return innermost
 
 
 def _driver_cause(error: BaseException) -> BaseException | None:
-    # asyncpg raises a lost connection from the socket's error, which says less than asyncpg does.
+    # asyncpg raises "connection lost" from the socket's error, which says less than asyncpg does.
     own = isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError)
     return None if own else error.__cause__
 
 
-def _words_for(error: BaseException) -> tuple[str, str]:
+def _message_and_hint(error: BaseException) -> tuple[str, str]:
     text = str(error)
-    for words, found in _BY_WORDS:
-        if words in text:
-            return found
+    for part, message_and_hint in _BY_MESSAGE:
+        if part in text:
+            return message_and_hint
     if isinstance(error, ssl.SSLError) or "SSL upgrade" in text:
         return (
             "No secure connection to {database}: {error}.",
@@ -162,7 +168,7 @@ def _words_for(error: BaseException) -> tuple[str, str]:
     if state:
         return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], _OTHER)
     closed = isinstance(error, asyncpg.InterfaceError) and "closed" in text
-    # A connection that goes while an answer is on its way leaves the driver in a state it cannot leave.
+    # A connection that is lost while an answer arrives leaves asyncpg's protocol in a state it cannot leave.
     cut_off = isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in text
     return _LOST if closed or cut_off else _OTHER
 

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table, TableKind
 
-# S608: what is put together below are constants of this module.
-# Partitions are read through their parents. Names that an earlier schema of the search path hides, and
-# schemas without the right of USAGE, are not visible.
+# S608: the statements below are put together from constants of this module.
+# Partitions are read through their parents. A table is not visible if an earlier schema of the search path hides
+# its name, or if the role has no USAGE right on its schema.
 _RELATIONS = """
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS relkind
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -42,9 +42,9 @@ ORDER BY r.schema, r.name, a.attnum
 _INDEXES = f"""
 WITH relations AS ({_RELATIONS})
 SELECT r.schema, r.name, i.indisprimary,
-  array_agg(a.attname::text ORDER BY k.place) FILTER (WHERE k.place <= i.indnkeyatts)
+  array_agg(a.attname::text ORDER BY k.ordinal) FILTER (WHERE k.ordinal <= i.indnkeyatts)
 FROM relations r JOIN pg_catalog.pg_index i ON i.indrelid = r.oid
-CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
+CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, ordinal)
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.attnum AND k.attnum > 0
 WHERE i.indpred IS NULL AND i.indisvalid
 GROUP BY r.schema, r.name, i.indexrelid, i.indisprimary ORDER BY r.schema, r.name, i.indexrelid
@@ -52,11 +52,11 @@ GROUP BY r.schema, r.name, i.indexrelid, i.indisprimary ORDER BY r.schema, r.nam
 _FOREIGN_KEYS = f"""
 WITH relations AS ({_RELATIONS})
 SELECT r.schema, r.name, n.nspname::text, p.relname::text,
-  array_agg(a.attname::text ORDER BY k.place), array_agg(b.attname::text ORDER BY k.place)
+  array_agg(a.attname::text ORDER BY k.ordinal), array_agg(b.attname::text ORDER BY k.ordinal)
 FROM relations r
 JOIN pg_catalog.pg_constraint o ON o.conrelid = r.oid AND o.contype = 'f' AND o.conparentid = 0
 JOIN pg_catalog.pg_class p ON p.oid = o.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
-CROSS JOIN LATERAL unnest(o.conkey, o.confkey) WITH ORDINALITY AS k(own, other, place)
+CROSS JOIN LATERAL unnest(o.conkey, o.confkey) WITH ORDINALITY AS k(own, other, ordinal)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = k.own
 JOIN pg_catalog.pg_attribute b ON b.attrelid = p.oid AND b.attnum = k.other
 GROUP BY r.schema, r.name, o.oid, n.nspname, p.relname ORDER BY r.schema, r.name, o.oid
@@ -87,6 +87,8 @@ _KINDS: dict[str, ColumnKind] = {
     "bytea": "binary",
 }
 _LOCKABLE = "rpv"
+"""`relkind` of the relations that `LOCK TABLE` accepts."""
+
 CatalogRows = Sequence[Any]
 
 
@@ -105,7 +107,10 @@ def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
 
 
 async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> Declarations:
-    """All tables and views of the search path and of these schemas, readable or not."""
+    """All tables and views of the search path and of these schemas, readable or not.
+
+    Raises the driver's errors.
+    """
 
     async def rows(statement: str) -> CatalogRows:
         return (await connection.exec_driver_sql(statement, (list(schemas),))).all()
@@ -118,19 +123,19 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
             name=name,
             schema=schema,
             kind=_TABLE_KINDS[relkinds[schema, name]],
-            columns=tuple(found),
+            columns=tuple(own_columns),
             primary_key=primary.get((schema, name), ()),
             foreign_keys=tuple(foreign[schema, name]),
             indexes=tuple(sorted(indexes[schema, name])),
         )
-        for (schema, name), found in columns.items()
+        for (schema, name), own_columns in columns.items()
     )
     lockable = {f"{schema}.{name}" for (schema, name), relkind in relkinds.items() if relkind in _LOCKABLE}
     return Declarations(Catalog(tables), frozenset(lockable))
 
 
 def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:
-    """What a type holds, by its name, `typtype` and `typcategory` (manual, "pg_type")."""
+    """The kind of a type, by its name, `typtype` and `typcategory` (manual, "pg_type")."""
     if type_kind == "e":
         return "enum"
     if category == "A":
@@ -148,20 +153,20 @@ def _columns(rows: CatalogRows) -> tuple[dict[_Name, list[Column]], dict[_Name, 
     relkinds: dict[_Name, str] = {}
     for schema, name, relkind, column, required, typname, typtype, category, built_in, declared, collation in rows:
         relkinds[schema, name] = relkind
-        found = columns[schema, name]
+        own_columns = columns[schema, name]
         if column is not None:
             type_name = f'{declared} COLLATE "{collation}"' if collation else declared
             kind = column_kind(typname, typtype, category, built_in)
-            found.append(Column(column, kind, type_name, not required))
+            own_columns.append(Column(column, kind, type_name, not required))
     return columns, relkinds
 
 
 def _indexes(rows: CatalogRows) -> tuple[dict[_Name, tuple[str, ...]], dict[_Name, set[tuple[str, ...]]]]:
     primary: dict[_Name, tuple[str, ...]] = {}
     indexes: dict[_Name, set[tuple[str, ...]]] = defaultdict(set)
-    for schema, name, is_primary, found in rows:
-        # An index helps as far as its first expression.
-        columns = tuple(found[: found.index(None)] if None in found else found)
+    for schema, name, is_primary, indexed in rows:
+        # An index helps up to its first expression, which has no column name.
+        columns = tuple(indexed[: indexed.index(None)] if None in indexed else indexed)
         if columns:
             indexes[schema, name].add(columns)
         if is_primary:

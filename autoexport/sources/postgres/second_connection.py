@@ -1,7 +1,6 @@
-"""A second connection that sees the same snapshot, for a statement that is sorted while the first one works.
+"""Streams a statement on a second connection with the same snapshot, beside the first connection.
 
-A portal that is read in turns is sorted on one processor, before its first row: two that share the rows take half
-as long.
+The server sorts a portal on one processor before its first row. Two portals that share the rows take half as long.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from autoexport.sources.postgres.portal import Portals, Rows
 log = get_logger()
 
 OPEN_TIMEOUT_S = 5.0
-"""How long a second connection may take: a pool that has none to spare would let it wait."""
+"""Time limit for opening a second connection: a pool without a spare one would let it wait."""
 
 KEEP_S = 20.0
-"""How often a connection is used, at least: a good deal more often than is usual to be asked of a client."""
+"""The longest time that a connection stays unused: well below the usual limits for idle transactions."""
 
 _MAY_EXPORT = """
 SELECT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pg_catalog.pg_export_snapshot()'), 'EXECUTE')
@@ -37,11 +36,14 @@ _SERVER = "SELECT pg_catalog.pg_postmaster_start_time()::text"
 _NO_CONNECTION: tuple[type[Exception], ...] = (*DRIVER_ERRORS, SourceError)
 
 Begin = Callable[[str], contextlib.AbstractAsyncContextManager[AsyncConnection]]
-"""Begins a transaction on a connection of its own, with the snapshot of this name."""
+"""Begins a transaction on a new connection, with the exported snapshot of this name."""
 
 
 class SecondConnection:
-    """What is read beside the transaction of a session, while that lasts."""
+    """One statement on a second connection, during the transaction of `session`.
+
+    `turn` is the lock of the first connection (`Portals.turn`).
+    """
 
     def __init__(self, session: AsyncSession, turn: asyncio.Lock, begin: Begin) -> None:
         self._session = session
@@ -50,20 +52,23 @@ class SecondConnection:
         self._opened = contextlib.AsyncExitStack()
 
     async def stream(self, statement: Select[Any], wide_column: int | None) -> AsyncIterator[Rows] | None:
-        """The rows of a statement, of which the first are fetched from now on; None where there is no second
-        connection to be had, or not one to the same server."""
+        """The rows of a statement, fetched from now on; None if no second connection is available.
+
+        A connection to another server, through a pool that balances load, counts as none. Rows raise the driver's
+        errors.
+        """
         async with self._turn:
-            here = await self._session.connection()
-            if not (await here.exec_driver_sql(_MAY_EXPORT)).scalar_one():
+            first = await self._session.connection()
+            if not (await first.exec_driver_sql(_MAY_EXPORT)).scalar_one():
                 return None
-            exported: Sequence[Any] = (await here.exec_driver_sql(_EXPORT)).one()
+            exported: Sequence[Any] = (await first.exec_driver_sql(_EXPORT)).one()
         name, server = exported
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                connection = await self._opened.enter_async_context(self._begin(name))
-                same = (await connection.exec_driver_sql(_SERVER)).scalar_one() == server
-                portals = Portals(AsyncSession(connection), lambda: None)
-                # Planning locks indexes as well, which may be waited for: here, where there is another way.
+                second = await self._opened.enter_async_context(self._begin(name))
+                same = (await second.exec_driver_sql(_SERVER)).scalar_one() == server
+                portals = Portals(AsyncSession(second), lambda: None)
+                # Opened within the time limit: planning also locks indexes, and may have to wait for them.
                 portal = await portals.open(statement) if same else None
         except _NO_CONNECTION as error:
             log.debug("snapshot.alone", error=type(error).__name__)
@@ -72,29 +77,32 @@ class SecondConnection:
             await self._opened.aclose()
             return None
         parts = await self._opened.enter_async_context(prefetched(portals.rows(portal, wide_column)))
-        # Called first: who waits for rows that nobody wants any more does not have to wait for the sorting.
+        # On exit this runs before `prefetched` waits for its fetch, which may last as long as the sorting.
         self._opened.push_async_callback(portals.aclose)
-        sessions = [(here, self._turn), (connection, portals.turn)]
-        self._opened.push_async_callback(_ended, asyncio.create_task(_kept(sessions), name="autoexport: keep"))
+        connections = [(first, self._turn), (second, portals.turn)]
+        keeping = asyncio.create_task(_keep_alive(connections), name="autoexport: keep alive")
+        self._opened.push_async_callback(_end, keeping)
         return parts
 
     async def aclose(self) -> None:
-        """Give up what is being read, and close the connection."""
+        """Stop reading and close the second connection."""
         await self._opened.aclose()
 
 
-async def _kept(sessions: Sequence[tuple[AsyncConnection, asyncio.Lock]]) -> None:
-    """Ask something now and then: while the rows of one connection are read, the other has nothing to do, and the
-    server, or what stands before it, ends a transaction that is idle for long."""
+async def _keep_alive(connections: Sequence[tuple[AsyncConnection, asyncio.Lock]]) -> None:
+    """Use both connections every `KEEP_S` seconds: one is idle while the rows of the other are read.
+
+    The server, or a pool in front of it, ends a transaction that is idle for long.
+    """
     while True:
         await asyncio.sleep(KEEP_S)
-        for connection, turn in sessions:
+        for connection, turn in connections:
             async with turn:
                 await connection.exec_driver_sql("SELECT 1")
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():
-        task.exception()  # whoever reads the rows meets it as well
+        task.exception()  # mark it as retrieved: reading the rows raises it as well

@@ -1,0 +1,63 @@
+"""What one export works with: a source, a target, the formats, and the few facts of the settings it needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from autoexport.config.settings import Settings
+from autoexport.formats import chosen_formats
+from autoexport.formats.contract import Format, FormatOptions
+from autoexport.mapping.overrides import TablesConfig
+from autoexport.publishing import open_target
+from autoexport.publishing.contract import Target
+from autoexport.sources import opened_source
+from autoexport.sources.contract import Source
+from autoexport.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class ExportJob:
+    """One database, exported to one target. The settings end here: nothing below looks at them.
+
+    `state` is the private directory. `tables` is the `[tables]` part of the configuration file, None if it is
+    empty. `digest` identifies the settings that decide the bytes of the files, and the version of the program.
+    """
+
+    source: Source
+    target: Target
+    formats: tuple[Format, ...]
+    options: FormatOptions
+    tables: TablesConfig | None
+    state: Path
+    digest: str
+
+    @classmethod
+    def of(cls, source: Source, settings: Settings) -> ExportJob:
+        """The job that the settings describe, for a source that they name."""
+        options = settings.format_options
+        return cls(
+            source=source,
+            target=open_target(settings.export_directory, settings.state_dir),
+            formats=tuple(chosen_formats(options)),
+            options=options,
+            tables=settings.tables or None,
+            state=settings.state_dir.absolute(),
+            digest=_digest(options),
+        )
+
+
+@contextlib.asynccontextmanager
+async def opened_job(settings: Settings) -> AsyncIterator[ExportJob]:
+    """The job that the settings describe; its source is closed in the end. Raises `ConfigurationError`."""
+    async with opened_source(settings) as source:
+        yield ExportJob.of(source, settings)
+
+
+def _digest(options: FormatOptions) -> str:
+    chosen = (__version__, sorted(options.items()))
+    return xxhash.xxh3_64_hexdigest(repr(chosen).encode("utf-8", "surrogateescape"))

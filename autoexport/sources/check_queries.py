@@ -1,0 +1,48 @@
+"""Asks a snapshot for the problems that `check` warns about: orphans and ambiguous boxes."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from autoexport.model.tree import Totals
+from autoexport.sources.reader import SnapshotReader
+from autoexport.values.boxes import is_ambiguous
+
+_SAMPLED_BOXES = 1_000
+
+
+async def orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
+    """Count, by logical table, the rows of which a parent does not exist or is soft-deleted.
+
+    No export contains them.
+    `totals` are those of the same snapshot. Raises `SourceError`.
+    """
+    counts: dict[str, int] = {}
+    for logical in ("datasets", "images", "annotations"):
+        if logical not in reader.tables.chain:
+            continue
+        joined, condition = reader.tables.reachable(logical)
+        statement = select(func.count()).select_from(joined).where(condition)
+        async for part in reader.snapshot.stream(statement):
+            counts[logical] = totals.live[logical] - int(str(part[0][0]))
+    return counts
+
+
+async def ambiguous_boxes(reader: SnapshotReader) -> int:
+    """Count the boxes, among the first 1,000, that are a list of four numbers without a configured `box_format`.
+
+    0 if boxes are no JSON column, or an array column: the mapping itself warns about arrays. From then on
+    the snapshot is read leniently. Raises `SourceError`.
+    """
+    mapping, tables = reader.tables.mapping, reader.tables
+    if mapping.box != "json" or mapping.box_format is not None or mapping.annotations is None:
+        return 0
+    column = mapping.annotations.fields["box_json"]
+    if column.kind == "array":
+        return 0
+    await reader.snapshot.read_leniently()
+    statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
+    count = 0
+    async for part in reader.snapshot.stream(statement.limit(_SAMPLED_BOXES)):
+        count += sum(is_ambiguous(value) for (value,) in part)
+    return count

@@ -1,0 +1,179 @@
+"""The SELECT statements of an export: which rows, with which columns, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true
+
+from autoexport.model.blocks import Range
+from autoexport.model.catalog import Key
+from autoexport.sources.sql import SqlTables
+
+
+class Statements:
+    """Builds the statements of one snapshot; runs none of them."""
+
+    def __init__(self, tables: SqlTables) -> None:
+        self._tables = tables
+        self.unique_image_keys = tables.is_primary_key("images")
+        """Whether the database lets no two images have the same key, whatever their datasets."""
+
+    # --- counts --------------------------------------------------------------------------------------
+
+    def row_count(self, logical: str, *, soft_deleted: bool = False) -> Select[Any]:
+        """Count the rows of a logical table: those that are live, or those that are soft-deleted."""
+        tables = self._tables
+        live = tables.live(logical)
+        return select(func.count()).select_from(tables.sql[logical]).where(~live if soft_deleted else live)
+
+    def image_count(self, condition: ColumnElement[bool]) -> Select[Any]:
+        """Count the published images that meet a condition."""
+        joined, live = self._tables.reachable("images")
+        return select(func.count()).select_from(joined).where(live, condition)
+
+    def annotation_counts(self) -> Select[Any]:
+        """Dataset, key and number of annotations of every published image, in no order."""
+        tables = self._tables
+        joined, live = tables.reachable("images")
+        count: ColumnElement[Any] = literal(0)
+        if "annotations" in tables.mapped:
+            link, linked = tables.link_columns("annotations", "images")
+            named = tables.at("annotations", link)
+            grouped = (
+                select(named.label("image"), func.count().label("number"))
+                .where(tables.live("annotations"))
+                .group_by(named)
+                .subquery()
+            )
+            same = tables.snapshot.same((link, grouped.c.image), (linked, tables.at("images", linked)))
+            joined, count = joined.outerjoin(grouped, same), func.coalesce(grouped.c.number, 0)
+        return select(tables.dataset_key(), tables.read_key("images"), count).select_from(joined).where(live)
+
+    def any_row_without_key(self, logical: str) -> Select[Any]:
+        """One row if a logical table has rows whose key is null, else none."""
+        tables = self._tables
+        return select(literal(1)).select_from(tables.sql[logical]).where(tables.key(logical).is_(None)).limit(1)
+
+    # --- parents -------------------------------------------------------------------------------------
+
+    def parents(
+        self, logical: str, above: str | None, *, soft_deleted: bool = False
+    ) -> tuple[list[str], Select[Any]]:
+        """All rows of projects, datasets or labels, by key, and the names of the selected fields.
+
+        `parent` is the key of the row's own parent in `above`. `named` is the column by which images name the row.
+        """
+        tables = self._tables
+        fields = dict(tables.fields(logical))
+        joined = tables.sql[logical]
+        if above in tables.mapped and tables.mapped[logical].parent_link is not None:
+            fields["parent"] = tables.read_key(above)
+            condition = and_(tables.link(logical, above), tables.live(above))
+            joined = joined.outerjoin(tables.sql[above], condition)  # type: ignore[assignment]
+        named_by_images = tables.mapping.images.parent_column
+        if logical == tables.dataset_level() and named_by_images is not None:
+            fields["named"] = tables.read(logical, named_by_images)
+        live = tables.live(logical)
+        statement = select(*fields.values()).select_from(joined).where(~live if soft_deleted else live)
+        return list(fields), statement.order_by(*tables.total_order(logical))
+
+    # --- images --------------------------------------------------------------------------------------
+
+    def images(self, condition: ColumnElement[bool] | None) -> Select[Any]:
+        """The published images that meet a condition, by dataset and key: the dataset's key, then the fields."""
+        tables = self._tables
+        joined, live = tables.reachable("images")
+        statement = select(tables.dataset_key(), *tables.fields("images").values()).select_from(joined).where(live)
+        if condition is not None:
+            statement = statement.where(condition)
+        return statement.order_by(*self._image_order())
+
+    def _image_order(self) -> list[ColumnElement[Any]]:
+        level = self._tables.dataset_level()
+        datasets = [self._tables.order(level)] if level else []
+        return [*datasets, self._tables.order("images")]
+
+    def image_keys(self, condition: ColumnElement[bool]) -> Select[Any]:
+        """The keys of the published images that meet a condition, in no order."""
+        joined, live = self._tables.reachable("images")
+        return select(self._tables.read_key("images")).select_from(joined).where(live, condition)
+
+    def image_places(self, keys: Sequence[Key]) -> Select[Any]:
+        """Dataset and key of those of these images that are published, in no order."""
+        tables = self._tables
+        joined, live = tables.reachable("images")
+        statement = select(tables.dataset_key(), tables.read_key("images")).select_from(joined)
+        return statement.where(live, self.has_key(keys))
+
+    def has_key(self, keys: Sequence[Key]) -> ColumnElement[bool]:
+        """The condition that an image has one of these keys."""
+        tables = self._tables
+        return tables.snapshot.member(tables.key_column("images"), tables.key("images"), keys)
+
+    def in_range(self, item: Range) -> ColumnElement[bool]:
+        """The condition that an image is in a range."""
+        tables = self._tables
+        column = tables.key_column("images")
+        key = tables.snapshot.ordered(column, tables.key("images"))
+        level = tables.dataset_level()
+        conditions: list[ColumnElement[bool]] = [
+            tables.snapshot.member(tables.key_column(level), tables.key(level), [item.dataset])
+            if level
+            else true()
+        ]
+        if item.after is not None:
+            conditions.append(key > tables.snapshot.bound(column, item.after))
+        if item.to is not None:
+            conditions.append(key <= tables.snapshot.bound(column, item.to))
+        return and_(*conditions)
+
+    # --- annotations ---------------------------------------------------------------------------------
+
+    def annotations(self, condition: ColumnElement[bool] | None) -> Select[Any]:
+        """The published annotations whose images meet a condition, in the order of the images, then by key.
+
+        The key of the image comes first, after that of its dataset unless `unique_image_keys`; then the fields.
+        """
+        tables = self._tables
+        if condition is None and tables.snapshot.places_images:
+            return self.annotations_by_place()
+        joined, live = tables.reachable("annotations")
+        owner = [] if self.unique_image_keys else [tables.dataset_key()]
+        fields = tables.fields("annotations").values()
+        statement = select(*owner, tables.read_key("images"), *fields).select_from(joined).where(live)
+        if condition is not None:
+            statement = statement.where(condition)
+        return statement.order_by(*self._image_order(), *tables.total_order("annotations"))
+
+    def annotations_by_place(self, after: int | None = None, to: int | None = None) -> Select[Any]:
+        """As `annotations`, but the database first numbers the images from 1 on, in their order, and sorts by
+        that.
+
+        `after` and `to` limit the statement to the images after one number and up to another.
+        """
+        tables = self._tables
+        joined, live = tables.reachable("images")
+        link, linked = tables.link_columns("annotations", "images")
+        placed = (
+            select(
+                tables.read_key("images").label("key"),
+                *([] if self.unique_image_keys else [tables.dataset_key().label("dataset")]),
+                tables.at("images", linked).label("named"),
+                func.row_number().over(order_by=self._image_order()).label("place"),
+            )
+            .select_from(joined)
+            .where(live)
+            .subquery("placed")
+        )
+        same = tables.snapshot.same((link, tables.at("annotations", link)), (linked, placed.c.named))
+        owner = [] if self.unique_image_keys else [placed.c.dataset]
+        fields = tables.fields("annotations").values()
+        statement = select(*owner, placed.c.key, *fields).select_from(tables.sql["annotations"].join(placed, same))
+        if after is not None:
+            statement = statement.where(placed.c.place > after)
+        if to is not None:
+            statement = statement.where(placed.c.place <= to)
+        order = tables.total_order("annotations")
+        return statement.where(tables.live("annotations")).order_by(placed.c.place, *order)
