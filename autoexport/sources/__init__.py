@@ -10,7 +10,7 @@ from importlib import import_module
 from autoexport.config.database_url import parse_database_url
 from autoexport.config.settings import Settings
 from autoexport.mapping.overrides import read_overrides
-from autoexport.sources.contract import Source
+from autoexport.sources.contract import Source, SourceOptions
 
 SOURCES = {
     "sqlite": "autoexport.sources.sqlite.source:SqliteSource",
@@ -27,7 +27,13 @@ def open_source(settings: Settings) -> Source:
     read_overrides(settings.tables)
     url = parse_database_url(settings.resolved_database_url)
     module, _, name = SOURCES[url.dialect].partition(":")
-    source: Source = getattr(import_module(module), name)(url, settings)
+    options = SourceOptions(
+        state=settings.state_dir,
+        tables=settings.tables,
+        prepared_statements=settings.pg_prepared_statements,
+        statement_timeout_s=settings.pg_statement_timeout,
+    )
+    source: Source = getattr(import_module(module), name)(url, options)
     return source
 
 

@@ -5,14 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Select
 
+from autoexport.mapping.overrides import TablesConfig
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, Key, Scalar
 from autoexport.model.mapping import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What a source needs of the settings.
+
+    `state` is the private directory. `tables` is the `[tables]` part of the configuration file. A statement may
+    take `statement_timeout_s` seconds; 0 leaves it to the server. `prepared_statements` are off behind some
+    poolers.
+    """
+
+    state: Path
+    tables: TablesConfig = field(default_factory=dict)
+    prepared_statements: bool = True
+    statement_timeout_s: float = 0.0
 
 
 class Position(Protocol):

@@ -1,7 +1,7 @@
 """Fingerprints of the encoders: two versions of one may write the same value in other bytes.
 
-orjson, for instance, writes `1e22` up to 3.11.6 and `1e+22` from 3.12. An incremental export would keep blocks
-of the one beside blocks of the other, and its files would not be those of a full export.
+orjson, for instance, writes `1e22` up to 3.11.6 and `1e+22` from 3.11.7 on. An incremental export would keep
+blocks of the one beside blocks of the other, and its files would not be those of a full export.
 """
 
 from __future__ import annotations

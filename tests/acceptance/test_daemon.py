@@ -1,4 +1,4 @@
-"""`python -m autoexport --monitor`: the files follow the database, whatever happens to either."""
+"""`python -m autoexport --monitor` keeps the files equal to the database, whatever happens to either."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from tests.postgres import PostgresServer
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
-# Where the journal mode makes no difference, one of them is enough.
+# One journal mode is enough if it makes no difference.
 in_delete_mode = pytest.mark.parametrize("sqlite_database", ["delete"], indirect=True, ids=["sqlite"])
 in_wal_mode = pytest.mark.parametrize("sqlite_database", ["wal"], indirect=True, ids=["sqlite"])
 
 
 @pytest.fixture
 def exports(tmp_path: Path) -> Path:
-    """Where the daemon is to put the files: not there yet."""
+    """The directory for the files, which does not exist yet."""
     return tmp_path / "exports"
 
 
 def status(directory: Path) -> tuple[int, dict[str, object]]:
-    """What the command says, and its exit code."""
+    """The exit code of the command, and its answer."""
     done = run_autoexport("status", "--json", "--export-dir", str(directory), "--log-level", "warning")
     assert done.stdout, done.stderr
     return done.exit_code, json.loads(done.stdout)
@@ -56,7 +56,7 @@ def status(directory: Path) -> tuple[int, dict[str, object]]:
 
 
 def test_commits_of_other_processes_arrive_without_a_poll(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """With file events. The next poll would be due in an hour."""
+    """File events show a commit; the next poll would be due in an hour."""
     with Daemon(sqlite_database.url, exports, interval_s=3600) as daemon:
         daemon.wait_for("export.published")
         daemon.wait_until_idle()
@@ -67,8 +67,7 @@ def test_commits_of_other_processes_arrive_without_a_poll(sqlite_database: Sqlit
 
 
 def test_without_hooks_only_time_is_lost(database: Database, exports: Path) -> None:
-    """Insert, update, delete and bulk SQL, each by another process, are in the files soon after the
-    next poll."""
+    """Inserts, updates, deletes and bulk SQL of other processes are in the files soon after the next poll."""
     with Daemon(database.url, exports, "--disable-hooks", interval_s=0.3) as daemon:
         daemon.wait_for("export.published")
         for statement in (
@@ -88,7 +87,7 @@ def test_without_hooks_only_time_is_lost(database: Database, exports: Path) -> N
 
 
 def test_what_changes_no_exported_data_publishes_nothing(database: Database, exports: Path) -> None:
-    """A rollback, a commit in a table that is not exported, VACUUM, an update to the same value."""
+    """A rollback, a commit in an unexported table, VACUUM and an update to the same value publish nothing."""
     with Daemon(database.url, exports) as daemon:
         daemon.wait_for("export.published")
         daemon.wait_until_idle()
@@ -110,7 +109,7 @@ def test_what_changes_no_exported_data_publishes_nothing(database: Database, exp
 def test_a_file_that_is_replaced_is_another_database_state(
     sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path
 ) -> None:
-    """A backup that is renamed over the database is exported, older than the files as it may be."""
+    """A backup that is renamed over the database is exported, even if it is older than the files."""
     with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
         daemon.wait_until_idle()
         sqlite_database.close()
@@ -125,7 +124,7 @@ def test_a_file_that_is_replaced_is_another_database_state(
 
 @in_wal_mode
 def test_the_export_directory_may_be_the_database_s_own(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """What the exporter does there itself does not set it going again."""
+    """The exporter's own files there do not cause another export."""
     with Daemon(sqlite_database.url, tmp_path, interval_s=0.2) as daemon:
         sqlite_database.execute(RENAME, "beside the database")
         wait_until(lambda: "beside the database" in project_names(tmp_path), "the change is published")
@@ -137,7 +136,7 @@ def test_the_export_directory_may_be_the_database_s_own(sqlite_database: SqliteD
 
 @in_delete_mode
 def test_a_published_file_that_is_lost_comes_back(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """Deleted or edited by somebody while the database rests: it is noticed and put right."""
+    """A published file that is deleted or edited while the database rests is repaired."""
     with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:
         daemon.wait_until_idle()
         right = (exports / "projects.csv").read_bytes()
@@ -154,9 +153,11 @@ def test_a_published_file_that_is_lost_comes_back(sqlite_database: SqliteDatabas
 
 @in_wal_mode
 def test_idle_costs_next_to_nothing(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """At an interval of one second: hardly any processor time, no byte written, no file touched, and the
-    database not open. A check costs far less than reading this small database, on any machine; the promised
-    half percent of a core is measured at rest."""
+    """At an interval of one second, an idle daemon uses hardly any processor time and touches no file.
+
+    It writes no byte, and the database is not open. A check costs far less than reading this small database, on
+    any machine. The promised half percent of a core is measured at rest.
+    """
     looks, checks = 10, 8
     with Daemon(sqlite_database.url, exports, interval_s=1) as daemon:
         daemon.wait_until_idle()
@@ -179,7 +180,7 @@ def test_idle_costs_next_to_nothing(sqlite_database: SqliteDatabase, exports: Pa
 
 
 def _facts(path: Path) -> tuple[int, ...]:
-    """All but the time of the last access, which reading may change."""
+    """Everything but the time of the last access, which reading may change."""
     found = os.lstat(path)
     return found.st_ino, found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
@@ -194,7 +195,10 @@ def _written_bytes(pid: int) -> str:
 
 @in_delete_mode
 def test_a_database_that_is_away_is_waited_for(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """At start and later: moved away it is a failure that `status` tells, moved back it is exported soon."""
+    """A database that is moved away, at start or later, is an error that `status` reports.
+
+    Moved back, it is exported soon.
+    """
     sqlite_database.close()
     away = sqlite_database.path.with_name("away")
     sqlite_database.path.rename(away)
@@ -223,7 +227,7 @@ def test_a_database_that_is_away_is_waited_for(sqlite_database: SqliteDatabase, 
 
 @in_delete_mode
 def test_an_export_directory_that_is_removed_is_made_again(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """With all that was in it, the locks included."""
+    """A removed export directory is created again with all its contents, the locks included."""
     with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
         daemon.wait_until_idle()
         shutil.rmtree(exports)
@@ -239,8 +243,10 @@ PLAIN_USER = 65534
 
 @pytest.fixture
 def as_plain_user() -> list[str]:
-    """What to put before a command so that permissions bind it. Root becomes somebody who owns nothing, but
-    may read everything, for Python may be installed where only root can."""
+    """The words before a command that make permissions bind it.
+
+    Root becomes a user who owns nothing but may read everything: Python may be installed where only root can read.
+    """
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -251,7 +257,7 @@ def as_plain_user() -> list[str]:
 
 @pytest.fixture
 def open_directory(as_plain_user: list[str]) -> Iterator[Path]:
-    """A directory of the plain user, where pytest's are closed to others."""
+    """A directory of the plain user; pytest's directories are closed to others."""
     with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
         if as_plain_user:
             os.chown(name, PLAIN_USER, PLAIN_USER)
@@ -261,7 +267,7 @@ def open_directory(as_plain_user: list[str]) -> Iterator[Path]:
 def test_a_directory_without_permission_is_told_and_retried(
     open_directory: Path, as_plain_user: list[str]
 ) -> None:
-    """The old files stay, `status` says what is wrong, and when permission is back so are the files."""
+    """Without permission the old files stay and `status` says what is wrong; with it, the export is made."""
     path, exports = open_directory / "application.sqlite3", open_directory / "exports"
     with closing(create_sqlite(path)) as connection:
         fill_sqlite(connection)
@@ -283,8 +289,10 @@ def test_a_directory_without_permission_is_told_and_retried(
 
 
 def test_wal_of_another_user_is_not_opened_first(open_directory: Path, as_plain_user: list[str]) -> None:
-    """A WAL database that nobody has open is left alone by a user who does not own it, who says so, and
-    reads it as soon as its owner has opened it."""
+    """A user who does not own a WAL database does not open it while no process has it open.
+
+    The daemon says so, and reads the database as soon as its owner has opened it.
+    """
     if not as_plain_user:
         pytest.skip("needs root, to have two users")
     folder = open_directory / "application"
@@ -306,7 +314,7 @@ def test_wal_of_another_user_is_not_opened_first(open_directory: Path, as_plain_
 
 
 def test_postgresql_that_is_restarted_is_found_again(own_postgres_server: PostgresServer, exports: Path) -> None:
-    """Stopped, reported; started, exported; as often as it happens."""
+    """Each stop of the server is reported, and after each start the daemon recovers."""
     with (
         own_postgres_server.database() as url,
         Daemon(url, exports, interval_s=0.3) as daemon,
@@ -325,7 +333,7 @@ def test_postgresql_that_is_restarted_is_found_again(own_postgres_server: Postgr
 
 @in_delete_mode
 def test_a_migration_is_lived_through(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """A table that is dropped keeps the old files and is an error; made again, its rows are exported."""
+    """A table that disappears is an error and keeps the old files; once it is back, its rows are exported."""
     with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
         daemon.wait_for("export.published")
         old = (exports / "images.csv").read_bytes()
@@ -342,7 +350,7 @@ def test_a_migration_is_lived_through(sqlite_database: SqliteDatabase, exports: 
 
 @in_delete_mode
 def test_a_start_in_the_middle_of_a_migration(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """What was exported before worked: it waits, and does not tell systemd that it is of no use."""
+    """A database that was exported before is waited for: the daemon does not end with a configuration error."""
     with Daemon(sqlite_database.url, exports, interval_s=0.3) as daemon:
         daemon.wait_for("export.published")
     sqlite_database.execute("CREATE TABLE annotation AS SELECT * FROM annotations")
@@ -356,7 +364,7 @@ def test_a_start_in_the_middle_of_a_migration(sqlite_database: SqliteDatabase, e
 
 
 def test_tables_that_mean_nothing_are_told_at_once(tmp_path: Path, exports: Path) -> None:
-    """Before the database is waited for, which is not there yet."""
+    """A table setting of an unknown name ends the daemon, even if the database does not exist yet."""
     config = tmp_path / "autoexport.toml"
     config.write_text('[tables.imges]\ntable = "x"\n')
     with Daemon(str(tmp_path / "later.sqlite3"), exports, "--config", str(config)) as daemon:
@@ -380,7 +388,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sigterm_lets_the_export_in_hand_finish(larger: Path, exports: Path) -> None:
-    """Exit code 0, whole files, nothing left behind."""
+    """SIGTERM lets the export finish: exit code 0, whole files and no leftovers."""
     with Daemon(str(larger), exports) as daemon:
         daemon.wait_for("snapshot.opened")
         assert generation(exports) == 0, "the export is still in hand"
@@ -394,7 +402,7 @@ def test_sigterm_lets_the_export_in_hand_finish(larger: Path, exports: Path) -> 
 
 @pytest.mark.parametrize("first_export", [True, False], ids=["first", "later"])
 def test_a_second_signal_gives_up(larger: Path, exports: Path, tmp_path: Path, first_export: bool) -> None:
-    """At once, with the old files whole, or none, and nothing of the new ones left behind."""
+    """A second signal ends the daemon at once, with the old files and no leftovers."""
     path = tmp_path / "larger.sqlite3"
     shutil.copy(larger, path)
     if not first_export:
@@ -413,7 +421,7 @@ def test_a_second_signal_gives_up(larger: Path, exports: Path, tmp_path: Path, f
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @in_wal_mode
 def test_a_stop_at_rest_is_clean(sqlite_database: SqliteDatabase, exports: Path, number: int) -> None:
-    """Exit code 0, and a change of the last moment is still exported."""
+    """A stopped daemon exits with 0, and still exports a change of the last moment."""
     with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:
         daemon.wait_for("export.published")
         daemon.wait_until_idle()
@@ -428,7 +436,7 @@ def test_a_stop_at_rest_is_clean(sqlite_database: SqliteDatabase, exports: Path,
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
 @in_delete_mode
 def test_export_now(sqlite_database: SqliteDatabase, exports: Path, number: int) -> None:
-    """These signals make it look, whether or not something seems to have changed."""
+    """These signals cause an export, whether or not a change was noticed."""
     with Daemon(sqlite_database.url, exports, interval_s=60) as daemon:
         daemon.wait_until_idle()
         unchanged = len(daemon.events("export.unchanged"))
@@ -437,7 +445,7 @@ def test_export_now(sqlite_database: SqliteDatabase, exports: Path, number: int)
 
 
 def test_what_trying_again_cannot_help_ends_it(tmp_path: Path, exports: Path) -> None:
-    """A database without a known table: exit code 2, the reason, and no directory made for nothing."""
+    """A database without a known table ends the daemon with exit code 2 and a hint, and makes no directory."""
     path = tmp_path / "strange.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE strange (a)")
@@ -449,7 +457,7 @@ def test_what_trying_again_cannot_help_ends_it(tmp_path: Path, exports: Path) ->
 
 @in_delete_mode
 def test_production_logs_json_and_monitors_only_when_asked(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """`--monitor` is the explicit request, and one line says that it won."""
+    """`--monitor` is an explicit request, and one log line says that it wins over the environment."""
     with Daemon(sqlite_database.url, exports, env={"DB_EXPORT_ENVIRONMENT": "production"}) as daemon:
         daemon.wait_for("export.published")
         (event,) = daemon.events("settings.overruled")
@@ -461,7 +469,7 @@ def test_production_logs_json_and_monitors_only_when_asked(sqlite_database: Sqli
 
 
 def received(receiving: socket.socket) -> list[str]:
-    """The datagrams that have come so far and were not asked for before."""
+    """The datagrams that have arrived since the last call."""
     found = []
     while True:
         try:
@@ -472,7 +480,10 @@ def received(receiving: socket.socket) -> list[str]:
 
 @in_delete_mode
 def test_systemd_sees_it_live(sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path) -> None:
-    """READY, what it does, the watchdog as long as it moves, STOPPING; no more watchdog once it hangs."""
+    """systemd is sent READY, the status, the watchdog and STOPPING.
+
+    A daemon that hangs does not answer.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
         receiving.bind(str(tmp_path / "notify"))
         receiving.setblocking(False)
@@ -499,7 +510,7 @@ def test_systemd_sees_it_live(sqlite_database: SqliteDatabase, exports: Path, tm
 
 @in_delete_mode
 def test_switched_off_it_is_ready_and_ends(sqlite_database: SqliteDatabase, exports: Path, tmp_path: Path) -> None:
-    """A service that is told to do nothing has not failed."""
+    """A service that is switched off starts, ends and has not failed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
         receiving.bind(str(tmp_path / "notify"))
         receiving.setblocking(False)

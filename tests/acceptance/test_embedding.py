@@ -1,4 +1,4 @@
-"""Inside somebody else's program: the public names, and everything that an exporter must not do there."""
+"""An exporter embedded in another program: its public names, and everything that it must not do there."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
 @pytest.fixture
 def exports(tmp_path: Path) -> Path:
-    """Where the files are to go: not there yet."""
+    """The directory for the files, which does not exist yet."""
     return tmp_path / "exports"
 
 
 async def eventually(condition: Callable[[], object], what: str) -> None:
-    """Let the program go on until it is so. Raises AssertionError after a long while."""
+    """Let the event loop run until the condition is true. Raises AssertionError after a long while."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < deadline_s(LIMIT_S), f"never: {what}"
@@ -47,7 +47,7 @@ async def eventually(condition: Callable[[], object], what: str) -> None:
 
 
 async def test_it_runs_until_it_is_told_to_stop(database: Database, exports: Path) -> None:
-    """Exports, follows the database, and returns soon after the event is set, with nothing left behind."""
+    """It exports, follows the database, and returns soon after the event is set, without leftovers."""
     stop = asyncio.Event()
     settings = Settings(database_url=database.url, export_directory=exports, check_interval=0.2)
     task = asyncio.create_task(run_exporter(settings, stop=stop))
@@ -61,7 +61,7 @@ async def test_it_runs_until_it_is_told_to_stop(database: Database, exports: Pat
 
 
 async def test_cancelling_it_cleans_up(tmp_path: Path, exports: Path) -> None:
-    """In the middle of an export: no file is published in part, none of the working files stays."""
+    """Cancelled during an export, it publishes no part of a file and leaves no working file."""
     path = tmp_path / "larger.sqlite3"
     write_sqlite(path, 10_000, 4, seed=1, indexes=True, journal="wal")
     settings = Settings(database_url=str(path), export_directory=exports)
@@ -81,7 +81,7 @@ async def test_cancelling_it_cleans_up(tmp_path: Path, exports: Path) -> None:
 async def test_without_monitoring_it_is_one_export(
     sqlite_database: SqliteDatabase, exports: Path, monitoring: bool, environment: str
 ) -> None:
-    """It returns when that is done."""
+    """It exports once and returns."""
     settings = Settings(
         database_url=sqlite_database.url, export_directory=exports, enable_monitoring=monitoring,
         environment=environment,
@@ -92,7 +92,7 @@ async def test_without_monitoring_it_is_one_export(
 
 
 async def test_switched_off_it_returns_at_once(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """And makes nothing; who asks for an export is told."""
+    """Switched off, it creates nothing, and `export_now` raises an error that says so."""
     settings = Settings(database_url=sqlite_database.url, export_directory=exports, enable_auto_export=False)
     async with asyncio.timeout(deadline_s(LIMIT_S)):
         await run_exporter(settings)
@@ -106,7 +106,7 @@ async def test_switched_off_it_returns_at_once(sqlite_database: SqliteDatabase, 
 async def test_settings_come_from_the_environment(
     sqlite_database: SqliteDatabase, exports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When none are given."""
+    """Without settings, those of the environment apply."""
     monkeypatch.setenv("DB_EXPORT_DATABASE_URL", sqlite_database.url)
     monkeypatch.setenv("DB_EXPORT_EXPORT_DIRECTORY", str(exports))
     async with asyncio.timeout(deadline_s(LIMIT_S)):
@@ -115,7 +115,7 @@ async def test_settings_come_from_the_environment(
 
 
 async def test_what_trying_again_cannot_help_is_raised(tmp_path: Path, exports: Path) -> None:
-    """As one error, not as a group, and with nothing made for nothing."""
+    """A configuration error is raised as it is, not as a group, and no directory is created."""
     from tests.databases import SqliteConnection
 
     path = tmp_path / "strange.sqlite3"
@@ -132,7 +132,7 @@ async def test_what_trying_again_cannot_help_is_raised(tmp_path: Path, exports: 
 
 
 async def test_export_now_returns_what_then_stands(database: Database, exports: Path) -> None:
-    """Everything that was committed before is in it, without waiting for a check or for the pace."""
+    """The export has everything that was committed before, without waiting for a check or the cooldown."""
     settings = Settings(database_url=database.url, export_directory=exports, check_interval=60)
     async with exporting(settings) as exporter:
         for turn in range(3):
@@ -146,7 +146,7 @@ async def test_export_now_returns_what_then_stands(database: Database, exports: 
 
 
 async def test_export_now_raises_what_goes_wrong(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """To whoever asked; the background goes on."""
+    """The caller of `export_now` gets the error, and the background goes on."""
     settings = Settings(database_url=sqlite_database.url, export_directory=exports, check_interval=0.1)
     sqlite_database.close()
     async with exporting(settings) as exporter:
@@ -159,7 +159,7 @@ async def test_export_now_raises_what_goes_wrong(sqlite_database: SqliteDatabase
 
 
 async def test_export_now_without_monitoring(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """The one export is over, the application is not: it may ask for as many as it likes."""
+    """After its one export, an application may still ask for as many as it likes."""
     settings = Settings(database_url=sqlite_database.url, export_directory=exports, environment="production")
     async with exporting(settings) as exporter:
         await eventually(lambda: generation(exports) == 1, "the one export")
@@ -169,7 +169,7 @@ async def test_export_now_without_monitoring(sqlite_database: SqliteDatabase, ex
 
 
 async def test_export_now_after_the_end_says_so(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """It does not wait for ever, nor export behind the back of an application that has closed its database."""
+    """It neither waits for ever nor exports for an application that has closed its database."""
     settings = Settings(database_url=sqlite_database.url, export_directory=exports)
     async with exporting(settings) as exporter:
         await exporter.export_now()
@@ -179,7 +179,7 @@ async def test_export_now_after_the_end_says_so(sqlite_database: SqliteDatabase,
 
 
 async def test_wake_makes_it_look(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """Now, from any thread, without waiting for the interval."""
+    """Called from any thread, `wake` causes a check at once, without waiting for the interval."""
     settings = Settings(
         database_url=sqlite_database.url, export_directory=exports, check_interval=3600, enable_hooks=False
     )
@@ -192,7 +192,7 @@ async def test_wake_makes_it_look(sqlite_database: SqliteDatabase, exports: Path
 
 
 async def test_a_commit_of_the_application_s_engine_wakes_it(postgres_database: str, exports: Path) -> None:
-    """Long before the next check; PostgreSQL has nothing else that would."""
+    """A commit causes a check long before the next one is due; nothing else would on PostgreSQL."""
     from tests.applications import fill_postgres
     from tests.postgres_connection import PostgresConnection
 
@@ -226,7 +226,7 @@ async def test_two_in_one_process_do_not_both_export(sqlite_database: SqliteData
 async def test_a_configuration_error_is_logged_and_does_not_end_the_application(
     sqlite_database: SqliteDatabase, exports: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The export directory of another database: the lifespan goes on, `export_now` raises it."""
+    """With the export directory of another database, the lifespan goes on and `export_now` raises the error."""
     await run_exporter(Settings(database_url=sqlite_database.url, export_directory=exports), monitor=False)
     other = sqlite_database.path.with_name("other.sqlite3")
     sqlite_database.execute(f"VACUUM INTO '{other}'")
@@ -254,7 +254,7 @@ asyncio.run(main())
 
 
 def test_it_has_the_manners_of_a_guest(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """No signal handler, no logging set up, nothing printed: neither to standard output nor to error."""
+    """It installs no signal handler, sets up no logging, and prints nothing to standard output or error."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _QUIET, sqlite_database.url, str(exports)],
         env=program_environment(), capture_output=True, text=True, timeout=deadline_s(60), check=False,
@@ -263,7 +263,7 @@ def test_it_has_the_manners_of_a_guest(sqlite_database: SqliteDatabase, exports:
 
 
 def test_importing_the_package_is_cheap() -> None:
-    """No driver, no database library, no settings library before a name is used; all names are there."""
+    """The import loads no driver, database library or settings library, and all public names are there."""
     probe = (
         "import sys, autoexport; heavy = {'sqlalchemy', 'pydantic', 'structlog', 'watchfiles', 'asyncio'};"
         "print(sorted(heavy & set(sys.modules)), all(hasattr(autoexport, name) for name in autoexport.__all__))"
@@ -307,7 +307,7 @@ async def test_the_application_s_loop_is_not_held_up(
 
 
 def test_a_signal_of_the_host_is_the_host_s(sqlite_database: SqliteDatabase, exports: Path) -> None:
-    """SIGINT ends an asyncio program as it always does, with nothing left behind."""
+    """SIGINT ends an asyncio program as it always does, without leftovers."""
     program = (
         "import asyncio, sys\nfrom autoexport import Settings, run_exporter\n"
         "asyncio.run(run_exporter(Settings(database_url=sys.argv[1], export_directory=sys.argv[2])))"

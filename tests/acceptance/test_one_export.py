@@ -1,4 +1,4 @@
-"""One export by the real command: right to the last value, nothing written twice, nothing torn, errors told."""
+"""One export by the real command is right to the last value, tears nothing and reports every error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PUBLISHES = 5
 
 
 def export(database: Path, *more: str) -> Finished:
-    """Export into `exports` beside the database, as loud as it can be."""
+    """Export into `exports` beside the database, with logs at debug level."""
     done = run_autoexport(
         "--database-url", str(database), "--export-dir", "exports", "--log-level", "debug", *more,
         cwd=database.parent,
@@ -45,7 +45,7 @@ def document_of(exports: Path) -> dict[str, Any]:
 
 
 def assert_equals_a_straight_reading(database: Path, exports: Path) -> None:
-    """Every value, key and order of the files is what a plain reading of the tables gives."""
+    """Check that every value, key and order of the files is that of a plain reading of the tables."""
     document = document_of(exports)
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         expected = expected_document(connection, document["export_info"]["timestamp"])
@@ -65,7 +65,7 @@ def everything_in(directory: Path) -> bytes:
 
 
 def test_the_real_database_is_exported_to_the_last_value(real_database: Path) -> None:
-    """The numbers that are known of it, every value as in a straight reading, and 20 polygons null.
+    """Its known totals, every value as in a plain reading, and 20 null polygons are exported.
 
     The text `null` in the column of the polygons is null too.
     """
@@ -105,14 +105,14 @@ def test_no_secret_of_the_real_database_gets_out(real_database: Path) -> None:
 
 
 def test_the_sample_is_exported_to_the_last_value(sqlite_database: SqliteDatabase) -> None:
-    """In both journal modes, while the application has the database open, equal to a straight reading."""
+    """While the application has the database open, the files equal a plain reading, in both journal modes."""
     sqlite_database.execute("SELECT 1")
     export(sqlite_database.path)
     assert_equals_a_straight_reading(sqlite_database.path, sqlite_database.path.parent / "exports")
 
 
 def test_no_column_gets_out_that_is_not_mapped(sqlite_database: SqliteDatabase) -> None:
-    """The values that the sample has in all other columns and tables are in no file and in no log."""
+    """The sample's values in all other columns and tables are in no file and in no log."""
     done = export(sqlite_database.path)
     told = everything_in(sqlite_database.path.parent / "exports") + (done.stdout + done.stderr).encode()
     assert b"Vehicles, day" in told, "what is mapped is there"
@@ -130,7 +130,7 @@ def states(directory: Path) -> dict[str, tuple[bytes, int, int]]:
 
 
 def published(found: dict[str, tuple[bytes, int, int]]) -> dict[str, tuple[bytes, int, int]]:
-    """Those of the files that are for readers."""
+    """The states of the published files alone."""
     return {name: state for name, state in found.items() if not name.startswith(".autoexport/")}
 
 
@@ -138,7 +138,7 @@ def published(found: dict[str, tuple[bytes, int, int]]) -> dict[str, tuple[bytes
 def test_a_second_run_on_an_unchanged_database_changes_no_file(
     sqlite_database: SqliteDatabase, more: tuple[str, ...]
 ) -> None:
-    """The same bytes, modification times and inodes of all published files; the manifest too."""
+    """All published files, the manifest included, keep their bytes, modification times and inodes."""
     exports = sqlite_database.path.parent / "exports"
     export(sqlite_database.path)
     before = states(exports)
@@ -148,7 +148,7 @@ def test_a_second_run_on_an_unchanged_database_changes_no_file(
 
 
 def test_a_second_run_on_the_unchanged_real_database_changes_no_file(real_database: Path) -> None:
-    """The same, on the real database."""
+    """All published files of the real database keep their bytes, modification times and inodes."""
     export(real_database)
     before = states(real_database.parent / "exports")
     export(real_database)
@@ -160,7 +160,7 @@ def test_a_second_run_on_the_unchanged_real_database_changes_no_file(real_databa
 
 @dataclass(eq=False)
 class Reader(threading.Thread):
-    """Opens and parses database_export.json again and again; keeps what did not parse."""
+    """Opens and parses database_export.json again and again; keeps the errors."""
 
     path: Path
     times: int = 0
@@ -172,7 +172,7 @@ class Reader(threading.Thread):
         self.enough = threading.Event()
 
     def run(self) -> None:
-        """Until it is enough."""
+        """Read until `enough` is set."""
         while not self.enough.wait(0.001):
             text = self.path.read_bytes()
             try:
@@ -184,7 +184,7 @@ class Reader(threading.Thread):
 
 @pytest.mark.timeout(240)
 def test_a_reader_never_sees_a_torn_file(tmp_path: Path) -> None:
-    """While exports follow one another, full and incremental, every reading parses, and each is of a publish."""
+    """While full and incremental exports follow one another, every reading parses."""
     database = tmp_path / "application.sqlite3"
     connection = create_sqlite(database)
     fill_sqlite(connection)
@@ -209,7 +209,7 @@ def test_a_reader_never_sees_a_torn_file(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Bad:
-    """Something that cannot work: what is there, what is asked for, and what it must come to."""
+    """A request that must fail: the preparation, the command, and the expected exit code and message."""
 
     name: str
     exit_code: int
@@ -230,7 +230,7 @@ def _make_other_tables(directory: Path) -> None:
 
 
 def _unwritable(directory: Path) -> str:
-    """A place where this user may not write; for root there is only /proc."""
+    """A directory in which this user may not write; for root there is only /proc."""
     if os.geteuid() == 0:
         return "/proc/exports"
     (directory / "closed").mkdir(mode=0o555)
@@ -278,7 +278,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name.replace(" ", "-"))
 def test_bad_input_is_told_in_one_line_and_a_hint(bad: Bad, directory: Path) -> None:
-    """The exit code, what is wrong, what to do; no traceback, no password, no file that was not there."""
+    """Bad input gives an exit code, an error and a hint, without traceback, password or a new file."""
     bad.prepare(directory)
     unwritable = _unwritable(directory) if "UNWRITABLE" in bad.arguments else ""
     arguments = [unwritable if word == "UNWRITABLE" else word for word in bad.arguments]
@@ -302,7 +302,7 @@ def test_bad_input_is_told_in_one_line_and_a_hint(bad: Bad, directory: Path) -> 
 
 
 def test_a_name_that_is_no_text(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """Of the database and of the folder it is in: bytes that are not UTF-8."""
+    """The names of the database and of its folder may be bytes that are not UTF-8."""
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xff"))
     folder.mkdir()
     database = folder / os.fsdecode(b"n\xfe.db")
@@ -317,7 +317,7 @@ def test_a_name_that_is_no_text(sqlite_database: SqliteDatabase, tmp_path: Path)
 
 
 def test_the_database_by_another_name(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """A link to it is the same database: its export goes on."""
+    """A link to the database names the same database, and its export goes on."""
     export(sqlite_database.path)
     link = tmp_path / "latest.db"
     link.symlink_to(sqlite_database.path)
@@ -332,7 +332,7 @@ def test_the_database_by_another_name(sqlite_database: SqliteDatabase, tmp_path:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_standard_streams_that_are_closed(sqlite_database: SqliteDatabase, tmp_path: Path, closed: str) -> None:
-    """As a careless script starts it: nothing of it ends up in a file, and the export is made."""
+    """An export with closed standard streams succeeds, and no output ends up in a file."""
     command = f'"$0" -m autoexport --database-url "$1" --export-dir exports {closed}'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, str(sqlite_database.path)],

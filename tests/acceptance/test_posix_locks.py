@@ -29,7 +29,7 @@ else:
 
 
 def another_process_writes(path: Path) -> str:
-    """What another process gets to hear that begins to write: SQLite's error, or "no lock"."""
+    """The result of a write lock in another process: SQLite's error, or "no lock"."""
     command = [sys.executable, "-I", "-c", _WRITE, str(path)]
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=deadline_s(60)
@@ -50,8 +50,10 @@ def writing(sqlite_database: SqliteDatabase) -> SqliteDatabase:
 
 
 def test_the_danger_is_real(writing: SqliteDatabase) -> None:
-    """Opening and closing the application's file in its own process takes its lock away: what these tests
-    are about, and the proof that they would notice."""
+    """A process that opens and closes the application's file loses its lock on it.
+
+    This proves that the tests below would notice a lost lock.
+    """
     assert another_process_writes(writing.path) == "database is locked"
     wal = writing.kind == "sqlite-wal"
     Path(f"{writing.path}-shm" if wal else writing.path).open("rb").close()
@@ -62,7 +64,7 @@ def test_the_danger_is_real(writing: SqliteDatabase) -> None:
 def test_whole_cycles_leave_the_lock(
     writing: SqliteDatabase, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first, an idle, an incremental and a full export in the application's process, each while it writes."""
+    """A first, idle, incremental and full export in the application's process leave its write lock."""
     monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
     exporting = Exporting(writing.url, tmp_path)

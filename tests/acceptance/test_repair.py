@@ -1,4 +1,4 @@
-"""Whatever a user does to the published files or to the private ones, the next start or change repairs it."""
+"""Whatever a user does to the published or the private files, the next start or change repairs it."""
 
 from __future__ import annotations
 
@@ -29,56 +29,56 @@ Damage = Callable[[Path], object]
 
 
 def append(path: Path) -> None:
-    """As an editor that adds a line."""
+    """Add a line, as an editor does."""
     with path.open("ab") as file:
         file.write(b"edited\n")
 
 
 def overwrite(path: Path) -> None:
-    """The same size, another byte near the end."""
+    """Change a byte near the end and keep the size."""
     with path.open("r+b") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"~")
 
 
 def overwrite_secretly(path: Path) -> None:
-    """The same size, and the old time of modification put back."""
+    """Change a byte, keep the size, and put the modification time back."""
     status = path.stat()
     overwrite(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def truncate(path: Path) -> None:
-    """Cut in the middle."""
+    """Cut the file in the middle."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def empty(path: Path) -> None:
-    """Nothing left of it."""
+    """Remove all contents."""
     os.truncate(path, 0)
 
 
 def delete(path: Path) -> None:
-    """Gone."""
+    """Delete the file."""
     path.unlink()
 
 
 def replace_by_other(path: Path) -> None:
-    """Another file of the same size under its name."""
+    """Put another file of the same size under its name."""
     other = path.with_name("other")
     other.write_bytes(b"x" * path.stat().st_size)
     other.replace(path)
 
 
 def replace_by_same(path: Path) -> None:
-    """A copy of itself under its name, as `rsync` or a restore leaves it."""
+    """Put a copy of the file under its name, as `rsync` or a restore does."""
     other = path.with_name("other")
     shutil.copy2(path, other)
     other.replace(path)
 
 
 def replace_by_link(path: Path) -> None:
-    """A symbolic link to a copy of it elsewhere."""
+    """Move the file elsewhere, and put a symbolic link to it under its name."""
     elsewhere = Path.cwd() / f"elsewhere-{path.name}"
     shutil.move(path, elsewhere)
     path.symlink_to(elsewhere)
@@ -103,7 +103,7 @@ def sqlite_database(tmp_path: Path) -> Iterator[SqliteDatabase]:
 
 @pytest.fixture
 def exporting(sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exporting:
-    """An exporter that has published, fully and then incrementally, small as the database is."""
+    """An exporter that has published fully and then incrementally, although the database is small."""
     monkeypatch.setattr(plan, "MOST_DIRTY", 1.0)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
     exporting = Exporting(sqlite_database.url, tmp_path)
@@ -115,7 +115,7 @@ def exporting(sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_start_repairs_a_published_file(exporting: Exporting, damage: Damage) -> None:
-    """Without any change in the database, a start puts the published file right again, whichever it is."""
+    """Without any change in the database, a start repairs any published file."""
     for name in PUBLISHED:
         damage(exporting.directory / name)
         # A link is replaced, whatever it leads to.
@@ -127,7 +127,7 @@ def test_a_start_repairs_a_published_file(exporting: Exporting, damage: Damage) 
 def test_a_change_repairs_every_published_file(
     exporting: Exporting, sqlite_database: SqliteDatabase, damage: Damage
 ) -> None:
-    """A change that alters one file puts the others right as well."""
+    """A change that alters one file repairs the others as well."""
     for name in PUBLISHED:
         damage(exporting.directory / name)
     sqlite_database.execute(CHANGE)
@@ -136,7 +136,7 @@ def test_a_change_repairs_every_published_file(
 
 @pytest.mark.parametrize("damage", [*DAMAGES[:4], *DAMAGES[5:8]], ids=lambda damage: damage.__name__)
 def test_a_start_repairs_the_manifest(exporting: Exporting, damage: Damage) -> None:
-    """The manifest is a published file: what it says is right again after a start, and its number goes on."""
+    """A start repairs the manifest, and its generation never goes back."""
     path = exporting.directory / "manifest.json"
     good = orjson.loads(path.read_bytes())
     damage(path)
@@ -145,13 +145,13 @@ def test_a_start_repairs_the_manifest(exporting: Exporting, damage: Damage) -> N
     for varying in ("timestamp", "duration_seconds", "rendered_images", "mode", "kept_bytes", "rendered_bytes"):
         del good[varying], repaired[varying]
     for record in (good, repaired):
-        del record["files"]["database_export.json"]["digest"]  # of the time stamp, too
+        del record["files"]["database_export.json"]["digest"]  # it covers the time stamp, too
     assert repaired.pop("generation") >= good.pop("generation")
     assert repaired == good
 
 
 def test_a_start_repairs_a_manifest_that_says_something_else(exporting: Exporting) -> None:
-    """A manifest that is well formed and wrong does not stay."""
+    """A manifest that is well formed but wrong is repaired."""
     path = exporting.directory / "manifest.json"
     record = orjson.loads(path.read_bytes())
     images = record["counts"]["images"]
@@ -164,8 +164,10 @@ def test_a_start_repairs_a_manifest_that_says_something_else(exporting: Exportin
 def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
     exporting: Exporting, sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A box moves, so that images.csv stands; somebody saves it while the other file is written. The next export
-    knows, also if he kept its size."""
+    """A user saves images.csv, which needs no change, while another file is written.
+
+    The next export notices the edit, even if the size is the same.
+    """
     images = exporting.directory / "images.csv"
     whole = images.read_bytes()
 
@@ -186,7 +188,7 @@ def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
 
 
 def test_files_of_another_directory_are_not_ours(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """The state directory is a place of its own and the export directory is changed: what lies there is kept."""
+    """With a separate state directory and another export directory, foreign files in it are kept."""
     first = Trial(sqlite_database.url, tmp_path / "first", state_directory=tmp_path / "state")
     first.export()
     (tmp_path / "second").mkdir()
@@ -198,7 +200,7 @@ def test_files_of_another_directory_are_not_ours(sqlite_database: SqliteDatabase
 
 
 def test_a_database_at_another_place(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """It cannot be told from another one of the same name; what to do is said, and works."""
+    """A moved database looks like another one of the same name; the hint says what to do, and it works."""
     trial = Trial(sqlite_database.url, tmp_path / "exports")
     trial.export()
     sqlite_database.close()
@@ -234,7 +236,7 @@ def test_a_damaged_private_file_is_no_danger(
 def test_an_old_ledger_is_not_believed(
     exporting: Exporting, sqlite_database: SqliteDatabase, tmp_path: Path, changed: bool
 ) -> None:
-    """A state directory that was restored from a backup does not go with the published files of today."""
+    """A state directory restored from a backup does not match today's files and means a full export."""
     state = exporting.directory / ".autoexport"
     shutil.copytree(state, tmp_path / "backup")
     sqlite_database.execute(CHANGE)
@@ -268,7 +270,7 @@ def test_a_deleted_directory_comes_back(exporting: Exporting, what: str) -> None
 def test_a_killed_publish_is_caught_up_with(
     exporting: Exporting, sqlite_database: SqliteDatabase, tmp_path: Path
 ) -> None:
-    """New files beside the old manifest and the old ledger, as a crash between the renames leaves them."""
+    """New files beside an old manifest and ledger, as a crash between the renames leaves them, are repaired."""
     kept = {name: (exporting.directory / name).read_bytes() for name in (*PRIVATE, "manifest.json", "images.csv")}
     sqlite_database.execute("UPDATE images SET filename = 'other.png'")
     asyncio.run(exporting.export())

@@ -1,4 +1,4 @@
-"""The same rows in SQLite and in PostgreSQL are the same bytes in the files, apart from when they were read."""
+"""The same rows in SQLite and PostgreSQL give files with the same bytes, apart from the time of reading."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_real_database(
 async def both(
     server: PostgresServer, directory: Path, json_type: str, **settings: object
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The sample rows, orphans and odd values included, exported from SQLite and from PostgreSQL."""
+    """Export the sample rows, orphans and odd values included, from SQLite and from PostgreSQL."""
     with closing(create_sqlite(directory / "sample.sqlite3")) as connection:
         fill_sqlite(connection, orphans=True)
     from_sqlite = await exported(str(directory / "sample.sqlite3"), directory / "sqlite", **settings)
@@ -73,13 +73,13 @@ async def both(
 
 @pytest.mark.parametrize("style", ["records", "pretty"])
 async def test_sample_database(postgres_server: PostgresServer, tmp_path: Path, style: str) -> None:
-    """The same bytes also where values are odd and rows have no parents."""
+    """Odd values and rows without parents give the same bytes as well."""
     from_sqlite, from_postgres = await both(postgres_server, tmp_path, "json", json_style=style)
     assert from_postgres == from_sqlite
 
 
 async def test_sample_database_with_jsonb(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """The same values: jsonb itself writes 1e3 as 1000 (manual, section 8.14)."""
+    """With jsonb the values are the same, but jsonb itself writes 1e3 as 1000 (manual, section 8.14)."""
     from_sqlite, from_postgres = await both(postgres_server, tmp_path, "jsonb")
     trees = [_parsed(files.pop("database_export.json")) for files in (from_sqlite, from_postgres)]
     assert trees[0] == trees[1]
@@ -87,7 +87,7 @@ async def test_sample_database_with_jsonb(postgres_server: PostgresServer, tmp_p
 
 
 async def test_rows_that_share_a_key(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """Where no primary key keeps keys apart, the order in which rows were written does not show."""
+    """Without a primary key, the order in which rows were written does not change the files."""
     rows = [
         f"INSERT INTO annotations VALUES ({key}, 1, {label}, {confidence}, 1, {polygon})"
         for key in (1, "NULL")

@@ -1,4 +1,4 @@
-"""What must not get out: passwords, columns that are not mapped, values in logs; and how code could let it."""
+"""Passwords, unmapped columns and values in logs do not leak, and the code has no way to leak them."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
 # --- passwords ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the process title, /proc tells")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to read the process title")
 def test_no_password_gets_out_of_a_daemon(
     postgres_server: PostgresServer, postgres_database: str, tmp_path: Path
 ) -> None:
-    """Log at debug level, status, state, manifest, files and process title, while it works and while it fails."""
+    """A daemon that works and then fails shows no password in logs, status, files or process title."""
     exports, log = tmp_path / "exports", tmp_path / "log"
     env = {"DB_EXPORT_DATABASE_URL": postgres_database}
     with PostgresConnection(postgres_database) as connection:
@@ -74,8 +74,11 @@ def test_no_password_gets_out_of_a_daemon(
 
 @pytest.mark.parametrize("command", ["--full", "check", "verify"])
 def test_no_password_gets_out_of_a_command_that_fails(tmp_path: Path, command: str) -> None:
-    """Tracebacks at debug level included; the password has every character that could end it early, as it is
-    (then the URL is refused) and encoded (then there is no server)."""
+    """A command that fails shows no password, not even in tracebacks at debug level.
+
+    The password has every character that could end it early. Unencoded, the URL is refused; encoded, there is no
+    server.
+    """
     (tmp_path / "exports").mkdir()
     for password, exit_codes in ((WRONG_PASSWORD, (2,)), (quote(WRONG_PASSWORD, safe=""), (1, 3))):
         url = f"postgresql://reader:{password}@127.0.0.1:1/name?sslmode=disable"
@@ -92,8 +95,10 @@ def test_no_password_gets_out_of_a_command_that_fails(tmp_path: Path, command: s
 
 
 def test_no_canary_gets_out(database: Database, tmp_path: Path) -> None:
-    """Of no table and column that is not mapped, on any kind of database: not into any file, log or message,
-    by exports, by `check` and by a `verify` that finds drift, at debug level."""
+    """No unmapped table or column gets into a file, log or message, on any kind of database.
+
+    That holds for exports, `check`, and a `verify` that finds drift, at debug level.
+    """
     exports = tmp_path / "exports"
     where = ("--database-url", database.url, "--export-dir", str(exports), "--log-level", "debug")
     told = b""
@@ -111,7 +116,7 @@ def test_no_canary_gets_out(database: Database, tmp_path: Path) -> None:
 def test_columns_that_are_not_mapped_are_not_asked_for(
     postgres_server: PostgresServer, postgres_database: str, tmp_path: Path
 ) -> None:
-    """No statement that reaches the server names one, and none asks for all columns."""
+    """No statement that reaches the server names an unmapped column, and none asks for all columns."""
     with PostgresConnection(postgres_database) as connection:
         fill_postgres(connection)
     postgres_server.admin("ALTER ROLE application SET log_statement = 'all'")
@@ -159,7 +164,10 @@ def _offences(tree: ast.AST) -> Iterator[str]:
 
 
 def test_no_shell_no_eval_no_pickle() -> None:
-    """In no file of the package; `marshal` only between the two ends of a pipe that nobody else holds."""
+    """No file of the package uses them.
+
+    `marshal` is used only between the two ends of a private pipe.
+    """
     root = Path(autoexport.__file__).parent
     found = {
         str(path.relative_to(root)): offences
@@ -171,7 +179,7 @@ def test_no_shell_no_eval_no_pickle() -> None:
 
 
 def test_the_linter_watches_for_more() -> None:
-    """ruff's security rules are on for the package and nothing of it is switched off as a whole."""
+    """ruff's security rules are on for the package, and none is switched off as a whole."""
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--select", "S", str(Path(autoexport.__file__).parent)],
         capture_output=True, text=True, check=False,
@@ -180,9 +188,9 @@ def test_the_linter_watches_for_more() -> None:
 
 
 def test_logs_hold_no_values(trial: Trial, sqlite_database: SqliteDatabase) -> None:
-    """Not even of mapped columns: events say how much, not what."""
-    sqlite_database.execute(RENAME, "a name that is nobody's business")
+    """Logs hold no values, not even of mapped columns: events say how much, not what."""
+    sqlite_database.execute(RENAME, "a name that is private")
     with capture_logs() as logs:
         trial.export()
     assert logs
-    assert "nobody's business" not in repr(logs)
+    assert "that is private" not in repr(logs)

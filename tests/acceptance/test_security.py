@@ -1,4 +1,4 @@
-"""What an export may leave open to others: modes of files, links that lead elsewhere, names to be guessed."""
+"""An export leaves nothing open to other users: modes are tight, no link is followed, no name can be guessed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
 
 @contextmanager
 def umask(mask: int) -> Iterator[None]:
-    """New files with another mask."""
+    """Create new files with another mask."""
     before = os.umask(mask)
     try:
         yield
@@ -43,7 +43,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def mode(path: Path) -> int:
-    """The permission bits."""
+    """The permission bits of a file."""
     return stat.S_IMODE(path.lstat().st_mode)
 
 
@@ -75,12 +75,12 @@ class Observer(RowsHook):
                 continue
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="which files are open, /proc tells")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to list open files")
 @pytest.mark.parametrize("mask", [0o022, 0o000])
 def test_working_copies_are_private_and_nameless(
     sqlite_database: SqliteDatabase, tmp_path: Path, mask: int
 ) -> None:
-    """While rows are read: the copy and the spools are 0600, in a directory of 0700, and have no name any more."""
+    """The copy and the spools have mode 0600 and no name, in a directory of mode 0700."""
     trial = Trial(sqlite_database.url, tmp_path / "exports")
     observer = Observer(trial.state)
     with umask(mask):
@@ -93,9 +93,9 @@ def test_working_copies_are_private_and_nameless(
         assert mode(trial.state / name) == 0o600, name
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="creation is seen by way of the audit hook of this platform")
+@pytest.mark.skipif(sys.platform != "linux", reason="was only tried on Linux")
 def test_a_working_copy_is_never_anybody_else_s(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """From its first moment: it is created with its mode, not given it afterwards; also by SQLite."""
+    """A working copy is created with its mode, not given it afterwards; also by SQLite."""
     trial = Trial(sqlite_database.url, tmp_path / "exports")
     seen: list[tuple[str, int]] = []
 
@@ -120,7 +120,7 @@ async def _take(source: object) -> None:
 
 
 def test_an_open_state_directory_is_closed(trial: Trial, sqlite_database: SqliteDatabase) -> None:
-    """Somebody made it readable for all; the next export takes that back."""
+    """A state directory that was made readable for all is closed by the next export."""
     trial.state.chmod(0o777)
     trial.export()
     assert mode(trial.state) == 0o700
@@ -128,7 +128,7 @@ def test_an_open_state_directory_is_closed(trial: Trial, sqlite_database: Sqlite
 
 
 def test_public_files_follow_the_umask(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """What is for readers is as private as the user's other files."""
+    """The published files are as private as the user's other files."""
     for mask, expected in ((0o022, 0o644), (0o077, 0o600)):
         trial = Trial(sqlite_database.url, tmp_path / f"exports-{mask:o}")
         with umask(mask):
@@ -141,7 +141,7 @@ def test_public_files_follow_the_umask(sqlite_database: SqliteDatabase, tmp_path
 
 
 def link_to(elsewhere: Path) -> Callable[[Path], None]:
-    """Puts a link to this file in place of a file."""
+    """Put a link to this file in place of a file."""
 
     def damage(path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -154,14 +154,14 @@ def link_to(elsewhere: Path) -> Callable[[Path], None]:
 def test_a_published_name_that_is_a_link_is_replaced(
     trial: Trial, sqlite_database: SqliteDatabase, tmp_path: Path, name: str
 ) -> None:
-    """The link goes, what it led to stays as it was."""
+    """The link is replaced, and its target stays as it was."""
     victim = tmp_path / "victim"
-    victim.write_bytes(b"of somebody else")
+    victim.write_bytes(b"of another user")
     victim.chmod(0o640)
     link_to(victim)(trial.directory / name)
     sqlite_database.execute(RENAME, "another")
     trial.export()
-    assert victim.read_bytes() == b"of somebody else"
+    assert victim.read_bytes() == b"of another user"
     assert mode(victim) == 0o640
     assert not (trial.directory / name).is_symlink()
     assert not trial.differences()
@@ -171,13 +171,13 @@ def test_a_published_name_that_is_a_link_is_replaced(
 def test_a_private_name_that_is_a_link_is_not_followed(
     trial: Trial, sqlite_database: SqliteDatabase, tmp_path: Path, name: str
 ) -> None:
-    """Neither written through nor believed, if it leads out of the directory."""
+    """A link that leads out of the state directory is neither written through nor trusted."""
     victim = tmp_path / "victim"
-    victim.write_bytes(b"of somebody else")
+    victim.write_bytes(b"of another user")
     link_to(victim)(trial.state / name)
     sqlite_database.execute(RENAME, "another")
     trial.export()
-    assert victim.read_bytes() == b"of somebody else"
+    assert victim.read_bytes() == b"of another user"
     assert not trial.differences()
 
 
@@ -185,7 +185,7 @@ def test_a_private_name_that_is_a_link_is_not_followed(
 def test_a_dangling_link_makes_no_file_elsewhere(
     sqlite_database: SqliteDatabase, tmp_path: Path, name: str
 ) -> None:
-    """A private name that leads to a file that is not there creates none."""
+    """A private name that is a link to a missing file does not create that file."""
     trial = Trial(sqlite_database.url, tmp_path / "exports")
     trial.state.mkdir(parents=True)
     (trial.state / name).symlink_to(tmp_path / "made")
@@ -195,18 +195,18 @@ def test_a_dangling_link_makes_no_file_elsewhere(
 
 
 def test_a_lock_that_is_a_link_is_refused(trial: Trial, tmp_path: Path) -> None:
-    """Told, with the file's name; what it leads to is neither locked nor changed."""
+    """The error names the link, and its target is neither locked nor changed."""
     victim = tmp_path / "victim"
-    victim.write_bytes(b"of somebody else")
+    victim.write_bytes(b"of another user")
     link_to(victim)(trial.state / "publish.lock")
     with pytest.raises(AutoexportError, match=r"publish\.lock") as raised:
         trial.export()
     assert raised.value.hint
-    assert victim.read_bytes() == b"of somebody else"
+    assert victim.read_bytes() == b"of another user"
 
 
 def test_a_state_directory_that_is_a_link_is_refused(trial: Trial, tmp_path: Path) -> None:
-    """Working copies would lie where somebody else may look; nothing is written or chmodded there."""
+    """Other users might read working copies at its target, so nothing is written or chmodded there."""
     elsewhere = tmp_path / "elsewhere"
     trial.state.rename(tmp_path / "aside")
     elsewhere.mkdir(mode=0o755)
@@ -219,24 +219,24 @@ def test_a_state_directory_that_is_a_link_is_refused(trial: Trial, tmp_path: Pat
 
 
 def test_the_sweep_follows_no_link(trial: Trial, tmp_path: Path) -> None:
-    """Leftovers that are links are removed, what they lead to is not."""
+    """Leftovers that are links are removed; their targets are not."""
     victim = tmp_path / "victim"
     victim.mkdir()
-    (victim / "file").write_bytes(b"of somebody else")
+    (victim / "file").write_bytes(b"of another user")
     links = [trial.state / f"copy-{'0' * 16}.sqlite3", trial.state / f"spool-{'0' * 16}",
              trial.directory / f".images.csv.{'0' * 16}.autoexport-tmp"]  # fmt: skip
     for link in links:
         link.symlink_to(victim / "file")
     trial.export()
     assert not [link for link in links if link.is_symlink()]
-    assert (victim / "file").read_bytes() == b"of somebody else"
+    assert (victim / "file").read_bytes() == b"of another user"
 
 
 # --- names -------------------------------------------------------------------------------------------
 
 
 def test_temp_names_cannot_be_guessed(tmp_path: Path) -> None:
-    """64 random bits in each; and a name that is taken, by a link even, is refused and not followed."""
+    """Each name has 64 random bits, and a name that is taken, even by a link, is refused."""
     names = {temp_beside(tmp_path / "images.csv").name for _ in range(1000)}
     assert len(names) == 1000
     assert all(len(name.split(".")[-2]) == 16 for name in names)
@@ -249,7 +249,7 @@ def test_temp_names_cannot_be_guessed(tmp_path: Path) -> None:
 def test_a_copy_and_a_spool_refuse_a_name_that_is_taken(
     sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if somebody could guess the name: a link in its place is not written through."""
+    """Even if another user guesses the name, a link in its place is not written through."""
     monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
     trial = Trial(sqlite_database.url, tmp_path / "exports")
     trial.state.mkdir(parents=True, mode=0o700)

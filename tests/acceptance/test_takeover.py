@@ -53,7 +53,7 @@ async def state():
 def test_another_daemon_takes_over_when_the_leader_is_killed(
     sqlite_database: SqliteDatabase, tmp_path: Path
 ) -> None:
-    """Two on one directory: one exports. Once it is killed, the other takes over long before the next check."""
+    """Of two daemons one exports. Once it is killed, the other takes over long before the next check."""
     exports = tmp_path / "exports"
     with Daemon(sqlite_database.url, exports, interval_s=3600) as leader:
         leader.wait_for("export.published")
@@ -77,7 +77,7 @@ def test_another_daemon_takes_over_when_the_leader_is_killed(
 
 @in_wal_mode
 def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """It does not wait for the daemon to end, and the daemon is not put off by it."""
+    """It does not wait for the daemon to end, and does not disturb the daemon."""
     exports = tmp_path / "exports"
     with Daemon(sqlite_database.url, exports, "--disable-hooks", interval_s=60) as daemon:
         daemon.wait_until_idle()
@@ -95,8 +95,10 @@ def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_
 
 @in_wal_mode
 def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """FastAPI under `uvicorn --workers 3`: one leads, any of them can be asked to export, and when the
-    leader's process dies another one leads."""
+    """Under `uvicorn --workers 3` one worker leads, and any of them can be asked to export.
+
+    When the leader's process dies, another one leads.
+    """
     (tmp_path / "application.py").write_text(APPLICATION)
     port, exports = free_port(), tmp_path / "exports"
     env = program_environment(
@@ -116,7 +118,7 @@ def test_of_three_web_workers_one_exports(sqlite_database: SqliteDatabase, tmp_p
     states: dict[object, object] = {}
 
     def know(count: int) -> bool:
-        """Each connection reaches one of the workers: ask until so many have answered."""
+        """Ask until so many workers have answered: each connection reaches one of them."""
         try:
             told = ask("state")
         except OSError:

@@ -1,4 +1,4 @@
-"""The exporter leaves nothing in the database that it reads: no byte, no row, no entry in a catalog."""
+"""The exporter leaves nothing in the database that it reads: no byte, no row, no catalog entry."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def files(database: SqliteDatabase) -> dict[str, list[Any]]:
 
 
 def whole_cycles(database: Database, directory: Path) -> None:
-    """A first, an idle and a full export, with nothing changed in between."""
+    """Make a first, an idle and a full export, with no change in between."""
     exporting = Exporting(database.url, directory)
     assert asyncio.run(exporting.export()).outcome.published
     assert not asyncio.run(exporting.export()).outcome.published
@@ -57,8 +57,10 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def test_the_bytes_stay_while_it_is_idle(sqlite_database: SqliteDatabase, elsewhere: Path) -> None:
-    """Nobody has the database open: its bytes, times, mode and neighbours are afterwards what they were,
-    but for an empty WAL and its index, which SQLite needs for reading."""
+    """A database that no process has open keeps its bytes, times, mode and neighbours.
+
+    Only an empty WAL and its index may appear, which SQLite needs for reading.
+    """
     sqlite_database.close()
     before = files(sqlite_database)
     whole_cycles(sqlite_database, elsewhere)
@@ -70,8 +72,10 @@ def test_the_bytes_stay_while_it_is_idle(sqlite_database: SqliteDatabase, elsewh
 
 
 def test_the_bytes_stay_while_it_is_used(sqlite_database: SqliteDatabase, elsewhere: Path) -> None:
-    """The application has it open, in WAL mode with commits that are not checkpointed: nothing is written, not
-    even by a checkpoint, and its own session sees that nobody else has written."""
+    """A database that the application has open in WAL mode, with commits not yet checkpointed, is not written.
+
+    There is not even a checkpoint, and the application's session sees no write by another process.
+    """
     sqlite_database.execute(CHANGE)
     versions = [sqlite_database.execute(f"PRAGMA {name}") for name in ("data_version", "schema_version")]
     before = files(sqlite_database)
@@ -121,7 +125,7 @@ _CATALOGS = (
 
 @pytest.mark.skipif(not HAS_POSTGRES, reason="there is no PostgreSQL source yet")
 def test_postgres_rows_and_catalogs_stay(postgres_database: str, elsewhere: Path) -> None:
-    """No row is written, no entry made in a catalog, no transaction number used up, no slot or lock left."""
+    """No row or catalog entry is written, no transaction number used up, no slot or session left."""
     from tests.applications import fill_postgres
     from tests.postgres_connection import PostgresConnection
 

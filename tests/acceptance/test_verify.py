@@ -23,7 +23,7 @@ from tests.deadlines import deadline_s
 from tests.trials import Trial
 
 CI_BYTES, SOAK_BYTES = 12, 150
-"""For each of the four files."""
+"""The number of changed bytes in each of the four files."""
 
 CI_ROWS = 16
 MEMORY_LIMIT_KB = 100 * 1024
@@ -42,7 +42,7 @@ PUBLISHED_COLUMNS = {
 
 @pytest.fixture
 def verified(tmp_path: Path) -> tuple[SqliteDatabase, Trial]:
-    """The sample, exported."""
+    """A database with the sample rows, and its export."""
     connection = create_sqlite(tmp_path / "application.sqlite3")
     fill_sqlite(connection)
     connection.close()
@@ -56,7 +56,10 @@ def verified(tmp_path: Path) -> tuple[SqliteDatabase, Trial]:
 
 
 def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
-    """Change one byte after the other, all of them if there are not more; how many. Each is found and named."""
+    """Change up to `count` bytes of each file, one at a time, and check that each is found and named.
+
+    Returns how many were changed.
+    """
     assert not trial.differences()
     changed = 0
     for name in file_names():
@@ -76,19 +79,19 @@ def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
 
 
 def test_a_changed_byte_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """Wherever it is, in each of the files; another file is not blamed."""
+    """A changed byte is found wherever it is, and no other file is blamed."""
     assert check_bytes(verified[1], CI_BYTES, random.Random()) == 4 * CI_BYTES
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_every_changed_byte_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """A sample of 600."""
+    """A sample of 600 changed bytes is found."""
     print(f"{check_bytes(verified[1], SOAK_BYTES, random.Random())} changed bytes, missed 0")
 
 
 def test_a_changed_byte_of_the_manifest_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """Every digit and letter, and every byte at all."""
+    """Any changed byte of the manifest is found."""
     path, draw = verified[1].directory / "manifest.json", random.Random()
     right = path.read_bytes()
     for place in draw.sample(range(len(right)), CI_BYTES):
@@ -101,7 +104,7 @@ def test_a_changed_byte_of_the_manifest_is_found(verified: tuple[SqliteDatabase,
 
 @pytest.mark.parametrize("name", file_names())
 def test_a_missing_or_longer_file_is_found(verified: tuple[SqliteDatabase, Trial], name: str) -> None:
-    """Gone, with a line more, or cut."""
+    """A file that is missing, has a line more, is cut or is empty is found."""
     trial = verified[1]
     path = trial.directory / name
     right = path.read_bytes()
@@ -126,7 +129,7 @@ def rows_of(database: SqliteDatabase) -> list[tuple[str, object, str]]:
 
 
 def change(database: SqliteDatabase, table: str, row: object, column: str) -> str | None:
-    """Change one value to another that is published otherwise; what undoes it. None where there is none."""
+    """Change one value to another that is published differently. Returns the old value as text."""
     (old,) = database.execute(f"SELECT {column} FROM {table} WHERE id = ?", row)[0]  # type: ignore[arg-type]
     if column in ("project_id", "dataset_id", "image_id"):
         parent = f"{column.removesuffix('_id')}s"
@@ -148,7 +151,7 @@ def change(database: SqliteDatabase, table: str, row: object, column: str) -> st
 
 
 def check_rows(verified: tuple[SqliteDatabase, Trial], count: int, draw: random.Random) -> int:
-    """Change one value after the other and put it back; how many. Each is found."""
+    """Change up to `count` values, one at a time, and check that each is found. Returns how many were changed."""
     database, trial = verified
     database.close()
     kept = shutil.copy(database.path, database.path.with_name("kept"))
@@ -163,19 +166,19 @@ def check_rows(verified: tuple[SqliteDatabase, Trial], count: int, draw: random.
 
 
 def test_a_changed_row_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """Whatever column of whatever table that is published."""
+    """A changed value is found in any published column of any table."""
     assert check_rows(verified, CI_ROWS, random.Random()) == CI_ROWS
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_every_changed_row_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """Every published value of every row."""
+    """A change is found in every published value of every row."""
     print(f"{check_rows(verified, 1 << 30, random.Random())} changed values, missed 0")
 
 
 def test_rows_that_come_and_go_are_found(database: Database, tmp_path: Path) -> None:
-    """An insertion and a deletion in each table, on every kind of database."""
+    """An insertion and a deletion are found in each table, on every kind of database."""
     trial = Trial(database.url, tmp_path / "exports")
     trial.export()
     assert not trial.differences()
@@ -189,7 +192,7 @@ def test_rows_that_come_and_go_are_found(database: Database, tmp_path: Path) -> 
 
 
 def test_what_shows_in_no_file_is_no_drift(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """Nothing is published for it, so nothing could repair it."""
+    """A change that no file shows is not reported, because no export could repair it."""
     database, trial = verified
     database.script("ALTER TABLE images ADD COLUMN deleted_at DATETIME")
     trial.export()
@@ -210,14 +213,17 @@ def test_what_shows_in_no_file_is_no_drift(verified: tuple[SqliteDatabase, Trial
 
 
 def verify(trial: Trial, *more: str) -> tuple[int, str]:
-    """By the command: exit code and standard output."""
+    """Run the command. Returns its exit code and standard output."""
     done = run_autoexport("verify", "--database-url", trial.settings.database_url, "--export-dir",
                           str(trial.directory), *more)  # fmt: skip
     return done.exit_code, done.stdout
 
 
 def test_the_command_says_where_and_repairs(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """0 when equal; 3 with file, project, dataset and image; `--full` repairs, and then it is 0 again."""
+    """It exits with 0 when all is equal, and with 3 when not, naming file, project, dataset and image.
+
+    `--full` repairs, and then the exit code is 0 again.
+    """
     database, trial = verified
     code, said = verify(trial)
     assert (code, "byte for byte" in said) == (0, True)
@@ -240,7 +246,7 @@ def test_the_command_says_where_and_repairs(verified: tuple[SqliteDatabase, Tria
 
 
 def test_a_publish_that_is_due_is_no_drift(verified: tuple[SqliteDatabase, Trial], tmp_path: Path) -> None:
-    """Beside a daemon that has not looked yet: it waits for that, and compares like with like."""
+    """Beside a daemon that has not yet seen a change, `verify` waits for its export before it compares."""
     database, trial = verified
     with Daemon(database.url, trial.directory, "--disable-hooks", interval_s=3) as daemon:
         daemon.wait_until_idle()
@@ -281,7 +287,7 @@ sys.exit(code)
 
 
 def peak_kb(*arguments: str) -> int:
-    """The most memory that a run of the command had resident."""
+    """The largest resident memory of a run of the command, in kB."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAK, *arguments], env=program_environment(), capture_output=True, text=True,
         check=True, timeout=deadline_s(110),
@@ -289,9 +295,9 @@ def peak_kb(*arguments: str) -> int:
     return int(done.stderr.splitlines()[-1])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the most memory that was resident, /proc tells")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to read the peak memory")
 def test_memory_is_flat(tmp_path: Path) -> None:
-    """The same for six times the rows, below 100 MB."""
+    """Memory stays the same for six times the rows, and below 100 MB."""
     peaks = []
     for images in (2_000, 12_000):
         path = tmp_path / f"{images}.sqlite3"
@@ -305,7 +311,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_read_is_no_drift(verified: tuple[SqliteDatabase, Trial]) -> None:
-    """Exit code 1: nothing is known of the files then."""
+    """It exits with 1, because nothing is then known about the files."""
     database, trial = verified
     database.path.rename(database.path.with_name("aside"))
     assert verify(trial)[0] == 1

@@ -249,7 +249,7 @@ def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         yield from copy_bytes(source, into, size)
 
     monkeypatch.setattr(copy_worker, "copy_bytes", interrupted)
-    monkeypatch.setattr(copy_worker, "_say", lambda words: None)
+    monkeypatch.setattr(copy_worker, "_write_line", lambda line: None)
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT)
     copy_worker.copy_log(str(log), descriptor)
     os.close(descriptor)
@@ -358,7 +358,7 @@ except sqlite3.OperationalError as error:
 
 
 @pytest.mark.parametrize(
-    "script", ["os.kill(os.getpid(), signal.SIGKILL)", "print('nonsense')", "print('at 0'); sys.exit()"]
+    "script", ["os.kill(os.getpid(), signal.SIGKILL)", "print('nonsense')", "print('copied 0'); sys.exit()"]
 )
 def test_a_process_that_ends_is_done_without(
     script: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -401,7 +401,7 @@ def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(private_copy, "_STEP_PAGES", 1)
     started = tmp_path / "started"
     worker_that(
-        f"open({str(started)!r}, 'x')\nwhile True: print('at 0', flush=True); time.sleep(0.1)",
+        f"open({str(started)!r}, 'x')\nwhile True: print('copied 0', flush=True); time.sleep(0.1)",
         tmp_path,
         monkeypatch,
     )

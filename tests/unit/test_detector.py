@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
 
 from autoexport import watch_engine
 from autoexport.daemon import detector
@@ -26,8 +29,8 @@ from autoexport.errors import AutoexportError, LockedError, PublishError, Source
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import LEADER_LOCK, Lock
-from autoexport.runtime.wake import hearing_commits, pause
-from autoexport.sources.sqlite.watch import YOUNG_S, take_stamp, watch_file
+from autoexport.runtime.wake import Bell, hearing_commits, pause
+from autoexport.sources.sqlite.watch import YOUNG_S, FileEvents, take_stamp, watch_file
 from tests.databases import SqliteDatabase
 from tests.deadlines import deadline_s
 
@@ -176,6 +179,19 @@ async def test_a_file_event_ends_the_waiting(sqlite_database: SqliteDatabase) ->
         database.execute("INSERT INTO t VALUES (3)")
         await answers.next_yes()
         database.close()
+
+
+@pytest.mark.parametrize("module", [None, SimpleNamespace(RustNotify=dict, WatchfilesRustInternalError=OSError)])
+async def test_other_file_events_than_expected_leave_polling(
+    path: Path, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of watchfiles without the private class, or with other parameters: one line says so."""
+    monkeypatch.setitem(sys.modules, "watchfiles._rust_notify", module)  # type: ignore[arg-type]
+    events = FileEvents(path, Bell(asyncio.Event(), asyncio.get_running_loop()))
+    with capture_logs() as logs:
+        events.follow()
+        events.close()
+    assert [entry["event"] for entry in logs] == ["hooks.unavailable"]
 
 
 async def test_reading_the_database_is_no_change(sqlite_database: SqliteDatabase) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 
 from autoexport.values import scalars
 from autoexport.values.scalars import Ruled
 
 LONG = 2**63 - 1
+PLUS = "+" if b"+" in orjson.dumps(1e22) else ""
+"""What orjson writes before a positive exponent: a plus from 3.11.7 on."""
 LONE = b"caf\xe9".decode("utf-8", "surrogateescape")
 
 
@@ -90,7 +93,7 @@ def test_splits(stored: Any, expected: str) -> None:
         (0.1, "0.1", 0),
         (-0.0, "-0.0", 0),
         (5e-324, "5e-324", 0),
-        (1.7976931348623157e308, "1.7976931348623157e+308", 0),
+        (1.7976931348623157e308, f"1.7976931348623157e{PLUS}308", 0),
         (float("nan"), "null", 1),
         (float("-inf"), "null", 1),
         ("12", "12", 0),

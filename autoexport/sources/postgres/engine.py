@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from autoexport.config.database_url import DatabaseURL
-from autoexport.config.settings import Settings
 from autoexport.sources.postgres.errors import DRIVER_ERRORS
 
 CONNECT_TIMEOUT_S = 15.0
@@ -42,7 +41,7 @@ class LivelyConnection(asyncpg.Connection):  # type: ignore[misc]
                 opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def make_engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
+def make_engine(url: DatabaseURL, *, prepared_statements: bool) -> AsyncEngine:
     """An engine that opens each connection on demand and closes it as soon as it is released.
 
     Raises `ConfigurationError` if a certificate file of the URL cannot be used.
@@ -50,7 +49,7 @@ def make_engine(url: DatabaseURL, settings: Settings) -> AsyncEngine:
     arguments = dict(url.connect_args())
     arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
     arguments["connection_class"] = LivelyConnection
-    if not settings.pg_prepared_statements:
+    if not prepared_statements:
         arguments |= {
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,

@@ -17,11 +17,11 @@ import xxhash
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.config.database_url import DatabaseURL
-from autoexport.config.settings import Settings
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
 from autoexport.runtime.wake import pause
+from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import check_notes
 from autoexport.sources.postgres.engine import close_in_time, decode_leniently, driver_of, make_engine, unique_name
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
@@ -58,14 +58,14 @@ _SNAPSHOT_OF_STANDBY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalo
 class PostgresSource:
     """A database of a PostgreSQL server, primary or hot standby, version 13 or newer."""
 
-    def __init__(self, url: DatabaseURL, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
+        self._options = options
         self.database = _server_and_name(url)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
-        self._schemas = configured_schemas(settings.tables)
-        self._engine = make_engine(url, settings)
+        self._schemas = configured_schemas(options.tables)
+        self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         self._locked: tuple[str, ...] = ()
-        self._statement_name = (lambda: None) if settings.pg_prepared_statements else unique_name
+        self._statement_name = (lambda: None) if options.prepared_statements else unique_name
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
@@ -183,7 +183,7 @@ class PostgresSource:
 
     def _parameters(self) -> dict[str, str]:
         """The parameters to set inside the transaction: at a session's start pgbouncer refuses most of them."""
-        timeout_s = self._settings.pg_statement_timeout
+        timeout_s = self._options.statement_timeout_s
         return {
             "DateStyle": "ISO, YMD",
             "IntervalStyle": "postgres",
@@ -202,12 +202,12 @@ class PostgresSource:
         Nor may it read views: two transactions share a snapshot but not `now()`.
         """
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
-        return plain and self._settings.pg_prepared_statements
+        return plain and self._options.prepared_statements
 
     def _mapped(self, declared: Declarations) -> list[Table]:
         """The mapped tables; none if the catalog cannot be mapped, which the reader of the snapshot reports."""
         try:
-            mapping = map_catalog(declared.catalog, self._settings.tables or None)
+            mapping = map_catalog(declared.catalog, self._options.tables or None)
         except MappingError:
             return []
         return [mapped.table for mapped in mapping.tables().values()]
@@ -225,7 +225,7 @@ class PostgresSource:
         async with self._connected() as opened:
             with explained(self.database):
                 # pgbouncer executes a statement on the connection that prepared it only within a transaction.
-                level = "AUTOCOMMIT" if self._settings.pg_prepared_statements else "READ COMMITTED"
+                level = "AUTOCOMMIT" if self._options.prepared_statements else "READ COMMITTED"
                 connection = await opened.execution_options(isolation_level=level)
                 question = _SNAPSHOT_OF_STANDBY if await _is_standby(connection) else _SNAPSHOT
             while True:
@@ -240,8 +240,8 @@ class PostgresSource:
     async def check_notes(self) -> list[str]:
         """The lines that `check` shows about this database. Raises `SourceError` and `MappingError`."""
         async with self.snapshot() as snapshot:
-            mapping = map_catalog(snapshot.catalog, self._settings.tables or None)
-            prepared = self._settings.pg_prepared_statements
+            mapping = map_catalog(snapshot.catalog, self._options.tables or None)
+            prepared = self._options.prepared_statements
             with explained(self.database):
                 return await check_notes(snapshot, mapping, prepared_statements=prepared)
 

@@ -1,4 +1,4 @@
-"""The copying process as its parent sees it: started, asked, listened to, ended."""
+"""Starts the copying process, sends it a request, reads its answers and ends it."""
 
 from __future__ import annotations
 
@@ -16,72 +16,76 @@ from pathlib import Path
 
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import is_interpreter
-from autoexport.sources.sqlite.copy_worker import AT, LOG_AT
+from autoexport.sources.sqlite.copy_worker import COPIED, LOG_COPIED
 from autoexport.sources.sqlite.page_scan import PageScan
 
 START_S = 10.0
-"""How long the process may take to start, or to end."""
+"""How long the process may take to start, and how long to end."""
 
 _STILL_S = 10.0
-"""How long it may stand still while somebody holds a lock for it."""
+"""How long it may make no progress while its parent holds a lock for it."""
 
-_LOOK_S = 0.05
+_POLL_S = 0.05
 _PROGRAM = Path(__file__).with_name("copy_worker.py")
 
 log = get_logger()
 
 
 class Worker:
-    """The copying process, asked by lines and answering in lines."""
+    """The copying process. Requests and answers are lines."""
 
     def __init__(self, process: subprocess.Popen[bytes], given_up: threading.Event) -> None:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they are pipes
-        self._to, self._from = process.stdin, process.stdout
+        self._requests, self._answers = process.stdin, process.stdout
         self._given_up = given_up
-        self._rest = b""
-        # Not `select`, which refuses descriptors from 1,024 on: an application may have many files open.
-        self._arrivals = select.poll()
-        self._arrivals.register(self._from, select.POLLIN)
+        self._unfinished = b""  # the beginning of a line
+        # `select` would refuse descriptors from 1,024 on, and an application may have many files open.
+        self._readable = select.poll()
+        self._readable.register(self._answers, select.POLLIN)
 
     def copy(self, request: bytes, scan: PageScan, limit_s: float) -> str:
-        """Have it copy, and scan the pages of the copy meanwhile; its answer, empty if it ended.
+        """Send a request, scan the pages of the copy as they come, and return the answer; empty if it ended.
 
-        Raises TimeoutError if it stands still, or has not answered after `limit_s` seconds.
+        Raises `TimeoutError` if it makes no progress for `_STILL_S` seconds, or has not answered after `limit_s`
+        seconds, and as `PageScan.advance`.
         """
         try:
-            self._to.write(request)
+            self._requests.write(request)
         except BrokenPipeError:
             return ""
-        copied, heard = 0, time.monotonic()
-        deadline = heard + limit_s
-        while time.monotonic() < min(heard + _STILL_S, deadline):
-            more = scan.advance(copied)
-            for line in self._lines(0.0 if more else _LOOK_S):
-                heard = time.monotonic()
-                if line.startswith(AT):
-                    copied = int(line.removeprefix(AT))
-                elif not line.startswith(LOG_AT):
+        copied_bytes, last_line_at = 0, time.monotonic()
+        deadline = last_line_at + limit_s
+        while time.monotonic() < min(last_line_at + _STILL_S, deadline):
+            scanned_some = scan.advance(copied_bytes)
+            for line in self._lines(0.0 if scanned_some else _POLL_S):
+                last_line_at = time.monotonic()
+                if line.startswith(COPIED):
+                    copied_bytes = int(line.removeprefix(COPIED))
+                elif not line.startswith(LOG_COPIED):
                     return line
         raise TimeoutError
 
     def answer(self, limit_s: float) -> str:
-        """Its next line; empty if there is none in time."""
+        """The next line; empty if none comes within `limit_s` seconds."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            for line in self._lines(_LOOK_S):
+            for line in self._lines(_POLL_S):
                 return line
         return ""
 
     def _lines(self, limit_s: float) -> list[str]:
-        """The lines that have come, without their ends; an empty one when it has ended."""
+        """The lines that came within `limit_s` seconds; one empty line if the process has ended.
+
+        Raises `sqlite3.OperationalError` if the copy was given up.
+        """
         if self._given_up.is_set():
             raise sqlite3.OperationalError("database is locked")
-        if not self._arrivals.poll(1000 * limit_s):
+        if not self._readable.poll(1000 * limit_s):
             return []
-        more = self._from.read(4096)
+        more = self._answers.read(4096)
         if not more:
             return [""]
-        *lines, self._rest = (self._rest + more).split(b"\n")
+        *lines, self._unfinished = (self._unfinished + more).split(b"\n")
         return [line.decode("utf-8", "replace") for line in lines]
 
 
@@ -89,21 +93,24 @@ class Worker:
 def started(
     path: Path, status: os.stat_result, targets: Sequence[int], given_up: threading.Event
 ) -> Iterator[Worker | None]:
-    """The copying process; None where none can be started."""
+    """Start the copying process, and end it on exit. None if no process can be started.
+
+    It copies the file with `status` into the descriptors `targets`: the database and its log.
+    """
     if not is_interpreter():
         yield None
         return
     numbers = map(str, (status.st_dev, status.st_ino, *targets))
     command = [sys.executable, "-I", "-S", str(_PROGRAM), os.path.realpath(path), *numbers]
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own program, a path and numbers as its arguments
+        process = subprocess.Popen(  # noqa: S603 - our own program; its arguments are a path and numbers
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=targets,
             bufsize=0,
-            process_group=0,  # Ctrl-C is for us.
+            process_group=0,  # Ctrl-C ends the parent alone, which then ends the process.
         )
     except OSError as error:
         log.debug("copy.not_started", error=str(error))
@@ -112,7 +119,7 @@ def started(
     try:
         yield Worker(process, given_up)
     finally:
-        # It has answered, or nothing depends on it any more.
+        # It has answered, or the copy was given up.
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()

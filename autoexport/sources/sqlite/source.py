@@ -26,9 +26,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from autoexport.config.database_url import DatabaseURL, file_uri
-from autoexport.config.settings import Settings
 from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
+from autoexport.sources.contract import SourceOptions
 from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.check_notes import check_notes
 from autoexport.sources.sqlite.errors import explain
@@ -47,13 +47,13 @@ million rows: 3.5 s instead of 4.8 to read them in order, and 3 MB more."""
 class SqliteSource:
     """A SQLite database file, rollback journal or WAL."""
 
-    def __init__(self, url: DatabaseURL, settings: Settings) -> None:
+    def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
         if url.path is None:
             raise SourceError("The URL names no file.", hint="Give sqlite:///path/to/file.db.")
         self.path = Path(os.path.abspath(url.path))
         self.database = os.fsencode(self.path.name).decode("utf-8", "replace")
         self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
-        self._private = Path(settings.state_dir)
+        self._private = options.state
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:

@@ -149,9 +149,13 @@ class FileEvents:
 def _listen(real: str, stop: threading.Event, bell: Bell) -> None:
     """Until `stop`; where there are no file events (network file systems, limits), polling goes on alone."""
     # The class under `watchfiles.watch`, which does not tell when it has begun to listen, reads
-    # environment variables, and goes over to polling of its own.
-    from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
-
+    # environment variables, and goes over to polling of its own. It is private: a release of watchfiles may
+    # move it (ImportError) or give it other parameters (TypeError), as 0.20 did.
+    try:
+        from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+    except ImportError as exc:
+        _tell_of_polling(exc)
+        return
     names = {real, f"{real}-wal", f"{real}-journal"}
     try:
         with RustNotify([os.path.dirname(real)], False, False, 0, False, True) as watcher:
@@ -159,5 +163,9 @@ def _listen(real: str, stop: threading.Event, bell: Bell) -> None:
             while isinstance(found := watcher.watch(_GROUP_MS, _GROUP_MS, 0, stop), set):
                 if any(path in names for _, path in found):
                     bell.ring()
-    except (OSError, WatchfilesRustInternalError) as exc:
-        log.info("hooks.unavailable", reason=str(exc), hint="changes are found by polling")
+    except (OSError, TypeError, WatchfilesRustInternalError) as exc:
+        _tell_of_polling(exc)
+
+
+def _tell_of_polling(reason: Exception) -> None:
+    log.info("hooks.unavailable", reason=str(reason), hint="changes are found by polling")
