@@ -112,6 +112,7 @@ class Generation:
             soft_deleted={name: count for name, count in self.totals.soft_deleted.items() if count},
             repaired=tree.counts.repaired,
             guarded=tree.counts.guarded + sum(output.guarded(tree) for output in self.formats),
+            redacted=tree.counts.redacted,
             duration_seconds=round(duration_s, 3),
             rendered_images=self.rendered_images,
             mode="full" if self.plan.ranges is None else "incremental",
