@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import SourceError
-from autoexport.sources.sqlite.source import private_copy
+from autoexport.sources.sqlite import private_copy
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import program_environment
 from tests.daemon import wait_until
