@@ -108,12 +108,12 @@ def print_table(
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_visible(cell)) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
 
 
 def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    lines = [[_visible(cell) for cell in row] for row in (header, *rows)]
+    lines = [[visible(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     say(title)
     for line in lines:
@@ -138,14 +138,14 @@ def say_wrapped(text: str) -> None:
     for number, line in enumerate(text.split("\n")):
         indent = "  " if number else ""
         wrapped = textwrap.wrap(
-            _visible(line), WIDTH, initial_indent=indent, subsequent_indent="  ",
+            visible(line), WIDTH, initial_indent=indent, subsequent_indent="  ",
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
         for part in wrapped:
             say(part)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Escape control characters: names come from the database and must not control the terminal."""
     return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 

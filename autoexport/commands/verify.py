@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from autoexport.commands.terminal import say, terminal_progress
+from autoexport.commands.terminal import say, terminal_progress, visible
 from autoexport.config.settings import Settings
 from autoexport.errors import EncoderChanged
 from autoexport.pipeline.job import opened_job
@@ -41,7 +41,7 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
         say(f"{settings.export_directory} matches the database, byte for byte.")
         return 0
     for line in lines:
-        say(line)
+        say(visible(line))
     if encoders:
         raise EncoderChanged(
             f"The {' and '.join(encoders)} encoder changed since the files were written: that need not be drift.",

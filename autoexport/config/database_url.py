@@ -8,23 +8,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote
 
-from autoexport.config.libpq import connect_timeout_s, security, server_settings, ssl_mode
+from autoexport.config.libpq import connect_timeout_s, server_settings, ssl_mode
 from autoexport.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL
 
 Dialect = Literal["sqlite", "postgresql"]
 
 _FORMS = "Give sqlite:///app.db, postgresql://user@host/name, or the path of a SQLite file."
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey", "sslpassword")
-_HANDED_ON = ("passfile", "service", "servicefile", "target_session_attrs")
+DRIVER_OPTIONS = ("passfile", "service", "servicefile", "target_session_attrs")
+"""Options of a PostgreSQL URL that asyncpg itself understands."""
+
 _UNDERSTOOD = (
     "application_name", "connect_timeout", "database", "dbname", "fallback_application_name", "host",
-    "options", "password", "port", "ssl", "sslmode", "user", *_SSL_FILES, *_HANDED_ON,
+    "options", "password", "port", "ssl", "sslmode", "user", *_SSL_FILES, *DRIVER_OPTIONS,
 )  # fmt: skip
 
 _SCHEME = re.compile(r"(?P<dialect>[A-Za-z][A-Za-z0-9-]*)(?:\+(?P<driver>\w+))?://(?P<rest>.*)", re.DOTALL)
@@ -49,35 +48,6 @@ class DatabaseURL:
     database: str | None = None
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     ignored: tuple[str, ...] = ()
-
-    @property
-    def url(self) -> URL:
-        """The URL for SQLAlchemy, with our drivers; everything beyond the basics is in `connect_args`."""
-        from sqlalchemy import URL
-
-        if self.path is not None:
-            return URL.create("sqlite+aiosqlite", database=str(self.path))
-        host, port = self.hosts[0] if len(self.hosts) == 1 else (None, None)
-        return URL.create("postgresql+asyncpg", self.user, self.password, host, port, self.database)
-
-    def connect_args(self) -> dict[str, object]:
-        """The keyword arguments of `asyncpg.connect` beyond host, port, user, password and database.
-
-        TLS is translated from libpq's words (PostgreSQL manual, section 34.1.2 and 34.19). Raises
-        `ConfigurationError` when a certificate file cannot be used.
-        """
-        if self.dialect == "sqlite":
-            return {}
-        found: dict[str, object] = {name: self.options[name] for name in _HANDED_ON if name in self.options}
-        if len(self.hosts) > 1:
-            found["host"] = [host for host, _ in self.hosts]
-            found["port"] = [port or 5432 for _, port in self.hosts]
-        if timeout_s := connect_timeout_s(self.options):
-            found["timeout"] = timeout_s
-        if (tls := security(self.options)) is not None:
-            found["ssl"] = tls
-        found["server_settings"] = server_settings(self.options)
-        return found
 
 
 def parse_database_url(text: str) -> DatabaseURL:

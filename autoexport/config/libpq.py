@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from autoexport.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SERVER_SETTING = re.compile(r"\s*(?:-c\s*|--)(?P<name>[\w.-]+)=(?P<value>(?:\\.|[^\s\\])*)\s*", re.DOTALL)
@@ -40,32 +36,6 @@ def ssl_mode(options: Mapping[str, str]) -> str | None:
             "sslmode in the database URL has an unknown value.", hint=f"Allowed are {', '.join(_SSL_MODES)}."
         )
     return mode or None
-
-
-def security(options: Mapping[str, str]) -> str | SSLContext | None:
-    """What asyncpg is told about TLS: libpq's word, or a context where files are named."""
-    mode = ssl_mode(options)
-    root, certificate = options.get("sslrootcert"), options.get("sslcert")
-    if not root and not certificate:
-        return mode
-    if mode in ("disable", "allow", "prefer"):
-        return mode  # the server is not verified in these modes, whatever files are named
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
-        if root is None:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        elif mode != "verify-full" and root != "system":
-            context.check_hostname = False  # with a root file, "require" means verify-ca (manual, 34.19.1)
-        if certificate:
-            context.load_cert_chain(certificate, options.get("sslkey"), options.get("sslpassword"))
-    except OSError as exc:  # ssl.SSLError is one
-        raise ConfigurationError(
-            f"A certificate file of the database URL cannot be used: {exc.strerror or exc}.",
-            hint="Check the paths in sslrootcert, sslcert and sslkey, and that this user may read them.",
-        ) from exc
-    return context
 
 
 def server_settings(options: Mapping[str, str]) -> dict[str, str]:

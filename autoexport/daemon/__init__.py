@@ -1,1 +1,1 @@
-"""Runs the exporter for ever: detects changes, exports, recovers, reports."""
+"""Runs the exporter continuously: detects changes, exports, recovers, reports."""

@@ -1,4 +1,4 @@
-"""Waits for "something may have changed" and puts it on the queue."""
+"""Detects that the database or the published files may have changed, and requests an export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoexport.publishing.contract import TargetWatch
 
 TICK_S = 5.0
 HUNG_S = 60.0
-"""So long after its time a check that has not come back is no longer taken for waiting."""
+"""A check that is so late counts as hanging: waiting for it no longer feeds the watchdog."""
 
 
 async def detect(
@@ -23,9 +23,9 @@ async def detect(
     health: Health,
     interval_s: float,
 ) -> None:
-    """Put a look on the queue whenever the database or the published files may have changed, for ever.
+    """Put a request on the queue whenever the database or the published files may have changed, for ever.
 
-    A look says nothing but "look": one that is still on the queue serves for all that come after it.
+    A request carries nothing: one that is still on the queue also covers all later changes. Raises as the checks.
     """
     async with aclosing(cast(AsyncGenerator[bool], checks)):
         while True:
@@ -40,7 +40,7 @@ async def detect(
 
 
 async def _next(checks: AsyncIterator[bool], health: Health, interval_s: float) -> bool:
-    """The next check's answer. Waiting for its time is progress, waiting for longer is not."""
+    """The result of the next check. Waiting until it is due counts as progress, waiting for longer does not."""
     check = asyncio.ensure_future(anext(checks))
     try:
         for _ in range(int((interval_s + HUNG_S) / TICK_S) + 1):

@@ -19,9 +19,9 @@ async def run_exporter(
 ) -> None:
     """Export, then keep the files current until `stop` is set or the task is cancelled.
 
-    `settings` None: those of the environment. `monitor` None: as the settings say; without monitoring it
-    is one export. After `stop`, an export in hand may finish, within `DRAIN_S` seconds. Raises
-    `ConfigurationError`, for which trying again cannot help, and without monitoring any `AutoexportError`.
+    `settings` None stands for those of the environment, `monitor` None for the setting; without monitoring it
+    exports once. After `stop`, a running export may finish within `DRAIN_S` seconds. Raises `ConfigurationError`,
+    which no retry can mend, and without monitoring any `AutoexportError`.
     """
     exporter = _exporter(settings)
     await exporter.run(stop if stop is not None else asyncio.Event(), monitor=monitor)
@@ -29,15 +29,15 @@ async def run_exporter(
 
 @contextlib.asynccontextmanager
 async def exporting(settings: Settings | None = None, *, monitor: bool | None = None) -> AsyncIterator[Exporter]:
-    """Keep the files current in the background of an application, for as long as it is in here.
+    """Keep the files current in the background of an application, until the block is left.
 
-    On exit an export in hand finishes, as in `run_exporter`. What ends the background task early (only
-    a `ConfigurationError` does, with monitoring) is logged, and raised by `export_now`.
+    On exit a running export may finish, as in `run_exporter`. An error that ends the background task early is
+    logged, and `export_now` raises it; with monitoring only a `ConfigurationError` ends it.
     """
     exporter = _exporter(settings)
     stop = asyncio.Event()
     task = asyncio.create_task(exporter.run(stop, monitor=monitor), name="autoexport")
-    task.add_done_callback(_tell_of_the_end)
+    task.add_done_callback(_log_early_end)
     try:
         yield exporter
     finally:
@@ -45,7 +45,7 @@ async def exporting(settings: Settings | None = None, *, monitor: bool | None = 
         try:
             await asyncio.wait({task})
         finally:
-            task.cancel()  # nothing, unless this was cancelled in its turn
+            task.cancel()  # does nothing, unless the wait was cancelled
 
 
 def _exporter(settings: Settings | None) -> Exporter:
@@ -55,7 +55,7 @@ def _exporter(settings: Settings | None) -> Exporter:
     return exporter
 
 
-def _tell_of_the_end(task: asyncio.Task[None]) -> None:
+def _log_early_end(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         hint = error.hint if isinstance(error, AutoexportError) else ""
         log.error("exporter.ended", error=str(error), hint=hint)

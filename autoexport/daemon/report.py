@@ -1,4 +1,4 @@
-"""The report of an exporter about itself, and the file that keeps the last one."""
+"""Defines the report of an exporter about itself, and keeps the last one in the status file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from autoexport.runtime.files import create_new, temp_beside, write_all
 
 STATUS_FILE = "status.json"
 PENDING_S = 1.0
-"""The shortest time between two checks while a change is waiting for its export: they cannot tell anything new."""
+"""Minimum time between two checks while a change waits for its export: they could report nothing new."""
 
 State = Literal["starting", "standing by", "watching", "exporting", "retrying", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an exporter knows of itself. Times are seconds since the epoch, `last_publish` is the time
-    stamp of the published files, and None is "not yet" or "nothing"."""
+    """The state of an exporter, its last check, its last export and its last error.
+
+    Times are seconds since the epoch. `last_publish` is the timestamp in the published files. None means "not yet"
+    or "none".
+    """
 
     pid: int
     state: State
@@ -39,20 +42,20 @@ class Report:
     next_try_at: float | None = None
 
     def is_stale(self, now: float) -> bool:
-        """Whether no check was completed for the longer of three intervals and twice the last export.
+        """Whether the last completed check is older than three intervals and than twice the last export.
 
-        An interval is at least `PENDING_S` here: so far apart are checks while a change waits.
+        An interval counts as at least `PENDING_S`, the time between checks while a change waits.
         """
         limit_s = max(3 * max(self.interval_s, PENDING_S), 2 * (self.last_export_s or 0.0))
         return now - (self.last_check_at or self.started_at) > limit_s
 
     def to_json(self) -> bytes:
-        """For the socket and the file."""
+        """The report as a line of JSON, for the socket and the file."""
         return orjson.dumps(asdict(self), option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
     def from_json(cls, text: bytes) -> Report | None:
-        """A report as it was written, or None if this is none."""
+        """The report in `text`, or None if it holds no report of this version."""
         try:
             record: dict[str, Any] = orjson.loads(text)
             return cls(**record)
@@ -64,9 +67,10 @@ class Report:
 
 
 def write_report(state: Path, report: Report) -> None:
-    """Keep a report for the time when nobody answers any more: whole or not at all, but not made durable.
+    """Write the report to the status file, for the time after this process has ended.
 
-    A report that cannot be written is not written: the state directory may be what is wrong.
+    The file is written whole or not at all, but not synced. Errors are ignored: the failure that the report
+    describes may be that of the state directory.
     """
     temp = temp_beside(state / STATUS_FILE)
     with contextlib.suppress(OSError):
@@ -83,7 +87,7 @@ def write_report(state: Path, report: Report) -> None:
 
 
 def read_report(state: Path) -> Report | None:
-    """The report that was kept last, or None."""
+    """The report in the status file, or None."""
     try:
         return Report.from_json((state / STATUS_FILE).read_bytes())
     except OSError:

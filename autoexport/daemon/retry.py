@@ -1,4 +1,4 @@
-"""After a failure: what went wrong, how long to wait, and what ends the wait sooner."""
+"""Decides after a failure whether and when to try again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from autoexport.runtime.wake import pause
 from autoexport.sources import opened_source
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
-_LOOK_S = 1.0
+_CHECK_S = 1.0
 _TICK_S = 1.0
 
 
 def retry_delay_s(failures: int) -> float:
-    """How long to wait after so many failures in a row: doubling, with jitter so that many do not retry as one."""
+    """Seconds to wait after so many failures in a row: doubling, with jitter to spread many exporters."""
     doubled = FIRST_RETRY_S * 2.0 ** min(failures, 10)
     return min(LONGEST_RETRY_S, max(FIRST_RETRY_S, doubled * random.uniform(0.75, 1.25)))  # noqa: S311 - no secret
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What went wrong, out of the group that a TaskGroup makes of it: what cannot be retried first."""
+    """The error to report; out of the exception group of a TaskGroup, preferably one that no retry can mend."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     causes = [cause_of(inner) for inner in error.exceptions]
@@ -36,10 +36,10 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def mends_itself(cause: ConfigurationError, *, published: bool, written: bool) -> bool:
-    """Whether what seems to be a mistake of the operator is a state that the application is going to leave.
+    """Whether the application will end a state that looks like a mistake of the operator.
 
-    Before a publish, a database without any table is an application that has not started yet; after one, a mapping
-    that does not work is a migration that is under way, unless the operator has `written` it since it worked.
+    A database without any table belongs to an application that has not started yet. After a publish, a failing
+    mapping means that a migration is under way, unless the operator has `written` one that has not worked yet.
     """
     if isinstance(cause, EmptyDatabase):
         return True
@@ -55,34 +55,34 @@ async def wait_to_retry(
     wake: asyncio.Event,
     tick: Callable[[], None],
 ) -> None:
-    """Until the time has come, somebody asks (`hurry`), or a database that could not be read moves.
+    """Wait `delay_s` seconds, until `export_soon` is set, or until a database that could not be read changes.
 
-    `tick` is called every second meanwhile; `wake` has the database looked at sooner.
+    Calls `tick` every second; `wake` makes the database be checked at once.
     """
     deadline = time.monotonic() + delay_s
-    moved = None
+    changed = None
     if isinstance(cause, SourceError):
-        moved = asyncio.create_task(_database_moves(settings, wake), name="waiting for the database")
+        changed = asyncio.create_task(_database_changed(settings, wake), name="waiting for the database")
     try:
         while (left_s := deadline - time.monotonic()) > 0:
             tick()
             if await pause(export_soon, min(left_s, _TICK_S)):
-                export_soon.set()  # The rest after a costly export, which comes next, is to be cut short as well.
+                export_soon.set()  # It shall also end the cooldown, which comes next.
                 break
-            if moved and moved.done():
+            if changed and changed.done():
                 break
     finally:
-        if moved is not None:
-            moved.cancel()
-            await asyncio.wait({moved})
+        if changed is not None:
+            changed.cancel()
+            await asyncio.wait({changed})
 
 
-async def _database_moves(settings: Settings, wake: asyncio.Event) -> None:
+async def _database_changed(settings: Settings, wake: asyncio.Event) -> None:
     with contextlib.suppress(AutoexportError):
         async with opened_source(settings) as source:
-            checks = source.checks(min(_LOOK_S, settings.check_interval), hooks=False, wake=wake)
+            checks = source.checks(min(_CHECK_S, settings.check_interval), hooks=False, wake=wake)
             await anext(checks)  # the first answer is always yes
             async for changed in checks:
                 if changed:
                     return
-    await asyncio.Event().wait()  # it cannot even be asked: the time decides alone
+    await asyncio.Event().wait()  # the check itself failed: the delay alone decides

@@ -1,4 +1,4 @@
-"""The exporter's side of the queue: takes a look off it, waits for the right moment, exports, for ever."""
+"""Decides when the next export begins: after a burst of commits, and after the cooldown of a costly export."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from autoexport.runtime.wake import pause
 QUIET_S = 0.5
 LONGEST_BURST_S = 2.0
 COOLDOWN_PER_WORK = 4.0
+"""Seconds of cooldown for each second of work: exports then use at most a fifth of a core."""
+
 COOLDOWN_PER_WORK_IF_BUSY = 9.0
+"""The same if the last cooldown delayed a change: exports then use at most a tenth of a core."""
+
 _TICK_S = 5.0
 
 
 class ExportSchedule:
-    """When the next export may begin: after a burst of commits, and not too soon after a costly export.
+    """Delays the next export until a burst of commits and the cooldown of a costly export are over.
 
-    So a busy database costs at most a fifth of a core, and one that changes before every rest is over a tenth: a
-    few of the commits that meet an export take longer than usual, and they must be less than one in a hundred of
-    all. `hurry` ends the waiting: somebody asked.
+    A few of the commits that meet an export take longer than usual. The cooldowns keep them below one in a hundred
+    of all commits. `export_soon` ends both delays: the owner of the exporter has asked for an export.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,7 +34,7 @@ class ExportSchedule:
         self._busy = False
 
     async def settle(self, queue: asyncio.Queue[None]) -> None:
-        """Let a burst pass: until no look came for `QUIET_S`, at most for `LONGEST_BURST_S` seconds."""
+        """Wait until no request came for `QUIET_S`, at most `LONGEST_BURST_S` seconds."""
         deadline = self._clock() + LONGEST_BURST_S
         while not self.export_soon.is_set() and (left_s := deadline - self._clock()) > 0:
             try:
@@ -41,7 +44,7 @@ class ExportSchedule:
                 return
 
     async def cooldown(self, tick: Callable[[], None]) -> None:
-        """Wait until enough time has passed since the last export; `tick` is called every few seconds."""
+        """Wait until the last export's cooldown is over, calling `tick` every few seconds; clear `export_soon`."""
         self._busy = False
         while self._not_before is not None and (left_s := self._not_before - self._clock()) > 0:
             self._busy = True
@@ -51,9 +54,9 @@ class ExportSchedule:
         self.export_soon.clear()
 
     def exported(self, work_s: float) -> None:
-        """An export ended that kept a core busy for so long."""
-        rest_per_work = COOLDOWN_PER_WORK_IF_BUSY if self._busy else COOLDOWN_PER_WORK
-        self._not_before = self._clock() + rest_per_work * work_s
+        """Begin the cooldown of an export that kept a core busy for `work_s` seconds."""
+        cooldown_per_work = COOLDOWN_PER_WORK_IF_BUSY if self._busy else COOLDOWN_PER_WORK
+        self._not_before = self._clock() + cooldown_per_work * work_s
 
 
 async def export_forever(
@@ -62,10 +65,10 @@ async def export_forever(
     schedule: ExportSchedule,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Export after each look on the queue; what `export` raises ends it. What it returns is how many seconds
-    of another core it used.
+    """Export after each request on the queue, for ever. Raises as `export`.
 
-    The looks that came until an export begins are served by it: it reads the database after them.
+    `export` returns the processor time that it used in other processes, in seconds. An export also covers all
+    requests that came before it began: it reads the database after them.
     """
     while True:
         await queue.get()
@@ -77,7 +80,7 @@ async def export_forever(
         try:
             worker_cpu_s = await export()
         except (LockedError, SourceError):
-            raise  # It waited, for another exporter or for the database: that costs nobody anything.
+            raise  # It only waited, for another exporter or for the database: that needs no cooldown.
         except BaseException:
             schedule.exported(time.monotonic() - began)
             raise

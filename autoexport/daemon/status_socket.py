@@ -1,5 +1,7 @@
-"""A running exporter answers how it is through a socket in its state directory, so that an idle one need
-not write its last check to disk to be believed."""
+"""Serves the report of a running exporter through a socket in its state directory.
+
+So an idle exporter need not write every check to disk to prove that it still checks.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ ANSWER_LIMIT_S = 3.0
 
 
 class StatusSocket:
-    """Whoever connects gets the report and nothing else; only this user and root can.
+    """Sends the report to each program that connects; only this user and root can connect.
 
-    To be opened by the holder of the leader lock, in its event loop: a loop that hangs does not answer.
+    The holder of the leader lock opens it in its event loop: so a loop that hangs does not answer.
     """
 
     def __init__(self, state: Path, answer: Callable[[], bytes]) -> None:
@@ -28,11 +30,11 @@ class StatusSocket:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is an answer to be had; not every file system has sockets."""
+        """Whether it answers: not every file system supports sockets."""
         return self._socket is not None
 
     def open(self) -> None:
-        """Listen, in place of what an earlier process left; where that is impossible, do not."""
+        """Listen, in place of a socket that an earlier process left behind. If that fails, stay closed."""
         self.close()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         listening.setblocking(False)
@@ -51,7 +53,7 @@ class StatusSocket:
         self._socket = listening
 
     def _serve(self, listening: socket.socket) -> None:
-        # A report is smaller than any socket's buffer: sending it cannot wait for the one who asked.
+        # A report is smaller than any socket's buffer: sending it never waits for the client.
         with contextlib.suppress(OSError):
             connection, _ = listening.accept()
             with connection:
@@ -59,29 +61,29 @@ class StatusSocket:
                 connection.send(self._answer())
 
     def close(self) -> None:
-        """Answer no more, and take the name away."""
+        """Stop answering, and remove the socket's name."""
         if self._socket is None:
             return
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         self._socket = None
         with contextlib.suppress(OSError), _short_path(self._state) as address:
-            # After the directory was removed and made anew, it may be that of another exporter.
+            # If the state directory was removed and made again, the name may belong to another exporter.
             if self._file is not None and os.path.samestat(os.lstat(address), self._file):
                 os.unlink(address)
 
 
 def ask(state: Path) -> bytes | None:
-    """What the exporter of this state directory answers; None where nobody does. Blocking."""
+    """The answer of the exporter that uses this state directory; None if none answers. Blocking."""
     with (
         contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client,
     ):
-        asking.settimeout(ANSWER_LIMIT_S)
+        client.settimeout(ANSWER_LIMIT_S)
         with _short_path(state) as address:
-            asking.connect(address)
+            client.connect(address)
         answer = b""
-        while part := asking.recv(1 << 16):
+        while part := client.recv(1 << 16):
             answer += part
         return answer or None
     return None
@@ -89,10 +91,10 @@ def ask(state: Path) -> bytes | None:
 
 @contextlib.contextmanager
 def _short_path(state: Path) -> Iterator[str]:
-    """The socket's address; 108 bytes are the limit (unix(7)), which a state directory may exceed."""
+    """The socket's address through /proc: addresses are limited to 108 bytes (unix(7)), paths are not."""
     descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        through = f"/proc/self/fd/{descriptor}"
-        yield f"{through if os.path.exists(through) else state}/{SOCKET_NAME}"
+        directory = f"/proc/self/fd/{descriptor}"
+        yield f"{directory if os.path.exists(directory) else state}/{SOCKET_NAME}"
     finally:
         os.close(descriptor)

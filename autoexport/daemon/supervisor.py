@@ -1,4 +1,4 @@
-"""Composes everything: one export, or the two loops with the locks, restarted whole when anything fails."""
+"""Runs one export, or detector and exporter under the leader lock, rebuilt from scratch after any failure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from autoexport.runtime.threads import in_thread
 from autoexport.runtime.wake import hearing_commits
 
 DRAIN_S = 8.0
-"""How long an export in hand may take to finish after a stop; with what giving it up takes, 10 s."""
+"""Time for a running export to finish after a stop. Together with giving up the export it is 10 s."""
 
 log = get_logger()
 
@@ -50,23 +50,23 @@ class Exporter:
         self._throttle = DiskThrottle()
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending = self._stopped = False
+        self._stopping = self._drained = False
 
     def wake(self) -> None:
-        """Look now whether something changed; from any thread. Costs nothing if nothing did."""
+        """Check now whether something changed, from any thread. If nothing did, no export follows."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def export_soon(self) -> None:
-        """Export now, whether something seems to have changed or not; from the event loop."""
+        """Request an export at once, whether or not a change was detected; from the event loop."""
         self._schedule.export_soon.set()
         with contextlib.suppress(asyncio.QueueFull):
             self._queue.put_nowait(None)
 
     async def export_now(self) -> Manifest:
-        """Bring the files up to date with what is committed now; the manifest that then stands.
+        """Export everything that is committed now; returns the manifest of the published files.
 
-        It waits for an export in hand, also of another process. Raises `AutoexportError`.
+        It waits for a running export, also of another process. Raises `AutoexportError`.
         """
         if not self.settings.enable_auto_export:
             raise ConfigurationError(
@@ -76,7 +76,7 @@ class Exporter:
             return (await self._export(job)).manifest
 
     async def run(self, stop: asyncio.Event, *, monitor: bool | None = None) -> None:
-        """What `run_exporter` does, with an exporter that exists already."""
+        """Run this exporter as `run_exporter` does."""
         self._loop = asyncio.get_running_loop()
         if not self.settings.enable_auto_export:
             log.info("exporter.disabled", setting="enable_auto_export")
@@ -90,7 +90,7 @@ class Exporter:
             if not working.done():
                 await self._drain()
         finally:
-            self._ending = True
+            self._stopping = True
             stopped.cancel()
             working.cancel()
             await asyncio.wait({working, stopped})
@@ -99,7 +99,7 @@ class Exporter:
             await working
 
     async def _drain(self) -> None:
-        """Let an export in hand finish, and do the one that is due if it is likely to be short."""
+        """Let a running export finish, and run the one that is due if it is likely to be short."""
         report = self.health.report
         due = report.oldest_change_at is not None and report.error is None and report.state == "watching"
         short = report.last_export_s is not None and report.last_export_s < DRAIN_S / 2
@@ -108,7 +108,7 @@ class Exporter:
                 if due and short:
                     await self.export_now()
                 async with self._one_at_a_time:
-                    self._stopped = True  # Who comes later is told so.
+                    self._drained = True  # later calls of `export_now` are refused
         except TimeoutError:
             log.warning("export.given_up", after_s=DRAIN_S)
         except AutoexportError as exc:
@@ -118,7 +118,7 @@ class Exporter:
 
     async def _export(self, job: ExportJob) -> Outcome:
         async with self._one_at_a_time:
-            if self._stopped:
+            if self._drained:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
             self._published_files.begin_own_changes()
@@ -143,7 +143,7 @@ class Exporter:
         return (await self._export(job)).worker_cpu_s
 
     async def _export_when_free(self) -> None:
-        """One export, however long another process has one in hand."""
+        """Export once, after any running export of another process."""
         while True:
             with contextlib.suppress(LockedError):
                 async with opened_job(self.settings) as job:
@@ -153,17 +153,17 @@ class Exporter:
     # --- for ever ----------------------------------------------------------------------------------------
 
     async def _keep_forever(self) -> None:
-        made = [path for path in (self.state, self.directory) if not os.path.exists(path)]
-        heard = hearing_commits(self._wake) if self.settings.enable_hooks else contextlib.nullcontext()
+        missing = [path for path in (self.state, self.directory) if not os.path.exists(path)]
+        hearing = hearing_commits(self._wake) if self.settings.enable_hooks else contextlib.nullcontext()
         try:
-            with heard:
+            with hearing:
                 while True:
                     await self._try_to_keep()
         except ConfigurationError as exc:
             self.health.failed(exc, None)
             if not await self._has_published():
                 self._socket.close()
-                await asyncio.to_thread(remove_unused, self.state, self.directory, made)
+                await asyncio.to_thread(remove_unused, self.state, self.directory, missing)
             raise
         finally:
             self.health.stopped()
@@ -173,13 +173,13 @@ class Exporter:
             self._lock.release()
 
     async def _try_to_keep(self) -> None:
-        """One cycle: everything is built anew, and runs until something fails."""
+        """Run one cycle: build everything from scratch, run until something fails, wait for the next try."""
         try:
             await self._lead()
-            # A task of its own: in Python 3.11 a TaskGroup that fails leaves its task half cancelled.
+            # In a separate task: in Python 3.11 a TaskGroup that fails leaves its task half cancelled.
             await asyncio.create_task(self._cycle(), name="cycle")
         except Exception as exc:  # the one restart point of the program
-            if self._ending:
+            if self._stopping:
                 raise asyncio.CancelledError from exc
             await self._recover(cause_of(exc))
 
@@ -199,7 +199,7 @@ class Exporter:
                 group.create_task(self._persist_forever(interval_s), name="status file")
 
     async def _recover(self, cause: BaseException) -> None:
-        """Tell of the failure once, and wait before the next try."""
+        """Report the failure once, and wait before the next try. Raises a `cause` that no retry can mend."""
         if isinstance(cause, ConfigurationError):
             worked = self.health.report.generation is not None
             written = bool(self.settings.tables) and not worked
@@ -223,7 +223,7 @@ class Exporter:
         )
 
     async def _has_published(self) -> bool:
-        """Whether this exporter, or one before it, has."""
+        """Whether this exporter or an earlier one has published to the export directory."""
         if self.health.report.generation is not None:
             return True
         return await asyncio.to_thread(self._target.read_manifest) is not None
@@ -231,7 +231,7 @@ class Exporter:
     # --- leading -----------------------------------------------------------------------------------------
 
     async def _lead(self) -> None:
-        """Become, or be still, the one exporter of this export directory; wait as long as another is."""
+        """Take or keep the leader lock of this export directory; wait while another exporter holds it."""
         if not self._lock.stands():
             self._socket.close()
             self._lock.release()
@@ -250,7 +250,7 @@ class Exporter:
             return self._lock.try_take()
 
     async def _persist_forever(self, interval_s: float) -> None:
-        """Where nobody can be asked, the file has to say when the last check was."""
+        """Write each check to the status file: without a socket no other way shows the last check."""
         while True:
             await asyncio.sleep(interval_s)
             await self._persist()

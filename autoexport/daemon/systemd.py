@@ -1,4 +1,4 @@
-"""What systemd is told: ready, what is being done, that it really moves, stopping.
+"""Notifies systemd: ready, status, watchdog, stopping.
 
 The protocol is that of sd_notify(3): datagrams of `NAME=value` lines to the socket in NOTIFY_SOCKET.
 """
@@ -15,7 +15,10 @@ _FEEDS_PER_LIMIT = 8
 
 
 class SystemdNotifier:
-    """Sends to the service manager that started this process; does nothing where there is none."""
+    """Notifies the service manager that started this process; without one it does nothing.
+
+    `watchdog_s` is the watchdog's limit in seconds; None if no watchdog is set.
+    """
 
     def __init__(
         self, address: str | None, watchdog_s: float | None, clock: Callable[[], float] = time.monotonic
@@ -28,29 +31,29 @@ class SystemdNotifier:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> SystemdNotifier:
-        """As NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID say."""
+        """A notifier for NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, as sd_watchdog_enabled(3) reads them."""
         meant = environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
         limit = environ.get("WATCHDOG_USEC", "")
         watchdog_s = int(limit) / 1e6 if meant and limit.isdigit() and int(limit) else None
         return cls(environ.get("NOTIFY_SOCKET"), watchdog_s)
 
     def ready(self) -> None:
-        """The settings are valid and the work has begun."""
+        """Report that the settings are valid and the work has begun."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Report that the process has begun to stop."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows; one line."""
+        """Set the line that `systemctl status` shows."""
         line = " ".join(text.split())
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")
 
     def progressed(self) -> None:
-        """Feed the watchdog, where there is one, and not more often than it needs."""
+        """Feed the watchdog, if there is one, and not more often than it needs."""
         if self._watchdog_s is None:
             return
         now = self._clock()
@@ -61,7 +64,7 @@ class SystemdNotifier:
     def _send(self, message: str) -> None:
         if not self._address or self._address[0] not in "/@":
             return
-        # An address that begins with @ is in the abstract namespace: a zero byte there (unix(7)).
+        # A leading @ stands for the zero byte of an address in the abstract namespace (unix(7)).
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with (
             contextlib.suppress(OSError),

@@ -244,3 +244,25 @@ def test_sqlite_files_are_described_by_their_journal_mode(tmp_path: Path) -> Non
     (tmp_path / "g.db").write_bytes(b"garbage" * 1000)
     with pytest.raises(SourceError, match="not a SQLite database"):
         check_notes(tmp_path / "g.db")
+
+
+def test_names_from_the_database_do_not_control_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check` and `verify` escape control characters in the names of tables and projects."""
+    assert main(["demo", "d"]) == 0
+    database = tmp_path / "d" / "database.db"
+    change(
+        database, 'CREATE TABLE "regions\x1b[31m" (id INTEGER PRIMARY KEY, img REFERENCES images, polygon JSON)'
+    )
+    change(database, "UPDATE projects SET name = 'Red\x1b[31m' WHERE id = 1")
+    change(database, "UPDATE images SET filename = 'other.jpg'")
+    options = ["--database-url", "d/database.db", "--export-dir", "d/database_exports"]
+    capsys.readouterr()
+    assert main(["check", *options]) == 0
+    checked = capsys.readouterr().out
+    assert main(["verify", *options]) == 3
+    verified = capsys.readouterr().out
+    assert "regions\\x1b[31m looks like annotations" in checked
+    assert "Red\\x1b[31m" in verified
+    assert "\x1b" not in checked + verified

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from autoexport.config.database_url import DatabaseURL
+from autoexport.config.database_url import DRIVER_OPTIONS, DatabaseURL
+from autoexport.config.libpq import connect_timeout_s, server_settings, ssl_mode
+from autoexport.errors import ConfigurationError
 from autoexport.sources.postgres.errors import DRIVER_ERRORS
 
 CONNECT_TIMEOUT_S = 15.0
@@ -46,7 +50,7 @@ def make_engine(url: DatabaseURL, *, prepared_statements: bool) -> AsyncEngine:
 
     Raises `ConfigurationError` if a certificate file of the URL cannot be used.
     """
-    arguments = dict(url.connect_args())
+    arguments = connect_args(url)
     arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
     arguments["connection_class"] = LivelyConnection
     if not prepared_statements:
@@ -55,7 +59,57 @@ def make_engine(url: DatabaseURL, *, prepared_statements: bool) -> AsyncEngine:
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": unique_name,
         }
-    return create_async_engine(url.url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
+    return create_async_engine(engine_url(url), poolclass=NullPool, connect_args=arguments, hide_parameters=True)
+
+
+def engine_url(url: DatabaseURL) -> URL:
+    """The URL for SQLAlchemy, with asyncpg as the driver; `connect_args` gives all that it cannot hold."""
+    host, port = url.hosts[0] if len(url.hosts) == 1 else (None, None)
+    return URL.create("postgresql+asyncpg", url.user, url.password, host, port, url.database)
+
+
+def connect_args(url: DatabaseURL) -> dict[str, object]:
+    """The keyword arguments of `asyncpg.connect` beyond host, port, user, password and database.
+
+    Raises `ConfigurationError` if a certificate file cannot be used.
+    """
+    arguments: dict[str, object] = {name: url.options[name] for name in DRIVER_OPTIONS if name in url.options}
+    if len(url.hosts) > 1:
+        arguments["host"] = [host for host, _ in url.hosts]
+        arguments["port"] = [port or 5432 for _, port in url.hosts]
+    if timeout_s := connect_timeout_s(url.options):
+        arguments["timeout"] = timeout_s
+    if (tls := _tls(url.options)) is not None:
+        arguments["ssl"] = tls
+    arguments["server_settings"] = server_settings(url.options)
+    return arguments
+
+
+def _tls(options: Mapping[str, str]) -> str | ssl.SSLContext | None:
+    """asyncpg's argument `ssl`: libpq's mode, or a context if the options name files.
+
+    The meaning of the modes is libpq's (PostgreSQL manual, sections 34.1.2 and 34.19).
+    """
+    mode = ssl_mode(options)
+    root, certificate = options.get("sslrootcert"), options.get("sslcert")
+    if not root and not certificate:
+        return mode
+    if mode in ("disable", "allow", "prefer"):
+        return mode  # these modes do not verify the server, whatever files are named
+    try:
+        context = ssl.create_default_context(cafile=None if root in (None, "system") else root)
+        if root is None:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        elif mode != "verify-full" and root != "system":
+            context.check_hostname = False  # with a root file, "require" means verify-ca (manual, 34.19.1)
+        if certificate:
+            context.load_cert_chain(certificate, options.get("sslkey"), options.get("sslpassword"))
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"A certificate file of the database URL cannot be used: {exc.strerror or exc}.",
+            hint="Check the paths in sslrootcert, sslcert and sslkey, and that this user may read them.",
+        ) from exc
+    return context
 
 
 def unique_name() -> str:

@@ -1,4 +1,4 @@
-"""What changed in a SQLite database: from fingerprints of the copy to the images of the changed rows."""
+"""Finds the images whose rows changed, from two fingerprints of a SQLite database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from autoexport.sources.sqlite.page_scan import PageNotes
 
 _RANGES_AT_ONCE = 200
 _MOST_CHANGED = 0.4
-"""When more than this share of the rows' pages changed, looking up whose they are is not worth it."""
+"""If more than this share of the rows' pages changed, a full export is cheaper than finding their images."""
 
 RowidRange = tuple[int, int]
 
@@ -36,8 +36,9 @@ RowidRange = tuple[int, int]
 class PageChanges:
     """Fingerprints a private copy once and compares it with earlier fingerprints.
 
-    `descriptor` and `connection` are of the copy; `schema` holds name, root page and declaration of
-    every table; `notes` are complete if the copy's pages are known already.
+    `descriptor` and `connection` are of the copy. `schema` has, by table, the root page and a digest of the
+    declaration, as `read_roots` returns them. `notes` are complete if the pages were scanned during the copy.
+    Both methods raise `SourceError`.
     """
 
     def __init__(
@@ -51,33 +52,33 @@ class PageChanges:
         self._connection = connection
         self._schema = schema
         self._notes = notes
-        self._taken: Fingerprint | None = None
+        self._fingerprint: Fingerprint | None = None
 
     async def position(self, mapping: Mapping) -> Fingerprint | None:
-        """The fingerprint of the tables that are too large to be compared whole; None if one is no table."""
-        if self._taken is None:
-            large = _large(mapping)
-            if any(item.table.kind != "table" for item in large):
+        """The fingerprint of the tables of images and annotations; None if one of them is a view."""
+        if self._fingerprint is None:
+            mapped = [mapping.images] + ([mapping.annotations] if mapping.annotations is not None else [])
+            if any(item.table.kind != "table" for item in mapped):
                 return None
-            names = [item.table.name for item in large]
+            names = [item.table.name for item in mapped]
             roots = [TableRoot(name, self._schema[name][0]) for name in names]
             digest = b"".join(self._schema[name][1] for name in names)
-            self._taken = await in_thread(fingerprint, self._descriptor, roots, digest, self._notes)
-        return self._taken
+            self._fingerprint = await in_thread(fingerprint, self._descriptor, roots, digest, self._notes)
+        return self._fingerprint
 
     async def changes(self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
-        """The images of all rows that may be new or different since an earlier fingerprint."""
-        taken = await self.position(mapping)
-        if taken is None:
+        """The images of all rows that may be new or different since an earlier fingerprint, given in pieces."""
+        current = await self.position(mapping)
+        if current is None:
             return Everything("images or annotations are a view")
-        difference = await in_thread(compare, since, taken)
+        difference = await in_thread(compare, since, current)
         if difference.everything is not None:
             return Everything(difference.everything)
         if difference.identical:
             return Changes(frozenset())
-        if _share(taken, difference) > _MOST_CHANGED:
+        if _changed_share(current, difference) > _MOST_CHANGED:
             return Everything("most pages changed")
-        ranges = await in_thread(changed_ranges, self._connection, self._descriptor, taken, difference)
+        ranges = await in_thread(changed_ranges, self._connection, self._descriptor, current, difference)
         if isinstance(ranges, Everything):
             return ranges
         return await self._images(snapshot, mapping, ranges)
@@ -94,9 +95,9 @@ class PageChanges:
             rowid = _rowid_name(tables.mapped[logical])
             if rowid is None:
                 return Everything(f"the rowid of {tables.mapped[logical].table.name} is hidden by columns")
-            own = ranges[tables.mapped[logical].table.name]
-            while some := await in_thread(_some, own):
-                statement = _keys(tables, logical, rowid, some)
+            of_table = ranges[tables.mapped[logical].table.name]
+            while group := await in_thread(_next_group, of_table):
+                statement = _image_keys(tables, logical, rowid, group)
                 async for part in snapshot.stream(statement):
                     for (key,) in part:
                         if key is None:
@@ -108,28 +109,25 @@ class PageChanges:
         return Changes(images, orphans_seen)
 
 
-def _some(ranges: Iterator[RowidRange]) -> list[RowidRange]:
+def _next_group(ranges: Iterator[RowidRange]) -> list[RowidRange]:
     return list(islice(ranges, _RANGES_AT_ONCE))
 
 
-def _large(mapping: Mapping) -> list[TableMapping]:
-    return [mapping.images] + ([mapping.annotations] if mapping.annotations is not None else [])
-
-
-def _share(taken: Fingerprint, difference: Difference) -> float:
-    tables = range(1, len(taken.tables) + 1)
-    leaves = sum(taken.owners.count(number) for number in tables)
+def _changed_share(current: Fingerprint, difference: Difference) -> float:
+    """The share of the leaves that changed. A small table counts as one of 64 leaves."""
+    owners = range(1, len(current.tables) + 1)
+    leaves = sum(map(current.owners.count, owners))
     return sum(map(len, difference.dirty_leaves.values())) / max(leaves, 64)
 
 
 def _rowid_name(mapped: TableMapping) -> str | None:
-    """A name of the rowid that no column has taken (sqlite.org/lang_createtable.html, section 5)."""
-    taken = {column.name.lower() for column in mapped.table.columns}
-    return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+    """A name of the rowid that no column hides (sqlite.org/lang_createtable.html, section 5); None if all are."""
+    hidden = {column.name.lower() for column in mapped.table.columns}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in hidden), None)
 
 
-def _keys(tables: SqlTables, logical: str, rowid: str, ranges: Sequence[RowidRange]) -> Select[Any]:
-    """The images of the rows of these ranges; null for a row that names an image that is not there."""
+def _image_keys(tables: SqlTables, logical: str, rowid: str, ranges: Sequence[RowidRange]) -> Select[Any]:
+    """The keys of the images of the rows in these ranges; null for a row whose image does not exist."""
     name: ColumnElement[Any] = literal_column(f"{tables.sql[logical].name}.{rowid}")
     within = or_(*(and_(name >= first, name <= last) for first, last in ranges))
     joined: FromClause = tables.sql[logical]

@@ -1,4 +1,4 @@
-"""What `check` says about a SQLite file: size, journal, and how long a copy keeps a writer waiting."""
+"""Notes of `check` about a SQLite file: size, journal mode, and how long a copy keeps a writer waiting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from autoexport.config.database_url import file_uri
 from autoexport.sources.sqlite.errors import explain
 
 COPY_S_PER_GB = 0.5
-"""How long a copy takes. Measured: 0.3 to 0.4 s per GB, and 1.7 where a virtual machine had to be given the memory
-first."""
+"""How long a copy takes. Measured: 0.3 to 0.4 s per GB, and 1.7 s on a virtual machine whose host had to provide
+the memory first."""
 
 
 def check_notes(path: Path) -> list[str]:
     """Sentences about journal mode and size; blocking. Raises `SourceError` if the file cannot be opened.
 
-    To be asked after a snapshot could be taken: then it is known that opening the file does no harm.
+    Call it after a snapshot was taken: taking it proves that opening the file does no harm.
     """
     try:
         uri = f"{file_uri(path)}?mode=ro"
@@ -32,6 +32,6 @@ def check_notes(path: Path) -> list[str]:
         return [f"{size} in WAL mode: writers never wait for the copy, which takes about {seconds:.2f} s."]
     return [
         f"{size} in rollback-journal mode ({mode}): while the copy is made, a writer may have to wait about "
-        f"{seconds:.2f} s (about {COPY_S_PER_GB} s per GB). In WAL mode it would not; where that is too "
-        "long, change to WAL mode or PostgreSQL."
+        f"{seconds:.2f} s (about {COPY_S_PER_GB} s per GB). If that is too long, change the database to WAL mode, "
+        "where writers never wait, or to PostgreSQL."
     ]

@@ -1,4 +1,4 @@
-"""SQLite's error codes in plain words, each with what to do."""
+"""Turns SQLite's errors into ours: each says what happened, with a hint what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HINTS = {
     ),
     sqlite3.SQLITE_BUSY: (
         "{path} stayed locked by another program.",
-        "A transaction is held open in the application; it is tried again when that ends.",
+        "The application holds a transaction open. Export again when that has ended; a daemon does so by itself.",
     ),
     sqlite3.SQLITE_FULL: (
         "No room for the working copy of {path}.",
@@ -30,8 +30,8 @@ _HINTS = {
         "Let this user write to the folder (systemd: ReadWritePaths=), or keep the application open beside it.",
     ),
     sqlite3.SQLITE_READONLY_ROLLBACK: (
-        "{path} was left in the middle of a transaction, and reading it needs a repair that only a writer may do.",
-        "Open it once with the application, which rolls the unfinished transaction back.",
+        "{path} was left in the middle of a transaction, and only a writer may repair it.",
+        "Open it once with the application, which then rolls back the unfinished transaction.",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         "{path} cannot be opened.",
@@ -43,7 +43,10 @@ _HINTS = {
 
 
 def explain(error: BaseException, path: Path, private: Path) -> SourceError:
-    """The error of the driver as one of ours."""
+    """Turn an error of the driver into ours.
+
+    `path` is the application's file, `private` the directory of the copies.
+    """
     code = getattr(error, "sqlite_errorcode", None)
     if code is None and "is locked" in str(error):
         code = sqlite3.SQLITE_BUSY
@@ -52,23 +55,23 @@ def explain(error: BaseException, path: Path, private: Path) -> SourceError:
             f"{path} has columns that only its application can compare: {error}.",
             hint="Map the keys to columns without that collation under [tables] in autoexport.toml.",
         )
-    return _said(code or 0, path, private, error)
+    return _error_for(code or 0, path, private, error)
 
 
 def no_room(path: Path, private: Path) -> SourceError:
-    """The error for a disk that has no room for the working copy."""
-    return _said(sqlite3.SQLITE_FULL, path, private)
+    """The error if the disk has no room for the working copy."""
+    return _error_for(sqlite3.SQLITE_FULL, path, private)
 
 
 def too_slow(path: Path, private: Path) -> SourceError:
-    """The error for a disk to which the database is copied more slowly than it changes."""
+    """The error if the database changes faster than it can be copied."""
     return SourceError(
         f"{path} changes faster than it can be copied to {private}.",
         hint="Set DB_EXPORT_STATE_DIRECTORY to a directory on a faster disk.",
     )
 
 
-def _said(code: int, path: Path, private: Path, error: object = "") -> SourceError:
+def _error_for(code: int, path: Path, private: Path, error: object = "") -> SourceError:
     message, hint = _HINTS.get(code) or _HINTS.get(
         code & 0xFF, ("Reading {path} failed: {error}.", "Check the file with `PRAGMA integrity_check`.")
     )

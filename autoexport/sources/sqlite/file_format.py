@@ -1,8 +1,8 @@
-"""A quiescent SQLite file as pages: where leaves, interior pages and free pages are.
+"""Reads the pages of a quiescent SQLite file: leaves, interior pages and free pages.
 
-"Format" is the SQLite document "Database File Format" (sqlite.org/fileformat2.html), cited by section.
-Nothing here writes, and nothing here may be used on a file that SQLite has open for an application:
-closing any descriptor of it would drop the application's locks (sqlite.org/howtocorrupt.html, 2.2).
+"Format" is the SQLite document "Database File Format" (sqlite.org/fileformat2.html), cited by section. Nothing
+here writes. Never use it on the application's own file: closing a descriptor of that would drop the application's
+locks (sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INTERIOR, LEAF = 5, 13  # Format 1.6: first byte of the pages of a table b-tree
 
 
 def malformed(what: str) -> SourceError:
-    """The error for a file that is not what the format says."""
+    """The error for a file that breaks the format; `what` says how."""
     return SourceError(
         f"the database is malformed: {what}",
         hint="Run `PRAGMA integrity_check` on the database; restore it from a backup if that fails.",
@@ -26,7 +26,7 @@ def malformed(what: str) -> SourceError:
 
 
 def page_bytes_of(header: bytes) -> int:
-    """The size of a page, by the first 100 bytes of a file. Raises `SourceError` if they are not SQLite's."""
+    """The size of a page, from the first 100 bytes of a file. Raises `SourceError` if they are not SQLite's."""
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):  # Format 1.3.1
         raise malformed("it has no SQLite header")
     (size,) = unpack_from(">H", header, 16)  # Format 1.3.2: a power of two from 512 on; 1 stands for 65536
@@ -37,10 +37,10 @@ def page_bytes_of(header: bytes) -> int:
 
 
 class DatabaseFile:
-    """The pages of a database file, numbered from 1 (Format 1.2), read through a descriptor of the caller's.
+    """The pages of a database file, numbered from 1 (Format 1.2). The caller owns the descriptor.
 
-    `layout` is page size in bytes, reserved bytes per page, schema format and text encoding. Every method
-    raises `SourceError` where the file is not well formed or cannot be read.
+    `layout` is page size in bytes, reserved bytes per page, schema format and text encoding. Every method raises
+    `SourceError` if the file is not well formed, and `OSError` if it cannot be read.
     """
 
     def __init__(self, fd: int) -> None:
@@ -72,16 +72,17 @@ class DatabaseFile:
             # Format 1.6: number of cells at 3, right-most child at 8, offsets of the cells from 12; a cell
             # begins with its left child.
             (cells,) = unpack_from(">H", page, 3)
-            below: list[int] = [unpack_from(">I", page, at)[0] for at in unpack_from(f">{cells}H", page, 12)]
+            offsets = unpack_from(f">{cells}H", page, 12)
+            below: list[int] = [unpack_from(">I", page, offset)[0] for offset in offsets]
             below += unpack_from(">I", page, 8)
         except struct.error as exc:
             raise malformed(f"page {number} is damaged") from exc
         return below
 
     def leaves(self, root: int) -> Iterator[list[int]]:
-        """The leaves of a table in key order, in groups of those below one interior page.
+        """The leaves of a table in key order, in groups below one interior page.
 
-        All leaves of a b-tree have the same depth, so leaves are named without being read.
+        All leaves of a b-tree have the same depth, so the leaves themselves need not be read.
         """
         depth, first = 0, root
         while self.page(first)[0] == INTERIOR and depth < 64:
@@ -112,7 +113,7 @@ class DatabaseFile:
         return first, last
 
     def freelist(self) -> Iterator[Sequence[int]]:
-        """The pages that are in no use, in groups: each trunk page with the pages it lists."""
+        """The unused pages, in groups: each trunk page with the pages that it lists."""
         trunk = self._first_trunk
         while trunk:
             page = self.page(trunk)
@@ -123,17 +124,17 @@ class DatabaseFile:
             trunk = following
 
 
-def _rowid(page: bytes, at: int) -> int:
-    """The rowid of a table's leaf cell: its second varint, after the length of the payload (Format 1.6)."""
-    return _varint(page, _varint(page, at)[1])[0]
+def _rowid(page: bytes, cell: int) -> int:
+    """The rowid of the leaf cell at an offset: its second varint, after the length of the payload (Format 1.6)."""
+    return _varint(page, _varint(page, cell)[1])[0]
 
 
-def _varint(page: bytes, at: int) -> tuple[int, int]:
-    """A varint, signed, and the offset behind it: seven bits a byte, eight in the ninth (Format 1.6)."""
+def _varint(page: bytes, start: int) -> tuple[int, int]:
+    """A signed varint, and the offset after it: seven bits a byte, eight in the ninth (Format 1.6)."""
     value = 0
-    for position in range(at, at + 8):
-        value = value << 7 | page[position] & 0x7F
-        if page[position] < 0x80:
-            return value, position + 1
-    value = value << 8 | page[at + 8]
-    return value - (1 << 64) if value >> 63 else value, at + 9
+    for offset in range(start, start + 8):
+        value = value << 7 | page[offset] & 0x7F
+        if page[offset] < 0x80:
+            return value, offset + 1
+    value = value << 8 | page[start + 8]
+    return value - (1 << 64) if value >> 63 else value, start + 9

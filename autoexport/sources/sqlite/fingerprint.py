@@ -1,21 +1,22 @@
-"""Fingerprints of our own private copy of a SQLite database: which rows may be new or different.
+"""Compares the pages of two private copies of a SQLite database, and finds the rows that may have changed.
 
-"Format" below is the SQLite document "Database File Format" (sqlite.org/fileformat2.html), cited by
-section. The copy is quiescent and well formed: no lock, no WAL, no race; what is not well formed as
-far as it is read is a `SourceError`.
+"Format" is the SQLite document "Database File Format" (sqlite.org/fileformat2.html), cited by section. The copy is
+quiescent: no lock, no WAL, no race. A page that breaks the format is a `SourceError`, as far as it is read.
 
-Why the answer is a superset of the rows that are new or different:
+Why the result is a superset of the rows that are new or different:
 
-- The rows of a rowid table are the cells of the leaves below its root (Format 1.6), and all leaves have
-  the same depth. A leaf is clean if it was a leaf of the same table with the same hash; equal bytes
-  alone prove nothing, since a page can come back from the freelist with its old bytes.
-- A cell in a clean leaf is as it was, the number of its first overflow page included. Each overflow
-  page names the next (Format 1.7), so if no page of the chain has changed, the chain is as it was; if
-  one has, dbstat says whose it is. It does not matter what happened in between.
-- What the bytes mean depends on the schema (`schema_digest`), the text encoding and the schema format.
+- The rows of a rowid table are the cells of the leaves below its root (Format 1.6). All leaves have the same
+depth.
+  A leaf is clean if it was a leaf of the same table with the same hash. Equal bytes alone prove nothing: a page
+  can come back from the freelist with its old bytes.
+- A cell in a clean leaf is unchanged, and so is the number of its first overflow page. Each overflow page names
+the
+  next (Format 1.7). If no page of the chain changed, the chain is unchanged. If one did, dbstat tells its table.
+  The states in between do not matter.
+- The meaning of the bytes depends on the schema (`schema_digest`), the text encoding and the schema format.
 
-Rows that are gone leave no trace here. Page 1 holds the root of the schema table and never a mapped
-row; it is left out, because the counters of a copy's page 1 are not those of its source.
+Deleted rows leave no trace here. Page 1 holds the root of the schema table and never a mapped row. It is left out,
+because its counters differ between a copy and its original.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from autoexport.sources.sqlite.file_format import INTERIOR, LEAF, DatabaseFile, 
 from autoexport.sources.sqlite.page_scan import PageNotes, PageScan
 
 NO_ROWS, FREE, MAYBE_OVERFLOW = 0, 254, 255
-"""Owners that are no table: pages that can hold nothing of a row (indexes, interior pages), pages of the
-freelist, and pages whose first bytes could be those of an overflow page. 1 to 253 are mapped tables."""
+"""Owners that are no table: pages without parts of a row (indexes, interior pages), pages of the freelist, and
+pages whose first bytes could be those of an overflow page. 1 to 253 are mapped tables."""
 
 _BLOCK_PAGES = 4096
 _WORDS = Struct(">Q")
@@ -47,7 +48,7 @@ _MAGIC = b"autoexport sqlite pages 1\n"
 
 @dataclass(frozen=True, slots=True)
 class TableRoot:
-    """A mapped table: its name exactly as in sqlite_master, and the page number of its b-tree's root."""
+    """A mapped table: its name, spelled as in sqlite_master, and the page number of its root."""
 
     name: str
     root: int
@@ -55,11 +56,11 @@ class TableRoot:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The pages of a copy: what each is used for and, page 1 apart, the 64-bit xxh3 hash of its bytes.
+    """The pages of a copy: the owner of each and, except for page 1, the 64-bit xxh3 hash of its bytes.
 
-    The hashes are in `notes`, which have to be open. `layout` is page size, reserved bytes, schema format and
-    text encoding. `row_counts` is the number of rows of each mapped rowid table; `without_rowid` names the
-    other mapped tables.
+    The hashes are in `notes`, which have to be open. `layout` is page size, reserved bytes, schema format and text
+    encoding. `row_counts` has the number of rows of each mapped rowid table. `without_rowid` names the other
+    mapped tables.
     """
 
     layout: tuple[int, int, int, int]
@@ -78,7 +79,7 @@ class Fingerprint:
             yield b"".join(self.block(start))
 
     def head(self) -> dict[str, object]:
-        """What two fingerprints must have in common to be compared, and the number of pages."""
+        """The properties that two comparable fingerprints share, and the number of pages."""
         return {
             "byte order of the machine": sys.byteorder,
             "page size, schema format or text encoding": list(self.layout),
@@ -91,17 +92,17 @@ class Fingerprint:
         """Owners and hashes of a few thousand pages, as bytes."""
         end = start + _BLOCK_PAGES
         hashes = self.notes.hashes(start, end)
-        # Page 1 is left out.
+        # Page 1 has no hash.
         return bytes(self.owners[start:end]), hashes if start else bytes(8) + hashes[8:]
 
 
 @dataclass(slots=True)
 class Difference:
-    """What differs from an earlier fingerprint; page numbers count from 1 and ascend.
+    """The differences from an earlier fingerprint. Page numbers count from 1 and ascend.
 
-    `everything`: why nothing can be said, or None. `dirty_leaves`: per table, the leaves that are new or
-    different. `other_changed`: the changed pages that may be overflow pages. `identical`: no page but
-    page 1 differs.
+    `everything` says why the two cannot be compared; None if they can. `dirty_leaves` are, by table, the leaves
+    that are new or different. `other_changed` are the changed pages that may be overflow pages. `identical`: no
+    page differs, except perhaps page 1.
     """
 
     everything: str | None = None
@@ -111,17 +112,17 @@ class Difference:
 
 
 def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes, notes: PageNotes) -> Fingerprint:
-    """Read the whole copy once, unless `notes` on it are complete. `roots` are different tables.
+    """Fingerprint a copy. Scans it unless the `notes` are complete. Each table is in `roots` once.
 
     Raises `SourceError` if it is not a well-formed database, and as `PageScan.advance`.
     """
     copy, tables = DatabaseFile(fd), tuple(roots)
     owners = bytearray(copy.page_count)
     without_rowid = []
-    for number, table in enumerate(tables, start=1):
+    for owner, table in enumerate(tables, start=1):
         if copy.page(table.root)[0] in (INTERIOR, LEAF):
             for leaves in copy.leaves(table.root):
-                _mark(owners, leaves, number)
+                _mark(owners, leaves, owner)
         else:  # Format 2.4: a WITHOUT ROWID table is an index b-tree
             without_rowid.append(table.name)
     for free in copy.freelist():
@@ -130,15 +131,15 @@ def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes, notes
         PageScan(fd, notes).finish()
     row_counts = _sort_by_kind(chain.from_iterable(map(_WORDS.iter_unpack, notes.heads())), owners)
     owners[0] = NO_ROWS
-    names = {number: table.name for number, table in enumerate(tables, start=1)}
-    counted = {name: row_counts[number] for number, name in names.items() if name not in without_rowid}
+    names = {owner: table.name for owner, table in enumerate(tables, start=1)}
+    counted = {name: row_counts[owner] for owner, name in names.items() if name not in without_rowid}
     return Fingerprint(copy.layout, schema_digest, tables, owners, notes, counted, tuple(without_rowid))
 
 
 def compare(old: Iterable[bytes], new: Fingerprint) -> Difference:
-    """What differs between the pieces of an earlier fingerprint, read as a stream, and a new one."""
+    """Compare an earlier fingerprint, a stream of pieces, with a new one."""
     pieces = _Pieces(old)
-    reason, old_count = _unlike(pieces, new)
+    reason, old_count = _read_head(pieces, new)
     if reason:
         return Difference(everything=reason)
     difference = Difference(dirty_leaves={table.name: array("I") for table in new.tables}, identical=True)
@@ -156,10 +157,10 @@ def compare(old: Iterable[bytes], new: Fingerprint) -> Difference:
 def changed_ranges(
     connection: sqlite3.Connection, fd: int, new: Fingerprint, difference: Difference
 ) -> dict[str, Iterator[tuple[int, int]]] | Everything:
-    """Per mapped table, the rowid ranges (both ends included) that hold all its new or different rows; they are
-    looked up as they are asked for.
+    """By mapped table, the rowid ranges (both ends included) that hold all its new or different rows.
 
-    `connection` and `fd` are of the copy that `new` is of. Raises `SourceError` as `fingerprint` does.
+    The iterators read the pages, and raise `SourceError`, one range at a time. `connection` and `fd` are of the
+    copy of which `new` is the fingerprint.
     """
     if difference.everything:
         return Everything(difference.everything)
@@ -167,13 +168,13 @@ def changed_ranges(
     if difference.other_changed:
         owning = overflow_owners(connection, fd, new, difference.other_changed)
         if owning is None:
-            return Everything("long values may have changed, and SQLite's dbstat cannot say whose they are")
+            return Everything("long values may have changed, and SQLite's dbstat cannot tell their tables")
         leaves = {name: chain(dirty, owning[name]) for name, dirty in leaves.items()}
     return {table.name: rowid_ranges(fd, table, leaves[table.name]) for table in new.tables}
 
 
 def rowid_ranges(fd: int, table: TableRoot, leaves: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """First and last rowid of each run of these leaves that are neighbours in the b-tree, ascending."""
+    """The first and last rowid of each run of neighbouring leaves among `leaves`, ascending."""
     copy = DatabaseFile(fd)
     wanted = _flags(copy.page_count, leaves)
     in_key_order = chain.from_iterable(copy.leaves(table.root) if 1 in wanted else ())
@@ -186,42 +187,42 @@ def rowid_ranges(fd: int, table: TableRoot, leaves: Iterable[int]) -> Iterator[t
 def overflow_owners(
     connection: sqlite3.Connection, fd: int, new: Fingerprint, pages: Iterable[int]
 ) -> dict[str, array[int]] | None:
-    """Per mapped table, the leaves with rows whose overflow chains touch these pages, some of them more than once.
+    """By mapped table, the leaves with rows whose overflow chains include these pages; a leaf may come twice.
 
-    None where dbstat is missing, shadowed by a table of that name, or does not know a mapped table. Its
-    paths (sqlite.org/dbstat.html): the root is `/`, its second child `/001/`, the overflow pages of the
-    child's sixth cell `/001/005+000000`, `/001/005+000001` and so on.
+    None if dbstat is missing, hidden by a table of that name, or does not know a mapped table. Its paths
+    (sqlite.org/dbstat.html): the root is `/`, its second child `/001/`, the overflow pages of the sixth cell of
+    that child `/001/005+000000`, `/001/005+000001` and so on.
     """
     copy = DatabaseFile(fd)
     children = lru_cache(maxsize=16)(copy.children)
     wanted = _flags(copy.page_count, pages)
-    found: dict[str, array[int]] = {}
+    owning: dict[str, array[int]] = {}
     query = "SELECT pageno, path FROM dbstat WHERE name = ? AND (pagetype = 'overflow' OR path = '/')"
-    for number, table in enumerate(new.tables, start=1):
-        leaves = found[table.name] = array("I")
-        known: str | None = None
+    for owner, table in enumerate(new.tables, start=1):
+        leaves = owning[table.name] = array("I")
+        last_parent: str | None = None
         seen_root = False
         try:
             for page, path in connection.execute(query, (table.name,)):
                 seen_root = seen_root or (path == "/" and page == table.root)
                 parent = path.rpartition("/")[0]
-                if path == "/" or not wanted[page] or parent == known:
+                if path == "/" or not wanted[page] or parent == last_parent:
                     continue
-                known, leaf = parent, table.root
+                last_parent, leaf = parent, table.root
                 for child in parent.split("/")[1:]:
                     leaf = children(leaf)[int(child, 16)]
                 leaves.append(leaf)
         except sqlite3.DatabaseError:
             return None
-        if not seen_root or any(new.owners[leaf - 1] != number for leaf in leaves):
+        if not seen_root or any(new.owners[leaf - 1] != owner for leaf in leaves):
             return None
-    return found
+    return owning
 
 
 def _sort_changed(
     first_page: int, before: _Block, after: _Block, tables: Sequence[TableRoot], difference: Difference
 ) -> None:
-    """Add the changed pages of a block to the difference; a page that is new is changed."""
+    """Add the changed pages of a block to the difference. A new page counts as changed."""
     difference.identical = False
     pages = (zip(owners, memoryview(hashes).cast("Q"), strict=True) for owners, hashes in (before, after))
     for page, (was, now) in enumerate(zip_longest(*pages), start=first_page):
@@ -233,8 +234,8 @@ def _sort_changed(
             difference.dirty_leaves[tables[owner - 1].name].append(page)
 
 
-def _unlike(old: _Pieces, new: Fingerprint) -> tuple[str | None, int]:
-    """Why an earlier fingerprint cannot be compared with a new one, and how many pages it has."""
+def _read_head(old: _Pieces, new: Fingerprint) -> tuple[str | None, int]:
+    """Why an earlier fingerprint cannot be compared with a new one, None if it can; and its number of pages."""
     if new.without_rowid:
         return f"{new.without_rowid[0]} is a WITHOUT ROWID table", 0
     if old.take(len(_MAGIC)) != _MAGIC:
@@ -257,7 +258,7 @@ def _mark(owners: bytearray, pages: Iterable[int], owner: int) -> None:
 
 
 def _flags(page_count: int, pages: Iterable[int]) -> bytearray:
-    """A set of page numbers in a byte a page, indexed by page number."""
+    """A set of page numbers, as one byte a page, indexed by page number."""
     flags = bytearray(page_count + 1)
     for page in pages:
         flags[page] = 1
@@ -265,13 +266,13 @@ def _flags(page_count: int, pages: Iterable[int]) -> bytearray:
 
 
 def _sort_by_kind(heads: Iterable[tuple[int]], owners: bytearray) -> list[int]:
-    """Find the pages that may be overflow pages; return the row count per owner."""
+    """Find the pages that may be overflow pages. Returns the row count by owner."""
     rows, page_count = [0] * 256, len(owners)
     for index, (owner, (head,)) in enumerate(zip(owners, heads, strict=True)):
         if owner == NO_ROWS:
-            # Format 1.7: an overflow page begins with the number of the next one, or 0. The type byte of
-            # a b-tree page (1.6) makes that number too large in any file of fewer than 2**25 pages;
-            # in larger ones this admits more pages than it needs to, never fewer.
+            # Format 1.7: an overflow page begins with the number of the next one, or 0. The type byte of a b-tree
+            # page (1.6) makes that number too large in any file of fewer than 2**25 pages. In larger files, the
+            # test admits more pages than necessary, never fewer.
             if head >> 32 <= page_count:
                 owners[index] = MAYBE_OVERFLOW
         elif owner < FREE:
@@ -282,16 +283,16 @@ def _sort_by_kind(heads: Iterable[tuple[int]], owners: bytearray) -> list[int]:
 
 
 class _Pieces:
-    """Bytes that arrive in pieces, taken in the amounts that are needed."""
+    """A stream of pieces, read in amounts of any size."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
-        self._rest = bytearray()
+        self._buffer = bytearray()
 
     def take(self, size_bytes: int) -> bytes:
-        """The next bytes; fewer at the end."""
-        while len(self._rest) < size_bytes and (piece := next(self._pieces, None)) is not None:
-            self._rest += piece
-        taken = bytes(self._rest[:size_bytes])
-        del self._rest[:size_bytes]
+        """The next `size_bytes` bytes; fewer at the end."""
+        while len(self._buffer) < size_bytes and (piece := next(self._pieces, None)) is not None:
+            self._buffer += piece
+        taken = bytes(self._buffer[:size_bytes])
+        del self._buffer[:size_bytes]
         return taken

@@ -1,4 +1,4 @@
-"""Whether a SQLite database can be opened to be read without leaving anything of ours beside it."""
+"""Checks that opening a SQLite database leaves no files of ours beside it."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ sys.exit(100 + header[18] if len(header) == 19 else 100)
 
 
 def opens_without_traces(path: Path) -> bool:
-    """Whether opening the file leaves nothing of ours behind even in WAL mode.
+    """Whether opening the file, even in WAL mode, leaves nothing behind that belongs to us alone. Opens no file.
 
-    It does not where the `-shm` is there already, where we are the file's owner, and as root, for
-    whom SQLite gives the new files to the owner of the database. Nothing is opened to find out.
+    True if the `-shm` exists already, if we own the database, and for root: SQLite then gives the new files to the
+    owner of the database.
     """
     real = os.path.realpath(path)
     try:
         owner = os.stat(real).st_uid
     except OSError:
-        return True  # opening it will fail, and tell why
+        return True  # Opening it will fail, with the reason.
     return os.geteuid() in (0, owner) or os.path.exists(f"{real}-shm")
 
 
 def refuse_to_leave_traces(path: Path) -> None:
-    """Raise `SourceError` for a WAL database of another user that nobody has open; blocking.
+    """Raise `SourceError` for a WAL database of another user that no program has open; blocking.
 
-    To open it, even only to read, would create a `-wal` and a `-shm` that are ours and stay behind,
-    and may lock the application out (https://www.sqlite.org/wal.html, section 3, read-only databases).
+    Opening it, even read-only, would create a `-wal` and a `-shm` that are ours and stay behind. They may lock out
+    the application (https://www.sqlite.org/wal.html, section 3, read-only databases).
     """
     if opens_without_traces(path) or _write_version(path) != _WAL:
         return
     raise SourceError(
         f"{path} is in WAL mode and no program has it open; reading it now could lock its owner out.",
-        hint="It is read as soon as the application opens it; or run this as the user who owns the file.",
+        hint="Start the application, or run autoexport as the user who owns the file.",
     )
 
 
@@ -63,5 +63,5 @@ def _write_version(path: Path) -> int:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return _WAL  # not known: rather wait than lock somebody out
+        return _WAL  # Unknown: waiting is better than locking out the application.
     return done.returncode - 100 if done.returncode >= 100 else _WAL

@@ -1,6 +1,6 @@
-"""One pass over the pages of a private copy, as they come: the hash of each, and the bytes that tell its kind.
+"""Hashes every page of a private copy, and notes the first bytes, which tell its kind.
 
-The pass reads the whole file, so it is made while the file is being copied, by who waits for that anyway.
+Scanning reads the whole file, so it takes place during the copy, in the process that waits for the copy anyway.
 "Format" is the SQLite document "Database File Format" (sqlite.org/fileformat2.html), cited by section.
 """
 
@@ -25,11 +25,11 @@ _CLOSED = -1
 
 
 class PageNotes:
-    """The 64-bit xxh3 hash of every page, and its first 8 bytes, which tell type and number of cells of a b-tree
-    page (Format 1.6), or the next page of an overflow chain (Format 1.7).
+    """The 64-bit xxh3 hash of every page, and its first 8 bytes.
 
-    They lie in a file without a name: in memory, those of 2 GB of pages took 8 MB in every export. Raises
-    `PublishError` where it cannot be written.
+    The first bytes tell type and number of cells of a b-tree page (Format 1.6), or the next page of an overflow
+    chain (Format 1.7). The notes are in a file without a name: in memory, those on 2 GB of pages took 8 MB in
+    every export. Every method raises `PublishError` if the file cannot be written or read.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -39,19 +39,19 @@ class PageNotes:
         self._fd: int | None = None
 
     def close(self) -> None:
-        """Give up the file; without it nothing can be noted or read."""
+        """Close the file. Afterwards nothing can be noted or read."""
         if self._fd not in (None, _CLOSED):
             os.close(self._fd)
         self._fd = _CLOSED
 
     def _file(self) -> int:
-        # Not before a thread asks for it: a slow disk must not hold up the event loop.
+        # Not in the constructor, which runs on the event loop: the disk may be slow.
         if self._fd is None:
             self._fd = create_nameless(self._directory / f"pages-{secrets.token_hex(8)}")
         return self._fd
 
     def append(self, heads: memoryview, hashes: list[int]) -> None:
-        """Note the next pages; `heads` are words in the byte order of the machine."""
+        """Note the next pages: their first bytes, as words in the byte order of the machine, and their hashes."""
         notes = array("Q", bytes(_NOTE_BYTES * len(hashes)))
         notes[::2] = array("Q", heads.tobytes())
         notes[1::2] = array("Q", hashes)
@@ -61,27 +61,27 @@ class PageNotes:
         self.count += len(hashes)
 
     def replace(self, index: int, head: bytes, digest: int) -> None:
-        """Note a page anew; `index` counts from 0."""
+        """Note a page again; `index` counts from 0."""
         with disk_errors_explained(WORKING_FILES):
             os.pwrite(self._file(), head + array("Q", [digest]).tobytes(), _NOTE_BYTES * index)
 
     def heads(self) -> Iterator[bytes]:
-        """The first bytes of all pages, those of some thousands at a time, one behind the other."""
+        """The first bytes of all pages, concatenated, some thousands at a time."""
         for start in range(0, self.count, _NOTES_AT_ONCE):
             yield self._read(start, start + _NOTES_AT_ONCE)[::2].tobytes()
 
     def hashes(self, start: int, end: int) -> bytes:
-        """The hashes of these pages, counted from 0, as words in the byte order of the machine."""
+        """The hashes of the pages from `start` to `end`, counted from 0, as words in the machine's byte order."""
         return self._read(start, end)[1::2].tobytes()
 
     def _read(self, start: int, end: int) -> array[int]:
-        there = max(0, min(end, self.count) - start)
+        length = max(0, min(end, self.count) - start)
         with disk_errors_explained(WORKING_FILES):
-            return array("Q", os.pread(self._file(), _NOTE_BYTES * there, _NOTE_BYTES * start))
+            return array("Q", os.pread(self._file(), _NOTE_BYTES * length, _NOTE_BYTES * start))
 
 
 class PageScan:
-    """Takes notes on the pages of a copy, from the first page on."""
+    """Takes notes on the pages of a copy, from the first one on."""
 
     def __init__(self, fd: int, notes: PageNotes) -> None:
         self._fd = fd
@@ -91,27 +91,28 @@ class PageScan:
         self._view = memoryview(bytearray(_READ_BYTES))
 
     def advance(self, end_bytes: int) -> bool:
-        """Take in about a megabyte of what lies before an offset; whether there was any.
+        """Scan up to a megabyte of the whole pages before an offset. Returns whether there were any.
 
-        Raises `OSError`, `PublishError`, and `SourceError` where there is less.
+        Raises `OSError`, `PublishError`, and `SourceError` if the file is shorter or has no SQLite header.
         """
         if not self._page_bytes:
             if end_bytes < 100:
                 return False
             self._page_bytes = page_bytes_of(os.pread(self._fd, 100, 0))
-        done = self._notes.count * self._page_bytes
-        wanted = min(end_bytes - done, _READ_BYTES) // self._page_bytes * self._page_bytes
-        if wanted <= 0:
+        page_bytes = self._page_bytes
+        start = self._notes.count * page_bytes
+        length = min(end_bytes - start, _READ_BYTES) // page_bytes * page_bytes
+        if length <= 0:
             return False
-        view = self._read(done, wanted)
+        view = self._read(start, length)
         self._notes.append(
-            view.cast("Q")[:: self._page_bytes // _WORD_BYTES],
-            [xxh3_64_intdigest(view[at : at + self._page_bytes]) for at in range(0, wanted, self._page_bytes)],
+            view.cast("Q")[:: page_bytes // _WORD_BYTES],
+            [xxh3_64_intdigest(view[page : page + page_bytes]) for page in range(0, length, page_bytes)],
         )
         return True
 
     def finish(self, changed: Iterable[int] = ()) -> None:
-        """Take in the rest of the file, and these pages again, numbered from 1. Raises as `advance`."""
+        """Scan the rest of the file, and the `changed` pages, numbered from 1, again. Raises as `advance`."""
         size_bytes = os.fstat(self._fd).st_size
         while self.advance(size_bytes):
             pass

@@ -9,10 +9,10 @@ import xxhash
 
 from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table
 
-# Virtual tables, which have no root page, are left out. Asked about their columns, SQLite loads their modules: one
-# that is not here would fail them all. Nor could they be followed, with no page of their own.
+# Virtual tables, which have no root page, are left out. To list their columns, SQLite would load their modules,
+# and a missing module would fail the statement. Nor could changes be found without pages of their own.
 _TABLES = """
-SELECT name, type, rootpage, sql FROM sqlite_master
+SELECT name, type FROM sqlite_master
 WHERE (type = 'view' OR type = 'table' AND rootpage > 0) AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name
 """
 _COLUMNS = """
@@ -32,8 +32,8 @@ FROM sqlite_master m, pragma_index_list(m.name) l, pragma_index_info(l.name) i
 WHERE m.type = 'table' AND m.rootpage > 0 AND l.partial = 0 ORDER BY m.name, l.name, i.seqno
 """
 
-# The words by which applications and their libraries declare columns, before SQLite's own rules of
-# affinity (https://www.sqlite.org/datatype3.html, section 3.1), which know five classes only.
+# The words with which applications and their libraries declare columns. They come before SQLite's own rules of
+# affinity (https://www.sqlite.org/datatype3.html, section 3.1), which distinguish only five classes.
 _WORDS: tuple[tuple[str, ColumnKind], ...] = (
     ("BOOL", "boolean"),
     ("JSON", "json"),
@@ -54,13 +54,13 @@ _WORDS: tuple[tuple[str, ColumnKind], ...] = (
 
 
 def column_kind(declared: str) -> ColumnKind:
-    """What a declared type is meant to hold; `other` where nothing is declared."""
+    """The kind of values that a declared type is meant for; `other` if no known word is in it."""
     upper = declared.upper()
     return next((kind for word, kind in _WORDS if word in upper), "other")
 
 
 def read_catalog(connection: Any) -> Catalog:
-    """The tables and views of a database; `connection` is a synchronous SQLAlchemy connection."""
+    """Read the tables and views of a database; `connection` is a synchronous SQLAlchemy connection."""
 
     def rows(statement: str, *parameters: Any) -> list[Any]:
         return list(connection.exec_driver_sql(statement, parameters))
@@ -69,18 +69,18 @@ def read_catalog(connection: Any) -> Catalog:
     for table, *declared in rows(_COLUMNS):
         columns[table].append(declared)
     foreign: dict[tuple[str, int], list[Any]] = defaultdict(list)
-    for table, number, *referred in rows(_FOREIGN_KEYS):
-        foreign[table, number].append(referred)
+    for table, key, *referred in rows(_FOREIGN_KEYS):
+        foreign[table, key].append(referred)
     indexes: dict[tuple[str, str], list[str]] = defaultdict(list)
     for table, index, column in rows(_INDEXES):
         if column is not None:
             indexes[table, index].append(column)
-    found = list(rows(_TABLES))
-    for name, kind, _, _ in found:
+    declared_tables = rows(_TABLES)
+    for name, kind in declared_tables:
         if kind == "view":
-            # A view whose table is gone has no columns; asked about together, it would fail them all.
+            # One at a time: a view whose table is gone would fail a statement about all views.
             columns[name] = _view_columns(connection, name)
-    # Any primary key may be null but the one that is the rowid (sqlite.org/lang_createtable.html, section 3.5).
+    # Any primary key may be null except one that is the rowid (sqlite.org/lang_createtable.html, section 3.5).
     primary = {
         name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns
     }
@@ -105,7 +105,7 @@ def read_catalog(connection: Any) -> Catalog:
                 ),
                 indexes=_index_columns(name, indexes, primary),
             )
-            for name, kind, _, _ in found
+            for name, kind in declared_tables
         )
     )
 
@@ -137,7 +137,10 @@ def _foreign_key(links: list[Any], primary: dict[str, tuple[str, ...]]) -> Forei
 
 
 def read_roots(connection: Any) -> dict[str, tuple[int, bytes]]:
-    """Of every table, the root page and a digest of it and the declaration."""
+    """Read the root page of every table, and a digest of that and the declaration.
+
+    `connection` is a synchronous SQLAlchemy connection.
+    """
     statement = "SELECT name, rootpage, sql FROM sqlite_master WHERE type = 'table'"
     return {
         name: (root, xxhash.xxh3_64_digest(repr((root, sql)).encode("utf-8", "surrogateescape")))

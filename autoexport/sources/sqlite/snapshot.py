@@ -1,4 +1,4 @@
-"""A private copy of a SQLite file and the session that reads it."""
+"""Reads one private copy of a SQLite file: SQL expressions, streams and positions."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ from autoexport.sources.sqlite.errors import explain
 from autoexport.values.scalars import TRUE_WORDS
 
 CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
-"""Every page is read about once, in order: a larger cache takes no time off. But what is sorted is sorted in runs
-of this size, and while they are merged each of them takes a page: where all rows are sorted, a thousandth of the
-file keeps both small."""
+"""Every page is read about once, in order, so a larger cache saves no time. But SQLite sorts rows in runs of this
+size, and merging takes a page for each run. If all rows are sorted, a thousandth of the file keeps both small."""
 
 _MOST_PARAMETERS = 30_000
 """In one statement; SQLite's limit is 32,766 (https://www.sqlite.org/limits.html, section 9)."""
@@ -46,9 +45,9 @@ CODE_POINT = "autoexport_codepoint"
 
 
 class SqliteSnapshot:
-    """A private copy and the session that reads it."""
+    """One private copy, and the session that reads it."""
 
-    # Measured at 1.1 million rows: a tenth sooner, for 7 MB of temporary tables.
+    # Measured with 1.1 million rows: places would save a tenth of the time, but take 7 MB of temporary tables.
     places_images = False
 
     def __init__(
@@ -59,7 +58,7 @@ class SqliteSnapshot:
         catalog: Catalog,
         collation: str,
         size_bytes: int,
-        places: tuple[Path, Path],
+        paths: tuple[Path, Path],
     ) -> None:
         self.session = session
         self._pages = pages
@@ -67,7 +66,7 @@ class SqliteSnapshot:
         self.catalog = catalog
         self._collation = collation
         self._sorting_kib = max(CACHE_KIB, min(size_bytes >> 20, _MOST_CACHE_KIB))
-        self._places = places  # of the application's file and of the copies, for errors
+        self._paths = paths  # of the application's file and of the directory of copies, for errors
         self._streams: set[AsyncGenerator[Sequence[Sequence[Scalar]], None]] = set()
 
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -77,11 +76,11 @@ class SqliteSnapshot:
     def same(
         self, left: tuple[Column, ColumnElement[Any]], right: tuple[Column, ColumnElement[Any]]
     ) -> ColumnElement[bool]:
-        """SQLite's own equality, by the affinity of the columns."""
+        """SQLite compares by the affinity of the columns."""
         return left[1] == right[1]
 
     def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Any number but 0, or one of the words that libraries write in place of 1, however it is declared."""
+        """True for any number but 0, and for the words that libraries write in place of 1, however declared."""
         word = func.lower(expression).in_(TRUE_WORDS)
         return func.coalesce(or_(cast(expression, Float()) != 0, word), literal_column("0")) != 0
 
@@ -90,26 +89,31 @@ class SqliteSnapshot:
         return bindparam(None, key)
 
     def member(self, column_: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
-        """Membership in a JSON list, which is one parameter whatever its length. SQLite ends a string of JSON at a
-        NUL character: a key that has one is a parameter of its own."""
+        """Membership in a JSON list, which is one parameter whatever its length.
+
+        Raises `UndecodableText` for a key that JSON cannot hold, and if too many keys have a NUL character.
+        """
         if len(keys) == 1:
             return expression == bindparam(None, keys[0])
-        odd = [key for key in keys if isinstance(key, str) and "\0" in key]
-        if len(odd) > _MOST_PARAMETERS:
+        # SQLite ends a JSON string at a NUL character, so such a key is a parameter of its own.
+        with_nul = [key for key in keys if isinstance(key, str) and "\0" in key]
+        if len(with_nul) > _MOST_PARAMETERS:
             raise UndecodableText("Too many keys have a NUL character.")
-        plain = set(keys).difference(odd) if odd else keys
+        plain = set(keys).difference(with_nul) if with_nul else keys
         each = func.json_each(bindparam(None, _json_list(plain))).table_valued("value")
         listed = expression.in_(select(each.c.value))
-        return or_(listed, expression.in_([bindparam(None, key) for key in odd])) if odd else listed
+        if not with_nul:
+            return listed
+        return or_(listed, expression.in_([bindparam(None, key) for key in with_nul]))
 
     def readable(self, column_: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """As it is: without a type, SQLAlchemy decodes nothing."""
+        """The expression itself: it has no type, so SQLAlchemy decodes nothing."""
         return expression
 
     async def stream(
         self, statement: Select[Any], *, wide_column: int | None = None
     ) -> AsyncIterator[Sequence[Sequence[Scalar]]]:
-        """The rows of a statement in partitions."""
+        """The rows of a statement in partitions. Raises `SourceError` and `UndecodableText`."""
         parts = partitions(self.session, statement, wide_column)
         self._streams.add(parts)
         try:
@@ -118,45 +122,45 @@ class SqliteSnapshot:
         except DBAPIError as error:
             if "Could not decode to UTF-8" in str(error.orig):
                 raise UndecodableText("A text value is not valid UTF-8.") from error
-            raise explain(error.orig or error, *self._places) from error
+            raise explain(error.orig or error, *self._paths) from error
         finally:
             self._streams.discard(parts)
 
     async def aclose(self) -> None:
-        """End the streams that were given up half-way, before their connection is closed."""
+        """Close the streams that were not read to the end, before their connection is closed."""
         for parts in list(self._streams):
             await parts.aclose()
 
     async def stream_in_parallel(self, statement: Select[Any], *, wide_column: int | None = None) -> None:
-        """Not needed: one processor sorts while the other waits for nobody."""
+        """None: SQLite runs in this process, so a second statement would gain nothing."""
 
     async def read_leniently(self) -> None:
-        """Let invalid bytes through as lone surrogates, which the value rules then repair and count."""
+        """Read invalid bytes as lone surrogates, which the value rules then repair and count."""
         raw = await (await self.session.connection()).get_raw_connection()
         driver: Any = raw.driver_connection
         driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
     async def prepare_for_all(self) -> None:
-        """Sort in fewer runs."""
+        """Enlarge the cache, so that SQLite sorts in fewer runs."""
         connection = await self.session.connection()
         await connection.exec_driver_sql(f"PRAGMA cache_size=-{self._sorting_kib}")
 
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:
-        """Of images and annotations, whose cells are counted with the fingerprint."""
-        taken = await self._pages.position(mapping)
-        return taken.row_counts.get(mapping.tables()[logical].table.name) if taken is not None else None
+        """The number of images or annotations, which the fingerprint counts; None for other tables."""
+        current = await self._pages.position(mapping)
+        return current.row_counts.get(mapping.tables()[logical].table.name) if current is not None else None
 
     async def position(self, mapping: Mapping) -> Position | None:
-        """The fingerprint of the copy's pages."""
+        """The fingerprint of the pages of images and annotations; None if one of them is a view."""
         return await self._pages.position(mapping)
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
-        """The images of all rows that may be new or different."""
+        """The images of all rows that may be new or different since an earlier fingerprint."""
         return await self._pages.changes(self, mapping, since)
 
 
 class CodePointOrder(sqlite3.Connection):
-    """A connection that knows the order of code points."""
+    """A connection with the collation `CODE_POINT`, which compares text by code point."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -1,4 +1,4 @@
-"""A SQLite file is watched without being opened: by `stat`, and by file events that only make it sooner."""
+"""Watches a SQLite file without opening it: by `stat`, which file events only bring forward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoexport.runtime.wake import Bell, pause
 from autoexport.sources.sqlite.openable import opens_without_traces
 
 YOUNG_S = 2.0
-"""Two commits may share a time stamp that is younger than this (FAT keeps times in steps of 2 s)."""
+"""Two commits within this time may have the same time stamp (FAT keeps times in steps of 2 s)."""
 
 _GROUP_MS = 50
 log = get_logger()
@@ -26,13 +26,14 @@ Stat = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What `stat` says of the file, its `-wal` and its `-journal`.
+    """The results of `stat` for the file, its `-wal` and its `-journal`.
 
-    Our own reading must not count as a change. Opening a WAL database makes an empty `-wal` where there
-    is none, so an empty companion counts as none: it holds nothing. And for root, SQLite sets the owner
-    of the `-wal` whenever it opens it, so its time of change says nothing.
+    Our own reading must not count as a change. Opening a WAL database creates an empty `-wal` if there is none, so
+    an empty companion counts as none: it holds nothing. For root, SQLite sets the owner of the `-wal` whenever it
+    opens it, so the `-wal` has no time of change here.
 
-    `in_use` tells of the `-shm` where we would wait for the application to make it.
+    `in_use` is False for another user's database without a `-shm`: in WAL mode, a snapshot waits until the
+    application creates it.
     """
 
     file: Stat | None
@@ -42,13 +43,13 @@ class Stamp:
 
     @property
     def newest_s(self) -> float:
-        """The youngest time stamp in seconds since the epoch; 0 without any file."""
+        """The latest time stamp, in seconds since the epoch; 0 if there is no file."""
         times = [max(part[3:]) for part in (self.file, self.wal, self.journal) if part is not None]
         return max(times, default=0) / 1e9
 
 
 def take_stamp(path: Path) -> Stamp:
-    """Look at the files without opening them; blocking. SQLite keeps the companions beside the real file."""
+    """Stat the files; blocking. SQLite keeps the companions beside the real file, not beside a link to it."""
     real = os.path.realpath(path)
     file, wal, journal = _stat(real), _stat(f"{real}-wal"), _stat(f"{real}-journal")
     return Stamp(
@@ -61,10 +62,10 @@ def take_stamp(path: Path) -> Stamp:
 
 def _stat(path: str) -> Stat | None:
     try:
-        found = os.stat(path)
-    except OSError:  # what is wrong with it is told by whoever tries to read it
+        status = os.stat(path)
+    except OSError:  # The next snapshot reports the reason.
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 async def watch_file(
@@ -77,27 +78,27 @@ async def watch_file(
 ) -> AsyncIterator[bool]:
     """Check the file at least every `interval_s` seconds and yield whether it may have changed.
 
-    The first check says yes. A `stat` can lie while it is young, so after a change that is younger than
-    `YOUNG_S` there is one more yes when it no longer is, as git has it for racily clean files.
+    The first check yields True. A time stamp younger than `YOUNG_S` may hide a second change, so the watch yields
+    True once more when it is older. Git treats racily clean files alike.
     """
     events = FileEvents(path, Bell(wake, asyncio.get_running_loop())) if hooks else None
-    seen: Stamp | None = None
-    again_at: float | None = None
+    previous: Stamp | None = None
+    repeat_at: float | None = None
     try:
         while True:
             if events is not None:
                 await asyncio.to_thread(events.follow)
             stamp = await asyncio.to_thread(take_stamp, path)
             now = clock()
-            changed = stamp != seen
+            changed = stamp != previous
             if changed:
                 young = now - stamp.newest_s < YOUNG_S
-                again_at = min(stamp.newest_s, now) + YOUNG_S if young else None
-            elif again_at is not None and now >= again_at:
-                changed, again_at = True, None
-            seen = stamp
+                repeat_at = min(stamp.newest_s, now) + YOUNG_S if young else None
+            elif repeat_at is not None and now >= repeat_at:
+                changed, repeat_at = True, None
+            previous = stamp
             yield changed
-            wait_s = interval_s if again_at is None else min(interval_s, max(0.0, again_at - clock()))
+            wait_s = interval_s if repeat_at is None else min(interval_s, max(0.0, repeat_at - clock()))
             await pause(wake, wait_s)
     finally:
         if events is not None:
@@ -105,34 +106,34 @@ async def watch_file(
 
 
 class FileEvents:
-    """Rings a bell when the file or a companion changes; a thread listens to the directory.
+    """Rings a bell when the file, its `-wal` or its `-journal` changes. A thread listens to the directory.
 
-    Only their own names ring, so neither `-shm` nor an export directory in the same place can; and a
-    ring only makes for a `stat`, so reading the file ourselves cannot start a circle.
+    No other name rings, neither that of the `-shm` nor one in an export directory in the same folder. A ring only
+    causes a `stat`, so our own reading of the file cannot start a circle.
     """
 
     def __init__(self, path: Path, bell: Bell) -> None:
         self._path = path
         self._bell = bell
-        self._place: tuple[str, int, int] | None = None
+        self._followed: tuple[str, int, int] | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def follow(self) -> None:
-        """Listen to the directory that the file is in now, if that is another than before; blocking."""
+        """Listen to the directory in which the file is now, if it is not the same as before; blocking."""
         real = os.path.realpath(self._path)
         directory = os.path.dirname(real)
         try:
-            found = os.stat(directory)
+            status = os.stat(directory)
         except OSError:
-            self._place = None
+            self._followed = None
             self.close()
             return
-        place = (real, found.st_dev, found.st_ino)
-        if place == self._place:
+        followed = (real, status.st_dev, status.st_ino)
+        if followed == self._followed:
             return
         self.close()
-        self._place, self._stop = place, threading.Event()
+        self._followed, self._stop = followed, threading.Event()
         self._thread = threading.Thread(
             target=_listen, args=(real, self._stop, self._bell), name="autoexport file events", daemon=True
         )
@@ -147,25 +148,25 @@ class FileEvents:
 
 
 def _listen(real: str, stop: threading.Event, bell: Bell) -> None:
-    """Until `stop`; where there are no file events (network file systems, limits), polling goes on alone."""
-    # The class under `watchfiles.watch`, which does not tell when it has begun to listen, reads
-    # environment variables, and goes over to polling of its own. It is private: a release of watchfiles may
-    # move it (ImportError) or give it other parameters (TypeError), as 0.20 did.
+    """Ring for each change until `stop`. Where there are no file events, polling by `stat` goes on alone."""
+    # Not `watchfiles.watch`: it does not tell when it has begun to listen, reads environment variables, and may
+    # poll by itself. The class below it is private: a release of watchfiles may move it (ImportError) or give it
+    # other parameters (TypeError), as 0.20 did.
     try:
         from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
     except ImportError as exc:
-        _tell_of_polling(exc)
+        _log_unavailable(exc)
         return
     names = {real, f"{real}-wal", f"{real}-journal"}
     try:
         with RustNotify([os.path.dirname(real)], False, False, 0, False, True) as watcher:
-            bell.ring()  # for what happened before
-            while isinstance(found := watcher.watch(_GROUP_MS, _GROUP_MS, 0, stop), set):
-                if any(path in names for _, path in found):
+            bell.ring()  # for changes before it listened
+            while isinstance(events := watcher.watch(_GROUP_MS, _GROUP_MS, 0, stop), set):
+                if any(path in names for _, path in events):
                     bell.ring()
     except (OSError, TypeError, WatchfilesRustInternalError) as exc:
-        _tell_of_polling(exc)
+        _log_unavailable(exc)
 
 
-def _tell_of_polling(reason: Exception) -> None:
+def _log_unavailable(reason: Exception) -> None:
     log.info("hooks.unavailable", reason=str(reason), hint="changes are found by polling")
