@@ -32,7 +32,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "_LARGE_BYTES", len(TEXT))
     monkeypatch.setattr(throttle, "_STEP_BYTES", STEP)
     monkeypatch.setattr(throttle, "_FIRST_STEP_S", 0.0)
-    monkeypatch.setattr(throttle, "_tells_the_disk_at_once", lambda device: True)
+    monkeypatch.setattr(throttle, "_discards_at_once", lambda device: True)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_what_is_not_worth_it(
         target.rename(target.with_name("elsewhere"))
         target.symlink_to("elsewhere")
     elif why == "the disk is not told":
-        monkeypatch.setattr(throttle, "_tells_the_disk_at_once", lambda device: False)
+        monkeypatch.setattr(throttle, "_discards_at_once", lambda device: False)
     else:
 
         def refuse(*arguments: object, **options: object) -> None:
@@ -193,9 +193,9 @@ def test_how_a_file_system_is_mounted(
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"25 1 0:5 / /proc rw - proc proc rw\n{line}\n")
     monkeypatch.setattr(throttle, "_MOUNTS", str(mounts))
-    assert throttle._tells_the_disk_at_once(os.makedev(254, 3)) is expected
+    assert throttle._discards_at_once(os.makedev(254, 3)) is expected
     monkeypatch.setattr(throttle, "_MOUNTS", str(tmp_path / "missing"))
-    assert throttle._tells_the_disk_at_once(os.makedev(254, 3)) is False
+    assert throttle._discards_at_once(os.makedev(254, 3)) is False
 
 
 def read_slowly(path: Path, seen: set[str], torn: list[str], enough: threading.Event) -> None:
@@ -243,7 +243,7 @@ async def test_slow_readers_beside_an_exporter(
             for turn in range(12):
                 sqlite_database.execute("UPDATE projects SET name = ? WHERE id = 1", f"turn {turn}")
                 await exporter.export_now()
-                while any(thread.name == "autoexport: giving back" for thread in threading.enumerate()):
+                while any(thread.name == "autoexport: freeing space" for thread in threading.enumerate()):
                     await asyncio.sleep(0.01)
         finally:
             enough.set()
