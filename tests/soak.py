@@ -105,8 +105,11 @@ class Place:
     def finish(self, figures: Figures) -> None:
         """Stop the application, let the daemon come to rest, and compare."""
         figures.commits += self.writer.stop()
+        stopped_at = time.time()
         try:
-            wait_until(lambda: self._at_rest(), "the daemon has nothing more to do", SETTLE_LIMIT_S, every_s=1.0)
+            wait_until(
+                lambda: self.daemon.rests(stopped_at), "the daemon has nothing more to do", SETTLE_LIMIT_S, 1.0
+            )
         except AssertionError as error:
             figures.missed.append(f"{self.name}: {error}")
         self.daemon.stop()
@@ -122,11 +125,6 @@ class Place:
         figures.publishes += generation(self.trial.directory)
         told = everything_in([self.root]) + done.stdout.encode() + done.stderr.encode()
         figures.leaked += [f"{self.name}: {secret}" for secret in SECRETS if secret.encode() in told]
-
-    def _at_rest(self) -> bool:
-        report = self.daemon.report
-        quiet = report is not None and report.state == "watching" and report.oldest_change_at is None
-        return quiet and time.time() - self.daemon.log.stat().st_mtime > 4
 
     def close(self) -> None:
         """End everything."""
