@@ -18,7 +18,7 @@ from autoexport.errors import SourceError
 from autoexport.pipeline.exporter import export_once
 from autoexport.pipeline.job import ExportJob
 from autoexport.sources.contract import Snapshot, Source
-from autoexport.sources.postgres.source import engine, source
+from autoexport.sources.postgres import engine, source
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
 from tests.daemon import LIMIT_S
