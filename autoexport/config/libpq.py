@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from autoexport.errors import ConfigurationError
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_ENDPOINT = re.compile(r"(?:endpoint|project)=[\w.-]+")
 _SERVER_SETTING = re.compile(r"\s*(?:-c\s*|--)(?P<name>[\w.-]+)=(?P<value>(?:\\.|[^\s\\])*)\s*", re.DOTALL)
 
 
@@ -43,6 +44,9 @@ def server_settings(options: Mapping[str, str]) -> dict[str, str]:
     name = options.get("application_name") or options.get("fallback_application_name") or "autoexport"
     found = {"application_name": name}
     text = options.get("options", "")
+    if _ENDPOINT.fullmatch(text.strip()):
+        # Neon and its like route by it: the server takes it as it is.
+        return {**found, "options": text.strip()}
     position = 0
     while position < len(text):
         matched = _SERVER_SETTING.match(text, position)
@@ -54,3 +58,24 @@ def server_settings(options: Mapping[str, str]) -> dict[str, str]:
         found[matched["name"].replace("-", "_")] = re.sub(r"\\(.)", r"\1", matched["value"])
         position = matched.end()
     return found
+
+
+def tcp_options(parameters: Mapping[str, str], usual: Mapping[str, int]) -> dict[str, int]:
+    """The options of a TCP socket, by their names in `socket`; empty where `keepalives=0` turns probing off.
+
+    `usual` are the seconds `idle` and `interval` and the `count` that hold where a parameter is missing or 0.
+    """
+    if parameters.get("keepalives") == "0":
+        return {}
+    names = {"idle": "TCP_KEEPIDLE", "interval": "TCP_KEEPINTVL", "count": "TCP_KEEPCNT"}
+    found = {names[name]: _whole(parameters, f"keepalives_{name}") or value for name, value in usual.items()}
+    if milliseconds := _whole(parameters, "tcp_user_timeout"):
+        found["TCP_USER_TIMEOUT"] = milliseconds
+    return found
+
+
+def _whole(parameters: Mapping[str, str], name: str) -> int:
+    text = parameters.get(name) or "0"
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ConfigurationError(f"{name} of the database is not a whole number.", hint=f"Write {name}=60.")
+    return int(text)

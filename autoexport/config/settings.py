@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from autoexport.config.database_url import DatabaseURL, parse_database_url
+from autoexport.config.address import DatabaseURL
+from autoexport.config.database_url import parse_database_url
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.options import Option
 from autoexport.errors import ConfigurationError

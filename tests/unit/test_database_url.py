@@ -171,7 +171,7 @@ def test_options_of_libpq_are_translated() -> None:
     """`options`, `application_name`, `connect_timeout` and what asyncpg knows itself."""
     found = parse_database_url(
         "postgresql://h/db?options=-csearch_path%3Dmine%2Cpublic%20-c%20work_mem%3D4MB%20--a.b%3Dx%5C%20y"
-        "&application_name=nightly&connect_timeout=7&target_session_attrs=read-only&channel_binding=require"
+        "&application_name=nightly&connect_timeout=7&target_session_attrs=read-only&channel_binding=prefer&client_encoding=latin1&pool_size=5"
     )
     assert connect_args(found) == {
         "timeout": 7.0,
@@ -183,7 +183,7 @@ def test_options_of_libpq_are_translated() -> None:
             "a.b": "x y",
         },
     }
-    assert found.ignored == ("channel_binding",)
+    assert found.ignored == ("pool_size", "client_encoding")
 
 
 def test_the_application_name_is_ours_unless_said_otherwise() -> None:
