@@ -103,9 +103,10 @@ class Daemon:
     def wait_until_idle(self) -> None:
         """Wait until it has exported, has checked a young file again, and has nothing left to do."""
         asked_at = time.time()
-        wait_until(lambda: self._rests(asked_at), "it watches and has nothing to do", every_s=0.1)
+        wait_until(lambda: self.rests(asked_at), "it watches and has nothing to do", every_s=0.1)
 
-    def _rests(self, asked_at: float) -> bool:
+    def rests(self, asked_at: float) -> bool:
+        """Whether it has nothing to do after what was committed by this moment (seconds since the epoch)."""
         report = self.report
         if report is None or report.state != "watching" or report.oldest_change_at is not None:
             return False

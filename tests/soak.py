@@ -61,7 +61,7 @@ class Figures:
             "missed",
             "leaked",
         )
-        values = (f"{minutes:.1f}", self.commits, self.publishes, self.kills, self.restarts, self.looks,
+        values = (f"{minutes:.1f}", self.commits, self.publishes, self.kills, self.restarts, self.checks,
                   len(self.torn), len(self.missed), len(self.leaked))  # fmt: skip
         return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (names, ["---"] * len(names), values))
 
@@ -97,7 +97,7 @@ class Place:
 
     def look(self, figures: Figures) -> None:
         """Check that every file is whole."""
-        figures.looks += 1
+        figures.checks += 1
         try:
             check_directory(self.trial)
         except (AssertionError, ValueError) as error:
@@ -106,8 +106,11 @@ class Place:
     def finish(self, figures: Figures) -> None:
         """Stop the application, wait until the daemon is at rest, and compare the files with the database."""
         figures.commits += self.writer.stop()
+        stopped_at = time.time()
         try:
-            wait_until(lambda: self._at_rest(), "the daemon has nothing more to do", SETTLE_LIMIT_S, every_s=1.0)
+            wait_until(
+                lambda: self.daemon.rests(stopped_at), "the daemon has nothing more to do", SETTLE_LIMIT_S, 1.0
+            )
         except AssertionError as error:
             figures.missed.append(f"{self.name}: {error}")
         self.daemon.stop()
@@ -123,11 +126,6 @@ class Place:
         figures.publishes += generation(self.trial.directory)
         told = everything_in([self.root]) + done.stdout.encode() + done.stderr.encode()
         figures.leaked += [f"{self.name}: {secret}" for secret in SECRETS if secret.encode() in told]
-
-    def _at_rest(self) -> bool:
-        report = self.daemon.report
-        quiet = report is not None and report.state == "watching" and report.oldest_change_at is None
-        return quiet and time.time() - self.daemon.log.stat().st_mtime > 4
 
     def close(self) -> None:
         """Kill the daemon and the writer."""

@@ -1,4 +1,4 @@
-"""The registry of targets: one line here and one file beside this one for each kind of place."""
+"""The registry of targets. A new kind of target is one line here and one file beside this one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 TARGETS = {
     "directory": "autoexport.publishing.directory:DirectoryTarget",
 }
-"""Where each kind of target is declared."""
+"""The class of each kind of target, as `module:name`."""
 
 
 def open_target(location: Path, state: Path) -> Target:
-    """The target at a location, with its private directory `state`; nothing is created before it is held."""
+    """The target at a location, with the private directory `state`. It creates nothing before it is held."""
     module, _, name = TARGETS["directory"].partition(":")
     target: Target = getattr(import_module(module), name)(location.absolute(), state.absolute())
     return target

@@ -1,4 +1,4 @@
-"""The contract of a target, the place that the files of an export go to."""
+"""The contract of a target, which receives the files of an export."""
 
 from __future__ import annotations
 
@@ -15,56 +15,64 @@ from autoexport.publishing.splice import Staged
 from autoexport.publishing.throttle import DiskThrottle
 
 Identities = Mapping[str, FileIdentity]
-"""The identities of published files by name."""
+"""Identities of published files by file name."""
 
 
 class TargetWatch(Protocol):
-    """Tells whether another program touched a target that this exporter leads."""
+    """Tells whether another program touched the target of this exporter."""
 
     def begin_own_changes(self) -> None:
-        """From now on this exporter itself may change the files."""
+        """Ignore changes from now on: this exporter may change the files itself."""
         ...
 
     def end_own_changes(self, left: Identities | None = None) -> None:
-        """This exporter left the files as they are now, or as `left` says; blocking."""
+        """Report changes from now on, compared with the files as they are; blocking.
+
+        `left` are identities of the files as this exporter left them. They count instead of the present ones.
+        """
         ...
 
     def tampered(self) -> bool:
-        """Whether another program changed a published file since the last call; blocking. Raises `PublishError`
-        if the state directory was removed."""
+        """Whether another program changed a published file since the last call; blocking.
+
+        Raises `PublishError` if the state directory was removed.
+        """
         ...
 
 
 class Target(Protocol):
-    """A place for the files. One publish holds it, stages the changed files, and commits them.
+    """Receives the files. A publish holds the target, stages the changed files and commits them.
 
-    All methods but `hold` block: call them in a thread. What the operating system refuses is a `PublishError`.
+    All methods but `hold` block: call them in a thread. Errors of the operating system are raised as
+    `PublishError`.
     """
 
     directory: Path
     """The directory that holds the published files, or the local copies of them."""
 
     def hold(self) -> AbstractAsyncContextManager[None]:
-        """Be the one who publishes here; what a killed exporter left behind is removed. Raises `LockedError` if
-        another exporter publishes for too long."""
+        """Hold the right to publish here, and remove the leftovers of a killed exporter.
+
+        Raises `LockedError` if another exporter publishes for too long.
+        """
         ...
 
     def read_manifest(self) -> Manifest | None:
-        """The manifest that is published, or None if there is none of ours."""
+        """The published manifest; None if there is none that this program wrote."""
         ...
 
     def read_manifest_text(self) -> bytes | None:
-        """The bytes of the published manifest, whatever they are; None if there are none."""
+        """The bytes of the file `manifest.json`, valid or not; None if there is no such file."""
         ...
 
     def identify(self, file_name: str, crc: int) -> FileIdentity | None:
-        """The identity of a published file as it is now, with this checksum; None if it is not there."""
+        """The identity of a published file as it is now, with this checksum; None if there is no such file."""
         ...
 
     def find_identical(self, layout: Layout, spool: int | None, known: FileIdentity | None) -> FileIdentity | None:
         """The identity of the published file if it already has the bytes of this layout, else None.
 
-        `spool` is the descriptor of the fresh blocks; kept ranges count only in the file that is `known`.
+        `spool` is the descriptor of the fresh blocks. A layout with kept ranges needs a file of identity `known`.
         """
         ...
 
@@ -73,8 +81,10 @@ class Target(Protocol):
         ...
 
     def stage(self, layout: Layout, spool: int | None, known: FileIdentity | None, *, throttled: bool) -> Staged:
-        """Write a file beside the published one, durably. `throttled`: leave the disk to an application as
-        well."""
+        """Write a file durably beside the published one.
+
+        `throttled`: write slowly, so that an application can use the disk as well.
+        """
         ...
 
     def commit(
@@ -84,17 +94,17 @@ class Target(Protocol):
         previous: Manifest | None,
         throttle: DiskThrottle | None,
     ) -> Identities:
-        """Put the staged files in place, then the manifest; returns the identities of those files."""
+        """Put the staged files in place, then the manifest; returns the identities of the staged files."""
         ...
 
     def discard(self, staged: Sequence[Staged]) -> None:
-        """Remove staged files that were not committed."""
+        """Remove the staged files that were not committed."""
         ...
 
     def switched_off(self, written: Sequence[str]) -> list[str]:
-        """The files of outputs that are switched off and still lie here; `written` are those that are on."""
+        """The existing files of outputs that are switched off; `written` are the file names of the others."""
         ...
 
     def watch(self, lock: Lock) -> TargetWatch:
-        """A watch over the published files and the leader's lock."""
+        """A watch over the published files and the lock of the leader."""
         ...

@@ -1,8 +1,8 @@
-"""CRC-32 of files that are put together from pieces whose CRC-32 is known.
+"""Computes the CRC-32 of joined pieces from the CRC-32 of each piece.
 
-CRC-32 (the one of zip and gzip; RFC 1952, section 8) is used because it can be combined: the
-checksum of two pieces one after the other follows from theirs and the length of the second, without
-reading either. It is a check against damage, not against an adversary.
+This is the CRC-32 of zip and gzip (RFC 1952, section 8). The checksum of two joined pieces follows from their
+checksums and the length of the second, so that neither piece is read. It protects against damage, not against an
+adversary.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 _POLYNOMIAL = 0xEDB88320  # reflected, RFC 1952
-_BASE = 1 << 9  # two digits of it say how long most blocks are
+_BASE = 1 << 9  # lengths are split into digits of this base: most blocks have two
 _ONE = 1 << 31  # the polynomial 1, reflected
 
 
 def _by_x(a: int) -> int:
-    """A polynomial times x, modulo the CRC polynomial."""
+    """The product of a polynomial and x, modulo the CRC polynomial."""
     return (a >> 1) ^ _POLYNOMIAL if a & 1 else a >> 1
 
 
@@ -38,34 +38,37 @@ def _times(a: int, b: int) -> int:
 
 
 @lru_cache(maxsize=4 * _BASE)
-def _shift(digit: int, place: int) -> int:
-    """What a shift by `digit` * `_BASE` ** `place` bytes multiplies by: x to the power of eight times that."""
+def _shift(digit: int, exponent: int) -> int:
+    """The factor of a shift by `digit` * `_BASE` ** `exponent` bytes: x to the power of eight times that."""
     if digit > 1:
-        half = _shift(digit // 2, place)
-        return _times(_times(half, half), _shift(digit % 2, place))
+        half = _shift(digit // 2, exponent)
+        return _times(_times(half, half), _shift(digit % 2, exponent))
     if digit == 0:
         return _ONE
-    # x to the power 8, to begin with
-    return _times(_shift(_BASE // 2, place - 1), _shift(_BASE // 2, place - 1)) if place else 1 << 23
+    if exponent == 0:
+        return 1 << 23  # x to the power of 8: one byte
+    half = _shift(_BASE // 2, exponent - 1)
+    return _times(half, half)
 
 
 @lru_cache(maxsize=4096)
 def _shift_by(length: int) -> int:
-    factor, place = _ONE, 0
+    """The factor of a shift by `length` bytes."""
+    factor, exponent = _ONE, 0
     while length:
         length, digit = divmod(length, _BASE)
         if digit:
-            shift = _shift(digit, place)
+            shift = _shift(digit, exponent)
             factor = shift if factor == _ONE else _times(factor, shift)
-        place += 1
+        exponent += 1
     return factor
 
 
 def combine(first: int, second: int, second_length: int) -> int:
-    """The CRC-32 of two pieces joined, from theirs and the length of the second in bytes."""
+    """The CRC-32 of two joined pieces, from the CRC-32 of each and the length of the second in bytes."""
     return _times(first, _shift_by(second_length)) ^ second
 
 
 def digest(crc: int) -> str:
-    """As it is written in the manifest."""
+    """The checksum as the manifest has it: `crc32:` and eight hexadecimal digits."""
     return f"crc32:{crc:08x}"

@@ -1,4 +1,4 @@
-"""Publishes into a directory: renames the staged files, syncs the directory, writes the manifest last."""
+"""Publishes into a local directory: renames the staged files, syncs the directory, writes the manifest last."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from autoexport.runtime.files import explain_os_error, fsync_directory, replace_
 from autoexport.runtime.threads import in_thread
 
 PUBLISHING = "publishing"
-"""The name, in the state directory, of the mark of a first publish."""
+"""The name of a mark in the state directory: a first publish began and has not finished."""
 
 BACKUP_SUFFIX = ".before-autoexport"
 _RESERVE_BYTES = 16 << 20
-"""Room to leave on the disk beyond what is written."""
+"""Space that stays free on the disk beside the new files."""
 
 
 class DirectoryTarget:
-    """A directory of the local machine; see `Target` for what each method promises."""
+    """A directory of the local machine. `Target` documents each method."""
 
     def __init__(self, directory: Path, state: Path) -> None:
         self.directory = directory
@@ -41,7 +41,7 @@ class DirectoryTarget:
 
     @contextlib.asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        """Make the directory, take its publish lock, sweep it."""
+        """Make the directory, take its publish lock and remove leftovers."""
         with directories(self.directory, self._state):
             async with publishing(self._state, LOCK_WAIT_S):
                 await in_thread(sweep, self.directory, self._state)
@@ -60,18 +60,18 @@ class DirectoryTarget:
             return None
 
     def identify(self, file_name: str, crc: int) -> FileIdentity | None:
-        """Look at the file's inode."""
+        """Read the status of the file."""
         try:
             return FileIdentity.of(self.directory / file_name, crc)
         except OSError:
             return None
 
     def find_identical(self, layout: Layout, spool: int | None, known: FileIdentity | None) -> FileIdentity | None:
-        """Compare the file that lies there with the layout."""
+        """Compare the published file with the layout."""
         return find_identical(layout, spool, self.directory, known)
 
     def check_room(self, needed_bytes: int) -> None:
-        """Ask the file system how much is free."""
+        """Ask the file system for its free space."""
         check_room(self.directory, needed_bytes)
 
     def stage(self, layout: Layout, spool: int | None, known: FileIdentity | None, *, throttled: bool) -> Staged:
@@ -89,7 +89,7 @@ class DirectoryTarget:
         return commit(staged, manifest, self.directory, previous, self._state / PUBLISHING, throttle)
 
     def discard(self, staged: Sequence[Staged]) -> None:
-        """Unlink the temp files that are left."""
+        """Unlink the remaining temp files."""
         discard(staged)
 
     def switched_off(self, written: Sequence[str]) -> list[str]:
@@ -102,12 +102,12 @@ class DirectoryTarget:
 
 
 def check_room(directory: Path, needed_bytes: int) -> None:
-    """Raise `PublishError` if the disk has no room for the new files beside the old ones."""
+    """Raise `PublishError` if the disk has no room for `needed_bytes` beside the old files."""
     free = shutil.disk_usage(directory).free
     if free < needed_bytes + _RESERVE_BYTES:
         raise PublishError(
             f"No room in {directory}: {needed_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free.",
-            hint="Free some space on that disk; the old files stay until then.",
+            hint="Free some space on that disk. The old files stay until then.",
         )
 
 
@@ -119,11 +119,11 @@ def commit(
     mark: Path | None = None,
     throttle: DiskThrottle | None = None,
 ) -> dict[str, FileIdentity]:
-    """Rename the staged files into place, then the manifest; the identities of those files. Raises
-    `PublishError`; what was not renamed by then stays as it was, and no temp file is left.
+    """Rename the staged files into place, then the manifest; returns the identities of the staged files.
 
-    `mark` is a file that is there from before the first rename of a file that no manifest knows until
-    the manifest knows it: it tells files of ours from files of somebody else.
+    Raises `PublishError`. Files that were not renamed by then stay as they were, and no temp file is left.
+    `mark` is a file that exists while the directory may hold files of this export that no manifest lists. It
+    tells them from files of another program.
     """
     published = {}
     try:
@@ -151,7 +151,7 @@ def commit(
 
 
 def _identity(item: Staged, target: Path) -> FileIdentity:
-    """Of the file that was just renamed, if it is still what was written; else one that fits no file."""
+    """The identity of the file that was just renamed; one that fits no file if another program changed it."""
     now = FileIdentity.of(target, item.layout.crc)
     if (now.inode, now.size, now.mtime_ns) == (item.inode, item.size, item.mtime_ns):
         return now
@@ -159,7 +159,7 @@ def _identity(item: Staged, target: Path) -> FileIdentity:
 
 
 def discard(staged: Sequence[Staged]) -> None:
-    """Remove the temp files that are still there."""
+    """Remove the temp files that still exist."""
     for item in staged:
         with suppress(OSError):
             item.temp.unlink()
@@ -168,7 +168,7 @@ def discard(staged: Sequence[Staged]) -> None:
 def keep_unknown(
     directory: Path, names: Sequence[str], previous: Manifest | None, mark: Path | None = None
 ) -> None:
-    """Keep, once, files of our names that no manifest knows: the earlier exporter's, perhaps.
+    """Back up each file in the way that no manifest lists, once. The earlier exporter may have written it.
 
     Raises `PublishError`.
     """
@@ -191,7 +191,7 @@ def _keep(target: Path, backup: Path) -> None:
     try:
         os.link(target, backup)
     except OSError:
-        # A file system without hard links: the copy comes into being whole, like everything here.
+        # The file system has no hard links. A rename makes the copy appear whole.
         copy = temp_beside(backup)
         try:
             shutil.copy2(target, copy)
@@ -205,7 +205,7 @@ def _publish_manifest(manifest: Manifest, target: Path) -> None:
 
 
 def _take_over_mode(temp: Path, target: Path) -> None:
-    """A file that is replaced keeps its mode and, where we may set it, its owner."""
+    """Give the temp file the mode of its target and, if permitted, the owner."""
     try:
         status = os.lstat(target)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from autoexport.publishing.manifest import MANIFEST_NAME
 
 
 class PublishedFilesWatch:
-    """Watches the published files, and the lock that makes this exporter the leader."""
+    """Watches the published files and the lock of the leader; `TargetWatch` documents each method."""
 
     def __init__(self, directory: Path, lock: Lock) -> None:
         self._paths = [directory / name for name in (*file_names(), MANIFEST_NAME)]
@@ -23,11 +23,11 @@ class PublishedFilesWatch:
         self._changing = False
 
     def begin_own_changes(self) -> None:
-        """From now on this exporter itself may change the files."""
+        """Ignore changes from now on: this exporter may change the files itself."""
         self._changing = True
 
     def end_own_changes(self, left: Mapping[str, FileIdentity] | None = None) -> None:
-        """This exporter left the files as they are now, or as `left` says; blocking."""
+        """Report changes from now on, compared with `left`, or else with the files as they are; blocking."""
         self._seen = [_stat(path) for path in self._paths]
         for index, path in enumerate(self._paths):
             if left is not None and (known := left.get(path.name)) is not None:
@@ -37,12 +37,12 @@ class PublishedFilesWatch:
     def tampered(self) -> bool:
         """Whether another program changed a published file since the last call; blocking.
 
-        Raises `PublishError` if the state directory was removed: another process may lead by now.
+        Raises `PublishError` if the state directory was removed, because another process may lead by now.
         """
         if not self._lock.stands():
             raise PublishError(
                 f"The directory {self._lock.path.parent} was removed or replaced.",
-                hint="It is made again; leave it in place while the exporter runs.",
+                hint="The exporter makes it again. Leave it in place while the exporter runs.",
             )
         if self._changing:
             return False

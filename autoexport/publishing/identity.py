@@ -1,4 +1,4 @@
-"""How a published file is recognised as the one that was written."""
+"""Identifies a published file by its status and its checksum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """How a published file is recognised as the one that was written."""
+    """The status of a published file, by which it is recognised later; any write to the file changes it.
+
+    `size` is in bytes. `crc` is the CRC-32 of the contents as they were written; it is not read from the file.
+    """
 
     size: int
     mtime_ns: int
@@ -24,7 +27,7 @@ class FileIdentity:
 
     @classmethod
     def of_open(cls, descriptor: int, crc: int) -> FileIdentity:
-        """As `of`, of a file that is open."""
+        """The identity of an open file. Raises `OSError`."""
         return cls._of(os.fstat(descriptor), crc)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Lays out a file: kept byte ranges, fresh bytes and the text between them, in order."""
+"""Lays out a file from kept byte ranges, fresh bytes and the text between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autoexport.publishing.crc32 import combine
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A byte range: of the spool if `fresh`, else of the published file."""
+    """A byte range of the spool if `fresh`, else of the published file."""
 
     fresh: bool
     offset: int
@@ -23,8 +23,10 @@ class Segment:
 
 @dataclass(slots=True)
 class Layout:
-    """A file as it is going to be: its pieces in order, its length in bytes, its checksum, and where
-    each block lies in it."""
+    """A file before it is written: its pieces in order, its length in bytes and its checksum.
+
+    `offsets` has, for each block, its offset in the new file and its bytes in the source.
+    """
 
     file_name: str
     pieces: list[bytes | Segment] = field(default_factory=list)
@@ -34,12 +36,12 @@ class Layout:
 
     @property
     def kept_bytes(self) -> int:
-        """How many bytes are copied from the published file."""
+        """The number of bytes that are copied from the published file."""
         return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and not piece.fresh)
 
 
-def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], place: int) -> Layout:
-    """Lay out a file; `place` is where its parts are in each record. Reads and writes nothing."""
+def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], part_index: int) -> Layout:
+    """Lay out a file without I/O. `part_index` is the index of its part in each record."""
     layout = Layout(output.file_name)
     between: list[bytes] = []
 
@@ -50,9 +52,9 @@ def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], place: i
 
     for piece in output.assemble(tree):
         if isinstance(piece, BlockRef):
-            part = records[piece.block].parts[place]
+            part = records[piece.block].parts[part_index]
             separator = b"".join(between)
-            if not _joins(layout, part, separator, output.separator):
+            if not _extend_last(layout, part, separator, output.separator):
                 flush()
                 layout.pieces.append(Segment(part.fresh, part.offset, part.length))
             between.clear()
@@ -67,8 +69,8 @@ def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], place: i
     return layout
 
 
-def _joins(layout: Layout, part: Part, between: bytes, separator: bytes) -> bool:
-    """Extend the last segment over a separator that stands in the source as well, if it does."""
+def _extend_last(layout: Layout, part: Part, between: bytes, separator: bytes) -> bool:
+    """Extend the last segment to this part, if they are neighbours in the source as in the new file."""
     last = layout.pieces[-1] if layout.pieces else None
     if not isinstance(last, Segment) or between != separator or last.fresh != part.fresh:
         return False

@@ -1,4 +1,4 @@
-"""The two locks of an export directory, one for the leader and one for each publish."""
+"""Locks an export directory: one lock for the leader, one for each publish."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from autoexport.errors import LockedError
 from autoexport.runtime.files import explain_os_error
 
 LOCK_WAIT_S = 60.0
+"""Seconds that a publish waits for another exporter."""
+
 PUBLISH_LOCK = "publish.lock"
 LEADER_LOCK = "leader.lock"
-_ASK_AGAIN_S = 0.1
+_RETRY_S = 0.1
 
 
 class Lock:
-    """A lock of the kernel on a file of the state directory: gone when the process is."""
+    """A kernel lock on a file of the state directory. The kernel releases it when the process ends."""
 
     def __init__(self, state: Path, name: str) -> None:
         self.path = state / name
         self._descriptor: int | None = None
 
     def try_take(self) -> bool:
-        """Take the lock if nobody has it. Raises `PublishError` if the file cannot be opened."""
+        """Take the lock and return True if it is free. Raises `PublishError` if the file cannot be opened."""
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self.path, flags, 0o600)
         except OSError as error:
             raise explain_os_error(error, self.path) from error
         try:
-            # flock, not fcntl: it belongs to the descriptor, so two exporters in one process exclude
-            # each other, and closing some other descriptor of the file does not let go of it.
+            # flock, not fcntl, because it belongs to the descriptor. Two exporters in one process exclude each
+            # other, and closing another descriptor of the file does not release the lock.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
@@ -46,7 +48,7 @@ class Lock:
         return True
 
     def stands(self) -> bool:
-        """Whether the lock is ours and its file is still the one that others would try to take."""
+        """Whether this process holds the lock, and others would try to take the same file."""
         if self._descriptor is None:
             return False
         try:
@@ -55,7 +57,7 @@ class Lock:
             return False
 
     def is_held(self) -> bool:
-        """Whether some process has it now; nothing is created. Raises `OSError` if it cannot be looked at."""
+        """Whether a process holds the lock now; creates nothing. Raises `OSError` if the file cannot be opened."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -69,7 +71,7 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Let go of the lock, also where a process that was forked meanwhile still has the file open."""
+        """Release the lock, even if a forked process still has the file open."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -79,19 +81,19 @@ class Lock:
 
 @contextlib.asynccontextmanager
 async def publishing(state: Path, wait_s: float) -> AsyncIterator[None]:
-    """Hold the publish lock; wait at most `wait_s` seconds for whoever has it. Raises `LockedError`."""
+    """Hold the publish lock; waits at most `wait_s` seconds for another exporter, then raises `LockedError`."""
     lock = Lock(state, PUBLISH_LOCK)
     clock = asyncio.get_running_loop().time
     deadline = clock() + wait_s
     while not lock.try_take() or not lock.stands():
-        # One that does not stand was removed by whoever had it before.
+        # A lock that does not stand is on a file that its previous holder removed.
         lock.release()
         if clock() >= deadline:
             raise LockedError(
                 f"Another exporter has been writing this export for {wait_s:g} seconds.",
-                hint="Wait for it to finish; `status` shows what a running daemon does.",
+                hint="Wait for it to finish. `status` shows what a running daemon does.",
             )
-        await asyncio.sleep(_ASK_AGAIN_S)
+        await asyncio.sleep(_RETRY_S)
     try:
         yield
     finally:

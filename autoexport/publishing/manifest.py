@@ -1,4 +1,4 @@
-"""The public record of a publish: what was written, from what, how much of it was repaired."""
+"""Describes a publish for readers: the files, the database, the counts and the cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Mode = Literal["full", "incremental"]
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A published file: its size, its digest as `algorithm:hex`, and its rows (of the tree, images)."""
+    """A published file: its size in bytes, its digest as `crc32:…` and its rows (images, for the JSON tree)."""
 
     bytes: int
     digest: str
@@ -24,7 +24,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`manifest.json`; the meaning of each field is in the README."""
+    """`manifest.json`; autoexport/formats/README.md documents each field."""
 
     generation: int
     timestamp: str
@@ -44,20 +44,20 @@ class Manifest:
 
     @property
     def read_at(self) -> datetime | None:
-        """When the database was read, in whole seconds; None if the time stamp is none."""
+        """The time when the database was read, in whole seconds; None if the time stamp is invalid."""
         try:
             return datetime.fromisoformat(self.timestamp)
         except ValueError:
             return None
 
     def to_json(self) -> bytes:
-        """The file's contents."""
+        """The bytes of the file."""
         record = {"format_version": self.format_version, **asdict(self)}
         return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest | None:
-        """A manifest as it was written, or None if this is none of ours."""
+        """Parse the bytes of a manifest; None if this version did not write them."""
         try:
             record: dict[str, Any] = orjson.loads(text)
             if record["format_version"] != FORMAT_VERSION:

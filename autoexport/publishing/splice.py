@@ -1,4 +1,4 @@
-"""Kept byte ranges and fresh bytes to staged temp files: how a new file is laid out and written."""
+"""Writes a temp file from kept ranges of the published file and fresh bytes of the spool."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from autoexport.errors import PublishError
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout, Segment
 from autoexport.publishing.throttle import WriteThrottle
-from autoexport.runtime.files import create_new, explain_os_error, made_durable, temp_beside, write_all
+from autoexport.runtime.files import (
+    PORTION_BYTES,
+    create_new,
+    explain_os_error,
+    made_durable,
+    temp_beside,
+    write_all,
+)
 
 _COPY_BYTES = 16 << 20
-"""A copy is done in steps of this many bytes, so that it can be stopped."""
+"""Size of the steps of a copy. Between two steps it can be stopped."""
 
+_READ_BYTES = 1 << 20
 
-# EPERM: what sandboxes answer for a system call that they do not know.
+# Sandboxes answer EPERM to a system call that they do not know.
 _NO_COPY_FILE_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
 
-
-# A link may lead out of the directory, and a pipe would be waited for.
+# A link may lead out of the directory, and opening a pipe would block.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(slots=True)
 class Staged:
-    """A written temp file, durable, waiting for its rename. `inode`, `size` and `mtime_ns` are its own."""
+    """A durable temp file that is ready to be renamed. `inode`, `size` and `mtime_ns` are those of this file."""
 
     layout: Layout
     temp: Path
@@ -41,46 +48,52 @@ class Staged:
 def find_identical(
     layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None = None
 ) -> FileIdentity | None:
-    """The identity of the published file if it has exactly these bytes already, else None. Reads it only if its
-    size fits, and of it only what is not kept in its place: then it has to be the `known` one."""
+    """The identity of the published file if it already has exactly the bytes of the layout, else None.
+
+    The file is read only if its size fits. Kept ranges that stay at their offset are not read; if there are kept
+    ranges, the file must have the identity `known`.
+    """
     try:
         descriptor = os.open(directory / layout.file_name, _READ)
     except OSError:
         return None
     try:
-        # Taken before it is read: what is written to it meanwhile, or later, makes it another.
+        # Taken before the file is read: any write from now on changes the identity.
         identity = FileIdentity.of_open(descriptor, layout.crc)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) or identity.size != layout.length:
             return None
-        if layout.kept_bytes and not _is(descriptor, known):
+        if layout.kept_bytes and not _has_identity(descriptor, known):
             return None
-        at = 0
+        offset = 0
         for piece in layout.pieces:
-            if isinstance(piece, Segment) and not piece.fresh and piece.offset == at:
-                at += piece.length
+            if isinstance(piece, Segment) and not piece.fresh and piece.offset == offset:
+                offset += piece.length
                 continue
             for expected in contents(piece, spool, descriptor, layout.file_name):
-                if os.pread(descriptor, len(expected), at) != expected:
+                if os.pread(descriptor, len(expected), offset) != expected:
                     return None
-                at += len(expected)
+                offset += len(expected)
         return identity
     finally:
         os.close(descriptor)
 
 
 def contents(piece: bytes | Segment, spool: int | None, published: int, name: str) -> Iterator[bytes]:
-    """The bytes of one piece of a file, at most 1 MB at a time."""
+    """The bytes of one piece of a file, at most 1 MB at a time. Raises `PublishError` if the source is too short.
+
+    `spool` and `published` are descriptors of the sources; `name` is the file's, for the error message.
+    """
     if isinstance(piece, bytes):
         yield piece
         return
     source = spool if piece.fresh else published
-    at, end = piece.offset, piece.offset + piece.length
-    while at < end:
-        data = os.pread(source, min(1 << 20, end - at), at) if source is not None else b""
+    offset, end = piece.offset, piece.offset + piece.length
+    while offset < end:
+        data = os.pread(source, min(_READ_BYTES, end - offset), offset) if source is not None else b""
         if not data:
-            raise _cut_short(name)
+            raise _changed_meanwhile(name)
         yield data
-        at += len(data)
+        offset += len(data)
 
 
 def stage(
@@ -91,17 +104,17 @@ def stage(
     *,
     throttled: bool = False,
 ) -> Staged:
-    """Write the file beside its target, durably. Raises `PublishError`.
+    """Write the file durably to a temp file beside its target. Raises `PublishError`.
 
-    `known` is the identity of the published file that kept ranges come from: it is compared before and after.
-    `paced`: leave the disk to others as well.
+    Kept ranges come from the published file, which must have the identity `known` before and after the copy.
+    `throttled`: write slowly, so that an application can use the disk as well.
     """
     target = directory / layout.file_name
     temp = temp_beside(target)
     try:
         kept = os.open(target, _READ) if layout.kept_bytes else None
         try:
-            # What replaces a private file is private from its first byte on.
+            # The replacement of a private file must be private from its first byte on.
             replaced = target.is_file() and not target.is_symlink()
             descriptor = create_new(temp, 0o600 if replaced else 0o666)
             try:
@@ -109,7 +122,7 @@ def stage(
                 if throttle is not None and kept is not None:
                     throttle.read_from(kept)
                 with made_durable(descriptor, layout.length, throttled=throttled):
-                    _same(kept, known, layout.file_name)
+                    _check_unchanged(kept, known, layout.file_name)
                     for piece in layout.pieces:
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
@@ -117,7 +130,7 @@ def stage(
                                 throttle.keep(len(piece))
                         else:
                             _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, throttle)
-                    _same(kept, known, layout.file_name)
+                    _check_unchanged(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
@@ -132,49 +145,47 @@ def stage(
     return Staged(layout, temp, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _same(descriptor: int | None, known: FileIdentity | None, name: str) -> None:
-    if descriptor is None:
-        return
-    if not _is(descriptor, known):
-        raise _cut_short(name)
+def _check_unchanged(descriptor: int | None, known: FileIdentity | None, name: str) -> None:
+    if descriptor is not None and not _has_identity(descriptor, known):
+        raise _changed_meanwhile(name)
 
 
-def _is(descriptor: int, known: FileIdentity | None) -> bool:
+def _has_identity(descriptor: int, known: FileIdentity | None) -> bool:
     return known is not None and FileIdentity.of_open(descriptor, known.crc) == known
 
 
 def _copy(source: int | None, target: int, piece: Segment, name: str, throttle: WriteThrottle | None) -> None:
-    """Copy a range inside the kernel where it can, else through memory."""
+    """Copy a range inside the kernel if it supports that, else through memory."""
     if source is None:
-        raise _cut_short(name)
-    at, left = piece.offset, piece.length
-    most = _COPY_BYTES if throttle is None else throttle.PORTION_BYTES
+        raise _changed_meanwhile(name)
+    offset, end = piece.offset, piece.offset + piece.length
+    step_bytes = _COPY_BYTES if throttle is None else PORTION_BYTES
     in_kernel = hasattr(os, "copy_file_range")
-    while left:
-        step = min(left, most)
+    while offset < end:
+        wanted = min(end - offset, step_bytes)
         if in_kernel:
             try:
-                done = os.copy_file_range(source, target, step, at)
+                copied = os.copy_file_range(source, target, wanted, offset)
             except OSError as error:
                 if error.errno not in _NO_COPY_FILE_RANGE:
                     raise
-                done = 0
-            if not done:  # some file systems say so instead of refusing
+                copied = 0
+            if not copied:  # Some file systems return 0 instead of an error.
                 in_kernel = False
                 continue
         else:
-            data = os.pread(source, min(step, 1 << 20), at)
+            data = os.pread(source, min(wanted, _READ_BYTES), offset)
             write_all(target, data)
-            done = len(data)
-        if not done:
-            raise _cut_short(name)
-        at += done
-        left -= done
+            copied = len(data)
+        if not copied:
+            raise _changed_meanwhile(name)
+        offset += copied
         if throttle is not None:
-            throttle.keep(done)
+            throttle.keep(copied)
 
 
-def _cut_short(name: str) -> PublishError:
+def _changed_meanwhile(name: str) -> PublishError:
     return PublishError(
-        f"{name} changed while it was being copied.", hint="Another program writes to it; it is tried again."
+        f"{name} changed while it was being copied.",
+        hint="Another program writes to it. The exporter tries again.",
     )

@@ -1,4 +1,7 @@
-"""How a daemon leaves the disk to the application: files that it replaced are given back in steps."""
+"""Writes and deletes large files slowly, so that the application's own writes to the disk do not wait.
+
+`WriteThrottle` slows down the writing of new files, `DiskThrottle` the deletion of the files they replace.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,21 @@ from autoexport.runtime.files import PAGE_BYTES, PORTION_BYTES, begin_writing_ou
 _LARGE_BYTES = 32 << 20
 _STEP_BYTES = 2 << 20
 _STEP_S = 0.01
-
-
-# Who has found the name of a file but not yet opened it is not seen by the kernel; that takes microseconds.
 _FIRST_STEP_S = 5.0
+"""Delay before a file is truncated. A program that has looked up the name but not opened the file yet, which
+takes microseconds, is invisible to the kernel."""
+
 _MOUNTS = "/proc/self/mountinfo"
 _LATE_S = 0.002
+"""How far a writer may fall behind its schedule and still catch up."""
 
 
 class DiskThrottle:
-    """For the exports of one daemon, one after the other.
+    """Frees the space of replaced files in steps, for the exports of one daemon.
 
-    Where a file system tells the disk at once of what has become free, the program that commits next waits
-    for all of it: 50 ms for 650 MB on ext4 with `discard`. There, a file that was replaced is cut off in
-    steps, if the kernel says that nobody has it open and it has no other name.
+    On a file system that discards freed blocks at once, the next commit waits for the whole discard: 50 ms for
+    650 MB on ext4 with `discard`. There, a replaced file is truncated step by step. The kernel first has to
+    confirm that no process has it open and that it has no other name.
     """
 
     def __init__(self) -> None:
@@ -38,50 +42,50 @@ class DiskThrottle:
 
     @contextmanager
     def replacing(self, target: Path) -> Iterator[None]:
-        """Around the rename of a file to `target`; what it replaces is given back in a thread."""
-        descriptor = _kept_open(target)
+        """Wrap the rename of a file to `target`; a thread then frees the space of the file it replaced."""
+        descriptor = _open_replaced(target)
         try:
             yield
         finally:
             if descriptor is not None:
                 thread = threading.Thread(
-                    target=self._give_back, args=(descriptor,), name="autoexport: giving back", daemon=True
+                    target=self._free, args=(descriptor,), name="autoexport: freeing space", daemon=True
                 )
                 self._threads.append(thread)
                 thread.start()
 
     def finish(self) -> None:
-        """What is still being given back is given back at once; blocking."""
+        """Free all remaining space at once and end the threads; blocking."""
         self._ended.set()
         while self._threads:
             self._threads.pop().join()
         self._ended.clear()
 
-    def _give_back(self, descriptor: int) -> None:
+    def _free(self, descriptor: int) -> None:
         try:
-            if self._ended.wait(_FIRST_STEP_S) or not _is_nobodys(descriptor):
+            if self._ended.wait(_FIRST_STEP_S) or not _is_unused(descriptor):
                 return
-            left = os.fstat(descriptor).st_size
-            while left and not self._ended.wait(_STEP_S):
-                left = max(0, left - _STEP_BYTES)
-                os.ftruncate(descriptor, left)
+            size = os.fstat(descriptor).st_size
+            while size and not self._ended.wait(_STEP_S):
+                size = max(0, size - _STEP_BYTES)
+                os.ftruncate(descriptor, size)
         except OSError:
-            pass  # Closing it gives back the rest.
+            pass  # Closing the descriptor frees the rest.
         finally:
             os.close(descriptor)
 
 
-def _kept_open(target: Path) -> int | None:
-    """A descriptor of a large file that is about to be replaced, if it is worth giving back in steps.
+def _open_replaced(target: Path) -> int | None:
+    """Open a file that is about to be replaced; None if freeing it in steps is not worth it.
 
-    It is opened by another name, which is gone again: who watches the directory would take what happens to the
-    replaced file for something that happens to the new one, because the kernel reports it by the name it was
-    opened with (inotify(7), IN_EXCL_UNLINK).
+    The file is opened by a temporary second name. The kernel reports the truncation to watchers of the directory
+    under the name that was opened (inotify(7), IN_EXCL_UNLINK). Under its own name, they would take it for a
+    change of the new file.
     """
     try:
         status = os.lstat(target)
         worth_it = stat.S_ISREG(status.st_mode) and status.st_size >= _LARGE_BYTES
-        if not worth_it or not _tells_the_disk_at_once(status.st_dev):
+        if not worth_it or not _discards_at_once(status.st_dev):
             return None
         other = temp_beside(target)
         os.link(target, other, follow_symlinks=False)
@@ -93,8 +97,8 @@ def _kept_open(target: Path) -> int | None:
         return None
 
 
-def _is_nobodys(descriptor: int) -> bool:
-    """Whether a file has no name and is open nowhere else, not even mapped: then we are granted a write lease."""
+def _is_unused(descriptor: int) -> bool:
+    """Whether a file has no name, is open nowhere else and is not mapped: only then is a write lease granted."""
     if os.fstat(descriptor).st_nlink:
         return False
     try:
@@ -105,55 +109,56 @@ def _is_nobodys(descriptor: int) -> bool:
     return True
 
 
-def _tells_the_disk_at_once(device: int) -> bool:
-    """Whether this is ext4, mounted with `discard`.
+def _discards_at_once(device: int) -> bool:
+    """Whether the device is ext4, mounted with `discard`.
 
-    A line is: identifiers, device, …, `-`, type, source, options (proc_pid_mountinfo(5)).
+    A line of the mount table is: identifiers, device, …, `-`, type, source, options (proc_pid_mountinfo(5)).
     """
-    number = f"{os.major(device)}:{os.minor(device)}"
+    device_numbers = f"{os.major(device)}:{os.minor(device)}"
     with suppress(OSError), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
             mount, _, filesystem = line.partition(" - ")
-            if mount.split(" ")[2] == number:
+            if mount.split(" ")[2] == device_numbers:
                 kind, _source, options = filesystem.split()
                 return kind == "ext4" and "discard" in options.split(",")
     return False
 
 
 class WriteThrottle:
-    """Has the disk write a new file in small portions, one at a time, while it is being filled in order.
+    """Limits the rate at which a new file is written, and flushes it in portions of `PORTION_BYTES`.
 
-    A commit that meets a portion waits for no more than that portion. Measured on a disk of 1.5 GB/s, with an
-    application that committed every 10 ms to SQLite in WAL mode (99th percentile alone: 0.9 ms), while 650 MB
-    were written at 250 MB/s: 3.5 ms with portions of 1 MB, 1.0 to 1.7 ms with 64 to 256 KB. Two clients of
-    PostgreSQL, as fast as they could, kept 0.78 of their rate beside 250 MB/s and 0.88 beside 150.
+    A commit of the application that meets a portion waits for no more than that portion. Measured on a disk of
+    1.5 GB/s, with an application that committed every 10 ms to SQLite in WAL mode (99th percentile alone:
+    0.9 ms), while 650 MB were written at 250 MB/s: 3.5 ms with portions of 1 MB, 1.0 to 1.7 ms with 64 to
+    256 KB. Two PostgreSQL clients at full speed kept 0.78 of their rate beside 250 MB/s and 0.88 beside 150.
     """
 
     BYTES_PER_S = 150e6
     MOST_S = 5.0
-    """About how long a file takes at most."""
-
-    PORTION_BYTES = PORTION_BYTES
+    """The longest time that the throttle aims at for one file: it writes larger files faster."""
 
     def __init__(self, descriptor: int, size_bytes: int) -> None:
         self._descriptor = descriptor
         self._bytes_per_s = max(self.BYTES_PER_S, size_bytes / self.MOST_S)
         self._due = time.monotonic()
-        self._written = self._begun = 0
+        self._written = self._flushed = 0
 
     def read_from(self, descriptor: int) -> None:
-        """What is written comes from there: if it has to be read from the disk, then in portions as well."""
+        """Turn off read-ahead for a file to copy from, so that reads of the disk are small as well."""
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError):
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def keep(self, written_bytes: int) -> None:
-        """So much more is written; sleeps until it should be. What the disk kept it waiting is not made up for."""
+        """Count bytes that were just written, and sleep until they are due.
+
+        Time lost to a slow disk is not made up for by writing faster.
+        """
         self._written += written_bytes
-        if self._written - self._begun >= self.PORTION_BYTES:
-            whole = self._written // PAGE_BYTES * PAGE_BYTES
-            begin_writing_out(self._descriptor, self._begun, whole)
-            self._begun = whole
+        if self._written - self._flushed >= PORTION_BYTES:
+            whole_pages = self._written // PAGE_BYTES * PAGE_BYTES
+            begin_writing_out(self._descriptor, self._flushed, whole_pages)
+            self._flushed = whole_pages
         now = time.monotonic()
         self._due = max(self._due, now - _LATE_S) + written_bytes / self._bytes_per_s
         if self._due > now:

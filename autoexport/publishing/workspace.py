@@ -1,4 +1,4 @@
-"""The two directories and the two locks: where the files go, and who may write them now."""
+"""Makes and cleans the export directory, the private state directory and scratch directories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autoexport.publishing.locks import LEADER_LOCK, PUBLISH_LOCK, Lock
 from autoexport.runtime.files import TEMP_SUFFIX, create_new, disk_errors_explained, explain_os_error, write_all
 
 WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spool|pages)-[0-9a-f]{16}")
-"""The names, in the state directory, of what is only there while an export goes on."""
+"""Names of the files in the state directory that exist only during an export."""
 
 _KEPT = rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|status\.(json|sock)"
 
@@ -27,18 +27,21 @@ _OURS = re.compile(rf"{_KEPT}|{WORKING_FILE.pattern}|.+{re.escape(TEMP_SUFFIX)}"
 _SCRATCH_PREFIX = ".autoexport-check-"
 _SCRATCH = re.compile(rf"{re.escape(_SCRATCH_PREFIX)}[a-z0-9_]{{8}}")
 
-_IGNORE = b"# private to autoexport; remove the folder and the next export is a full one\n*\n"
+_IGNORE = b"# private to autoexport; if you remove this folder, the next export is a full one\n*\n"
 
 
 @contextlib.contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A private directory in this one, gone afterwards; else it is `abandoned`. Raises `OSError`."""
+    """A private directory in `folder`, removed afterwards. Raises `OSError`.
+
+    It is locked while it is in use. If the process is killed, `abandoned` finds it.
+    """
     while True:
         with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=folder) as name:
             descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if os.path.isdir(name):  # Nobody took it for an abandoned one before it was locked.
+                if os.path.isdir(name):  # Another process may have removed it as abandoned before it was locked.
                     yield Path(name)
                     return
             finally:
@@ -46,7 +49,7 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def abandoned(folder: Path) -> list[Path]:
-    """The scratch directories in this one that nobody uses any more."""
+    """The scratch directories of this user in `folder` that no process uses any more."""
     found = []
     for path in folder.glob(f"{_SCRATCH_PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -62,8 +65,11 @@ def abandoned(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def directories(directory: Path, state: Path) -> Iterator[None]:
-    """Make the export and the state directory; take them away again if nothing came of it. Raises what the
-    operating system refuses, inside as well, as `PublishError`."""
+    """Make the export and the state directory; remove the new ones again if the block raises.
+
+    Raises `PublishError` for an `OSError`, also for one in the block, and `ConfigurationError` if the state
+    directory is used for other things.
+    """
     with disk_errors_explained(directory):
         made = _make(directory, 0o777) + _make(state, 0o700)
         try:
@@ -80,7 +86,7 @@ def directories(directory: Path, state: Path) -> Iterator[None]:
 
 
 def _remove_locks(state: Path) -> None:
-    """Remove the lock files of a directory that nobody uses: while they are held here, nobody else holds them."""
+    """Remove the lock files of a directory that is not in use: this process must get both locks first."""
     with contextlib.ExitStack() as held:
         for name in (PUBLISH_LOCK, LEADER_LOCK):
             if (state / name).exists():
@@ -93,9 +99,9 @@ def _remove_locks(state: Path) -> None:
 
 
 def _make(path: Path, mode: int) -> list[Path]:
+    """Make a directory with this mode, and its missing parents; returns the new ones."""
     made: list[Path] = []
-    missing = [path, *path.parents]
-    for folder in reversed(missing):
+    for folder in reversed([path, *path.parents]):
         if not folder.exists():
             try:
                 folder.mkdir(mode=mode if folder == path else 0o777)
@@ -108,6 +114,7 @@ def _make(path: Path, mode: int) -> list[Path]:
 
 
 def _check(directory: Path, state: Path) -> None:
+    """Refuse directories that cannot be used, and make the state directory private."""
     for path in (directory, state):
         if not path.is_dir():
             raise PublishError(
@@ -121,7 +128,7 @@ def _check(directory: Path, state: Path) -> None:
             f"{state} is a symbolic link.", hint="Set DB_EXPORT_STATE_DIRECTORY to the directory itself."
         )
     try:
-        # Working copies of the database lie here: nobody else may look.
+        # Working copies of the database lie here, so no other user may read it.
         private = stat.S_IMODE(state.stat().st_mode) == 0o700
         _refuse_shared(state, private=private)
         if not private:
@@ -137,18 +144,21 @@ def _check(directory: Path, state: Path) -> None:
 
 
 def _refuse_shared(state: Path, *, private: bool) -> None:
-    """Raise `ConfigurationError` for a directory that others use: its mode is not ours to change, and our files
-    are not to lie among theirs. (Directories in one that is private may be the export's own, or lost+found.)"""
+    """Raise `ConfigurationError` for a directory with files of other programs.
+
+    The exporter must not change its mode, nor mix its own files with theirs. Directories inside a private one do
+    not count: they may be the export directory or `lost+found`.
+    """
     names = {path.name for path in state.iterdir() if not (private and path.is_dir())} - {".gitignore"}
     if names and not any(map(_OURS.fullmatch, names)):
         raise ConfigurationError(
             f"{state} is used for other things, and the state directory must be private.",
-            hint="Set DB_EXPORT_STATE_DIRECTORY to a directory of its own; it is made if it is not there.",
+            hint="Set DB_EXPORT_STATE_DIRECTORY to a directory of its own. It is made if it is missing.",
         )
 
 
 def remove_unused(state: Path, directory: Path, made: Sequence[Path]) -> None:
-    """Take away the directories that were made and never published into."""
+    """Remove the directories that are in `made`: nothing was ever published into them."""
     if state in made:
         shutil.rmtree(state, ignore_errors=True)
     if directory in made:
@@ -157,14 +167,14 @@ def remove_unused(state: Path, directory: Path, made: Sequence[Path]) -> None:
 
 
 def sweep(directory: Path, state: Path) -> int:
-    """Remove what a killed exporter left behind; only under the publish lock. Returns how many files."""
+    """Remove the leftovers of a killed exporter and return their number. The caller holds the publish lock."""
     leftovers = [path for path in directory.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.iterdir() if WORKING_FILE.fullmatch(path.name)]
     for path in leftovers:
         with suppress(OSError):
             path.unlink()
-    scratch = [path for folder in {state, directory, directory.parent} for path in abandoned(folder)]
-    for path in scratch:
+    scratches = [path for folder in {state, directory, directory.parent} for path in abandoned(folder)]
+    for path in scratches:
         shutil.rmtree(path, ignore_errors=True)
-    return len(leftovers) + len(scratch)
+    return len(leftovers) + len(scratches)

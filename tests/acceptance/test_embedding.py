@@ -133,7 +133,7 @@ async def test_what_trying_again_cannot_help_is_raised(tmp_path: Path, exports: 
 
 async def test_export_now_returns_what_then_stands(database: Database, exports: Path) -> None:
     """The export has everything that was committed before, without waiting for a check or the cooldown."""
-    settings = Settings(database_url=database.url, export_directory=exports, check_interval=60)
+    settings = Settings(database_url=database.url, export_directory=exports, check_interval=3600)
     async with exporting(settings) as exporter:
         for turn in range(3):
             database.execute(RENAME, f"turn {turn}")

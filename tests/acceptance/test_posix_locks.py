@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.incremental import plan
-from autoexport.sources.sqlite.source import private_copy
+from autoexport.sources.sqlite import private_copy
 from tests.databases import SqliteDatabase
 from tests.deadlines import deadline_s
 from tests.properties.comparison import Exporting

@@ -79,7 +79,7 @@ def test_another_daemon_takes_over_when_the_leader_is_killed(
 def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
     """It does not wait for the daemon to end, and does not disturb the daemon."""
     exports = tmp_path / "exports"
-    with Daemon(sqlite_database.url, exports, "--disable-hooks", interval_s=60) as daemon:
+    with Daemon(sqlite_database.url, exports, "--disable-hooks", interval_s=3600) as daemon:
         daemon.wait_until_idle()
         sqlite_database.execute(RENAME, "exported by hand")
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url]

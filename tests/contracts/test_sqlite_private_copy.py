@@ -1,4 +1,4 @@
-"""The private copy of a SQLite file is of one committed state, however it is made and whatever a writer does."""
+"""Checks that a private copy of a SQLite file has one committed state, whatever writers and processes do."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ ROWS = 400
 NEVER_S = 1e6
 """Longer than any deadline."""
 
-# The writer: every row of every commit has the number of that commit, on pages all over the file. Now and then
-# a large transaction that spills, one that is taken back, a checkpoint of some kind, a file that grows or shrinks.
+# The writer. Each commit writes its number into every row, on pages all over the file. Some transactions spill,
+# some are rolled back; checkpoints of every kind follow, and the file grows and shrinks.
 _WRITER = """
 import random, sqlite3, sys, time
 path, seed, timeout_s = sys.argv[1:]
@@ -72,14 +72,14 @@ while True:
 
 @pytest.fixture(autouse=True)
 def by_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As large files are copied, with the limits of an exporter on a machine as slow as this one."""
+    """Copy small files as large ones are copied, with limits that fit a machine as slow as this one."""
     monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0)
     for limit in ("DEADLINE_S", "HOLD_S", "START_S"):
         monkeypatch.setattr(private_copy, limit, deadline_s(getattr(private_copy, limit)))
 
 
 def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connection:
-    """The writer's database."""
+    """Create the writer's database."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(f"PRAGMA page_size = {page_bytes}")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -95,7 +95,7 @@ def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connecti
 
 @pytest.fixture(params=JOURNALS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file that nobody has open, in each journal mode."""
+    """A file that no program has open, in each journal mode."""
     path = tmp_path / "application.sqlite3"
     create(path, request.param).close()
     return path
@@ -103,7 +103,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @contextmanager
 def writing(path: Path, seed: int) -> Iterator[None]:
-    """The writer, committing all the time in another process."""
+    """Run the writer in another process, where it commits all the time."""
     command = [sys.executable, "-I", "-c", _WRITER, str(path), str(seed), str(deadline_s(30))]
     with started(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -113,7 +113,7 @@ def writing(path: Path, seed: int) -> Iterator[None]:
 
 
 def copied(path: Path, directory: Path) -> tuple[Path, Known | None]:
-    """A copy in this directory, with nothing beside it, and what is known of its pages if that is complete."""
+    """Make a copy in this directory, with no other new file, and return the notes on its pages if complete."""
     copy = directory / "copy.sqlite3"
     copy.unlink(missing_ok=True)
     before = set(directory.iterdir())
@@ -126,7 +126,7 @@ def copied(path: Path, directory: Path) -> tuple[Path, Known | None]:
 
 
 def check(copy: Path, known: Known | None) -> int:
-    """SQLite finds the copy in order, it is of one commit, and the notes are on its pages; the commit's number."""
+    """Check that the copy is sound, of one commit, and fits the notes; return the number of the commit."""
     with closing(sqlite3.connect(f"file:{copy}?mode=ro&immutable=1", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert copy.read_bytes()[18:20] == b"\1\1"  # no log: file format, section 1.3.3
@@ -160,7 +160,7 @@ def committed(path: Path) -> int:
 
 
 def test_at_rest(database: Path, tmp_path: Path) -> None:
-    """Every journal mode, the application gone."""
+    """A file without an application is copied in every journal mode."""
     (tmp_path / "private").mkdir()
     assert check(*copied(database, tmp_path / "private")) == 0
 
@@ -168,7 +168,7 @@ def test_at_rest(database: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page_bytes", [512, 1024, 65536])
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_other_page_sizes_with_the_application_there(journal: str, page_bytes: int, tmp_path: Path) -> None:
-    """In WAL mode, what was committed is in the log only."""
+    """A commit that is only in the log is in the copy, an open transaction is not."""
     (tmp_path / "private").mkdir()
     with closing(create(tmp_path / "application.sqlite3", journal, page_bytes)) as application:
         application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -179,7 +179,7 @@ def test_other_page_sizes_with_the_application_there(journal: str, page_bytes: i
 
 
 def race(database: Path, directory: Path, copies: int, seed: int) -> None:
-    """Copy again and again while the writer commits; each copy is as new as what was committed before it."""
+    """Copy again and again while the writer commits. Each copy has the last commit before it, or a later one."""
     directory.mkdir()
     with writing(database, seed):
         for _ in range(copies):
@@ -189,20 +189,20 @@ def race(database: Path, directory: Path, copies: int, seed: int) -> None:
 
 
 def test_while_a_writer_commits(database: Path, tmp_path: Path) -> None:
-    """Spills, rollbacks, checkpoints of every kind, logs that start over, files that grow and shrink."""
+    """Copies are sound beside spills, rollbacks, checkpoints, new logs, and files that grow and shrink."""
     race(database, tmp_path / "private", 10, random.randrange(10**6))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_while_a_writer_commits_for_long(database: Path, tmp_path: Path) -> None:
-    """The same, for longer."""
+    """The same holds over many more copies."""
     for seed in range(10):
         race(database, tmp_path / f"private-{seed}", 150, seed)
 
 
 def test_a_log_that_ends_in_the_middle(tmp_path: Path) -> None:
-    """What a crash left of a commit is left out, as SQLite itself does."""
+    """A commit that a crash cut short is left out, as SQLite itself does."""
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()
     with closing(create(path, "wal")) as application:
@@ -221,7 +221,7 @@ def test_a_log_that_ends_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_room_that_is_reserved_at_the_end(database: Path, tmp_path: Path) -> None:
-    """A file may be longer than its header says; the rest does not count."""
+    """A file may be longer than its header counts. The copy ends where the header says."""
     (tmp_path / "private").mkdir()
     size = database.stat().st_size
     with database.open("ab") as file:
@@ -232,7 +232,7 @@ def test_room_that_is_reserved_at_the_end(database: Path, tmp_path: Path) -> Non
 
 
 def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file is complete the log may start over while it is copied: an old beginning is not kept."""
+    """A log that starts over during the copy is copied again, without bytes of the old one."""
     log, target = tmp_path / "source-wal", tmp_path / "target"
     old, new = b"old header" * 4 + b"a" * 5000, b"new header" * 4 + b"b" * 3000
     log.write_bytes(old)
@@ -258,7 +258,7 @@ def test_a_log_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An application in this process shares its cache, and has written what it has not committed."""
+    """The copy never has uncommitted changes from the shared cache of an application in this process."""
     monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()
@@ -271,8 +271,8 @@ def test_a_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             copied(path, tmp_path / "private")
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Let something happen as soon as the read transaction has begun."""
+def once_begun(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Call `happens` as soon as the read transaction has begun."""
     begin = private_copy._Copying._begin
 
     def begun(self: Any, source: sqlite3.Connection) -> str:
@@ -284,13 +284,13 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) ->
 
 
 def test_a_file_that_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another file is renamed over it while the lock is held: what is copied is what was locked."""
+    """If another file is renamed over the locked one, the locked one is copied."""
     path, other = tmp_path / "application.sqlite3", tmp_path / "other.sqlite3"
     (tmp_path / "private").mkdir()
     for place, number in ((path, 5), (other, 6)):
         with closing(create(place, "delete")) as connection:
             connection.executescript(f"UPDATE rows SET number = {number}; UPDATE latest SET number = {number}")
-    meanwhile(monkeypatch, lambda: other.replace(path))
+    once_begun(monkeypatch, lambda: other.replace(path))
     copy, known = copied(path, tmp_path / "private")
     assert known is None
     with closing(sqlite3.connect(copy)) as connection:
@@ -298,13 +298,13 @@ def test_a_file_that_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody removes the log: the file alone is not what is committed, and is not taken for it."""
+    """If the log is removed, the process does not take the file alone for the committed state."""
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()
     with closing(create(path, "wal")) as application:
         application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         application.executescript("BEGIN; UPDATE rows SET number = 3; UPDATE latest SET number = 3; COMMIT")
-        meanwhile(monkeypatch, Path(f"{path}-wal").unlink)
+        once_begun(monkeypatch, Path(f"{path}-wal").unlink)
         copy, known = copied(path, tmp_path / "private")
     assert known is None
     with closing(sqlite3.connect(copy)) as connection:
@@ -315,7 +315,7 @@ def test_a_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def worker_that(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put another program in the place of the copying process."""
+    """Replace the program of the copying process."""
     place = tmp_path / "worker.py"
     place.write_text(
         f"import os, signal, sqlite3, sys, time\nprint('ready', flush=True)\nsys.stdin.readline()\n{script}"
@@ -327,8 +327,11 @@ def worker_that(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_nothing_is_written_meanwhile(
     database: Path, in_log: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the process copies, a writer of a rollback journal is kept out, and a log that would be moved on
-    into the file, or start over though there are frames that only it has (`in_log`)."""
+    """While the process copies, no writer with a rollback journal writes to the file.
+
+    In WAL mode, no checkpoint moves later frames into the file, and no log starts over that has frames of its own
+    (`in_log`).
+    """
     (tmp_path / "private").mkdir()
     script = f"""
 connection = sqlite3.connect({str(database)!r}, isolation_level=None, timeout=0)
@@ -360,10 +363,10 @@ except sqlite3.OperationalError as error:
 @pytest.mark.parametrize(
     "script", ["os.kill(os.getpid(), signal.SIGKILL)", "print('nonsense')", "print('copied 0'); sys.exit()"]
 )
-def test_a_process_that_ends_is_done_without(
+def test_a_process_that_ends_is_replaced_by_the_backup_api(
     script: str, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The backup API does it then."""
+    """The backup API makes the copy if the process ends or answers nonsense."""
     (tmp_path / "private").mkdir()
     worker_that(script, tmp_path, monkeypatch)
     copy, known = copied(database, tmp_path / "private")
@@ -372,10 +375,10 @@ def test_a_process_that_ends_is_done_without(
         assert connection.execute("SELECT count(*) FROM rows").fetchone() == (ROWS,)
 
 
-def test_a_process_that_cannot_start_is_done_without(
+def test_a_process_that_cannot_start_is_replaced_by_the_backup_api(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No interpreter, or one that does not know the program."""
+    """The backup API makes the copy without an interpreter, or with one that cannot run the program."""
     (tmp_path / "private").mkdir()
     for interpreter in ("/nowhere/python", "/bin/false", "", None):
         monkeypatch.setattr(sys, "executable", interpreter)
@@ -393,7 +396,7 @@ def test_a_process_that_stands_still(database: Path, tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("journal", ["DELETE", "TRUNCATE"])
 def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer is kept out no longer than was promised; what it commits then is in the copy."""
+    """A slow process keeps a writer out no longer than promised. The copy has what the writer then commits."""
     path = tmp_path / "application.sqlite3"
     create(path, journal).close()
     (tmp_path / "private").mkdir()
@@ -424,7 +427,7 @@ def test_a_process_that_is_too_slow(journal: str, tmp_path: Path, monkeypatch: p
 
 
 def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said whose room it is, and nothing is left."""
+    """The hint names the directory of the copy, and nothing is left in it."""
     (tmp_path / "private").mkdir()
     worker_that("print('full')", tmp_path, monkeypatch)
     with pytest.raises(SourceError, match="No room for the working copy") as raised:
@@ -434,7 +437,7 @@ def test_no_room(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_many_pages_in_a_log(tmp_path: Path) -> None:
-    """Their numbers take a byte each, come once and in order; one that the file cannot have does not count."""
+    """Page numbers take a byte each, and come once and in order, without those that the file cannot have."""
     numbers = [*range(60_000, 0, -2), *range(60_000, 0, -2), 2**32 - 1]
     with (tmp_path / "log").open("w+b", buffering=0) as file:
         file.write(bytes(8) + (512).to_bytes(4, "big"))
@@ -455,7 +458,7 @@ def test_many_pages_in_a_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the operating system says of the private directory is said in plain words."""
+    """An error of the operating system about the private directory is reported in plain words."""
     monkeypatch.setattr(private_copy, "PROCESS_FROM_BYTES", 0 if apart else 1 << 40)
     (tmp_path / "file").touch()
     copy, notes = tmp_path / "file" / "copy.sqlite3", PageNotes(tmp_path / "file")
@@ -464,7 +467,7 @@ def test_no_directory(database: Path, apart: bool, tmp_path: Path, monkeypatch: 
 
 
 def test_many_open_files(database: Path, tmp_path: Path) -> None:
-    """An application that holds more than a thousand of them."""
+    """The copy works in an application that holds more than a thousand files open."""
     (tmp_path / "private").mkdir()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
@@ -481,7 +484,7 @@ def test_many_open_files(database: Path, tmp_path: Path) -> None:
 
 
 def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An export that is cancelled does not wait for a process that hangs."""
+    """A cancelled export does not wait for a process that hangs."""
     (tmp_path / "private").mkdir()
     started, given_up = tmp_path / "started", threading.Event()
     monkeypatch.setattr(copy_process, "_STILL_S", NEVER_S)
@@ -502,7 +505,7 @@ def test_given_up(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that keeps the file is waited for, not for ever, and what comes after is copied."""
+    """A copy waits for a writer that keeps the file, but not for ever, and succeeds after it."""
     monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()

@@ -1,4 +1,4 @@
-"""What may be wrong with a SQLite file: told with a hint, the old files stay, the next export is right."""
+"""Checks faults of a SQLite file: an error with a hint, unchanged files, and a correct next export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import SourceError
-from autoexport.sources.sqlite.source import private_copy
+from autoexport.sources.sqlite import private_copy
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import program_environment
 from tests.daemon import wait_until
@@ -28,7 +28,7 @@ from tests.trials import Trial, open_descriptors
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 PAGE_BYTES = 4096
 
-# Takes a lock, or writes, and then does nothing until it is killed or told to go on.
+# Takes a lock, or writes, and then waits until it is killed.
 _HOLD = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -40,7 +40,7 @@ sys.stdin.read()
 
 @contextmanager
 def holding(path: Path, script: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has carried out a script on the file and keeps its connection; ended by SIGKILL."""
+    """Let another process run a script on the file and keep its connection, until SIGKILL ends it."""
     with started(
         [sys.executable, "-I", "-c", _HOLD, str(path), script],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -51,7 +51,7 @@ def holding(path: Path, script: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def check_failure(trial: Trial, says: str) -> None:
-    """An export fails with these words and a hint; every published file is the one that was there."""
+    """Check that an export fails with these words and a hint, and changes no published file."""
     before = {path: path.stat().st_mtime_ns for path in trial.directory.iterdir() if path.is_file()}
     descriptors = open_descriptors()
     with pytest.raises(SourceError) as raised:
@@ -67,7 +67,7 @@ def check_failure(trial: Trial, says: str) -> None:
 
 
 def check_recovery(trial: Trial, database: SqliteDatabase) -> None:
-    """The next export is what the database says."""
+    """Check that the next export equals the database."""
     database.execute(RENAME, "well again")
     assert trial.export().published
     trial.check_equals(database.path)
@@ -86,7 +86,7 @@ def trial(sqlite_database: SqliteDatabase, tmp_path: Path) -> Trial:
 
 
 def test_locked_for_long(trial: Trial, sqlite_database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process keeps the file to itself for longer than a copy waits."""
+    """Another process keeps the file locked for longer than a copy waits."""
     monkeypatch.setattr(private_copy, "DEADLINE_S", 0.3)
     sqlite_database.close()
     with holding(sqlite_database.path, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM labels"):
@@ -95,7 +95,7 @@ def test_locked_for_long(trial: Trial, sqlite_database: SqliteDatabase, monkeypa
 
 
 def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDatabase) -> None:
-    """A transaction that is shorter than the deadline costs time, no error."""
+    """A transaction shorter than the deadline costs time and causes no error."""
     script = f"BEGIN EXCLUSIVE; {RENAME.replace('?', chr(39) + 'first' + chr(39))}"
     with holding(sqlite_database.path, script) as process:
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url,
@@ -113,30 +113,30 @@ def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDat
 
 
 def overwrite_pages(path: Path) -> None:
-    """Every page but the first is noise."""
+    """Overwrite every page but the first."""
     with path.open("r+b") as file:
         file.seek(PAGE_BYTES)
         file.write(b"\xa5" * (path.stat().st_size - PAGE_BYTES))
 
 
 def cut(path: Path) -> None:
-    """Half of the file is not there."""
+    """Cut the file to half its size."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def spoil_header(path: Path) -> None:
-    """The first bytes are somebody else's."""
+    """Overwrite the first bytes of the header."""
     with path.open("r+b") as file:
         file.write(b"no database")
 
 
 def all_zero(path: Path) -> None:
-    """As after a crash of some file systems."""
+    """Fill the file with zeros, as some file systems do after a crash."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
 def garbage(path: Path) -> None:
-    """Nothing of a database."""
+    """Replace the file by something that is no database."""
     path.write_bytes(b"PK\x03\x04 an archive " * 500)
 
 
@@ -149,7 +149,7 @@ def garbage(path: Path) -> None:
 def test_a_damaged_file(
     trial: Trial, sqlite_database: SqliteDatabase, damage: Callable[[Path], None], says: str
 ) -> None:
-    """Found out, said, and forgotten when the file is back from a backup."""
+    """A damaged file is an error until a backup replaces it."""
     sqlite_database.close()
     backup = shutil.copy(sqlite_database.path, sqlite_database.path.with_name("backup"))
     damage(sqlite_database.path)
@@ -159,7 +159,7 @@ def test_a_damaged_file(
 
 
 def test_one_damaged_page_of_a_table(trial: Trial, sqlite_database: SqliteDatabase) -> None:
-    """A page of the annotations alone; the others can be read."""
+    """A single damaged page of the annotations is an error, although all others can be read."""
     (root,) = sqlite_database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'annotations'")[0]
     sqlite_database.close()
     backup = shutil.copy(sqlite_database.path, sqlite_database.path.with_name("backup"))
@@ -172,7 +172,7 @@ def test_one_damaged_page_of_a_table(trial: Trial, sqlite_database: SqliteDataba
 
 
 def test_a_file_that_is_replaced(trial: Trial, sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
-    """An older or other file under the same name is what is exported then."""
+    """Another file under the same name is exported from then on."""
     sqlite_database.close()
     other = create_sqlite(tmp_path / "other.sqlite3")
     fill_sqlite(other, orphans=True)
@@ -199,7 +199,7 @@ def test_a_file_that_goes_away(trial: Trial, sqlite_database: SqliteDatabase) ->
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.77, 0.99])
 def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
-    """Of a WAL that was cut, as much is published as SQLite itself makes of it."""
+    """From a WAL that was cut, those commits are published that SQLite itself recovers."""
     path = tmp_path / "application.sqlite3"
     with closing(create_sqlite(path, journal_mode="wal")) as connection:
         fill_sqlite(connection)
@@ -252,7 +252,7 @@ def other_user() -> Iterator[OtherUser]:
 
 @pytest.mark.parametrize("command", [(), ("check",), ("verify",)], ids=lambda words: " ".join(words) or "export")
 def test_an_export_directory_that_cannot_be_looked_into(other_user: OtherUser, command: tuple[str, ...]) -> None:
-    """A folder above it is closed to this user: said in a line, whichever command it is, and nothing to report."""
+    """A closed folder above it is reported in one line by every command."""
     (other_user.place / "closed" / "open").mkdir(parents=True)
     (other_user.place / "closed").chmod(0o700)
     path = other_user.place / "app.db"
@@ -268,7 +268,7 @@ def test_an_export_directory_that_cannot_be_looked_into(other_user: OtherUser, c
 
 @pytest.mark.parametrize(("owned", "said"), [(False, "no program has it open"), (True, "write to its folder")])
 def test_a_wal_database_in_a_directory_without_permission(other_user: OtherUser, owned: bool, said: str) -> None:
-    """Its owner, or another, may read it and not write beside it: said, nothing created, read when it is open."""
+    """Without permission to write beside it, it is refused and no file is created; once open, it is read."""
     exports = other_user.place / "exports"
     exports.mkdir()
     other_user.owns(exports)

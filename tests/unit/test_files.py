@@ -12,7 +12,7 @@ import pytest
 from autoexport.publishing import throttle
 from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime import files
-from autoexport.runtime.files import create_new, made_durable, write_all
+from autoexport.runtime.files import PORTION_BYTES, create_new, made_durable, write_all
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ def test_a_large_file_is_written_out_meanwhile(descriptor: int, synced: list[str
 
 def test_a_pace_begins_writing_out_itself(descriptor: int, synced: list[str]) -> None:
     """Beside an application: room is reserved also for less, each portion is begun when it is there, no thread."""
-    threads, size = threading.active_count(), 2 * WriteThrottle.PORTION_BYTES + 5000
+    threads, size = threading.active_count(), 2 * PORTION_BYTES + 5000
     kept_to = WriteThrottle(descriptor, size)
     with made_durable(descriptor, size, throttled=True):
         assert synced == ["posix_fallocate"]
         for length, begun in (
-            (WriteThrottle.PORTION_BYTES - 1, 0),
+            (PORTION_BYTES - 1, 0),
             (2, 1),
-            (WriteThrottle.PORTION_BYTES, 2),
+            (PORTION_BYTES, 2),
             (4999, 2),
         ):
             write_all(descriptor, b"x" * length)

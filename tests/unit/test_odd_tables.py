@@ -1,4 +1,4 @@
-"""Tables that few applications have: missing and shared keys, soft-deleted labels, modules that are not here."""
+"""Checks exports of unusual tables: null and shared keys, soft-deleted labels, missing modules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INSERT INTO labels VALUES (5, 'car', 1, NULL), (6, 'bus', 1, NULL);
 
 
 class Application:
-    """A database of such tables and its exporter; each export is compared with a full one of the same snapshot."""
+    """A database of such tables and its exporter. Each export is compared with a full one of the same snapshot."""
 
     def __init__(self, directory: Path, **declared: str) -> None:
         usual = {
@@ -45,7 +45,7 @@ class Application:
         self.exporting = Exporting(self.database.url, directory)
 
     def images(self, dataset: object, numbers: range, *, text: bool = True) -> None:
-        """Images of a dataset with an annotation each, on pages of their own."""
+        """Insert images into a dataset, with an annotation each, on separate pages."""
         for number in numbers:
             key = f"{number:04}" if text else number
             self.database.execute("INSERT INTO images VALUES (?, ?, ?)", key, "x" * 900, dataset)
@@ -56,14 +56,14 @@ class Application:
         return asyncio.run(self.exporting.export())
 
     def after(self, sql: str) -> Compared:
-        """What an export does after this statement."""
+        """Execute a statement, then export."""
         self.database.execute(sql)
         return self.export()
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of eight images, in pieces, so that few rows have many."""
+    """Make blocks of eight images, in pieces, so that few rows fill many blocks."""
     monkeypatch.setattr(gather, "BLOCK_IMAGES", 8)
     monkeypatch.setattr(gather, "PIECE_BYTES", 1000)
     monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
@@ -71,7 +71,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_datasets_that_number_their_images_alike(tmp_path: Path) -> None:
-    """The key is that of dataset and image together: a range of one dataset is not one of another."""
+    """Dataset and image are the key together, so a range of one dataset is not one of another."""
     application = Application(
         tmp_path, image_key="id INTEGER NOT NULL", constraint=", PRIMARY KEY (dataset_id, id)"
     )
@@ -89,7 +89,7 @@ def test_datasets_that_number_their_images_alike(tmp_path: Path) -> None:
 
 
 def test_neighbours_that_share_a_key_keep_their_annotations(tmp_path: Path) -> None:
-    """The last image of a dataset and the first of the next, and so on."""
+    """The last image of a dataset and the first of the next have the same key, again and again."""
     application = Application(
         tmp_path,
         image_key="id INTEGER NOT NULL",
@@ -110,7 +110,7 @@ def test_neighbours_that_share_a_key_keep_their_annotations(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("table", "level"), [("datasets", "datasets"), ("projects", "projects")])
 def test_parents_that_share_a_key(tmp_path: Path, table: str, level: str) -> None:
-    """What is below them could not be told apart, and would be published under one of them."""
+    """Shared keys are refused: the children of both rows would be published under one of them."""
     application = Application(tmp_path)
     columns = {"datasets": "(id INTEGER, name TEXT, project_id INTEGER)", "projects": "(id INTEGER, name TEXT)"}
     application.database.script(
@@ -127,7 +127,7 @@ def test_parents_that_share_a_key(tmp_path: Path, table: str, level: str) -> Non
 
 
 def test_a_deletion_that_a_renamed_parent_hides(tmp_path: Path) -> None:
-    """Annotations name images by their file name: one becomes an orphan untouched, another goes."""
+    """Annotations name images by file name: renaming an image makes one an orphan, and another is deleted."""
     application = Application(tmp_path, image_key="id INTEGER PRIMARY KEY")
     application.database.script(
         """DROP TABLE annotations; DROP TABLE images;
@@ -146,7 +146,7 @@ def test_a_deletion_that_a_renamed_parent_hides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dataset", [1, 3])
 def test_an_image_without_a_key(tmp_path: Path, dataset: int) -> None:
-    """SQLite lets a primary key be null: one comes after an export, where there are blocks, and where none are."""
+    """SQLite allows a null in a primary key. One comes after an export, in a dataset with blocks or without."""
     application = Application(tmp_path)
     application.images(1, range(60))
     application.export()
@@ -161,7 +161,7 @@ def test_an_image_without_a_key(tmp_path: Path, dataset: int) -> None:
 
 @pytest.mark.parametrize("before", range(6, 10))
 def test_a_key_that_is_there_twice(tmp_path: Path, before: int) -> None:
-    """It is refused also where a block is full between the two."""
+    """A key that two images share is refused, even if a block ends between them."""
     application = Application(tmp_path, image_key="id TEXT")
     application.images(1, range(before))
     application.images(1, range(before - 1, before + 5))
@@ -170,7 +170,7 @@ def test_a_key_that_is_there_twice(tmp_path: Path, before: int) -> None:
 
 
 def test_a_dataset_with_a_key_of_another_type(tmp_path: Path) -> None:
-    """An empty one comes: it is sorted among the others as the database does."""
+    """An empty dataset with such a key is sorted among the others as the database sorts it."""
     application = Application(tmp_path, dataset_key="id PRIMARY KEY", dataset_type="")
     application.images(1, range(30))
     application.export()
@@ -183,7 +183,7 @@ def test_a_dataset_with_a_key_of_another_type(tmp_path: Path) -> None:
     ["UPDATE labels SET name = 'van' WHERE id = 5", "DELETE FROM labels WHERE id = 5"],
 )
 def test_a_soft_deleted_label_that_changes(tmp_path: Path, change: str) -> None:
-    """Annotations have its name still, though it is in no list of labels."""
+    """Annotations keep its name, although no list of labels has it."""
     application = Application(tmp_path)
     application.images(1, range(30))
     application.export()
@@ -193,7 +193,7 @@ def test_a_soft_deleted_label_that_changes(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.parametrize("declared", ["BOOLEAN", "TINYINT", "INTEGER"])
 def test_soft_deletion_in_words(tmp_path: Path, declared: str) -> None:
-    """SQLite has no truth values: some libraries wrote 't' and 'f' where others write 1 and 0."""
+    """SQLite has no booleans: some libraries wrote 't' and 'f', others write 1 and 0."""
     application = Application(tmp_path)
     application.database.execute(f"ALTER TABLE images ADD COLUMN is_deleted {declared}")
     flags = (None, 0, "f", "false", "0", "", 1, "t", "True", "1", 2, -1)
@@ -209,7 +209,7 @@ def test_soft_deletion_in_words(tmp_path: Path, declared: str) -> None:
     ("box", "ambiguous"), [("[10, 20, 30, 40]", True), ('{"x": 10, "y": 20, "width": 30, "height": 40}', False)]
 )
 def test_boxes_that_are_lists_of_four(tmp_path: Path, box: str, ambiguous: bool) -> None:
-    """They are ambiguous: null, with a warning, until somebody says what they are."""
+    """Lists of four are ambiguous: they become null, with a warning, until the format is configured."""
     application = Application(tmp_path)
     application.images(1, range(3))
     application.database.execute("ALTER TABLE annotations ADD COLUMN bbox JSON")
@@ -222,7 +222,7 @@ def test_boxes_that_are_lists_of_four(tmp_path: Path, box: str, ambiguous: bool)
 
 
 def test_annotations_whose_keys_are_null(tmp_path: Path) -> None:
-    """In whatever order they were written."""
+    """Annotations without a key have a definite order, whatever the order of insertion."""
     application = Application(tmp_path)
     application.database.script(
         """DROP TABLE annotations;
@@ -239,7 +239,7 @@ def test_annotations_whose_keys_are_null(tmp_path: Path) -> None:
 
 
 def test_a_virtual_table_whose_module_is_not_here(tmp_path: Path) -> None:
-    """It is nobody's business; neither is an index of its own kind that is here."""
+    """Such a table is ignored, and so is a virtual table whose module exists."""
     application = Application(tmp_path)
     application.images(1, range(3))
     application.database.script(
@@ -254,7 +254,7 @@ def test_a_virtual_table_whose_module_is_not_here(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every", [1, 5])
 def test_keys_with_nul_characters(tmp_path: Path, every: int) -> None:
-    """Bytes that were taken for text, say: SQLite's JSON would end such a key early."""
+    """Such keys are exported whole, although SQLite's JSON would end them early."""
     application = Application(tmp_path)
     for number in range(100):
         key = f"k\0{number:04}" if number % every == 0 else f"k{number:04}"
@@ -272,7 +272,7 @@ def test_keys_with_nul_characters(tmp_path: Path, every: int) -> None:
 
 
 def test_too_many_keys_with_nul_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than a statement takes: everything is rendered."""
+    """If there are more such keys than parameters in a statement, everything is rendered."""
     monkeypatch.setattr(snapshot, "_MOST_PARAMETERS", 3)
     application = Application(tmp_path)
     for number in range(100):
@@ -283,7 +283,7 @@ def test_too_many_keys_with_nul_characters(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_keys_that_only_the_collation_of_their_column_makes_equal(tmp_path: Path) -> None:
-    """The primary key tells them apart: an image is not published once more for its namesake."""
+    """The primary key distinguishes such keys, so no image is published a second time."""
     application = Application(
         tmp_path, image_key="id TEXT COLLATE NOCASE", constraint=", PRIMARY KEY (id COLLATE BINARY)"
     )
@@ -297,7 +297,7 @@ def test_keys_that_only_the_collation_of_their_column_makes_equal(tmp_path: Path
 
 
 def test_a_collation_of_the_application(tmp_path: Path) -> None:
-    """Only the application can compare such keys; the hint does not send to a check of the file."""
+    """Only the application can compare such keys. The hint names the collation, not a check of the file."""
     application = Application(tmp_path)
     with closing(sqlite3.connect(application.database.path)) as connection:
         connection.create_collation("by_nature", lambda left, right: (left > right) - (left < right))

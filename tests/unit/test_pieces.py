@@ -1,4 +1,4 @@
-"""Large blocks come in pieces: the same rows in the same blocks, and the same bytes, as if they came whole."""
+"""Checks that blocks in pieces have the same rows and the same bytes as whole blocks."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tests.trees import block_rows, mapping
 Spans = list[list[int]]
 STYLES = st.sampled_from(["records", "pretty"])
 SPANS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=25), min_size=1, max_size=3)
-"""For every dataset how many annotations each of its images has."""
+"""The number of annotations of each image, by dataset."""
 
 
 async def in_parts(rows: Sequence[Row], size: int) -> AsyncIterator[Sequence[Row]]:
-    """The rows as a database delivers them, so many at a time."""
+    """The rows as a database delivers them, `size` at a time."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
 
 async def gathered(spans: Spans, size: BlockSize, part: int, ranges: Sequence[Range]) -> list[BlockRows]:
-    """What comes of these rows; image 7 of dataset 2 has the key 2007."""
+    """The pieces of images with so many annotations. Image 7 of dataset 2 has the key 2007."""
     places = [
         (dataset, 1000 * dataset + at, own) for dataset, some in enumerate(spans) for at, own in enumerate(some)
     ]
@@ -45,7 +45,7 @@ async def gathered(spans: Spans, size: BlockSize, part: int, ranges: Sequence[Ra
 
 
 def whole(pieces: Sequence[BlockRows]) -> list[BlockRows]:
-    """The blocks that these are the pieces of."""
+    """Join pieces to their blocks."""
     blocks: list[BlockRows] = []
     ends = True
     for piece in pieces:
@@ -72,7 +72,7 @@ def whole(pieces: Sequence[BlockRows]) -> list[BlockRows]:
 def test_blocks_are_cut_where_they_would_be(
     spans: Spans, images: int, json_bytes: int, piece_bytes: int, part: int, doubling: int, data: Any
 ) -> None:
-    """However small the pieces are, the blocks are those that would come whole, of ranges too."""
+    """However small the pieces are, the blocks are the same as without pieces, also with ranges."""
     cuts = data.draw(st.sets(st.integers(0, len(spans[0]) - 1), max_size=3))
     ends = [(0, key) for key in sorted(cuts)] + [(dataset, None) for dataset in range(len(spans))] if cuts else []
     ranges = [Range(dataset, None, to) for dataset, to in ends]
@@ -87,7 +87,7 @@ def test_blocks_are_cut_where_they_would_be(
 
 
 def test_pieces_are_small() -> None:
-    """An image more than a piece may have, at most; only what it has is held back."""
+    """A piece exceeds its limit by less than one image."""
     pieces = asyncio.run(gathered([[3] * 60], BlockSize(50, 1 << 40, 3000, 1000), 7, ()))
     assert [len(piece.spans) for piece in pieces] == [3] * 16 + [2] + [3] * 3 + [1]
     assert [piece.ends for piece in pieces] == [False] * 16 + [True] + [False] * 3 + [True]
@@ -95,8 +95,10 @@ def test_pieces_are_small() -> None:
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sets(st.integers(1, 11), max_size=4), STYLES)
 def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int], style: JsonStyle) -> None:
-    """Length, checksum and counts of the pieces, joined, are those of the block, in every format; and after it
-    another block begins."""
+    """Length, checksum and counts of the joined pieces are those of the block, in every format.
+
+    The same digest then serves another block.
+    """
     options = Settings(json_style=style).format_options
     outputs = [output for output in chosen_formats(options) if output.has_blocks]
     project, dataset = ProjectNode(1, {"id": 1, "name": "=p"}), DatasetNode(2, {"id": 2, "name": "d"})
@@ -125,7 +127,7 @@ def test_the_bytes_are_those_of_the_whole(spans: list[int], cuts: set[int], styl
 
 
 def test_the_more_there_are_the_larger_they_become() -> None:
-    """Twice as large after each ten; those that are there already count as well."""
+    """Blocks double in size after each ten. Blocks that exist already count as well."""
     spans = [[1] * 400]
     sizes = [
         len(block.spans) for block in asyncio.run(gathered(spans, BlockSize(8, 1 << 40, 1 << 40, 10), 50, ()))

@@ -1,4 +1,4 @@
-"""Fingerprints of a private copy: each rule by which a page or a row counts as changed."""
+"""Checks each rule by which a page or a row of a SQLite copy counts as changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEMA = b"the same schema"
 
 @dataclass
 class Copy:
-    """An open private copy, what is noted of its pages, and its fingerprint."""
+    """An open private copy, the notes on its pages, and its fingerprint."""
 
     fd: int
     connection: sqlite3.Connection
@@ -46,7 +46,7 @@ class Copy:
 
 @contextmanager
 def copied(source: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ("t",)) -> Iterator[Copy]:
-    """A private copy made as the program makes it, fingerprinted."""
+    """Make a private copy and fingerprint it."""
     with closing(sqlite3.connect(path)) as target:
         source.backup(target)
     fd = os.open(path, os.O_RDONLY)
@@ -62,20 +62,20 @@ def copied(source: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ("t
 
 
 def positions(source: sqlite3.Connection, path: Path, tables: tuple[str, ...] = ("t",)) -> list[bytes]:
-    """The pieces of a fingerprint taken now."""
+    """The pieces of a fingerprint that is taken now."""
     with copied(source, path, tables) as copy:
         return list(copy.pages.pieces())
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where private copies go."""
+    """The path of the private copies."""
     return tmp_path / "copy.db"
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A database with a table of 3000 rows on some 150 leaves; freed pages keep their bytes."""
+    """A database with a table of 3000 rows on some 150 leaves, whose freed pages keep their bytes."""
     with closing(sqlite3.connect(tmp_path / "source.db", isolation_level=None)) as connection:
         connection.executescript("PRAGMA page_size = 1024; PRAGMA secure_delete = OFF; PRAGMA synchronous = OFF")
         connection.executescript("CREATE TABLE t (n INTEGER, v TEXT); CREATE TABLE other (v)")
@@ -128,7 +128,7 @@ def test_a_page_from_the_freelist_with_its_old_bytes_is_dirty(source: sqlite3.Co
 
 
 def test_a_leaf_of_another_table_with_the_same_bytes_is_dirty(source: sqlite3.Connection, path: Path) -> None:
-    """Where two mapped tables swap a page, equal bytes do not make it clean."""
+    """If two mapped tables swap a page, equal bytes do not make it clean."""
     with copied(source, path, ("other", "t")) as copy:
         before = list(copy.pages.pieces())
         copy.pages.owners[:] = bytes({1: 2, 2: 1}.get(owner, owner) for owner in copy.pages.owners)
@@ -159,7 +159,7 @@ def test_a_value_changed_on_an_overflow_page_only(
 
 
 def test_overflow_pages_without_dbstat_mean_everything(source: sqlite3.Connection, path: Path) -> None:
-    """A table of the application called dbstat hides SQLite's: nobody knows whose the page is."""
+    """If a table of the application called dbstat hides SQLite's, the table of a page cannot be found."""
     source.execute("CREATE TABLE dbstat (name, path, pageno, pagetype)")
     source.execute("UPDATE t SET v = ? WHERE rowid = 9", ("x" * 9000,))
     before = positions(source, path)
@@ -181,7 +181,7 @@ def test_a_table_that_dbstat_does_not_know_means_everything(source: sqlite3.Conn
 
 
 def test_ranges_are_not_held(tmp_path: Path, path: Path) -> None:
-    """Ten thousand of them, of every second leaf, are looked up one after the other."""
+    """Ten thousand ranges, of every second leaf, are looked up one after the other."""
     with closing(sqlite3.connect(tmp_path / "small pages.db")) as source:
         source.executescript("PRAGMA page_size = 512; CREATE TABLE t (v)")
         source.executemany("INSERT INTO t VALUES (zeroblob(300))", ((),) * 20_000)
@@ -200,8 +200,10 @@ def test_ranges_are_not_held(tmp_path: Path, path: Path) -> None:
 
 
 @pytest.mark.parametrize("secure_delete", ["ON", "OFF"])
-def test_freed_pages_are_no_suspects(source: sqlite3.Connection, path: Path, secure_delete: str) -> None:
-    """A large delete overwrites and frees pages; none of them is taken for an overflow page."""
+def test_freed_pages_are_not_taken_for_overflow_pages(
+    source: sqlite3.Connection, path: Path, secure_delete: str
+) -> None:
+    """A large delete overwrites and frees pages, and none of them counts as an overflow page."""
     source.execute(f"PRAGMA secure_delete = {secure_delete}")
     before = positions(source, path)
     source.execute("DELETE FROM t WHERE rowid > 500")
@@ -230,7 +232,7 @@ def test_neighbouring_leaves_make_one_range(source: sqlite3.Connection, path: Pa
 def test_ranges_of_extreme_rowids_and_row_counts(
     tmp_path: Path, path: Path, page_size: int, auto_vacuum: int
 ) -> None:
-    """Rowids of one to nine bytes, negative ones too, are read as SQLite reads them; rows are counted."""
+    """Rowids of one to nine bytes, also negative ones, are read as SQLite reads them. Rows are counted."""
     extreme = [1 << 7 * bytes_ for bytes_ in range(9)] + [(1 << 63) - 1]
     rowids = sorted(
         {sign * value + near for value in extreme for sign in (1, -1) for near in (-1, 0)} | {-(1 << 63)}
@@ -254,7 +256,7 @@ def test_ranges_of_extreme_rowids_and_row_counts(
 
 
 def test_a_without_rowid_table_means_everything(source: sqlite3.Connection, path: Path) -> None:
-    """Its rows are in an index b-tree, which is not read here."""
+    """The rows of such a table are in an index b-tree, which the fingerprint does not read."""
     source.execute("CREATE TABLE w (k TEXT PRIMARY KEY) WITHOUT ROWID")
     before = positions(source, path, ("t", "w"))
     with copied(source, path, ("t", "w")) as copy:
@@ -274,7 +276,7 @@ def test_a_without_rowid_table_means_everything(source: sqlite3.Connection, path
 def test_what_gives_bytes_their_meaning_must_be_the_same(
     source: sqlite3.Connection, path: Path, change: dict[str, object], reason: str
 ) -> None:
-    """Another schema, layout or choice of tables: everything, and the reason says so."""
+    """Another schema, layout or choice of tables means everything, and the reason names it."""
     before = positions(source, path)
     with copied(source, path) as copy:
         assert compare(before, replace(copy.pages, **change)).everything == reason  # type: ignore[arg-type]
@@ -289,7 +291,7 @@ def test_the_layout_is_that_of_the_file(tmp_path: Path, path: Path) -> None:
 
 
 def test_pieces_may_be_cut_anywhere_and_must_be_complete(source: sqlite3.Connection, path: Path) -> None:
-    """The earlier fingerprint is a stream; one that ends early, or is something else, is not believed."""
+    """A fingerprint may come in pieces of any size. One that ends early, or is none, means everything."""
     whole = b"".join(positions(source, path))
     source.execute("UPDATE t SET n = -n WHERE rowid = 1500")
     with copied(source, path) as copy:
@@ -321,7 +323,7 @@ def test_pieces_may_be_cut_anywhere_and_must_be_complete(source: sqlite3.Connect
 def test_a_damaged_copy_is_an_error_that_says_what_to_do(
     source: sqlite3.Connection, path: Path, offset: int, value: bytes, what: str
 ) -> None:
-    """What cannot be read as the format says is a SourceError with a hint, never a guess."""
+    """A page that breaks the format is a SourceError with a hint, never a guess."""
     with copied(source, path) as copy:
         data = bytearray(os.pread(copy.fd, 1 << 24, 0))
         assert copy.pages.tables[0].root == 2
@@ -338,7 +340,7 @@ def test_a_damaged_copy_is_an_error_that_says_what_to_do(
 
 
 def test_notes_that_are_closed_are_not_opened_again(tmp_path: Path) -> None:
-    """Whoever is late gets an error, and leaves nothing behind."""
+    """A late caller gets an error and leaves no file behind."""
     notes = PageNotes(tmp_path)
     notes.append(memoryview(bytes(8)).cast("Q"), [1])
     notes.close()
@@ -351,7 +353,7 @@ def test_notes_that_are_closed_are_not_opened_again(tmp_path: Path) -> None:
 
 
 def test_memory_is_a_byte_a_page(source: sqlite3.Connection, path: Path) -> None:
-    """300,000 pages, a hole behind the rows, are fingerprinted, written and compared in little memory."""
+    """300,000 pages, a hole after the rows, are fingerprinted, written and compared in little memory."""
     with copied(source, path) as copy, closing(PageNotes(path.parent)) as notes:
         os.truncate(path, 300_000 * 1024)
         tracemalloc.start()

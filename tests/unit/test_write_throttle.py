@@ -10,7 +10,7 @@ import pytest
 from autoexport.publishing import throttle
 from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime import files
-from autoexport.runtime.files import create_new
+from autoexport.runtime.files import PORTION_BYTES, create_new
 
 
 def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     begun: list[tuple[int, int]] = []
     monkeypatch.setattr(throttle, "begin_writing_out", lambda _fd, start, end: begun.append((start, end - start)))
     descriptor = create_new(tmp_path / "file")
-    kept_to = WriteThrottle(descriptor, 10 * WriteThrottle.PORTION_BYTES)
+    kept_to = WriteThrottle(descriptor, 10 * PORTION_BYTES)
     for _ in range(1000):
         kept_to.keep(2000)
     os.close(descriptor)
@@ -54,7 +54,7 @@ def test_what_is_written_out_can_be_read(tmp_path: Path, monkeypatch: pytest.Mon
     """By either call, also from a descriptor that is read in portions."""
     if not known:
         monkeypatch.setattr(files, "_sync_file_range", None)
-    descriptor, text = create_new(tmp_path / "file"), os.urandom(3 * WriteThrottle.PORTION_BYTES)
+    descriptor, text = create_new(tmp_path / "file"), os.urandom(3 * PORTION_BYTES)
     os.write(descriptor, text)
     throttle.begin_writing_out(descriptor, 0, len(text))
     WriteThrottle(descriptor, len(text)).read_from(descriptor)
