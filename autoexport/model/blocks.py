@@ -56,7 +56,7 @@ class BlockRecord:
 
 def pack(counts: Counts) -> bytes:
     """Encode counts as `BlockRecord.packed`."""
-    return _packed(
+    return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
             counts.repaired, counts.guarded, counts.redacted,
@@ -64,7 +64,8 @@ def pack(counts: Counts) -> bytes:
     )  # fmt: skip
 
 
-def _packed(counts: list[Any]) -> bytes:
+def pack_fields(counts: list[Any]) -> bytes:
+    """Encode the fields of counts, in the order of `pack`, as `BlockRecord.packed`."""
     # A copy: orjson returns its whole buffer with the result, at least 4 KB.
     return bytes(memoryview(orjson.dumps(counts)))
 

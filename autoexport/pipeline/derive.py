@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError, UndecodableText
-from autoexport.incremental.changes import Assessment, assess_nothing, can_be_kept, judge, what_changed
+from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, can_be_kept, judge
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
@@ -127,14 +127,14 @@ class Derivation:
     async def _assess(self, ledger: Ledger | None, reason: str | None) -> Assessment:
         """What has to be rendered; `reason` is a reason to render everything."""
         if ledger is None:
-            return assess_nothing(reason or "there is no ledger")
+            return assess_without_ledger(reason or "there is no ledger")
         job, digest = self.job, mapping_digest(self.mapping)
         misfit = reason or await in_thread(
             ledger.misfit, job.source.identity, job.digest, digest, fingerprints(), job.target.identify
         )
         if misfit is not None:
-            return assess_nothing(misfit)
-        return await what_changed(self.reader, self.mapping, self.builder, ledger, job.state)
+            return assess_without_ledger(misfit)
+        return await assess(self.reader, self.mapping, self.builder, ledger, job.state)
 
     async def _position(self, records: Sequence[BlockRecord]) -> Position | None:
         """The position to save, or None where a later export could not keep any block."""
