@@ -73,7 +73,7 @@ async def test_savepoints_late_and_prepared_commits(url: str, application: Postg
 
 
 async def test_rewritten_and_frozen_rows(url: str, application: PostgresConnection) -> None:
-    """Rows that were loaded frozen, moved by VACUUM FULL, or made anew after TRUNCATE, are not missed."""
+    """Rows that were loaded frozen, moved by VACUUM FULL, or inserted again after TRUNCATE, are not missed."""
     image = one_image(application)
     since = await position_of(url)
     application.execute("UPDATE annotations SET confidence = 0.25 WHERE image_id = ?", image)
@@ -182,7 +182,7 @@ def crash(server: PostgresServer, url: str) -> None:
 
 
 def accepts(url: str) -> bool:
-    """Whether the server lets somebody in."""
+    """Whether the server accepts a connection."""
     try:
         with closing(PostgresConnection(url)) as connection:
             return connection.execute("SELECT 1") == [(1,)]

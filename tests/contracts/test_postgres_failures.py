@@ -45,7 +45,7 @@ class Disturbed:
             yield snapshot
 
     def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
-        """Nobody looks."""
+        """No test here calls it."""
         raise NotImplementedError
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""A second connection beside the snapshot's: it sees the same rows, waits for nobody, leaves nothing behind."""
+"""A second connection beside the snapshot's: it sees the same rows, never waits, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_the_same_snapshot(url: str) -> None:
 
 
 async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
-    """Whoever queued up behind the migration would wait for itself: there is none beside, and no waiting."""
+    """A second connection would queue behind the migration, which waits for the first: none is opened."""
     async with snapshot_of(url) as (snapshot, _):
         pass
     async with snapshot_of(url) as (snapshot, _):

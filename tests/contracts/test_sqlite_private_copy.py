@@ -95,7 +95,7 @@ def create(path: Path, journal: str, page_bytes: int = 4096) -> sqlite3.Connecti
 
 @pytest.fixture(params=JOURNALS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file that nobody has open, in each journal mode."""
+    """A file that no process has open, in each journal mode."""
     path = tmp_path / "application.sqlite3"
     create(path, request.param).close()
     return path
@@ -298,7 +298,7 @@ def test_a_file_that_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody removes the log: the file alone is not what is committed, and is not taken for it."""
+    """Another program removes the log: the file alone lacks commits, and is not copied."""
     path = tmp_path / "application.sqlite3"
     (tmp_path / "private").mkdir()
     with closing(create(path, "wal")) as application:

@@ -120,12 +120,12 @@ def overwrite_pages(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    """Half of the file is not there."""
+    """Half of the file is missing."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def spoil_header(path: Path) -> None:
-    """The first bytes are somebody else's."""
+    """The first bytes are not those of a SQLite file."""
     with path.open("r+b") as file:
         file.write(b"no database")
 

@@ -209,7 +209,7 @@ def test_soft_deletion_in_words(tmp_path: Path, declared: str) -> None:
     ("box", "ambiguous"), [("[10, 20, 30, 40]", True), ('{"x": 10, "y": 20, "width": 30, "height": 40}', False)]
 )
 def test_boxes_that_are_lists_of_four(tmp_path: Path, box: str, ambiguous: bool) -> None:
-    """They are ambiguous: null, with a warning, until somebody says what they are."""
+    """They are ambiguous: null, with a warning, until the mapping names their meaning."""
     application = Application(tmp_path)
     application.images(1, range(3))
     application.database.execute("ALTER TABLE annotations ADD COLUMN bbox JSON")
@@ -239,7 +239,7 @@ def test_annotations_whose_keys_are_null(tmp_path: Path) -> None:
 
 
 def test_a_virtual_table_whose_module_is_not_here(tmp_path: Path) -> None:
-    """It is nobody's business; neither is an index of its own kind that is here."""
+    """It is ignored; so is an index of a kind that is available."""
     application = Application(tmp_path)
     application.images(1, range(3))
     application.database.script(

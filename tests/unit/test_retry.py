@@ -1,4 +1,4 @@
-"""Waiting to try again: cut short by whoever asks, together with the rest that would follow."""
+"""A retry waits. A request for an export ends the wait and skips the cooldown after it."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_a_value_changed_on_an_overflow_page_only(
 
 
 def test_overflow_pages_without_dbstat_mean_everything(source: sqlite3.Connection, path: Path) -> None:
-    """A table of the application called dbstat hides SQLite's: nobody knows whose the page is."""
+    """A table of the application called dbstat hides SQLite's, so the owner of the page is unknown."""
     source.execute("CREATE TABLE dbstat (name, path, pageno, pagetype)")
     source.execute("UPDATE t SET v = ? WHERE rowid = 9", ("x" * 9000,))
     before = positions(source, path)
@@ -338,7 +338,7 @@ def test_a_damaged_copy_is_an_error_that_says_what_to_do(
 
 
 def test_notes_that_are_closed_are_not_opened_again(tmp_path: Path) -> None:
-    """Whoever is late gets an error, and leaves nothing behind."""
+    """A late writer gets an error, and leaves no file."""
     notes = PageNotes(tmp_path)
     notes.append(memoryview(bytes(8)).cast("Q"), [1])
     notes.close()
