@@ -1,4 +1,4 @@
-"""What a person may write to name a database, and what the drivers are told."""
+"""Parses the URLs and paths that name a database."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _FEW_SLASHES = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?:", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class DatabaseURL:
-    """A database that can be opened: what it is, where it is, and how to be let in.
+    """The location of a database and the login for it.
 
-    `path` is the file of a SQLite database as it was written, relative to the working directory or
-    absolute. `display` is fit for a screen or a log: it never holds the password. `ignored` names
-    the options that mean something to another driver and nothing here.
+    `path` is the file of a SQLite database as it was written, relative to the working directory or absolute.
+    `display` is the URL for the screen and the log; it never holds the password. `hosts` are hosts with their
+    ports. `ignored` are the names of options for other drivers, which have no effect here.
     """
 
     dialect: Dialect
@@ -51,10 +51,10 @@ class DatabaseURL:
 
 
 def parse_database_url(text: str) -> DatabaseURL:
-    """Understand a SQLAlchemy URL of SQLite or PostgreSQL, or a bare path to a SQLite file.
+    """Parse a SQLAlchemy URL of SQLite or PostgreSQL, or the bare path of a SQLite file.
 
-    No file is looked at and no host is contacted. Raises `ConfigurationError`, whose text never
-    holds any part of the URL behind the scheme.
+    Opens no file and contacts no host. Raises `ConfigurationError`. Its text never holds a part of the URL after
+    the scheme.
     """
     if not text.strip():
         raise ConfigurationError("No database is given.", hint=f"{_FORMS} {_WAYS}")
@@ -71,10 +71,8 @@ def parse_database_url(text: str) -> DatabaseURL:
     raise ConfigurationError(f"The database URL scheme '{dialect}' is not supported.", hint=_FORMS)
 
 
-_WAYS = "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start where there is a file database.db."
+_WAYS = "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start beside a file database.db."
 _PLAIN_PATH = "Give the path itself, such as /srv/app/app.db or sqlite:////srv/app/app.db."
-
-
 _ENCODE = "In user, password and name, write : / ? # @ % as %3A %2F %3F %23 %40 %25."
 
 
@@ -95,8 +93,10 @@ def _bare_path(text: str) -> DatabaseURL:
 
 
 def file_uri(path: Path) -> str:
-    """A file as SQLite takes it, any bytes in its name; `?` and parameters may follow
-    (https://www.sqlite.org/uri.html)."""
+    """The URI of a file for SQLite, for any bytes in its name (https://www.sqlite.org/uri.html).
+
+    The caller may append `?` and parameters.
+    """
     return f"file:{quote(os.fsencode(path))}"
 
 
@@ -105,7 +105,7 @@ def _sqlite(rest: str) -> DatabaseURL:
     options = dict(parse_qsl(query, keep_blank_values=True))
     if location and not location.startswith("/"):
         raise ConfigurationError(
-            "A SQLite URL has no host: two slashes are too few.",
+            "A SQLite URL has no host, so two slashes are not enough.",
             hint="Write sqlite:///app.db for a relative path and sqlite:////srv/app.db for an absolute one.",
         )
     path = unquote(location[1:], errors="surrogateescape")
@@ -137,7 +137,7 @@ def _postgresql(rest: str) -> DatabaseURL:
     userinfo, rest = _split_userinfo(rest)
     location, _, query = rest.partition("?")
     if "@" in location:
-        raise ConfigurationError("The database URL has an @ where none can be.", hint=_ENCODE)
+        raise ConfigurationError("The database URL has an @ in a wrong place.", hint=_ENCODE)
     netloc, _, database = location.partition("/")
     options = _query_options(query)
     user, colon, password = userinfo.partition(":")
@@ -160,8 +160,10 @@ def _postgresql(rest: str) -> DatabaseURL:
 
 
 def _split_userinfo(rest: str) -> tuple[str, str]:
-    """User and password, and what follows them; an `@` or `/` in a password that should have been
-    percent-encoded is understood where only one reading is possible."""
+    """Split into `user:password` and the rest.
+
+    An `@` or `/` in the password should be percent-encoded. It is accepted if the URL has only one reading.
+    """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         userinfo, _, host = authority.rpartition("@")
@@ -171,7 +173,7 @@ def _split_userinfo(rest: str) -> tuple[str, str]:
 
 
 def _query_options(query: str) -> dict[str, str]:
-    """The options; of one that is repeated the last counts, except hosts, which add up."""
+    """The options by name. Repeated hosts are joined; of another repeated option the last counts."""
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if not re.fullmatch(r"\w+", name):
@@ -181,45 +183,47 @@ def _query_options(query: str) -> dict[str, str]:
 
 
 def _hosts(netloc: str, ports: str) -> tuple[tuple[str, int | None], ...]:
-    """Hosts with their ports (a directory: that of a Unix socket). Empty: the driver's default."""
-    given = [part for part in netloc.split(",") if part]
-    spare = [part for part in ports.split(",") if part]
-    if not given:
-        return ((("localhost", _port(spare[0])),)) if spare else ()
-    found = []
-    for index, part in enumerate(given):
+    """Hosts with their ports; a directory is that of a Unix socket. Empty: the driver's default."""
+    parts = [part for part in netloc.split(",") if part]
+    default_ports = [port for port in ports.split(",") if port]
+    if not parts:
+        return (("localhost", _port(default_ports[0])),) if default_ports else ()
+    hosts = []
+    for index, part in enumerate(parts):
         matched = re.fullmatch(r"\[(?P<six>[^\]]+)\](?::(?P<p6>.*))?|(?P<name>[^:\[\]]*)(?::(?P<p4>.*))?", part)
         if matched is None:
             raise ConfigurationError(
-                "The host of the database URL is not understood.",
+                "The host of the database URL cannot be parsed.",
                 hint=f"Write an IPv6 address in brackets. {_ENCODE}",
             )
         host = unquote(matched["six"] or matched["name"] or "localhost")
-        port = matched["p6"] or matched["p4"] or (spare[min(index, len(spare) - 1)] if spare else "")
-        found.append((host, _port(port) if port else None))
-    return tuple(found)
+        port = matched["p6"] or matched["p4"]
+        if not port and default_ports:
+            port = default_ports[min(index, len(default_ports) - 1)]
+        hosts.append((host, _port(port) if port else None))
+    return tuple(hosts)
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise ConfigurationError(
             "The port of the database URL is not a number from 1 to 65535.",
-            hint=f"{_ENCODE} An IPv6 address stands in brackets.",
+            hint=f"{_ENCODE} Write an IPv6 address in brackets.",
         )
     return int(text)
 
 
 def _display(user: str, secret: str | None, hosts: tuple[tuple[str, int | None], ...], name: str | None) -> str:
-    places = []
+    shown_hosts = []
     for host, port in hosts:
         shown = f"[{host}]" if ":" in host else host
-        places.append(f"{shown}:{port}" if port else shown)
+        shown_hosts.append(f"{shown}:{port}" if port else shown)
     login = f"{user}{':***' if secret else ''}@" if user or secret else ""
-    return f"postgresql://{login}{','.join(places)}/{name or ''}"
+    return f"postgresql://{login}{','.join(shown_hosts)}/{name or ''}"
 
 
 def _ignored_options(options: dict[str, str]) -> tuple[str, ...]:
-    """Options of other drivers. An unknown one about TLS is refused: a slip must not turn TLS off."""
+    """The options of other drivers. An unknown one about TLS is an error: a typing error must not turn TLS off."""
     unknown = tuple(name for name in options if name not in _UNDERSTOOD)
     for name in unknown:
         nearest = difflib.get_close_matches(name, _UNDERSTOOD, n=1, cutoff=0.75)
@@ -232,7 +236,7 @@ def _ignored_options(options: dict[str, str]) -> tuple[str, ...]:
 
 
 def _check_options(options: dict[str, str]) -> None:
-    """Raise for a bad value now, not when the database is first opened."""
+    """Raise `ConfigurationError` for a bad value now, not when the database is first opened."""
     connect_timeout_s(options)
     ssl_mode(options)
     server_settings(options)
