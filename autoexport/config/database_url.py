@@ -1,4 +1,4 @@
-"""What a person may write to name a database, and what the drivers are told."""
+"""Parses the URLs and paths that name a database."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FEW_SLASHES = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?:", re.IGNORECAS
 
 
 def parse_database_url(text: str) -> DatabaseURL:
-    """Understand a SQLAlchemy URL of SQLite or PostgreSQL, or a bare path to a SQLite file.
+    """Parse a SQLAlchemy URL of SQLite or PostgreSQL, or the bare path of a SQLite file.
 
-    No file is looked at and no host is contacted. Raises `ConfigurationError`, whose text never
-    holds any part of the URL behind the scheme.
+    Opens no file and contacts no host. Raises `ConfigurationError`. Its text never holds a part of the URL after
+    the scheme.
     """
     if not text.strip():
         raise ConfigurationError("No database is given.", hint=f"{_FORMS} {_WAYS}")
@@ -50,7 +50,7 @@ def parse_database_url(text: str) -> DatabaseURL:
     raise ConfigurationError(f"The database URL scheme '{dialect}' is not supported.", hint=_FORMS)
 
 
-_WAYS = "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start where there is a file database.db."
+_WAYS = "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start beside a file database.db."
 _PLAIN_PATH = "Give the path itself, such as /srv/app/app.db or sqlite:////srv/app/app.db."
 
 
@@ -71,8 +71,10 @@ def _bare_path(text: str) -> DatabaseURL:
 
 
 def file_uri(path: Path) -> str:
-    """A file as SQLite takes it, any bytes in its name; `?` and parameters may follow
-    (https://www.sqlite.org/uri.html)."""
+    """The URI of a file for SQLite, for any bytes in its name (https://www.sqlite.org/uri.html).
+
+    The caller may append `?` and parameters.
+    """
     return f"file:{quote(os.fsencode(path))}"
 
 
@@ -81,7 +83,7 @@ def _sqlite(rest: str) -> DatabaseURL:
     options = dict(parse_qsl(query, keep_blank_values=True))
     if location and not location.startswith("/"):
         raise ConfigurationError(
-            "A SQLite URL has no host: two slashes are too few.",
+            "A SQLite URL has no host, so two slashes are not enough.",
             hint="Write sqlite:///app.db for a relative path and sqlite:////srv/app.db for an absolute one.",
         )
     path = unquote(location[1:], errors="surrogateescape")

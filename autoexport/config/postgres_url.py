@@ -25,7 +25,7 @@ def parse_postgres_url(rest: str) -> DatabaseURL:
     userinfo, rest = _split_userinfo(rest)
     location, _, query = rest.partition("?")
     if "@" in location:
-        raise ConfigurationError("The database URL has an @ where none can be.", hint=ENCODE)
+        raise ConfigurationError("The database URL has an @ in a wrong place.", hint=ENCODE)
     netloc, _, database = location.partition("/")
     user, colon, password = userinfo.partition(":")
     parameters = {"user": unquote(user), "dbname": unquote(database)}
@@ -112,8 +112,10 @@ def _database(given: Mapping[str, str], hosts: tuple[tuple[str, int | None], ...
 
 
 def _split_userinfo(rest: str) -> tuple[str, str]:
-    """User and password, and what follows them; an `@` or `/` in a password that should have been
-    percent-encoded is understood where only one reading is possible."""
+    """Split into `user:password` and the rest.
+
+    An `@` or `/` in the password should be percent-encoded. It is accepted if the URL has only one reading.
+    """
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         userinfo, _, host = authority.rpartition("@")
@@ -123,7 +125,7 @@ def _split_userinfo(rest: str) -> tuple[str, str]:
 
 
 def _query_options(query: str) -> dict[str, str]:
-    """The options; of one that is repeated the last counts, except hosts, which add up."""
+    """The options by name. Repeated hosts are joined; of another repeated option the last counts."""
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if not re.fullmatch(r"\w+", name):
@@ -133,23 +135,25 @@ def _query_options(query: str) -> dict[str, str]:
 
 
 def _hosts(netloc: str, ports: str) -> tuple[tuple[str, int | None], ...]:
-    """Hosts with their ports (a directory: that of a Unix socket). Empty: the driver's default."""
-    given = [part for part in netloc.split(",") if part]
-    spare = [part for part in ports.split(",") if part]
-    if not given:
-        return ((("localhost", _port(spare[0])),)) if spare else ()
-    found = []
-    for index, part in enumerate(given):
+    """Hosts with their ports; a directory is that of a Unix socket. Empty: the driver's default."""
+    parts = [part for part in netloc.split(",") if part]
+    default_ports = [port for port in ports.split(",") if port]
+    if not parts:
+        return (("localhost", _port(default_ports[0])),) if default_ports else ()
+    hosts = []
+    for index, part in enumerate(parts):
         matched = re.fullmatch(r"\[(?P<six>[^\]]+)\](?::(?P<p6>.*))?|(?P<name>[^:\[\]]*)(?::(?P<p4>.*))?", part)
         if matched is None:
             raise ConfigurationError(
-                "The host of the database URL is not understood.",
+                "The host of the database URL cannot be parsed.",
                 hint=f"Write an IPv6 address in brackets. {ENCODE}",
             )
         host = unquote(matched["six"] or matched["name"] or "localhost")
-        port = matched["p6"] or matched["p4"] or (spare[min(index, len(spare) - 1)] if spare else "")
-        found.append((host, _port(port) if port else None))
-    return tuple(found)
+        port = matched["p6"] or matched["p4"]
+        if not port and default_ports:
+            port = default_ports[min(index, len(default_ports) - 1)]
+        hosts.append((host, _port(port) if port else None))
+    return tuple(hosts)
 
 
 def _plain_hosts(hosts: str, ports: str) -> tuple[tuple[str, int | None], ...]:
@@ -170,18 +174,18 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise ConfigurationError(
             "The port of the database URL is not a number from 1 to 65535.",
-            hint=f"{ENCODE} An IPv6 address stands in brackets.",
+            hint=f"{ENCODE} Write an IPv6 address in brackets.",
         )
     return int(text)
 
 
 def _display(user: str, secret: str | None, hosts: tuple[tuple[str, int | None], ...], name: str | None) -> str:
-    places = []
+    shown_hosts = []
     for host, port in hosts:
         shown = f"[{host}]" if ":" in host else host
-        places.append(f"{shown}:{port}" if port else shown)
+        shown_hosts.append(f"{shown}:{port}" if port else shown)
     login = f"{user}{':***' if secret else ''}@" if user or secret else ""
-    return f"postgresql://{login}{','.join(places)}/{name or ''}"
+    return f"postgresql://{login}{','.join(shown_hosts)}/{name or ''}"
 
 
 def _ignored(parameters: Mapping[str, str]) -> tuple[str, ...]:

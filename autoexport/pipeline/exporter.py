@@ -1,4 +1,4 @@
-"""Runs one export: snapshot, changes, plan, render, splice, publish."""
+"""Runs one export: claims the target, derives the next generation and publishes it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = get_logger()
 class Outcome:
     """The result of an export.
 
-    `published`: a file was replaced. `manifest` is the one that is published now. `reason` says why the export was
-    full or incremental. `files` are the identities of the files as it left them. `worker_cpu_s` are the seconds of
-    a core that a rendering process used.
+    `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
+    or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
+    of the rendering process in seconds.
     """
 
     published: bool
@@ -40,10 +40,10 @@ class Outcome:
 async def export_once(
     job: ExportJob, *, full: bool = False, progress: Progress | None = None, throttle: DiskThrottle | None = None
 ) -> Outcome:
-    """Bring the files up to date with the database; `full` uses nothing that an earlier export left.
+    """Bring the files up to date with the database; `full` renders everything.
 
-    `throttle` leaves the disk to an application as well; None writes as fast as the disk can.
-    Raises `AutoexportError`; the files are then as they were.
+    With a `throttle`, the export writes slowly, so that an application can use the disk as well. Without one, it
+    writes as fast as the disk can. Raises `AutoexportError`.
     """
     started = time.monotonic()
     async with job.target.hold():

@@ -1,4 +1,4 @@
-"""What may be written to name a database."""
+"""Database URLs and paths are parsed, and bad ones refused without showing a password."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"postgresql://u:{SECRET}@h/db?options=search_path", "'options'"),
     ],
 )
-def test_what_cannot_be_read_is_refused_without_showing_the_password(text: str, part: str) -> None:
+def test_bad_urls_are_refused_without_showing_the_password(text: str, part: str) -> None:
     """Exit code 2, a hint, the reason, and nothing secret in any of it."""
     with pytest.raises(ConfigurationError) as caught:
         parse_database_url(text)
@@ -110,7 +110,7 @@ def test_every_postgresql_driver_is_replaced_by_ours(scheme: str) -> None:
     ],
 )
 def test_passwords_arrive_as_meant(written: str, password: str) -> None:
-    """Percent-encoded as they should be, or raw where only one reading is possible."""
+    """Percent-encoded as they should be, or raw if only one reading is possible."""
     found = parse_database_url(f"postgresql://ann:{written}@h:5432/db")
     assert (found.user, found.password, found.hosts, found.database) == (
         "ann",
@@ -187,7 +187,7 @@ def test_options_of_libpq_are_translated() -> None:
 
 
 def test_the_application_name_is_ours_unless_said_otherwise() -> None:
-    """A database administrator sees who it is."""
+    """A database administrator can see which program it is."""
     assert connect_args(parse_database_url("postgresql://h/db")) == {
         "server_settings": {"application_name": "autoexport"}
     }

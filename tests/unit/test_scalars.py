@@ -140,7 +140,7 @@ def test_ordinary_columns_are_not_copied() -> None:
 
 
 def test_as_floats() -> None:
-    """Numbers to reckon with: long ones too; text is none."""
+    """Numbers for arithmetic, long ones too; text becomes None."""
     ruled, _ = scalars.numbers((1, 0.5, "1.10", "wide", None))
     assert scalars.as_floats(ruled) == [1, 0.5, 1.1, None, None]
 
