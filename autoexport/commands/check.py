@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.settings import Settings
-from autoexport.errors import SourceError
+from autoexport.errors import AnnotationsLeftOut, SourceError
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
@@ -21,7 +21,7 @@ from autoexport.pipeline.ownership import is_foreign
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
-from autoexport.sources.check_queries import ambiguous_boxes, orphans
+from autoexport.sources.check_queries import ambiguous_boxes, left_out, orphans
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
 
@@ -33,7 +33,8 @@ _SCAN_ROWS_PER_S = 2_000_000
 class CheckFindings:
     """The results of `check`. Warnings name problems that the operator may want to solve, notes state facts.
 
-    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted.
+    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted. `left_out` is
+    the error of an export that would lose annotations.
     """
 
     database: str
@@ -42,13 +43,14 @@ class CheckFindings:
     orphans: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: AnnotationsLeftOut | None = None
 
 
 async def check(settings: Settings) -> int:
     """Inspect the database and the export directory, print the results and return 0, even with warnings.
 
     It publishes nothing and leaves no file behind. Raises the errors of an export if the database cannot be read
-    (`SourceError`) or its tables cannot be mapped (`MappingError`).
+    (`SourceError`) or its tables cannot be mapped (`MappingError`), the latter after the results if there are any.
     """
     database = settings.database
     with _private_directory(settings) as (private, warnings):
@@ -61,6 +63,8 @@ async def check(settings: Settings) -> int:
     if database.ignored:
         findings.notes.append(f"These options of the URL have no effect: {', '.join(database.ignored)}.")
     _print(database.display, settings.export_directory, findings)
+    if findings.left_out is not None:
+        raise findings.left_out
     return 0
 
 
@@ -70,6 +74,7 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
+        lost = await left_out(snapshot, mapping)
         ambiguous = await ambiguous_boxes(reader)
     return CheckFindings(
         source.database,
@@ -84,6 +89,7 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
             *_directory_warnings(settings, source),
         ],
         notes=await source.check_notes(),
+        left_out=lost,
     )
 
 

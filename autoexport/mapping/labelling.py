@@ -41,7 +41,7 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     errors: list[tuple[Table, MappingError]] = []
     for table in tables:
         try:
-            role, lack = _annotation_role(survey, table, hierarchy.images)
+            role, lack = annotation_role(survey, table, hierarchy.images)
         except MappingError as error:
             errors.append((table, error))
             continue
@@ -57,7 +57,8 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     return found[0] if found else None
 
 
-def _annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, Lack | None]:
+def annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, Lack | None]:
+    """The table in the role of the annotations, and the thing that it lacks. Raises `MappingError`."""
     relation, configured = ("annotations", "images"), survey.configured["annotations"]
     role, lack = survey.role("annotations", table)
     role.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
@@ -84,10 +85,11 @@ def _label_tables_of_images(survey: Survey, hierarchy: ImageHierarchy) -> list[T
     """Tables that are called labels but hold annotations, because they name an image."""
     assigned = [table for tables in survey.assigned.values() for table in tables]
     tables = [table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in assigned]
-    return [table for table in tables if _names_an_image(survey, table, hierarchy.images)]
+    tables = [table for table in tables if not survey.configured["annotations"].ignores(table)]
+    return [table for table in tables if names_an_image(survey, table, hierarchy.images)]
 
 
-def _names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
+def names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
     """Whether the rows of a table describe an image; a mere reference, as to a cover image, does not count."""
     to_images: set[str] = set()
     to_others: set[str] = set()
@@ -97,30 +99,13 @@ def _names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
     for column in by_names(table, LINK_NAMES["annotations", "images"]):
         if column.name in to_images or (column.name not in to_others and comparable(column, images.key)):
             return True
-    return bool(to_images) and _has_geometry(table)
+    return bool(to_images) and has_geometry(table)
 
 
-def _has_geometry(table: Table) -> bool:
+def has_geometry(table: Table) -> bool:
+    """Whether the table has a box or a polygon, by the conventional names."""
     _, box = find_box(table, _NOT_CONFIGURED)
     return box is not None or "polygon" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-
-
-def unmapped_tables(survey: Survey, hierarchy: ImageHierarchy, mapped: Sequence[Table]) -> list[str]:
-    """Warnings about tables that look like annotations and are not exported."""
-    label_names = ("class_name", "label", "label_name", *LABEL_ID_NAMES)
-    warnings = []
-    for table in survey.catalog.tables:
-        linked = _names_an_image(survey, table, hierarchy.images)
-        similar = linked and (_has_geometry(table) or bool(by_names(table, label_names)))
-        if table in mapped or not (similar or is_named(table.name, "annotations")):
-            continue
-        has_key = "id" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-        reason = "" if has_key else ": it has no key column"
-        if not linked:
-            images = hierarchy.images
-            reason = f": it has {missing_link(('annotations', 'images'), table, images.table, images.key)}"
-        warnings.append(f"{table.full_name} looks like annotations and is not exported{reason}.")
-    return warnings
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -135,7 +120,7 @@ def find_labels(survey: Survey, hierarchy: ImageHierarchy, annotations: TableRol
     used = [role.table for role in above if role is not None]
     tables = [table for table in survey.candidates("labels") if table not in used]
     if "labels" not in survey.assigned:
-        tables = [table for table in tables if not _names_an_image(survey, table, hierarchy.images)]
+        tables = [table for table in tables if not names_an_image(survey, table, hierarchy.images)]
     referred = _referred_labels(survey, annotations, tables, used) if annotations else []
     roles = [survey.role("labels", table) for table in referred or tables]
     for role, lack in roles:

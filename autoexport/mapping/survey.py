@@ -14,7 +14,7 @@ from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
 
-_SETTING = {Missing.KEY: "id", Missing.NAME: "name", Missing.LABEL: "label", Missing.LINK: "image_id"}
+MISSING_SETTING = {Missing.KEY: "id", Missing.NAME: "name", Missing.LABEL: "label", Missing.LINK: "image_id"}
 """The setting that supplies the missing thing, for a table that the configuration assigns to a role."""
 
 
@@ -92,7 +92,13 @@ class Survey:
         tables: Sequence[Table] = self.catalog.tables
         if self.configured[logical].schema:
             tables = named_tables(self.catalog, logical, self.configured[logical])
-        return [table for table in tables if is_named(table.name, logical) and table not in assigned]
+        return [
+            table
+            for table in tables
+            if is_named(table.name, logical)
+            and table not in assigned
+            and not self.configured[logical].ignores(table)
+        ]
 
     def role(self, logical: str, table: Table) -> tuple[TableRole, Lack | None]:
         """The table in this role, and the key or name that it lacks for it. Links are checked elsewhere."""
@@ -169,7 +175,7 @@ class Survey:
         if logical in self.assigned:
             raise MappingError(
                 f"tables.{logical}.table: {table.full_name} has {lack}.",
-                hint=proposal(toml_lines(logical, **{_SETTING[lack.missing]: "<column>"})),
+                hint=proposal(toml_lines(logical, **{MISSING_SETTING[lack.missing]: "<column>"})),
             )
 
     def two_fit(self, logical: str, tables: Sequence[Table]) -> MappingError:

@@ -122,6 +122,12 @@ BOXES: tuple[tuple[BoxReading, tuple[str, str, str, str]], ...] = (
 
 BOX_FIELDS = ("box_0", "box_1", "box_2", "box_3")
 BOX_JSON_NAMES = ("bbox", "bounding_box")
+GEOMETRY_NAMES = (
+    "segmentation", "polygon", "points", "geometry", "geom", "bbox", "bounding_box", "box", "shape", "shapes",
+    "region", "regions", "coordinates", "coords", "vertices", "contour", "mask", "rle", "rect",
+)  # fmt: skip
+"""Columns that hold a geometry in some form, which need not be one that can be read."""
+
 BOX_FORMATS: dict[BoxFormat, BoxReading] = {"xyxy": "corners", "xywh": "origin", "cxcywh": "center"}
 
 DELETED_NAMES = ("deleted_at", "is_deleted", "deleted")

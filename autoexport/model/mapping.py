@@ -32,6 +32,19 @@ LABEL_FIELDS = ("id", "name", "color")
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOutTable:
+    """A table that looks like annotations and is not mapped: if it has rows, an export would lose them.
+
+    `name` is its name in the configuration file. `lacking` is the setting without which it cannot be mapped as
+    annotations, such as `image_id`; it is empty if the table lacks nothing.
+    """
+
+    table: Table
+    name: str
+    lacking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TableMapping:
     """The real table of a logical one, and the real column of each logical field that it has.
 
@@ -60,6 +73,8 @@ class Mapping:
     boxes. `label_joined`: the label of an annotation is the name of the row of `labels` with its `label_id`.
     `application` is the name of the known application whose database this is, empty for any other.
     `not_found` names the logical tables and fields that the database lacks, such as `images.width`.
+    `left_out` are the tables that would lose annotations if they have rows. `ignored` are the tables of which the
+    configuration says that they are not exported.
     """
 
     projects: TableMapping | None
@@ -74,6 +89,8 @@ class Mapping:
     warnings: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
     application: str = ""
+    left_out: tuple[LeftOutTable, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     def tables(self) -> dict[str, TableMapping]:
         """The mapped tables by logical name, parents first."""

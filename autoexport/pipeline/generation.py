@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from autoexport.errors import AnnotationsLeftOut
 from autoexport.formats.contract import Format
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
@@ -27,7 +28,7 @@ class Generation:
     """Everything that reading and rendering found out; the snapshot is closed by then.
 
     `ledger` is the one that the kept blocks come from, None if everything was rendered. `worker_cpu_s` are the
-    seconds of a core that a rendering process used.
+    seconds of a core that a rendering process used. `left_out` names annotations that the mapping leaves out.
     """
 
     database: str
@@ -43,6 +44,7 @@ class Generation:
     position: Position | None
     ledger: Ledger | None
     worker_cpu_s: float = 0.0
+    left_out: AnnotationsLeftOut | None = None
 
     def known(self, file_name: str) -> FileIdentity | None:
         """The identity of the published file that kept blocks are in."""

@@ -44,7 +44,7 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
         timestamp = manifest.read_at
         if timestamp is None:
             return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is no time stamp"]
-        async with derive(job, None, full=True, progress=progress) as generation:
+        async with derive(job, None, full=True, progress=progress, complete=False) as generation:
             tree = replace(generation.tree(), timestamp=timestamp)
             return await in_thread(_compare, generation, tree, manifest, target.directory)
 

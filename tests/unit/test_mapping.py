@@ -331,6 +331,10 @@ def test_two_annotation_tables_are_refused() -> None:
     settled = mapped(IMAGED + ANNOTATIONS + other, **said_by(error))
     assert names(settled)["annotations"] == "annotations"
     assert settled.warnings == ("bbox_annotations looks like annotations and is not exported.",)
+    assert [item.table.name for item in settled.left_out] == ["bbox_annotations"]
+    ignoring = mapped(IMAGED + ANNOTATIONS + other, annotations={"ignore": ["BBOX_annotations", "gone"]})
+    assert (names(ignoring)["annotations"], ignoring.left_out) == ("annotations", ())
+    assert ignoring.warnings == ("tables.annotations.ignore names 'gone', which is no table of the database.",)
 
 
 def test_two_label_tables_are_refused_unless_a_foreign_key_decides() -> None:
@@ -412,6 +416,27 @@ def test_unmapped_annotations_are_a_warning() -> None:
     )
     assert mapped(IMAGED + regions, annotations={"table": "regions"}).warnings == ()
     assert mapped(IMAGED + regions, annotations={"table": False}).warnings == ()
+    assert [(item.name, item.lacking) for item in mapping.left_out] == [
+        ("regions", ""),
+        ("annotations", "image_id"),
+    ]
+    assert mapped(IMAGED + regions, annotations={"table": False}).left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("ddl", "lost"),
+    [
+        ("CREATE TABLE marks (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, label TEXT)", ["marks"]),
+        ("CREATE TABLE marks (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, mask BLOB)", ["marks"]),
+        ("CREATE TABLE marks (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, note TEXT)", []),
+        ("CREATE TABLE votes (id INTEGER PRIMARY KEY, image_id INTEGER, points INTEGER)", []),
+        ("CREATE TABLE instances (id INTEGER PRIMARY KEY, host TEXT)", ["instances"]),
+    ],
+)
+def test_the_only_annotations_may_have_unusual_columns(ddl: str, lost: list[str]) -> None:
+    """Without any annotations table, a reference to an image and a geometry of some kind are enough."""
+    assert [item.name for item in mapped(IMAGED + ddl).left_out] == lost
+    assert mapped(IMAGED + ANNOTATIONS + ";" + ddl).left_out == ()
 
 
 def test_unfit_parents_are_a_warning() -> None:
@@ -793,6 +818,8 @@ def test_overrides_win() -> None:
             "tables.images.columns.filepath is not",
             "mean 'file_path'?",
         ),
+        ({"annotations": {"ignore": "x"}}, "tables.annotations.ignore is 'x'", "a list of table names"),
+        ({"images": {"ignore": ["x"]}}, "tables.images.ignore is not a setting", "Allowed: table"),
         ({"annotations": {"box_format": "yolo"}}, "box_format is 'yolo'", "Allowed: xyxy, xywh, cxcywh"),
     ],
 )
