@@ -20,7 +20,9 @@ from autoexport.mapping.synonyms import (
     FIELD_NAMES,
     KEYS,
     KINDS,
+    MORE_CORNERS,
     SPATIAL_TYPES,
+    TURN_NAMES,
     key_names,
     plain,
 )
@@ -214,6 +216,8 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
         return chosen, BOX_FORMATS[configured.box_format]
     if not set(BOX_FIELDS) & configured.left_out_columns:
         for reading, names in BOXES:
+            if names[0].endswith("x1") and by_names(table, [names[0][:-1] + "3"]):
+                continue  # The first two of four corners are no box.
             columns = [next((c for c in by_names(table, [name]) if _is_length(table, c)), None) for name in names]
             if all(columns):
                 found = {key: column for key, column in zip(BOX_FIELDS, columns, strict=True) if column}
@@ -223,6 +227,20 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
             if fits(column, "box_json"):
                 return {"box_json": column}, "json"
     return {}, None
+
+
+def box_warnings(table: Table, box: Iterable[str]) -> list[str]:
+    """Warnings about columns that say more of a box than the four that are read; `box` are the fields found."""
+    if "box_0" in box:
+        return [
+            f"{table.full_name}.{column.name} is not read: turned boxes are exported as if they were not turned."
+            for column in by_names(table, TURN_NAMES)
+            if fits(column, "box_0")
+        ]
+    return [
+        f"{table.full_name}.{column.name} is not read: a shape of more than two corners is no box."
+        for column in by_names(table, MORE_CORNERS)
+    ]
 
 
 def _is_length(table: Table, column: Column) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
-from autoexport.mapping.columns import TableFields, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.columns import TableFields, box_warnings, by_names, find_box, find_fields, fits, overridden
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import (
     Link,
@@ -19,7 +19,7 @@ from autoexport.mapping.links import (
 )
 from autoexport.mapping.overrides import TableOverride, proposal, toml_lines
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
-from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, is_named
+from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, MORE_CORNERS, is_named
 from autoexport.model.catalog import Column, Table
 
 _NOT_CONFIGURED = TableOverride()
@@ -66,6 +66,7 @@ def annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[Ta
         lack = lack or missing_link(relation, table, images.table, images.key)
     box, role.box = find_box(table, configured)
     role.found.fields.update(box)
+    role.found.warnings += box_warnings(table, box)
     if role.box is None and "polygon" not in role.found.fields and not _has_label(table, configured):
         lack = lack or Lack(Missing.LABEL)
     return role, lack
@@ -105,6 +106,8 @@ def names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
 def has_geometry(table: Table) -> bool:
     """Whether the table has a box or a polygon, by the conventional names."""
     _, box = find_box(table, _NOT_CONFIGURED)
+    if by_names(table, MORE_CORNERS):
+        return True
     return box is not None or "polygon" in find_fields("annotations", table, _NOT_CONFIGURED).fields
 
 

@@ -122,6 +122,12 @@ BOXES: tuple[tuple[BoxReading, tuple[str, str, str, str]], ...] = (
 
 BOX_FIELDS = ("box_0", "box_1", "box_2", "box_3")
 BOX_JSON_NAMES = ("bbox", "bounding_box")
+TURN_NAMES = ("rotation", "angle", "theta", "rotation_angle")
+"""Columns by which a box is turned."""
+
+MORE_CORNERS = ("x3", "bbox_x3")
+"""Columns of a shape that has more corners than a box needs."""
+
 GEOMETRY_NAMES = (
     "segmentation", "polygon", "points", "geometry", "geom", "bbox", "bounding_box", "box", "shape", "shapes",
     "region", "regions", "coordinates", "coords", "vertices", "contour", "mask", "rle", "rect",
