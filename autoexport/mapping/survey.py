@@ -154,7 +154,8 @@ class Survey:
         """The tables to which declared foreign keys refer, if the table or the column has a conventional name."""
         _, logical = relation
         candidates = self.candidates(logical)
-        conventional = {column.name for column in by_names(child, LINK_NAMES[relation])}
+        chosen = self.configured[relation[0]].columns.get(LINK_SETTING[logical])
+        conventional = {column.name for column in by_names(child, [chosen] if chosen else LINK_NAMES[relation])}
         schema = self.configured[logical].schema
         decided = logical in self.assigned or self.configured[logical].left_out
         tables: list[Table] = []

@@ -233,6 +233,20 @@ def test_box_of_four_columns_must_be_whole() -> None:
     assert "annotations looks like annotations and is not exported" in mapping.warnings[0]
 
 
+def test_box_of_more_than_four_columns() -> None:
+    """Two of four corners are no box, and the angle of a box is not passed over in silence."""
+    corners = ", ".join(f"{axis}{index} REAL" for index in range(1, 5) for axis in "xy")
+    annotations = "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, label TEXT, {})"
+    mapping = mapped(IMAGED + annotations.format(corners))
+    assert (mapping.box, mapping.warnings) == (
+        None,
+        ("annotations.x3 is not read: a shape of more than two corners is no box.",),
+    )
+    turned = mapped(IMAGED + annotations.format("x REAL, y REAL, width REAL, height REAL, rotation REAL"))
+    assert turned.box == "origin"
+    assert "annotations.rotation is not read: turned boxes are exported as if" in turned.warnings[0]
+
+
 def test_box_as_json() -> None:
     """A JSON column is a box by its keys; how a list is read is only known if it is told."""
     ddl = IMAGED + "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, bounding_box JSON)"
@@ -495,6 +509,47 @@ def test_several_links_are_refused(declared: str) -> None:
     assert "images names datasets in several columns" in str(error)
     said = said_by(error)
     assert link(mapped(ddl, **said), "images") == (said["images"]["columns"]["dataset_id"], "id")
+
+
+def test_a_configured_link_that_refers_to_another_table_is_refused() -> None:
+    """Ids of two tables that are equal by coincidence link nothing; the error names the table they belong to."""
+    ddl = (
+        "CREATE TABLE data (id INTEGER PRIMARY KEY, size INTEGER);"
+        "CREATE TABLE task (id INTEGER PRIMARY KEY, name TEXT, data_id INTEGER REFERENCES data);"
+        "CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, data_id INTEGER REFERENCES data);"
+    )
+    error = refused(ddl, datasets={"table": "task"}, images={"columns": {"dataset_id": "data_id"}})
+    assert str(error) == "tables.images.columns.dataset_id: images.data_id refers to data, not to task."
+    assert "create a view of images with the key of task" in error.hint
+    marks = (
+        "CREATE TABLE marks (id INTEGER PRIMARY KEY, {} INTEGER REFERENCES datasets, img INTEGER {}, label TEXT)"
+    )
+    for own, reference in (("img_set", "REFERENCES images"), ("img_set", "")):
+        settings = {"table": "marks", "columns": {"image_id": own}}
+        error = refused(IMAGED + marks.format(own, reference), annotations=settings)
+        assert "marks.img_set refers to datasets, not to images." in str(error)
+        assert ("# or: " in error.hint) is bool(reference)
+
+
+def test_a_configured_link_by_ids_that_two_tables_share() -> None:
+    """The parent's key is itself a reference to that table, so equal ids are no coincidence."""
+    mapping = mapped(
+        "CREATE TABLE media (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE images (media_id INTEGER PRIMARY KEY REFERENCES media, path TEXT);"
+        "CREATE TABLE annotations (id INTEGER PRIMARY KEY, of_id INTEGER REFERENCES media, label TEXT)",
+        annotations={"columns": {"image_id": "of_id"}},
+    )
+    assert link(mapping, "annotations") == ("of_id", "media_id")
+
+
+def test_a_configured_link_finds_the_table_it_refers_to() -> None:
+    """The table of a configured link's foreign key is the parent, whatever it is called."""
+    ddl = (
+        PROJECTS + "CREATE TABLE bags (id INTEGER PRIMARY KEY, name TEXT, project_id INTEGER REFERENCES projects);"
+        "CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, bag INTEGER REFERENCES bags)"
+    )
+    mapping = mapped(ddl, images={"columns": {"dataset_id": "bag"}})
+    assert (names(mapping)["datasets"], link(mapping, "images")) == ("bags", ("bag", "id"))
 
 
 def test_composite_foreign_key_is_refused() -> None:
