@@ -201,8 +201,17 @@ KINDS: dict[str, frozenset[ColumnKind]] = {
 }
 """The kinds of column that fit a field. `other` includes untyped columns and those of views."""
 
-DELETED_KINDS: frozenset[ColumnKind] = (_FLAGS - {"other"}) | {"real", "time"}
-"""The kinds of a deletion mark: the text "false" in a text or untyped `is_deleted` would count as set."""
+_NUMBERS_IN_WORDS: frozenset[ColumnKind] = frozenset({"text", "enum"})
+_FLAGS_IN_WORDS: frozenset[ColumnKind] = _NUMBERS_IN_WORDS | {"real", "json"}
+WORDED_KINDS: dict[str, frozenset[ColumnKind]] = {
+    setting: _NUMBERS_IN_WORDS if kinds is _NUMBERS else _FLAGS_IN_WORDS
+    for setting, kinds in KINDS.items()
+    if kinds in (_NUMBERS, _FLAGS)
+}
+"""The kinds of column that fit a field if no other column does: varchar holds any number or flag as text."""
+
+DELETED_KINDS: frozenset[ColumnKind] = _FLAGS | _FLAGS_IN_WORDS | {"time"}
+"""The kinds of a deletion mark."""
 
 DELETED_TIME_KINDS: frozenset[ColumnKind] = _TIMES | {"boolean"}
 """The kinds of `deleted_at`."""
@@ -221,6 +230,11 @@ def plain(name: str) -> str:
     True
     """
     return re.sub(r"[\W_]+", "", name).lower()
+
+
+def is_time_of_deletion(name: str) -> bool:
+    """Whether a deletion mark of this name holds a time: then any value marks the row as deleted."""
+    return plain(name) in {plain(known) for known in DELETED_TIME_NAMES}
 
 
 def is_named(name: str, logical: str) -> bool:

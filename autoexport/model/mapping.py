@@ -27,6 +27,9 @@ ANNOTATION_FIELDS = (
 
 LABEL_FIELDS = ("id", "name", "color")
 
+NUMBER_FIELDS = ("width", "height", "file_size", "confidence", "box_0", "box_1", "box_2", "box_3")
+"""The fields of images and annotations that hold numbers."""
+
 
 # --- the mapping ---------------------------------------------------------------------------------
 
@@ -91,6 +94,17 @@ class Mapping:
     application: str = ""
     left_out: tuple[LeftOutTable, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    @property
+    def worded(self) -> frozenset[str]:
+        """The fields of numbers whose columns hold text: what is no number there is published as null."""
+        read = [mapped.fields.items() for mapped in (self.images, self.annotations) if mapped is not None]
+        return frozenset(
+            name
+            for fields in read
+            for name, column in fields
+            if name in NUMBER_FIELDS and column.kind in ("text", "enum")
+        )
 
     def tables(self) -> dict[str, TableMapping]:
         """The mapped tables by logical name, parents first."""

@@ -58,17 +58,18 @@ class Start:
     options: FormatOptions
     box: BoxReading | None
     box_format: BoxFormat | None
+    worded: tuple[str, ...]
     spools: Sequence[int]
 
     def message(self) -> bytes:
         """The message to send."""
-        return encoded((dict(self.options), self.box, self.box_format, tuple(self.spools)))
+        return encoded((dict(self.options), self.box, self.box_format, self.worded, tuple(self.spools)))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """Read a received message."""
-        options, box, box_format, spools = content
-        return cls(options, box, box_format, spools)
+        options, box, box_format, worded, spools = content
+        return cls(options, box, box_format, worded, spools)
 
 
 def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:

@@ -46,7 +46,8 @@ async def process_renderer(
         yield None
         return
     try:
-        start = Start(options, mapping.box, mapping.box_format, [spool.descriptor for spool in spools])
+        descriptors = [spool.descriptor for spool in spools]
+        start = Start(options, mapping.box, mapping.box_format, tuple(sorted(mapping.worded)), descriptors)
         yield renderer if await renderer.begin(start) else None
     finally:
         await renderer.end()

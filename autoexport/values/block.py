@@ -61,8 +61,11 @@ _TYPES = {"bbox", "polygon", "classification"}
 def render(rows: BlockRows, mapping: BoxMapping) -> Block:
     """Compute all published columns of these rows, and the counts."""
     stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    images, repaired_of_images = _ruled(stored_images, IMAGE_RULES, len(rows.spans))
-    annotations, repaired_of_annotations = _ruled(stored_annotations, ANNOTATION_RULES, sum(rows.spans))
+    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, scalars.numbers_in_words)
+    images, repaired_of_images = _ruled(stored_images, _replaced(IMAGE_RULES, worded), len(rows.spans))
+    annotations, repaired_of_annotations = _ruled(
+        stored_annotations, _replaced(ANNOTATION_RULES, worded), sum(rows.spans)
+    )
     boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
     annotations.update(boxes)
     _derive_names(images)
@@ -90,6 +93,10 @@ def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[st
         {name: [value] for name, value in row.items()}, {name: PARENT_RULES[name] for name in fields}, 1
     )
     return {name: column[0] for name, column in ruled.items()}, repaired
+
+
+def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule]:
+    return {name: worded.get(name, rule) for name, rule in rules.items()} if worded else rules
 
 
 def _ruled(

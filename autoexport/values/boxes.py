@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from autoexport.model.catalog import Scalar
@@ -47,6 +47,11 @@ class BoxMapping(Protocol):
         """The meaning of a JSON list of four numbers; None if it is not known."""
         ...
 
+    @property
+    def worded(self) -> Collection[str]:
+        """The fields of numbers whose columns hold text."""
+        ...
+
 
 Box = tuple[Any, Any, Any, Any]
 _NO_BOX: Box = (None, None, None, None)
@@ -69,8 +74,9 @@ def corners(
     if mapping.box != "corners":
         return _columns(_converted(stored, "cxcywh" if mapping.box == "center" else "xywh"))
     numbers, total_repaired = [], 0
-    for column in stored:
-        ruled, repaired = scalars.numbers(column)
+    for index, column in enumerate(stored):
+        rule = scalars.numbers_in_words if f"box_{index}" in mapping.worded else scalars.numbers
+        ruled, repaired = rule(column)
         numbers.append(ruled)
         total_repaired += repaired
     if any(None in column for column in numbers):

@@ -785,11 +785,34 @@ def test_marks_of_deletion(mark: str, logical: str) -> None:
     assert mapping.warnings == ()
 
 
-def test_text_flag_of_deletion_is_a_warning() -> None:
-    """A text flag would read "false" as deleted: it is not used, and every export says so."""
-    mapping = mapped("CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, is_deleted TEXT)")
-    assert mapping.images.deleted == ()
-    assert "images.is_deleted is of type TEXT" in mapping.warnings[0]
+@pytest.mark.parametrize("declared", ["is_deleted TEXT", "deleted VARCHAR(5)", "deleted"])
+def test_text_flag_of_deletion(declared: str) -> None:
+    """Words mark rows as deleted as well; a text of another name has to be named, and a file name is refused."""
+    mapping = mapped(f"CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, {declared})")
+    assert [column.name for column in mapping.images.deleted] == [declared.split()[0]]
+    assert mapping.warnings == ()
+
+
+def test_numbers_and_flags_as_text() -> None:
+    """Text columns hold numbers and flags too, by name or by configuration; another column that fits wins."""
+    images = "CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, {})"
+    assert columns(mapped(images.format("width TEXT, height NVARCHAR(9), is_labeled TEXT")), "images") == {
+        "id": "id", "file_path": "path", "width": "width", "height": "height", "is_labeled": "is_labeled",
+    }  # fmt: skip
+    found = columns(mapped(images.format("is_verified CHAR(1), reviewed BOOLEAN, is_labeled BLOB")), "images")
+    assert (found["is_verified"], found["is_labeled"]) == ("reviewed", "is_labeled")
+    told = mapped(images.format("done TEXT, w TEXT"), images={"columns": {"is_labeled": "done", "width": "w"}})
+    assert {"is_labeled": "done", "width": "w"}.items() <= columns(told, "images").items()
+    assert told.worded == {"width"}
+    boxes = "x_min TEXT, y_min TEXT, x_max TEXT, y_max TEXT"
+    annotations = "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, {}, score TEXT)"
+    mapping = mapped(IMAGED + annotations.format(boxes))
+    assert (mapping.box, mapping.worded) == (
+        "corners",
+        {"confidence", *(f"box_{index}" for index in range(4))},
+    )
+    numbers = mapped(IMAGED + annotations.format(f"{boxes}, x REAL, y REAL, w REAL, h REAL"))
+    assert (numbers.box, numbers.worded) == ("origin", {"confidence"})
 
 
 def test_list_of_four_in_an_array_is_a_warning() -> None:
