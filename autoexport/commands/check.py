@@ -23,6 +23,7 @@ from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
 from autoexport.sources.check_queries import ambiguous_boxes, left_out, orphans
 from autoexport.sources.contract import Source
+from autoexport.sources.identifiers import quoted
 from autoexport.sources.reader import SnapshotReader
 
 _SCAN_ROWS_PER_S = 2_000_000
@@ -156,11 +157,13 @@ def _lacks_index(mapped: TableMapping) -> bool:
 def _missing_index(mapped: TableMapping, rows: int) -> str:
     name = mapped.table.full_name
     link = mapped.parent_link.name if mapped.parent_link else ""
+    schema = f"{quoted(mapped.table.schema)}." if mapped.table.schema else ""
+    table = schema + quoted(mapped.table.name)
     seconds = rows / _SCAN_ROWS_PER_S
     return (
         f"{name}.{link} has no index, so each incremental export reads all {rows:,} rows of {name} "
         f"(about {seconds:.1f} s). To create one:\n"
-        f"CREATE INDEX ix_{mapped.table.name}_{link} ON {name} ({link});"
+        f"CREATE INDEX {quoted(f'ix_{mapped.table.name}_{link}')} ON {table} ({quoted(link)});"
     )
 
 

@@ -1,8 +1,7 @@
-"""Finds the tables of annotations and labels, and the label of an annotation."""
+"""Finds the table of annotations, and the label of an annotation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
@@ -19,7 +18,13 @@ from autoexport.mapping.links import (
 )
 from autoexport.mapping.overrides import TableOverride, proposal, toml_lines
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
-from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, MORE_CORNERS, is_named
+from autoexport.mapping.synonyms import (
+    LABEL_ID_NAMES,
+    LABEL_NAMES,
+    LINK_NAMES,
+    MORE_CORNERS,
+    is_named,
+)
 from autoexport.model.catalog import Column, Table
 
 _NOT_CONFIGURED = TableOverride()
@@ -109,61 +114,6 @@ def has_geometry(table: Table) -> bool:
     if by_names(table, MORE_CORNERS):
         return True
     return box is not None or "polygon" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-
-
-# --- labels --------------------------------------------------------------------------------------
-
-
-def find_labels(survey: Survey, hierarchy: ImageHierarchy, annotations: TableRole | None) -> TableRole | None:
-    """Find the labels table: the target of a declared foreign key of the annotations, else one with its name.
-
-    None if no table fits. Raises `MappingError` if two tables fit, or if the configured one does not.
-    """
-    above = (hierarchy.images, hierarchy.datasets, hierarchy.projects, annotations)
-    used = [role.table for role in above if role is not None]
-    tables = [table for table in survey.candidates("labels") if table not in used]
-    if "labels" not in survey.assigned:
-        tables = [table for table in tables if not names_an_image(survey, table, hierarchy.images)]
-    referred = _referred_labels(survey, annotations, tables, used) if annotations else []
-    roles = [survey.role("labels", table) for table in referred or tables]
-    for role, lack in roles:
-        if lack is not None:
-            survey.refuse_assigned("labels", role.table, lack)
-    found = [role for role, lack in roles if lack is None]
-    if len(found) > 1:
-        raise survey.two_fit("labels", [role.table for role in found])
-    if not found:
-        return None
-    labels = found[0]
-    for logical, parent in (("projects", hierarchy.projects), ("datasets", hierarchy.datasets)):
-        if parent is not None and labels.link is None:
-            labels.link = find_link(
-                survey.catalog,
-                ("labels", logical),
-                labels.table,
-                parent.table,
-                parent.key,
-                survey.configured["labels"],
-            )
-            labels.link_to = logical if labels.link else ""
-    return labels
-
-
-def _referred_labels(
-    survey: Survey, annotations: TableRole, named: Sequence[Table], used: Sequence[Table]
-) -> list[Table]:
-    if survey.configured["labels"].left_out:
-        return []
-    label_columns = {column.name for column in by_names(annotations.table, LABEL_ID_NAMES + LABEL_NAMES)}
-    tables: list[Table] = []
-    for key in annotations.table.foreign_keys:
-        table = referred_table(survey.catalog, annotations.table, key)
-        by_column = "labels" not in survey.assigned and bool(label_columns & set(key.columns))
-        if table is not None and table not in used and table not in tables and (table in named or by_column):
-            tables.append(table)
-    tables = [table for table in tables if survey.role("labels", table)[1] is None]
-    both = [table for table in tables if table in named]
-    return both if len(both) == 1 else tables
 
 
 # --- the label of an annotation ------------------------------------------------------------------

@@ -6,7 +6,8 @@ import json
 
 import xxhash
 
-from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels
+from autoexport.mapping.labelling import Labelling, find_annotations, find_label
+from autoexport.mapping.labels import find_labels
 from autoexport.mapping.left_out import LeftOut
 from autoexport.mapping.overrides import TablesConfig, read_overrides
 from autoexport.mapping.schemas import recognise, with_schema

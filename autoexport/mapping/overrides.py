@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from autoexport.errors import ConfigurationError, MappingError
-from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, plain
+from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, is_private, plain
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
 
@@ -140,9 +140,13 @@ def named_tables(catalog: Catalog, logical: str, configured: TableOverride) -> l
     if not found:
         raise MappingError(
             f"{setting}.table: there is no table {configured.table!r}.",
-            hint=_suggestion(configured.table, [table.name for table in tables], "The tables are"),
+            hint=_suggestion(configured.table, _shown(tables), "The tables are"),
         )
     return found
+
+
+def _shown(tables: Iterable[Table]) -> list[str]:
+    return [table.name for table in tables if not is_private(table.name)]
 
 
 def named_column(logical: str, setting: str, table: Table, name: str) -> Column:

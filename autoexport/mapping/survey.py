@@ -10,7 +10,7 @@ from autoexport.mapping.columns import TableFields, by_names, find_fields
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
-from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
+from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named, is_private
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
 
@@ -292,7 +292,7 @@ class Survey:
         return proposal(named, toml_lines(logical, table=False))
 
     def _resembles_images(self, table: Table) -> bool:
-        if any(is_named(table.name, logical) for logical in self.configured):
+        if is_private(table.name) or any(is_named(table.name, logical) for logical in self.configured):
             return False
         role, lack = self.role("images", table)
         return lack is None and bool({"file_path", "width"} & set(role.found.fields))

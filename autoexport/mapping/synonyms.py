@@ -30,6 +30,13 @@ TABLE_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Table names by logical table. A `labels` table that names an image is an annotations table."""
 
+LABEL_STEMS = ("class", "category")
+"""A table of such a name is one of labels if annotations name their label so, as in `class_id` or `category`."""
+
+_PRIVATE = frozenset(
+    ("user", "account", "session", "token", "credential", "secret", "password", "avatar", "permission")
+)
+
 KEY_NAMES = ("id", "uuid", "uid")
 """Key columns in order of preference; `<table>_id` is tried after `id`."""
 
@@ -240,6 +247,25 @@ def is_time_of_deletion(name: str) -> bool:
 def is_named(name: str, logical: str) -> bool:
     """Whether `name` is a conventional name of a logical table."""
     return plain(name) in {plain(known) for known in TABLE_NAMES[logical]}
+
+
+def is_stem(name: str, stem: str) -> bool:
+    """Whether a table is called by a stem, singular or plural.
+
+    >>> [is_stem(name, "category") for name in ("category", "Categories", "category_groups")]
+    [True, True, False]
+    """
+    return plain(name) in (stem, f"{stem}es", f"{stem.removesuffix('y')}ies")
+
+
+def is_private(name: str) -> bool:
+    """Whether a table holds logins or access to storages, by its name: no hint proposes it.
+
+    >>> [is_private(name) for name in ("io_storages_s3importstorage", "auth_user", "UserSession", "user_images")]
+    [True, True, True, False]
+    """
+    words = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", name).lower().split("_")
+    return "storage" in plain(name) or words[-1].removesuffix("s") in _PRIVATE
 
 
 def key_names(table_name: str) -> tuple[str, ...]:

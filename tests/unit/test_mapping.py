@@ -205,6 +205,29 @@ def test_label_by_foreign_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "declared", "found"),
+    [
+        ("classes", "class_id INTEGER", "classes"),
+        ("class", "class_name TEXT", "class"),
+        ("categories", "category INTEGER", "categories"),
+        ("Category", "categoryId INTEGER", "Category"),
+        ("classes", "label TEXT", None),
+        ("categories", "class_id INTEGER", None),
+        ("classes", "class_id INTEGER REFERENCES projects", None),
+        ("tags", "label TEXT", None),
+    ],
+)
+def test_labels_by_the_name_of_a_column(table: str, declared: str, found: str | None) -> None:
+    """`classes` are labels if annotations have a `class_id`, a `class_name` or a `class`; `labels` come first."""
+    annotations = f"CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, bbox JSON, {declared});"
+    ddl = IMAGED + annotations + f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT, color TEXT);"
+    mapping = mapped(ddl)
+    assert names(mapping).get("labels") == found
+    assert mapping.label_joined is (found is not None and "INTEGER" in declared)
+    assert names(mapped(ddl + LABELS))["labels"] == "labels"
+
+
+@pytest.mark.parametrize(
     ("declared", "reading", "expected"),
     [
         ("xmin REAL, ymin REAL, xmax REAL, ymax REAL", "corners", "xmin ymin xmax ymax"),
@@ -416,6 +439,19 @@ def test_images_of_unknown_name_are_proposed() -> None:
     error = refused(ddl)
     assert '[tables.images]\ntable = "pictures"' in error.hint
     assert names(mapped(ddl, **said_by(error)))["images"] == "pictures"
+
+
+@pytest.mark.parametrize(
+    "name", ["io_storages_s3importstorage", "auth_user", "UserAvatars", "sessions", "api_tokens"]
+)
+def test_hints_name_no_table_of_logins_or_storages(name: str) -> None:
+    """Such a table is not proposed, even if it has a path."""
+    ddl = f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, file_path TEXT, width INTEGER, password TEXT);"
+    assert name not in refused(ddl).hint
+    assert name not in refused(ddl, images={"table": "picture"}).hint
+    assert said_by(refused(ddl + "CREATE TABLE user_images (id INTEGER PRIMARY KEY, file_path TEXT)")) == {
+        "images": {"table": "user_images"}
+    }
 
 
 def test_unmapped_annotations_are_a_warning() -> None:
