@@ -59,19 +59,19 @@ class Start:
     box: BoxReading | None
     box_format: BoxFormat | None
     keep_query: KeepQuery
+    worded: tuple[str, ...]
     spools: Sequence[int]
 
     def message(self) -> bytes:
         """The message to send."""
-        return encoded(
-            (dict(self.options), self.box, self.box_format, _plain(self.keep_query), tuple(self.spools))
-        )
+        keep, spools = _plain(self.keep_query), tuple(self.spools)
+        return encoded((dict(self.options), self.box, self.box_format, keep, self.worded, spools))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """Read a received message."""
-        options, box, box_format, keep_query, spools = content
-        return cls(options, box, box_format, keep_query, spools)
+        options, box, box_format, keep_query, worded, spools = content
+        return cls(options, box, box_format, keep_query, worded, spools)
 
 
 def _plain(keep_query: KeepQuery) -> dict[str, dict[str, list[str]]]:

@@ -46,9 +46,9 @@ async def process_renderer(
         yield None
         return
     try:
-        start = Start(
-            options, mapping.box, mapping.box_format, mapping.keep_query, [spool.descriptor for spool in spools]
-        )
+        descriptors = [spool.descriptor for spool in spools]
+        worded = tuple(sorted(mapping.worded))
+        start = Start(options, mapping.box, mapping.box_format, mapping.keep_query, worded, descriptors)
         yield renderer if await renderer.begin(start) else None
     finally:
         await renderer.end()

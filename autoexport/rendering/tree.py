@@ -44,6 +44,8 @@ class TreeBuilder:
             for dataset in project.datasets:
                 self._refuse_duplicate("datasets", dataset.key, self.places)
                 self.places[dataset.key] = project, dataset
+        # An empty labels table says no more than none.
+        self._labels_from_names = mapping.labels is None or not (parents.labels or parents.deleted_labels)
         self._total_labels = self._labels(parents)
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._referred_values = {row["id"]: row.get("named") for row in level}
@@ -72,7 +74,7 @@ class TreeBuilder:
             self._count_labels(project)
             total.add(project.counts)
         labels = self._total_labels
-        if self.mapping.labels is None:
+        if self._labels_from_names:
             labels = sum(len(project.labels) for project in self.projects)
         return Tree(timestamp, self.projects, labels, total)
 
@@ -148,9 +150,9 @@ class TreeBuilder:
         return [project] if project else []
 
     def _count_labels(self, project: ProjectNode) -> None:
-        """Give each label the project's count for its name; without a labels table, make labels of the names."""
+        """Give each label the project's count for its name; without rows of labels, make labels of the names."""
         counted = project.counts.labels
-        if self.mapping.labels is None:
+        if self._labels_from_names:
             project.labels = [
                 LabelNode({"id": None, "name": name, "color": None}, count)
                 for name, count in sorted(counted.items())

@@ -84,9 +84,12 @@ def render(rows: BlockRows, mapping: RowMapping) -> Block:
     """Compute all published columns of these rows, and the counts."""
     stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
     keep = mapping.keep_query
-    images, of_images = _ruled(stored_images, IMAGE_RULES, len(rows.spans), keep.get("images", {}))
+    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, scalars.numbers_in_words)
+    images, of_images = _ruled(
+        stored_images, _replaced(IMAGE_RULES, worded), len(rows.spans), keep.get("images", {})
+    )
     annotations, of_annotations = _ruled(
-        stored_annotations, ANNOTATION_RULES, sum(rows.spans), keep.get("annotations", {})
+        stored_annotations, _replaced(ANNOTATION_RULES, worded), sum(rows.spans), keep.get("annotations", {})
     )
     boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
     annotations.update(boxes)
@@ -117,6 +120,10 @@ def ruled_parent(
     columns = {name: [value] for name, value in row.items()}
     ruled, mended = _ruled(columns, {name: PARENT_RULES[name] for name in fields}, 1, keep)
     return {name: column[0] for name, column in ruled.items()}, mended
+
+
+def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule]:
+    return {name: worded.get(name, rule) for name, rule in rules.items()} if worded else rules
 
 
 def _ruled(

@@ -240,6 +240,12 @@ def test_a_ledger_of_something_else(
     assert reason in (ledger_of(published).misfit(*other, identify(published)) or "")
 
 
+def test_a_ledger_of_an_earlier_version(published: Path) -> None:
+    """It has no fingerprints of encoders, and other digests: the reason says so, not that a setting changed."""
+    made = replace(ledger_of(published), encoders={}, settings="of an earlier version")
+    assert made.misfit("d", "s", "m", ENCODERS, identify(published)) == "an earlier version wrote the ledger"
+
+
 def _append(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"x")

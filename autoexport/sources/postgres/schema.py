@@ -62,6 +62,18 @@ JOIN pg_catalog.pg_attribute b ON b.attrelid = p.oid AND b.attnum = k.other
 GROUP BY r.schema, r.name, o.oid, n.nspname, p.relname ORDER BY r.schema, r.name, o.oid
 """  # noqa: S608
 
+_ACCESS = f"""
+WITH relations AS ({_RELATIONS})
+SELECT r.schema, r.name, pg_catalog.has_table_privilege(r.oid, 'SELECT')
+  AND pg_catalog.has_schema_privilege(o.relnamespace, 'USAGE') AND NOT pg_catalog.row_security_active(r.oid),
+  (WITH RECURSIVE above AS (
+     SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = r.oid
+     UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.inhparent
+   ) SELECT array_agg(n.nspname::text || '.' || c.relname::text) FROM above
+   JOIN pg_catalog.pg_class c ON c.oid = above.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace)
+FROM relations r JOIN pg_catalog.pg_class o ON o.oid = r.oid
+"""  # noqa: S608
+
 _TABLE_KINDS: dict[str, TableKind] = {
     "r": "table",
     "p": "partitioned table",
@@ -118,6 +130,7 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
     columns, relkinds = _columns(await rows(_COLUMNS))
     primary, indexes = _indexes(await rows(_INDEXES))
     foreign = _foreign_keys(await rows(_FOREIGN_KEYS))
+    access = {(schema, name): rest for schema, name, *rest in await rows(_ACCESS)}
     tables = tuple(
         Table(
             name=name,
@@ -127,6 +140,8 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
             primary_key=primary.get((schema, name), ()),
             foreign_keys=tuple(foreign[schema, name]),
             indexes=tuple(sorted(indexes[schema, name])),
+            readable=bool(access[schema, name][0]),
+            ancestors=frozenset(access[schema, name][1] or ()),
         )
         for (schema, name), own_columns in columns.items()
     )

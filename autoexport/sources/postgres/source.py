@@ -135,8 +135,8 @@ class PostgresSource:
             if not await self._lock_in_time(connection):
                 self._locked = ()
             declared = await read_catalog(connection, self._schemas)
-            tables = self._mapped(declared)
-            needed = _lockable(tables, declared)
+            tables, left_out = self._mapped(declared)
+            needed = _lockable([*tables, *left_out], declared)
             if needed == self._locked:
                 return AsyncSession(connection), declared, tables
             self._locked = needed
@@ -204,13 +204,17 @@ class PostgresSource:
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
         return plain and self._options.prepared_statements
 
-    def _mapped(self, declared: Declarations) -> list[Table]:
-        """The mapped tables; none if the catalog cannot be mapped, which the reader of the snapshot reports."""
+    def _mapped(self, declared: Declarations) -> tuple[list[Table], list[Table]]:
+        """The mapped tables, and those that are only asked whether they have rows.
+
+        None if the catalog cannot be mapped, which the reader of the snapshot reports.
+        """
         try:
             mapping = map_catalog(declared.catalog, self._options.tables or None)
         except MappingError:
-            return []
-        return [mapped.table for mapped in mapping.tables().values()]
+            return [], []
+        mapped = [item.table for item in mapping.tables().values()]
+        return mapped, [item.table for item in mapping.left_out]
 
     async def checks(
         self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
