@@ -20,7 +20,6 @@ from autoexport.mapping.synonyms import (
     FIELD_NAMES,
     KEYS,
     KINDS,
-    SPATIAL_TYPES,
     key_names,
     plain,
 )
@@ -53,9 +52,7 @@ def by_names(table: Table, names: Iterable[str]) -> list[Column]:
 
 def fits(column: Column, setting: str) -> bool:
     """Whether the type of the column can hold this field."""
-    word = column.type_name.lower().split("(")[0].strip()
-    spatial = setting in ("polygon", "box_json") and word in SPATIAL_TYPES
-    return column.kind in KINDS[setting] and not spatial
+    return column.kind in KINDS[setting]
 
 
 def overridden(logical: str, setting: str, table: Table, configured: TableOverride) -> Column | None:
@@ -223,6 +220,17 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
             if fits(column, "box_json"):
                 return {"box_json": column}, "json"
     return {}, None
+
+
+def unread_boxes(table: Table, configured: TableOverride) -> list[str]:
+    """Warnings about columns that are named like a box, but whose type cannot hold one."""
+    if "box_json" in configured.left_out_columns:
+        return []
+    return [
+        f"annotations.box_json: {table.full_name}.{column.name} is {_type(column)} and is not read."
+        for column in by_names(table, BOX_JSON_NAMES)
+        if not fits(column, "box_json")
+    ]
 
 
 def _is_length(table: Table, column: Column) -> bool:

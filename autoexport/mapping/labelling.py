@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
-from autoexport.mapping.columns import TableFields, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.columns import (
+    TableFields,
+    by_names,
+    find_box,
+    find_fields,
+    fits,
+    overridden,
+    unread_boxes,
+)
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import (
     Link,
@@ -65,6 +73,8 @@ def _annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[T
         lack = lack or missing_link(relation, table, images.table, images.key)
     box, role.box = find_box(table, configured)
     role.found.fields.update(box)
+    if role.box is None:
+        role.found.warnings += unread_boxes(table, configured)
     if role.box is None and "polygon" not in role.found.fields and not _has_label(table, configured):
         lack = lack or Lack(Missing.LABEL)
     return role, lack
