@@ -80,11 +80,13 @@ class Naive:
         return True if word in TRUE else False if word in FALSE else self._null()
 
     def time(self, value: Any) -> Any:
-        """A datetime: naive as it is, aware in UTC; anything else by the rule for text."""
+        """A datetime: naive as it is, aware in UTC; anything else, also a finer time, by the rule for text."""
         found = TIME.fullmatch(value.decode("utf-8", "replace")) if isinstance(value, Text) else None
         if not found:
             return self.text(value)
         *whole, fraction, zulu, sign, hours, minutes = found.groups()
+        if fraction and fraction[6:].strip("0"):
+            return self.text(value)  # a datetime has no nanoseconds
         try:
             year, month, day, hour, minute, second = (int(part or 0) for part in whole)
             microsecond = int((fraction or "0")[:6].ljust(6, "0"))
