@@ -80,10 +80,11 @@ class Naive:
         return True if word in TRUE else False if word in FALSE else self._null()
 
     def time(self, value: Any) -> Any:
-        """A datetime: naive as it is, aware in UTC; anything else, also a finer time, by the rule for text."""
+        """A datetime: naive as it is, aware in UTC; null if infinite; anything else as text, also a finer time."""
         found = TIME.fullmatch(value.decode("utf-8", "replace")) if isinstance(value, Text) else None
         if not found:
-            return self.text(value)
+            word = value.decode("utf-8", "replace").strip().lower() if isinstance(value, Text) else ""
+            return self._null() if re.fullmatch(r"[+-]*infinity", word) else self.text(value)
         *whole, fraction, zulu, sign, hours, minutes = found.groups()
         if fraction and fraction[6:].strip("0"):
             return self.text(value)  # a datetime has no nanoseconds

@@ -236,7 +236,7 @@ def times(column: Sequence[Scalar]) -> Ruled:
     """Parse ISO 8601 times as `datetime`: naive ones stay naive, aware ones are converted to UTC.
 
     A value that cannot be parsed without loss takes the text rule. So a number remains a number, and a time with
-    nanoseconds remains text.
+    nanoseconds remains text. PostgreSQL's `infinity` becomes None and counts as repaired, as an infinite number.
     """
     present = _present(column)
     try:
@@ -256,8 +256,11 @@ def times(column: Sequence[Scalar]) -> Ruled:
 
 def time(value: Any) -> tuple[Value, int]:
     """Apply the time rule to one value."""
-    if not isinstance(value, str) or not _TIME.fullmatch(value):
+    if not isinstance(value, str):
         return text(value)
+    if not _TIME.fullmatch(value):
+        infinite = value.strip().lower().lstrip("+-") == "infinity"
+        return (None, 1) if infinite else text(value)
     if ("." in value or "," in value) and not _EXACT_FRACTION.fullmatch(value):
         return text(value)
     try:

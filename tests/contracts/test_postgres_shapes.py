@@ -148,6 +148,25 @@ def test_unread_types(exports: Exports, name: str, declared: str, value: str) ->
     assert f"public.annotations.{name} is of type {declared} and is not read" in warning
 
 
+@pytest.mark.parametrize("declared", ["date", "timestamp", "timestamptz"])
+def test_infinite_times(empty_url: str, tmp_path: Path, declared: str) -> None:
+    """They are null and counted. A year of five digits and one before Christ are as stored."""
+    with closing(PostgresConnection(empty_url)) as connection:
+        connection.script(f"CREATE TABLE images (id int PRIMARY KEY, filename text, created_at {declared})")
+        connection.script(
+            "INSERT INTO images VALUES (1, 'infinity', 'infinity'), (2, 'b', '-infinity'),"
+            "(3, 'c', '0044-03-15 BC'), (4, 'd', '15000-01-01'), (5, 'e', NULL)"
+        )
+    trial = Trial(empty_url, tmp_path / "exports")
+    assert trial.export().manifest.repaired == 2
+    tree = json.loads((trial.directory / "database_export.json").read_bytes())
+    images = tree["projects"][0]["datasets"][0]["images"]
+    times = [image["created_at"] for image in images]
+    assert (times[:2], times[4]) == ([None, None], None)
+    assert (times[2][:10], times[2][-2:], times[3][:11]) == ("0044-03-15", "BC", "15000-01-01")
+    assert images[0]["filename"] == "infinity"
+
+
 def test_text_of_a_range(empty_url: str, tmp_path: Path) -> None:
     """In a field of text, a range is published in the server's words."""
     with closing(PostgresConnection(empty_url)) as connection:

@@ -188,7 +188,7 @@ def test_times(stored: str, expected: str) -> None:
     "stored",
     [
         "0000-00-00 00:00:00", "0000-00-00", "24:00", "2024-01-15 24:00:00", "2024-01-15T24:00", "20240115T240000",
-        "2024-02-30 00:00:00", "2024-01-15 25:00:00", "yesterday", "", "infinity", "2024-01-15 10:00 UTC",
+        "2024-02-30 00:00:00", "2024-01-15 25:00:00", "yesterday", "", "infinite", "2024-01-15 10:00 UTC",
         "1705312800", "17051231105", "1705123112034", "20240115", "2024-W01-1", "2024-01-15x10:00:00",
         "2024-01-15 09:00:00.1234567", "2024-01-15T09:00:00.123456789Z", "1969-12-31 23:59:59.9999999+02:00",
         "2024-01-15 09:00:00,1234567", "2024-01-15 09:00:00+01:00:30.1234567", "20240115T090000.1234567",
@@ -203,6 +203,14 @@ def test_what_is_no_time_stays_as_stored(stored: str) -> None:
     ruled, repaired = scalars.times(("2024-01-15 09:00:00", stored, "2024-01-15 09:00:00+01:00"))
     expected = [datetime(2024, 1, 15, 9), stored, datetime(2024, 1, 15, 8, tzinfo=UTC)]  # noqa: DTZ001
     assert (ruled, repaired) == (expected, 0)
+
+
+@pytest.mark.parametrize("stored", ["infinity", "-infinity", "Infinity", float("-inf")])
+def test_infinite_times(stored: str | float) -> None:
+    """They are null and counted, also next to others."""
+    check(scalars.times, stored, "null", 1)
+    column = ("2024-01-15 09:00:00", stored, None, stored)
+    assert scalars.times(column) == ([datetime(2024, 1, 15, 9), None, None, None], 2)  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(("stored", "expected"), [(1705312800, "1705312800"), (1.5, "1.5"), (b"\x00", '"AA=="')])
