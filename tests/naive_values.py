@@ -147,5 +147,5 @@ def csv_text(value: Any, *, guard: bool) -> tuple[str | None, bool]:
         return json_value(value).replace("T", " "), False
     if not isinstance(value, str):
         return json.dumps(value), False
-    risky = guard and value[:1] in tuple("=+-@\t\r") and not NUMBER.fullmatch(value)
+    risky = guard and value[:1] in tuple("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20") and not NUMBER.fullmatch(value)
     return ("'" if risky else "") + value, risky

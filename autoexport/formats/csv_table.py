@@ -28,10 +28,14 @@ IMAGE_COLUMNS = (
     "is_auto_labeled", "is_verified", "created_at", "updated_at",
 )  # fmt: skip
 
-# The openers that spreadsheets take for formulas: OWASP, "CSV Injection".
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The openers that spreadsheets take for formulas. OWASP, "CSV Injection", lists the signs, their full-width forms
+# and the ends of lines; its ASVS 5.0, 1.2.10, adds NUL.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_OPENED = re.compile(rb'"[=+\-@]')
+
+# JSON escapes the four control characters. In UTF-8, the full-width signs begin with the byte EF. So do some other
+# characters, and those cells are looked at one by one.
+_OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 

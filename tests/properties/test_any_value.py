@@ -35,7 +35,9 @@ NASTY = [
     b"1.10",
     b"a\x00b", b"\x00", b"\x1b[31m", b"\r", b"\n", b"\r\n", b'"', b'""', b"'", b"\\", b'\\"', b",", b";", b"\t",
     b"=1+1", b"+1 2", b"-x", b"@sum", b"\t=1", b"\r=1", b"=", b"-", b"#N/A", b"NA", b"None", b"true", b"1E400",
-    "\u202eabc\u200f".encode(), "\ufeffbom".encode(), "\u2028\u2029\x85".encode(), "\U0001f600".encode(), b"\x7f",
+    b"\n=1", b"\0=1", "\uff1d1".encode(), "\uff0b1".encode(), "\uff0d1".encode(), "\uff20a".encode(),
+    "\uff1ea".encode(), "\u202eabc\u200f".encode(), "\ufeffbom".encode(),
+    "\u2028\u2029\x85".encode(), "\U0001f600".encode(), b"\x7f",
     b"caf\xe9", b"\xff\xfe", b"\xed\xa0\x80", b"\xed\xb2\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82",
 ]  # fmt: skip
 TIMES = [

@@ -95,18 +95,26 @@ def test_cells(field: str, stored: Any, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "=", "-", "- 1", "-1%", "+1 2", "-inf", "=5"]
-)
+    "text",
+    [
+        "=1+1", "+a", "-a", "@a", "\ta", "\ra", "=", "-", "- 1", "-1%", "+1 2", "-inf", "=5", "\n=1", "\n", "\0=1",
+        "\0", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(1)",
+    ],
+)  # fmt: skip
 def test_formulas_are_guarded(text: str) -> None:
-    """An apostrophe before each of the six openers, unless the guard is off."""
+    """An apostrophe before each of the twelve openers, unless the guard is off."""
     for beside in (None, "x", 'x"'):
         assert cell("filename", text, beside=beside) == f'"\'{text}"'
         assert cell("filename", text, beside=beside, guard=False) == f'"{text}"'
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "+1", "-1.5", "-.5", "+5.", "-1e-9", "1=1", "'=1", " =1", "a\n=1", '"=1', "a,=1"]
-)
+    "text",
+    [
+        "-1", "+1", "-1.5", "-.5", "+5.", "-1e-9", "1=1", "'=1", " =1", "a\n=1", '"=1', "a,=1", "\ufeffa",
+        "\uff1ea", "a\uff1d",
+    ],
+)  # fmt: skip
 def test_numbers_and_ordinary_text_are_not_guarded(text: str) -> None:
     """A number may have a sign, and what is an opener elsewhere in the text is none."""
     for beside in (None, "x", "=x"):
