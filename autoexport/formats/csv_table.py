@@ -37,6 +37,10 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 # characters, and those cells are looked at one by one.
 _OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
+_LIST_UNITS = 32_766
+"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of which
+one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
+
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -134,7 +138,7 @@ class ProjectsTable(_Table):
                 "labeled_image_count": project.counts.labeled,
                 "annotation_count": project.counts.annotations,
                 "label_count": len(project.labels),
-                "labels": "; ".join(_names(project)),
+                "labels": _joined(_names(project)),
             }
 
     def rows(self, tree: Tree) -> int:
@@ -144,6 +148,25 @@ class ProjectsTable(_Table):
 
 def _names(project: ProjectNode) -> list[str]:
     return [str(label.values["name"]) for label in project.labels if label.values["name"] is not None]
+
+
+def _joined(names: Sequence[str]) -> str:
+    """The names in one cell. A list that is too long ends with an ellipsis, after a whole name."""
+    whole = "; ".join(names)
+    if _units(whole) <= _LIST_UNITS:
+        return whole
+    shown: list[str] = []
+    units_left = _LIST_UNITS - len("…")
+    for name in names:
+        units_left -= _units(name) + len("; ")
+        if units_left < 0:
+            break
+        shown.append(name)
+    return "; ".join([*shown, "…"])
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
 
 
 class DatasetsTable(_Table):

@@ -155,6 +155,28 @@ def test_labels_are_joined() -> None:
     assert end == ""
 
 
+@pytest.mark.parametrize("name", ["species {}", "=花 {}", "\U0001f600 {}", '"{}"'])
+def test_a_long_list_of_labels_is_cut(name: str) -> None:
+    """At a whole name, so that `csv` and Excel read the cell; the count says how many there are."""
+    names = [name.format(number) for number in range(20_000)]
+    labels: list[dict[str, Any]] = [{"id": number, "name": text} for number, text in enumerate(names)]
+    written = built([Project({"id": 1}, labels)]).written(ProjectsTable()).decode()
+    (row,) = csv.DictReader(io.StringIO(written, newline=""), strict=True)
+    assert row["label_count"] == "20000"
+    *shown, end = row["labels"].removeprefix("'").split("; ")
+    assert (shown, end) == (names[: len(shown)], "…")
+    longest = len(row["labels"].encode("utf-16-le")) // 2
+    assert longest <= 32_767 < longest + len(names[len(shown)].encode("utf-16-le")) // 2 + 3
+
+
+def test_a_list_at_the_limit_is_whole() -> None:
+    """One character more cuts it, and no name is cut."""
+    for length, expected in ((32_763, "x" * 32_763 + "; b"), (32_764, "…")):
+        labels: list[dict[str, Any]] = [{"id": 1, "name": "x" * length}, {"id": 2, "name": "b"}]
+        written = built([Project({"id": 1}, labels)]).written(ProjectsTable()).decode()
+        assert written.rstrip().endswith(f',2,"{expected}"')
+
+
 def test_counts_of_datasets() -> None:
     """Splits by their four words; other words are in the image count only."""
     images = [
