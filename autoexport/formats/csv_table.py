@@ -31,11 +31,19 @@ IMAGE_COLUMNS = (
     "is_auto_labeled", "is_verified", "created_at", "updated_at",
 )  # fmt: skip
 
-# Spreadsheets take text with these first characters for a formula: OWASP, "CSV Injection".
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The openers that spreadsheets take for formulas. OWASP, "CSV Injection", lists the signs, their full-width forms
+# and the ends of lines; its ASVS 5.0, 1.2.10, adds NUL.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_OPENED = re.compile(rb'"[=+\-@]')
+
+# JSON escapes the four control characters. In UTF-8, the full-width signs begin with the byte EF. So do some other
+# characters, and those cells are looked at one by one.
+_OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
+_LIST_UNITS = 32_766
+"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of
+which one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
+
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -133,7 +141,7 @@ class ProjectsTable(_Table):
                 "labeled_image_count": project.counts.labeled,
                 "annotation_count": project.counts.annotations,
                 "label_count": len(project.labels),
-                "labels": "; ".join(_names(project)),
+                "labels": _joined(_names(project)),
             }
 
     def rows(self, tree: Tree) -> int:
@@ -143,6 +151,25 @@ class ProjectsTable(_Table):
 
 def _names(project: ProjectNode) -> list[str]:
     return [str(label.values["name"]) for label in project.labels if label.values["name"] is not None]
+
+
+def _joined(names: Sequence[str]) -> str:
+    """The names in one cell. A list that is too long ends with an ellipsis, after a whole name."""
+    whole = "; ".join(names)
+    if _units(whole) <= _LIST_UNITS:
+        return whole
+    shown: list[str] = []
+    units_left = _LIST_UNITS - len("…")
+    for name in names:
+        units_left -= _units(name) + len("; ")
+        if units_left < 0:
+            break
+        shown.append(name)
+    return "; ".join([*shown, "…"])
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
 
 
 class DatasetsTable(_Table):
