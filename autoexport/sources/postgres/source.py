@@ -11,16 +11,17 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import xxhash
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.config.database_url import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
-from autoexport.runtime.wake import pause
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import check_notes
 from autoexport.sources.postgres.engine import close_in_time, decode_leniently, driver_of, make_engine, unique_name
@@ -29,9 +30,9 @@ from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
+from autoexport.sources.postgres.watch import CommitWatch
 
 OLDEST_VERSION = 13
-CHECK_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 30.0
 """How long a snapshot keeps trying to lock its tables while a migration or a TRUNCATE holds them."""
 
@@ -50,9 +51,6 @@ _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ATTEMPTS = 4
 _UNDEFINED_TABLE = "42P01"
 _LOCK_NOT_AVAILABLE = "55P03"
-_SNAPSHOT = "SELECT pg_catalog.pg_current_snapshot()::text, NULL"
-
-_SNAPSHOT_OF_STANDBY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_last_wal_replay_lsn()::text"
 
 
 class PostgresSource:
@@ -64,7 +62,11 @@ class PostgresSource:
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
         self._schemas = configured_schemas(options.tables)
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
+        if options.prepared_statements:
+            event.listen(self._engine.sync_engine, "connect", _lift_limits, insert=True)
+        self._watch = CommitWatch(self._connected, self.database, prepared_statements=options.prepared_statements)
         self._locked: tuple[str, ...] = ()
+        self._major = OLDEST_VERSION
         self._statement_name = (lambda: None) if options.prepared_statements else unique_name
 
     @contextlib.asynccontextmanager
@@ -116,11 +118,11 @@ class PostgresSource:
         with explained(self.database):
             opened = await self._engine.connect()
             driver = await driver_of(opened)
-            major = driver.get_server_version().major
-            if major < OLDEST_VERSION:
+            self._major = driver.get_server_version().major
+            if self._major < OLDEST_VERSION:
                 await opened.close()
                 raise SourceError(
-                    f"{self.database} runs PostgreSQL {major}, which is too old.",
+                    f"{self.database} runs PostgreSQL {self._major}, which is too old.",
                     hint=f"Use version {OLDEST_VERSION} or newer.",
                 )
         try:
@@ -193,6 +195,8 @@ class PostgresSource:
             "jit": "off",
             "work_mem": f"{WORK_MEMORY_KB}kB",
             "idle_in_transaction_session_timeout": f"{round(IDLE_LIMIT_S * 1000)}ms",
+            **({"transaction_timeout": "0"} if self._major >= 17 else {}),
+            "lock_timeout": f"{round(LOCK_TIMEOUT_S * 1000)}ms",
             **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
         }
 
@@ -212,30 +216,13 @@ class PostgresSource:
             return []
         return [mapped.table for mapped in mapping.tables().values()]
 
-    async def checks(
-        self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
-    ) -> AsyncIterator[bool]:
+    def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """As `Source.checks`: yields whether a transaction of the server has ended since the last check.
 
         It keeps one connection, without an open transaction. `hooks` changes nothing: a notification would need a
         trigger in the database. Raises `SourceError`.
         """
-        previous: Any = None
-        woken = wake or asyncio.Event()
-        async with self._connected() as opened:
-            with explained(self.database):
-                # pgbouncer executes a statement on the connection that prepared it only within a transaction.
-                level = "AUTOCOMMIT" if self._options.prepared_statements else "READ COMMITTED"
-                connection = await opened.execution_options(isolation_level=level)
-                question = _SNAPSHOT_OF_STANDBY if await _is_standby(connection) else _SNAPSHOT
-            while True:
-                with explained(self.database):
-                    async with asyncio.timeout(CHECK_TIMEOUT_S):
-                        current = (await connection.exec_driver_sql(question)).one()
-                        await connection.rollback()
-                yield current != previous
-                previous = current
-                await pause(woken, interval_s)
+        return self._watch.checks(interval_s, wake or asyncio.Event())
 
     async def check_notes(self) -> list[str]:
         """The lines that `check` shows about this database. Raises `SourceError` and `MappingError`."""
@@ -261,6 +248,23 @@ def _server_and_name(url: DatabaseURL) -> str:
     return f"{','.join(shown)}/{database}"
 
 
+def _lift_limits(connection: Any, _record: object) -> None:
+    """Lift the limits that the server sets for the sessions and transactions of applications.
+
+    As a parameter of the connection it would be an error for older servers. Behind a pooler in transaction mode it
+    would be set for other clients: there, only the limit of the transaction is lifted, inside it.
+    """
+    major = connection.run_async(_major_version)
+    limits = {14: "idle_session_timeout", 17: "transaction_timeout"}
+    commands = [f"SET {name} = 0" for since, name in limits.items() if major >= since]
+    if commands:
+        connection.run_async(methodcaller("execute", "; ".join(commands)))
+
+
+async def _major_version(driver: Any) -> int:
+    return int(driver.get_server_version().major)
+
+
 def _lockable(tables: Sequence[Table], declared: Declarations) -> tuple[str, ...]:
     """The quoted names of those of these tables that can be locked."""
     return tuple(
@@ -276,7 +280,3 @@ def _quoted(name: str) -> str:
 
 async def _setting(connection: AsyncConnection, name: str) -> str:
     return str((await connection.exec_driver_sql(f"SHOW {name}")).scalar_one())
-
-
-async def _is_standby(connection: AsyncConnection) -> bool:
-    return bool((await connection.exec_driver_sql("SELECT pg_catalog.pg_is_in_recovery()")).scalar_one())
