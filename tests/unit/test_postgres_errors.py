@@ -32,7 +32,7 @@ def wrapped(error: Exception) -> DBAPIError:
         ("42501", "permission denied for table annotations", "GRANT SELECT"),
         ("28P01", 'password authentication failed for user "u"', "password"),
         ("3D000", 'database "d" does not exist', "database URL"),
-        ("53300", "too many clients already", "Free some"),
+        ("53300", "too many clients already", "max_connections"),
         ("57P01", "terminating connection due to administrator command", "tries again"),
         ("57P03", "the database system is starting up", "tries again"),
         ("57014", "canceling statement due to statement timeout", "DB_EXPORT_PG_STATEMENT_TIMEOUT"),

@@ -8,6 +8,11 @@ from typing import Any
 from autoexport.model.mapping import Mapping
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
 
+ONLY_ONE_CONNECTION = (
+    "Only one connection is available now: while it exports, the exporter does not check for changes, and a large "
+    "export is sorted on one processor."
+)
+
 _ABOUT = """
 SELECT pg_catalog.current_setting('server_version'),
   pg_catalog.pg_database_size(pg_catalog.current_database()),

@@ -38,6 +38,11 @@ _FULL = (
     "The server of {database} is out of resources: {error}.",
     "Free some on the server; the exporter tries again.",
 )
+_CROWDED = (
+    "The server of {database} is out of resources: {error}.",
+    "Close other connections, or raise the CONNECTION LIMIT of the role or the database, or max_connections. "
+    "The exporter needs one connection, and tries again.",
+)
 _POOLED = (
     "A prepared statement got lost between this program and {database}: {error}.",
     "Behind pgbouncer in transaction mode set DB_EXPORT_PG_PREPARED_STATEMENTS=false.",
@@ -116,6 +121,7 @@ _BY_STATE: dict[str, tuple[str, str]] = {
     "42P01": _CHANGING,
     "42703": _CHANGING,
     "0A000": _CHANGING,
+    "53300": _CROWDED,
     "55P03": (
         "A table of {database} is locked: {error}.",
         "A migration or a TRUNCATE holds the lock; the exporter tries again.",
@@ -164,6 +170,17 @@ def explained(database: str) -> Iterator[None]:
 def sqlstate(error: BaseException) -> str:
     """The server's five-character error code; empty if the error is not the server's."""
     return str(getattr(_driver_error(error), "sqlstate", None) or "")
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether a server or a pooler refused a connection because it has too many."""
+    text = str(_driver_error(error))
+    return sqlstate(error) == "53300" or "query_wait_timeout" in text or "no more connections allowed" in text
+
+
+def is_late(error: BaseException) -> bool:
+    """Whether no answer came in time."""
+    return isinstance(_driver_error(error), TimeoutError)
 
 
 def _driver_error(error: BaseException) -> BaseException:

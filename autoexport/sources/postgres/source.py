@@ -23,14 +23,14 @@ from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
 from autoexport.sources.contract import SourceOptions
-from autoexport.sources.postgres.check_notes import check_notes
+from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import close_in_time, decode_leniently, driver_of, make_engine, unique_name
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
-from autoexport.sources.postgres.watch import CommitWatch
+from autoexport.sources.postgres.watch import OPEN_TIMEOUT_S, CommitWatch
 
 OLDEST_VERSION = 13
 LOCK_TIMEOUT_S = 30.0
@@ -76,7 +76,7 @@ class PostgresSource:
         The order matters: a snapshot older than a TRUNCATE finds the table empty (manual, "Caveats" of concurrency
         control). A locked table cannot be truncated any more.
         """
-        async with self._connected() as connection:
+        async with self._watch.connection_for_snapshot() as connection:
             with explained(self.database):
                 driver = await driver_of(connection)
                 session, declared, tables = await self._begin(connection)
@@ -89,9 +89,10 @@ class PostgresSource:
             if self._may_read_in_parallel(tables, declared):
                 second = SecondConnection(session, portals.turn, partial(self._begin_second, encoding))
             try:
-                yield PostgresSnapshot(
-                    session, portals, second, declared.catalog, taken_at, self.database, encoding
-                )
+                with self._watch.reading(portals):
+                    yield PostgresSnapshot(
+                        session, portals, second, declared.catalog, taken_at, self.database, encoding
+                    )
             finally:
                 if second is not None:
                     await second.aclose()
@@ -230,7 +231,16 @@ class PostgresSource:
             mapping = map_catalog(snapshot.catalog, self._options.tables or None)
             prepared = self._options.prepared_statements
             with explained(self.database):
-                return await check_notes(snapshot, mapping, prepared_statements=prepared)
+                notes = await check_notes(snapshot, mapping, prepared_statements=prepared)
+            return notes if await self._has_second_connection() else [*notes, ONLY_ONE_CONNECTION]
+
+    async def _has_second_connection(self) -> bool:
+        """Whether a second connection can be opened now."""
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S), self._connected():
+                return True
+        except (SourceError, TimeoutError):
+            return False
 
     async def aclose(self) -> None:
         """Dispose of the engine, which holds no connection between snapshots."""
