@@ -27,7 +27,9 @@ WITH RECURSIVE relations AS ({_RELATIONS}), bases AS (
   UNION ALL
   SELECT b.domain, t.typbasetype FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
 )
-SELECT r.schema, r.name, r.relkind, a.attname::text, a.attnotnull, t.typname::text, t.typtype::text,
+SELECT r.schema, r.name, r.relkind, pg_catalog.has_table_privilege(r.oid, 'SELECT'),
+  pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT'), a.attname::text, a.attnotnull,
+  t.typname::text, t.typtype::text,
   t.typcategory::text, t.typnamespace = 'pg_catalog'::regnamespace,
   pg_catalog.format_type(a.atttypid, a.atttypmod), l.collname::text
 FROM relations r
@@ -94,10 +96,14 @@ CatalogRows = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """The catalog, and the full names of the tables that `LOCK TABLE` accepts."""
+    """The catalog, and the full names of the tables that `LOCK TABLE` accepts.
+
+    `hidden` has the columns that the role may not read, by the full name of a table of which it may read others.
+    """
 
     catalog: Catalog
     lockable: frozenset[str]
+    hidden: dict[str, list[str]]
 
 
 def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
@@ -109,13 +115,13 @@ def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
 async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> Declarations:
     """All tables and views of the search path and of these schemas, readable or not.
 
-    Raises the driver's errors.
+    If the role may read some columns of a table, the others are left out. Raises the driver's errors.
     """
 
     async def rows(statement: str) -> CatalogRows:
         return (await connection.exec_driver_sql(statement, (list(schemas),))).all()
 
-    columns, relkinds = _columns(await rows(_COLUMNS))
+    columns, relkinds, hidden = _columns(await rows(_COLUMNS))
     primary, indexes = _indexes(await rows(_INDEXES))
     foreign = _foreign_keys(await rows(_FOREIGN_KEYS))
     tables = tuple(
@@ -130,8 +136,12 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
         )
         for (schema, name), own_columns in columns.items()
     )
-    lockable = {f"{schema}.{name}" for (schema, name), relkind in relkinds.items() if relkind in _LOCKABLE}
-    return Declarations(Catalog(tables), frozenset(lockable))
+    lockable = {name for name, relkind in relkinds.items() if relkind in _LOCKABLE} - set(hidden)
+    return Declarations(
+        Catalog(tables),
+        frozenset(".".join(name) for name in lockable),
+        {".".join(name): names for name, names in hidden.items()},
+    )
 
 
 def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:
@@ -148,17 +158,33 @@ def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -
 _Name = tuple[str, str]
 
 
-def _columns(rows: CatalogRows) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
+def _columns(rows: CatalogRows) -> tuple[dict[_Name, list[Column]], dict[_Name, str], dict[_Name, list[str]]]:
+    """The columns, the `relkind` and the hidden columns of each relation.
+
+    A relation of which no column may be read keeps its columns, so that reading it is an error.
+    """
     columns: dict[_Name, list[Column]] = defaultdict(list)
     relkinds: dict[_Name, str] = {}
-    for schema, name, relkind, column, required, typname, typtype, category, built_in, declared, collation in rows:
+    hidden: dict[_Name, list[str]] = defaultdict(list)
+    partly = {(row[0], row[1]) for row in rows if row[4] and not row[3]}
+    for schema, name, relkind, _, readable, column, required, *declared in rows:
         relkinds[schema, name] = relkind
         own_columns = columns[schema, name]
+        if (schema, name) in partly:
+            own_hidden = hidden[schema, name]
+            if not readable:
+                own_hidden.append(column)
+                continue
         if column is not None:
-            type_name = f'{declared} COLLATE "{collation}"' if collation else declared
-            kind = column_kind(typname, typtype, category, built_in)
-            own_columns.append(Column(column, kind, type_name, not required))
-    return columns, relkinds
+            own_columns.append(_column(column, not required, declared))
+    return columns, relkinds, dict(hidden)
+
+
+def _column(name: str, nullable: bool, declared: Sequence[Any]) -> Column:
+    typname, typtype, category, built_in, type_name, collation = declared
+    if collation:
+        type_name = f'{type_name} COLLATE "{collation}"'
+    return Column(name, column_kind(typname, typtype, category, built_in), type_name, nullable)
 
 
 def _indexes(rows: CatalogRows) -> tuple[dict[_Name, tuple[str, ...]], dict[_Name, set[tuple[str, ...]]]]:

@@ -11,8 +11,6 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from operator import methodcaller
-from typing import Any
 
 import xxhash
 from sqlalchemy import event
@@ -26,9 +24,11 @@ from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import close_in_time, decode_leniently, driver_of, make_engine, unique_name
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
 from autoexport.sources.postgres.second_connection import SecondConnection
+from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
 from autoexport.sources.postgres.watch import OPEN_TIMEOUT_S, CommitWatch
 
@@ -63,9 +63,10 @@ class PostgresSource:
         self._schemas = configured_schemas(options.tables)
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         if options.prepared_statements:
-            event.listen(self._engine.sync_engine, "connect", _lift_limits, insert=True)
+            event.listen(self._engine.sync_engine, "connect", lift_limits, insert=True)
         self._watch = CommitWatch(self._connected, self.database, prepared_statements=options.prepared_statements)
         self._locked: tuple[str, ...] = ()
+        self._hidden: dict[str, list[str]] = {}
         self._major = OLDEST_VERSION
         self._statement_name = (lambda: None) if options.prepared_statements else unique_name
 
@@ -74,12 +75,13 @@ class PostgresSource:
         """Lock the mapped tables, then take a snapshot. Raises `SourceError`.
 
         The order matters: a snapshot older than a TRUNCATE finds the table empty (manual, "Caveats" of concurrency
-        control). A locked table cannot be truncated any more.
+        control). A locked table cannot be truncated any more. `pinning` protects the tables that cannot be locked.
         """
         async with self._watch.connection_for_snapshot() as connection:
             with explained(self.database):
                 driver = await driver_of(connection)
                 session, declared, tables = await self._begin(connection)
+                self._hidden = declared.hidden
                 taken_at = datetime.now(UTC)
                 encoding = await _setting(connection, "server_encoding")
                 if encoding == "SQL_ASCII":
@@ -134,15 +136,29 @@ class PostgresSource:
     async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations, Sequence[Table]]:
         """Begin the transaction, again until the locked tables are those that the snapshot's catalog maps."""
         connection = await opened.execution_options(**_READ_ONLY)
-        for _ in range(_ATTEMPTS):
+        driver = await driver_of(opened)
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+        remapped = 0
+        while remapped < _ATTEMPTS:
             if not await self._lock_in_time(connection):
                 self._locked = ()
             declared = await read_catalog(connection, self._schemas)
             tables = self._mapped(declared)
             needed = _lockable(tables, declared)
-            if needed == self._locked:
-                return AsyncSession(connection), declared, tables
-            self._locked = needed
+            late = asyncio.get_running_loop().time() > deadline
+            if needed != self._locked:
+                self._locked = needed
+                remapped += 1
+            else:
+                try:
+                    others = unlocked(tables, declared.lockable)
+                    if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
+                        return AsyncSession(connection), declared, tables
+                    if late:
+                        break
+                except DRIVER_ERRORS as error:
+                    if late or sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                        raise
             await connection.rollback()
         raise SourceError(
             f"The tables of {self.database} keep changing.",
@@ -231,7 +247,7 @@ class PostgresSource:
             mapping = map_catalog(snapshot.catalog, self._options.tables or None)
             prepared = self._options.prepared_statements
             with explained(self.database):
-                notes = await check_notes(snapshot, mapping, prepared_statements=prepared)
+                notes = await check_notes(snapshot, mapping, self._hidden, prepared_statements=prepared)
             return notes if await self._has_second_connection() else [*notes, ONLY_ONE_CONNECTION]
 
     async def _has_second_connection(self) -> bool:
@@ -258,34 +274,9 @@ def _server_and_name(url: DatabaseURL) -> str:
     return f"{','.join(shown)}/{database}"
 
 
-def _lift_limits(connection: Any, _record: object) -> None:
-    """Lift the limits that the server sets for the sessions and transactions of applications.
-
-    As a parameter of the connection it would be an error for older servers. Behind a pooler in transaction mode it
-    would be set for other clients: there, only the limit of the transaction is lifted, inside it.
-    """
-    major = connection.run_async(_major_version)
-    limits = {14: "idle_session_timeout", 17: "transaction_timeout"}
-    commands = [f"SET {name} = 0" for since, name in limits.items() if major >= since]
-    if commands:
-        connection.run_async(methodcaller("execute", "; ".join(commands)))
-
-
-async def _major_version(driver: Any) -> int:
-    return int(driver.get_server_version().major)
-
-
 def _lockable(tables: Sequence[Table], declared: Declarations) -> tuple[str, ...]:
     """The quoted names of those of these tables that can be locked."""
-    return tuple(
-        f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
-        for table in tables
-        if table.full_name in declared.lockable
-    )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return tuple(quoted(table) for table in tables if table.full_name in declared.lockable)
 
 
 async def _setting(connection: AsyncConnection, name: str) -> str:
