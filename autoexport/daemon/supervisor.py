@@ -121,7 +121,7 @@ class Exporter:
 
     # --- one export --------------------------------------------------------------------------------------
 
-    async def _export(self, job: ExportJob) -> Outcome:
+    async def _export(self, job: ExportJob, *, goes_on: bool = True) -> Outcome:
         async with self._one_at_a_time:
             if self._drained:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
@@ -129,7 +129,7 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                outcome = await export_once(job, progress=self.health, throttle=self._throttle)
+                outcome = await export_once(job, progress=self.health, throttle=self._throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException:
                 self.health.export_left()
@@ -138,9 +138,12 @@ class Exporter:
                 await asyncio.to_thread(self._published_files.end_own_changes, left)
             manifest = outcome.manifest
             failures = self.health.export_completed(manifest.generation, manifest.timestamp, outcome.duration_s)
+            lost, before = outcome.left_out, self.health.report.degraded
+            if self.health.degraded(lost) and lost is not None:
+                log.warning("export.degraded", warning=str(lost), hint=lost.hint)
             if failures:
                 log.info("cycle.recovered", failures=failures)
-            if failures or outcome.published:
+            if failures or outcome.published or before != self.health.report.degraded:
                 await self._persist()
             return outcome
 
@@ -152,7 +155,7 @@ class Exporter:
         while True:
             with contextlib.suppress(LockedError):
                 async with opened_job(self.settings) as job:
-                    await self._export(job)
+                    await self._export(job, goes_on=False)
                     return
 
     # --- for ever ----------------------------------------------------------------------------------------

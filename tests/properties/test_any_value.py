@@ -35,12 +35,17 @@ NASTY = [
     b"1.10",
     b"a\x00b", b"\x00", b"\x1b[31m", b"\r", b"\n", b"\r\n", b'"', b'""', b"'", b"\\", b'\\"', b",", b";", b"\t",
     b"=1+1", b"+1 2", b"-x", b"@sum", b"\t=1", b"\r=1", b"=", b"-", b"#N/A", b"NA", b"None", b"true", b"1E400",
-    "\u202eabc\u200f".encode(), "\ufeffbom".encode(), "\u2028\u2029\x85".encode(), "\U0001f600".encode(), b"\x7f",
+    b"\n=1", b"\0=1", "\uff1d1".encode(), "\uff0b1".encode(), "\uff0d1".encode(), "\uff20a".encode(),
+    "\uff1ea".encode(), "\u202eabc\u200f".encode(), "\ufeffbom".encode(),
+    "\u2028\u2029\x85".encode(), "\U0001f600".encode(), b"\x7f",
     b"caf\xe9", b"\xff\xfe", b"\xed\xa0\x80", b"\xed\xb2\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82",
 ]  # fmt: skip
 TIMES = [
     b"2024-01-15 09:00:00", b"2024-01-15T09:00:00.5", b"2024-01-15", b"2024-01-15 09:00", b"2024-01-15 09:00:00Z",
     b"2024-01-15 09:00:00+02", b"2024-01-15T09:00:00-05:30", b"0000-00-00", b"0000-00-00 00:00:00", b"24:00",
+    b"2024-01-15 09:00:00.1234567", b"2024-01-15T09:00:00.12345678Z", b"1969-12-31 23:59:59.9999990",
+    b"2024-01-15 09:00:60", b"2024-02-29", b"12024-01-15 09:00:00", b"0044-03-15 BC", b"2024-01-15 09:30.5",
+    b"infinity", b"-infinity", b" Infinity",
     b"2024-01-15 24:00:00", b"2024-02-30 00:00:00", b"2024-01-15 25:00:00", b"9999-12-31T23:59:59-14:00",
     b"0001-01-01 00:00:00+01:00", b"1705312800", b"1705123112034", b"yesterday", b"2024-01-15 09:00:00.123456789",
 ]  # fmt: skip
@@ -152,6 +157,8 @@ class Expected:
         names: Counter[Any] = Counter()
         for dataset in datasets:
             names.update(dataset["label_counts"])
+        if not self.rows["labels"]:
+            labels = [{"id": None, "name": name, "color": None} for name in sorted(names)]
         for label in labels:
             label["annotation_count"] = names[label["name"]]
         return {

@@ -16,7 +16,7 @@ import xxhash
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from autoexport.config.database_url import DatabaseURL
+from autoexport.config.address import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
@@ -143,15 +143,15 @@ class PostgresSource:
             if not await self._lock_in_time(connection):
                 self._locked = ()
             declared = await read_catalog(connection, self._schemas)
-            tables = self._mapped(declared)
-            needed = _lockable(tables, declared)
+            tables, left_out = self._mapped(declared)
+            needed = _lockable([*tables, *left_out], declared)
             late = asyncio.get_running_loop().time() > deadline
             if needed != self._locked:
                 self._locked = needed
                 remapped += 1
             else:
                 try:
-                    others = unlocked(tables, declared.lockable)
+                    others = unlocked([*tables, *left_out], declared.lockable)
                     if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
                         return AsyncSession(connection), declared, tables
                     if late:
@@ -225,13 +225,17 @@ class PostgresSource:
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
         return plain and self._options.prepared_statements
 
-    def _mapped(self, declared: Declarations) -> list[Table]:
-        """The mapped tables; none if the catalog cannot be mapped, which the reader of the snapshot reports."""
+    def _mapped(self, declared: Declarations) -> tuple[list[Table], list[Table]]:
+        """The mapped tables, and those that are only asked whether they have rows.
+
+        None if the catalog cannot be mapped, which the reader of the snapshot reports.
+        """
         try:
             mapping = map_catalog(declared.catalog, self._options.tables or None)
         except MappingError:
-            return []
-        return [mapped.table for mapped in mapping.tables().values()]
+            return [], []
+        mapped = [item.table for item in mapping.tables().values()]
+        return mapped, [item.table for item in mapping.left_out]
 
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """As `Source.checks`: yields whether a transaction of the server has ended since the last check.
