@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
 from functools import partial
 
 from autoexport.config.settings import Settings
@@ -51,6 +52,7 @@ class Exporter:
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = self._drained = False
+        self._job: ExportJob | None = None
 
     def wake(self) -> None:
         """Check now whether something changed, from any thread. If nothing did, no export follows."""
@@ -72,6 +74,9 @@ class Exporter:
             raise ConfigurationError(
                 "Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true."
             )
+        if self._job is not None:
+            # Its source shares a connection with the checks if the server has only one for this program.
+            return (await self._export(self._job)).manifest
         async with opened_job(self.settings) as job:
             return (await self._export(job)).manifest
 
@@ -189,7 +194,7 @@ class Exporter:
     async def _cycle(self) -> None:
         interval_s = self.settings.check_interval
         self._queue = asyncio.Queue(maxsize=1)
-        async with opened_job(self.settings) as job, asyncio.TaskGroup() as group:
+        async with self._opened_job() as job, asyncio.TaskGroup() as group:
             checks = job.source.checks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
             group.create_task(
                 detect(checks, self._queue, self._published_files, self.health, interval_s), name="detector"
@@ -200,6 +205,15 @@ class Exporter:
             )
             if not self._socket.is_open:
                 group.create_task(self._persist_forever(interval_s), name="status file")
+
+    @contextlib.asynccontextmanager
+    async def _opened_job(self) -> AsyncIterator[ExportJob]:
+        async with opened_job(self.settings) as job:
+            self._job = job
+            try:
+                yield job
+            finally:
+                self._job = None
 
     async def _recover(self, cause: BaseException) -> None:
         """Report the failure once, and wait before the next try. Raises a `cause` that no retry can mend."""
