@@ -43,6 +43,8 @@ def server_settings(options: Mapping[str, str]) -> dict[str, str]:
     """The run-time parameters: `application_name`, and those in libpq's `options` (`-c name=value`)."""
     name = options.get("application_name") or options.get("fallback_application_name") or "autoexport"
     found = {"application_name": name}
+    if path := options.get("search_path"):
+        found["search_path"] = path
     text = options.get("options", "")
     if _ENDPOINT.fullmatch(text.strip()):
         # Neon and its like route by it: the server takes it as it is.

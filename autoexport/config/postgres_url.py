@@ -14,7 +14,10 @@ from autoexport.config.libpq_parameters import KNOWN, VARIABLES, WITHOUT_EFFECT,
 from autoexport.errors import ConfigurationError
 
 ENCODE = "In user, password and name, write : / ? # @ % as %3A %2F %3F %23 %40 %25."
-_OTHER_DRIVERS = {"database": "dbname"}
+_OTHER_DRIVERS = {"database": "dbname", "currentSchema": "search_path", "schema": "search_path"}
+"""How JDBC, Prisma and others call what is done here as well."""
+
+_OUR_OWN = ("ssl", "search_path")
 _READ_BY_THE_DRIVER = frozenset({"host", "port", "dbname", "user", "password", "passfile"})
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])*))(?=\s|$)", re.DOTALL)
 _CONNINFO = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|service)\s*=")
@@ -190,7 +193,7 @@ def _display(user: str, secret: str | None, hosts: tuple[tuple[str, int | None],
 
 def _ignored(parameters: Mapping[str, str]) -> tuple[str, ...]:
     """Options of other drivers. An unknown one about TLS is refused: a slip must not turn TLS off."""
-    unknown = [name for name in parameters if name not in KNOWN and name != "ssl"]
+    unknown = [name for name in parameters if name not in KNOWN and name not in _OUR_OWN]
     for name in unknown:
         nearest = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.75)
         if name.startswith("ssl") or nearest:

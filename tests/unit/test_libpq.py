@@ -257,6 +257,13 @@ def test_the_options_of_the_environment_count() -> None:
     assert found["server_settings"] == {"application_name": "autoexport", "search_path": "yours"}
 
 
+@pytest.mark.parametrize("name", ["schema", "currentSchema", "search_path"])
+def test_the_schema_that_other_drivers_name_is_read(name: str) -> None:
+    """Prisma and JDBC name it in the URL: without effect, the tables of another schema would be read."""
+    settings = connect_args(parse_database_url(f"postgresql://h/db?{name}=mine"))["server_settings"]
+    assert settings == {"application_name": "autoexport", "search_path": "mine"}
+
+
 # --- the password file ---------------------------------------------------------------------------
 
 
