@@ -195,10 +195,16 @@ async def decode_leniently(connection: AsyncConnection) -> None:
     """Decode invalid bytes as lone surrogates, which the value rules then repair and count."""
     driver = await driver_of(connection)
     await driver.execute("SET LOCAL client_encoding = 'SQL_ASCII'")  # else the server refuses to send them
-    for name in ("text", "varchar", "bpchar", "name"):
-        await driver.set_type_codec(
-            name, schema="pg_catalog", format="binary", encoder=_to_bytes, decoder=_from_bytes
-        )
+    for name in ("text", "varchar", "bpchar"):
+        await _set_lenient_codec(driver, name)
+    # asyncpg up to 0.30 takes the type `name` for an array and refuses the codec. Names of tables and columns with
+    # invalid bytes then stay an error.
+    with contextlib.suppress(asyncpg.InterfaceError):
+        await _set_lenient_codec(driver, "name")
+
+
+async def _set_lenient_codec(driver: Any, name: str) -> None:
+    await driver.set_type_codec(name, schema="pg_catalog", format="binary", encoder=_to_bytes, decoder=_from_bytes)
 
 
 def _to_bytes(value: str) -> bytes:
