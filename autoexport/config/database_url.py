@@ -22,8 +22,8 @@ DRIVER_OPTIONS = ("passfile", "service", "servicefile", "target_session_attrs")
 """Options of a PostgreSQL URL that asyncpg itself understands."""
 
 _UNDERSTOOD = (
-    "application_name", "connect_timeout", "database", "dbname", "fallback_application_name", "host",
-    "options", "password", "port", "ssl", "sslmode", "user", *_SSL_FILES, *DRIVER_OPTIONS,
+    "application_name", "connect_timeout", "currentSchema", "database", "dbname", "fallback_application_name",
+    "host", "options", "password", "port", "schema", "ssl", "sslmode", "user", *_SSL_FILES, *DRIVER_OPTIONS,
 )  # fmt: skip
 
 _SCHEME = re.compile(r"(?P<dialect>[A-Za-z][A-Za-z0-9-]*)(?:\+(?P<driver>\w+))?://(?P<rest>.*)", re.DOTALL)

@@ -39,9 +39,14 @@ def ssl_mode(options: Mapping[str, str]) -> str | None:
 
 
 def server_settings(options: Mapping[str, str]) -> dict[str, str]:
-    """Run-time parameters: `application_name`, and those of libpq's `options` (`-c name=value`)."""
+    """Run-time parameters: `application_name`, search path, and those of libpq's `options` (`-c name=value`)."""
     name = options.get("application_name") or options.get("fallback_application_name") or "autoexport"
     found = {"application_name": name}
+    # The schema in the URLs of Prisma (one name) and of JDBC (a list).
+    schemas = options.get("currentSchema") or options.get("schema")
+    if schemas:
+        names = [schema.strip() for schema in schemas.split(",")]
+        found["search_path"] = ", ".join('"' + schema.replace('"', '""') + '"' for schema in names)
     text = options.get("options", "")
     position = 0
     while position < len(text):

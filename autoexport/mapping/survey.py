@@ -11,6 +11,7 @@ from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named, is_private
+from autoexport.mapping.unseen import no_tables, unseen_hint
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
 
@@ -270,15 +271,13 @@ class Survey:
 
     def _no_images(self, lacking: Sequence[tuple[Table, Lack]]) -> MappingError:
         if not self.catalog.tables:
-            return MappingError(
-                "The database has no tables.",
-                hint="Check --database-url: it should name the database of the annotation application.",
-            )
+            return no_tables(self.catalog)
         if lacking:
             reasons = "; ".join(f"{table.full_name} has {lack}" for table, lack in lacking)
             return MappingError(f"No table of images was found: {reasons}.", hint=self._supply(*lacking[0]))
         similar = [table for table in self.catalog.tables if self._resembles_images(table)]
-        hint = table_proposal("images", similar) if similar else proposal(toml_lines("images", table="<table>"))
+        hint = table_proposal("images", similar) if similar else unseen_hint(self.catalog)
+        hint = hint or proposal(toml_lines("images", table="<table>"))
         return MappingError("No table of images was found.", hint=hint)
 
     def _supply(self, table: Table, lack: Lack) -> str:
