@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import TableFields, by_names, find_fields
+from autoexport.mapping.join_tables import view_hint
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
@@ -287,8 +288,10 @@ class Survey:
         if lack.missing is Missing.NAME:
             return proposal(toml_lines("images", table=table.name, file_path="<column>"))
         logical = "datasets" if self.fitting("datasets", table) else "projects"
+        parents = [(logical, parent, self.role(logical, parent)[0].key) for parent in self.fitting(logical, table)]
+        hint = view_hint(self.catalog, (table, self.role("images", table)[0].key), parents)
         named = toml_lines("images", table=table.name, **{LINK_SETTING[logical]: "<column>"})
-        return proposal(named, toml_lines(logical, table=False))
+        return hint or proposal(named, toml_lines(logical, table=False))
 
     def _resembles_images(self, table: Table) -> bool:
         if is_private(table.name) or any(is_named(table.name, logical) for logical in self.configured):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from autoexport.errors import EmptyDatabase
 from autoexport.mapping.overrides import proposal, toml_lines
+from autoexport.mapping.sql_names import quoted
 from autoexport.mapping.synonyms import is_named, is_private
 from autoexport.model.catalog import Catalog, UnseenTables
 
@@ -79,15 +79,11 @@ def _listed(schemas: list[UnseenTables]) -> str:
 
 
 def _grant(unseen: UnseenTables, catalog: Catalog) -> str:
-    schema, role = _quoted(unseen.schema), _quoted(catalog.role)
+    schema, role = quoted(unseen.schema), quoted(catalog.role)
     return (
         f"As the owner of the schema: GRANT USAGE ON SCHEMA {schema} TO {role}; "
         f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};"
     )
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def _nothing_or_virtual(catalog: Catalog) -> EmptyDatabase:
