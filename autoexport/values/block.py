@@ -10,7 +10,7 @@ from autoexport.model.blocks import Block, BlockRows, Counts
 from autoexport.model.catalog import Scalar
 from autoexport.values import scalars
 from autoexport.values.boxes import BoxMapping, corners
-from autoexport.values.json_columns import documents
+from autoexport.values.polygons import polygons
 
 Rule = Callable[[Sequence[Scalar]], scalars.Ruled]
 
@@ -37,7 +37,7 @@ ANNOTATION_RULES: dict[str, Rule] = {
     "label": scalars.names,
     "label_id": scalars.texts,
     "confidence": scalars.numbers,
-    "polygon": documents,
+    "polygon": polygons,
     "is_auto_generated": scalars.flags,
     "is_verified": scalars.flags,
     "model_id": scalars.texts,
