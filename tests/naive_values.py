@@ -80,11 +80,14 @@ class Naive:
         return True if word in TRUE else False if word in FALSE else self._null()
 
     def time(self, value: Any) -> Any:
-        """A datetime: naive as it is, aware in UTC; anything else by the rule for text."""
+        """A datetime: naive as it is, aware in UTC; null if infinite; anything else as text, also a finer time."""
         found = TIME.fullmatch(value.decode("utf-8", "replace")) if isinstance(value, Text) else None
         if not found:
-            return self.text(value)
+            word = value.decode("utf-8", "replace").strip().lower() if isinstance(value, Text) else ""
+            return self._null() if re.fullmatch(r"[+-]*infinity", word) else self.text(value)
         *whole, fraction, zulu, sign, hours, minutes = found.groups()
+        if fraction and fraction[6:].strip("0"):
+            return self.text(value)  # a datetime has no nanoseconds
         try:
             year, month, day, hour, minute, second = (int(part or 0) for part in whole)
             microsecond = int((fraction or "0")[:6].ljust(6, "0"))
@@ -172,5 +175,5 @@ def csv_text(value: Any, *, guard: bool) -> tuple[str | None, bool]:
         return json_value(value).replace("T", " "), False
     if not isinstance(value, str):
         return json.dumps(value), False
-    risky = guard and value[:1] in tuple("=+-@\t\r") and not NUMBER.fullmatch(value)
+    risky = guard and value[:1] in tuple("=+-@\t\r\n\0\uff1d\uff0b\uff0d\uff20") and not NUMBER.fullmatch(value)
     return ("'" if risky else "") + value, risky

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoexport.commands.terminal import print_table, say, say_wrapped
+from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, SourceError
 from autoexport.incremental.ledger import load_ledger
@@ -53,7 +54,7 @@ async def check(settings: Settings) -> int:
     It publishes nothing and leaves no file behind. Raises the errors of an export if the database cannot be read
     (`SourceError`) or its tables cannot be mapped (`MappingError`), the latter after the results if there are any.
     """
-    database = settings.database
+    database = with_service(settings.database, os.environ)
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:

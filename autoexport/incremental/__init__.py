@@ -1,1 +1,1 @@
-"""Decides what an export may keep and what it renders."""
+"""Decides which published blocks an export keeps and which it renders."""

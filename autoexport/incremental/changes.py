@@ -1,9 +1,8 @@
-"""Decides what changed since the ledger was written: the dirty blocks, or everything.
+"""Decides which blocks of the ledger changed, and proves that the others lost no row.
 
 A source tells which rows may be new or different. Deleted rows leave no trace, but a block whose rows are
-unchanged can only lose rows. Where nothing else can have happened, the sums of the counts tell whether rows were
-lost (`conserved`). Where more may have happened, the rows of every kept block are counted in the snapshot
-(`recount`).
+unchanged can only lose rows. If nothing else can have happened, the sums of the counts tell whether rows were lost
+(`conserved`). Otherwise the rows of every kept block are counted in the snapshot (`recount`).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ log = get_logger()
 
 @dataclass(slots=True)
 class Assessment:
-    """The plan before anything is rendered. `trusted`: equal sums of counts prove that no row was lost."""
+    """The plan before rendering. `trusted`: equal sums of counts prove that no row was lost."""
 
     plan: Plan
     blocks: Blocks
@@ -49,10 +48,11 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What holds after the dirty ranges were rendered and counted.
+    """The decision after the dirty ranges were rendered and counted.
 
-    `plan` is the plan that stands: everything, or the same one with fewer kept blocks. `lost` are the ranges of
-    the blocks that lost rows: they are rendered as well, and are about `lost_share` of all blocks.
+    `plan` is final: it is to render everything, or the earlier plan, perhaps with fewer kept blocks. `lost` are
+    the ranges of the blocks that lost rows. They have to be rendered as well, and `lost_share` is their share of
+    all blocks.
     """
 
     plan: Plan
@@ -60,26 +60,26 @@ class Verdict:
     lost_share: float = 0.0
 
 
-def assess_nothing(reason: str) -> Assessment:
-    """The assessment where no ledger can be built upon: everything is rendered, for this reason."""
+def assess_without_ledger(reason: str) -> Assessment:
+    """The assessment without a usable ledger: render everything. `reason` says why."""
     return Assessment(render_all(reason), Blocks([]), False)
 
 
-async def what_changed(
+async def assess(
     reader: SnapshotReader, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path
 ) -> Assessment:
-    """Compare the snapshot with the ledger and plan the export. `state` is the private directory."""
+    """Plan the export from the changes since the ledger was written. `state` is the private directory."""
     blocks = Blocks(ledger.blocks)
     since = load_position(state, ledger.generation)
     if since is None:
-        return Assessment(render_all("the position of the last export is not known"), blocks, False)
+        return Assessment(render_all("the position of the last export is unknown"), blocks, False)
     changes = await reader.snapshot.changes(mapping, since)
     if isinstance(changes, Everything):
         return Assessment(render_all(changes.reason), blocks, False)
-    return await _found(reader, builder, ledger, blocks, changes)
+    return await _assess_changes(reader, builder, ledger, blocks, changes)
 
 
-async def _found(
+async def _assess_changes(
     reader: SnapshotReader, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
 ) -> Assessment:
     datasets = list(builder.places)
@@ -87,18 +87,18 @@ async def _found(
         return Assessment(render_all("there are keys of several types"), blocks, False)
     whole = set(datasets) - set(ledger.datasets)
     if reader.tables.named_otherwise():
-        # A dataset without blocks can come by images that were there before it had that name.
+        # A dataset that gets a new name can adopt old images that refer to this name.
         whole |= {dataset for dataset in datasets if dataset not in blocks.indexes}
     dirty = {
         index
         for index, record in enumerate(blocks.records)
         if record.dataset in builder.places and builder.embedded(record.dataset) != record.parents
     }
-    placed = 0
+    parented = 0
     keys = iter(changes.images)
-    while some := list(islice(keys, _KEYS_AT_ONCE)):
-        for dataset, image in await reader.places(some):
-            placed += 1
+    while batch := list(islice(keys, _KEYS_AT_ONCE)):
+        for dataset, image in await reader.places(batch):
+            parented += 1
             if blocks.incomparable(dataset, image):
                 return Assessment(render_all("there are keys of several types"), blocks, False)
             index = blocks.of(dataset, image)
@@ -108,7 +108,7 @@ async def _found(
                 dirty.add(index)
     trusted = (
         not changes.orphans_seen
-        and placed == len(changes.images)
+        and parented == len(changes.images)
         and set(datasets) == set(ledger.datasets)
         and reader.tables.is_primary_key("images")
         and reader.tables.links_by_primary_key()
@@ -125,7 +125,10 @@ async def judge(
     ledger: Ledger,
     totals: Totals,
 ) -> Verdict:
-    """Decide which kept blocks stand, now that the blocks of the dirty ranges are rendered (`fresh`)."""
+    """Decide which kept blocks are still right. `fresh` are the rendered blocks of the dirty ranges.
+
+    `totals` are the row counts of the snapshot.
+    """
     plan = assessment.plan
     if await in_thread(conserved, assessment, fresh, ledger, totals):
         return Verdict(plan)
@@ -135,18 +138,18 @@ async def judge(
         return Verdict(render_all("there is an image without a key"))
     if not lossy:
         return Verdict(plan)
-    again = make_plan(assessment.blocks, builder.places, lossy, (), "rows are gone", small_neighbours=False)
-    if again.ranges is None:
-        return Verdict(again)
+    repair = make_plan(assessment.blocks, builder.places, lossy, (), "rows are gone", small_neighbours=False)
+    if repair.ranges is None:
+        return Verdict(repair)
     keep = tuple(index for index in plan.keep if index not in lossy)
-    return Verdict(replace(plan, keep=keep), again.ranges, len(lossy) / len(assessment.blocks.records))
+    return Verdict(replace(plan, keep=keep), repair.ranges, len(lossy) / len(assessment.blocks.records))
 
 
 def conserved(assessment: Assessment, fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals) -> bool:
     """Whether the kept blocks provably lost no row.
 
-    Kept blocks can only lose rows, and so can the rows without a parent, as long as no changed row names a missing
-    parent and no image came or went. Then equal sums mean that no part lost any.
+    Kept blocks can only lose rows. So can the rows without a parent, if no changed row names a missing parent and
+    no image came or went. Then equal sums prove that neither lost any.
     """
     if not assessment.trusted:
         return False
@@ -167,7 +170,7 @@ def _ids(records: Sequence[BlockRecord]) -> int:
 async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int]) -> set[int] | None:
     """Count the rows of every kept block in the snapshot; returns the indexes of the blocks that lost rows.
 
-    None if there is an image without a key, which is in no range.
+    None if an image has no key: such an image is in no range.
     """
     counted: dict[int, list[int]] = {index: [0, 0] for index in keep}
     keyless = False
@@ -190,10 +193,10 @@ async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int])
 
 
 def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bool:
-    """Whether the blocks can be kept by a later export.
+    """Whether a later export can keep the blocks.
 
-    The keys have to compare in Python as they do in the database (all numbers, or all text), and every block has
-    to end before the next one of its dataset begins.
+    Python must order the keys as the database does: all of a level are numbers, or all are text. Every block must
+    end before the next one of its dataset begins.
     """
     ends: dict[Key, Key] = {}
     for record in records:
@@ -202,13 +205,13 @@ def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bo
         if record.dataset in ends and not ends[record.dataset] < record.first:  # type: ignore[operator]
             return False
         ends[record.dataset] = record.last
-    kinds = [{type(record.dataset) for record in records} | {type(key) for key in datasets}]
-    ends_of_blocks = [key for record in records for key in (record.first, record.last)]
-    kinds.append({type(key) for key in ends_of_blocks})
-    if not all(kind <= {int} or kind <= {str} for kind in kinds):
+    images = [key for record in records for key in (record.first, record.last)]
+    dataset_types = {type(record.dataset) for record in records} | {type(key) for key in datasets}
+    image_types = {type(key) for key in images}
+    if not all(types <= {int} or types <= {str} for types in (dataset_types, image_types)):
         return False
-    # Keys that are not valid UTF-8 cannot be written into the ledger.
-    return all(_is_valid(str(key)) for key in [*ends_of_blocks, *datasets])
+    # The ledger cannot hold keys that are not valid UTF-8.
+    return all(_is_valid(str(key)) for key in [*images, *datasets])
 
 
 def _is_valid(text: str) -> bool:

@@ -1,9 +1,8 @@
-"""The private memory: what was published, block by block, and of which state of the database.
+"""Stores which blocks were published, and from which database.
 
-Two files in the state directory. `ledger.json` says how the published files are made up; `position`
-says where the database stood, in the source's own words, and may be renewed alone when the database
-moved without changing anything that is exported. A ledger that does not fit is no error: it only
-means a full export.
+The state directory holds two files. `ledger.json` describes the published files block by block. `position` holds
+the source's own description of the state of the database. If the database changed but no exported row did, only
+`position` is written. A missing or unusable ledger is no error: the next export is full.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import Any, BinaryIO
 import orjson
 import xxhash
 
-from autoexport.incremental.position import _PIECE_BYTES, _POSITION, save_position
-from autoexport.model.blocks import BlockRecord, Part, _packed
+from autoexport.incremental.position import PIECE_BYTES, POSITION_FILE, save_position
+from autoexport.model.blocks import BlockRecord, Part, pack_fields
 from autoexport.model.catalog import Key
 from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
@@ -28,19 +27,18 @@ from autoexport.values.encoders import changed
 LEDGER_VERSION = 1
 _LEDGER = "ledger.json"
 _BLOCKS = b',"blocks":[\n'
-
 _SEAL = b',\n"seal":"'
 _SEAL_BYTES = len(_SEAL) + 16 + len(b'"}\n')
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What is known of the last publish.
+    """The record of the last publish.
 
     `database`, `settings` and `mapping` are digests. `unpublished` counts, by logical table, the live rows that
-    have no parent. `datasets` are the keys of all published datasets, empty ones too. `forgotten` is why the
-    blocks were given up during this export; None where they were not. `encoders` are the fingerprints of the
-    encoders that wrote the files; an older ledger has none.
+    have no parent. `datasets` are the keys of all published datasets, empty ones too. `encoders` are the
+    fingerprints of the encoders that wrote the files; an older ledger has none. `forgotten` is the reason why this
+    export gave up the blocks; None if it did not.
     """
 
     database: str
@@ -57,7 +55,7 @@ class Ledger:
     forgotten: str | None = None
 
     def forget_blocks(self, reason: str) -> None:
-        """Give up the blocks and their memory: everything is rendered now, also if this export has to restart."""
+        """Free the blocks, because everything is rendered now, also if this export has to restart."""
         self.blocks, self.forgotten = [], reason
 
     def misfit(
@@ -68,16 +66,16 @@ class Ledger:
         encoders: Mapping[str, str],
         identify: Callable[[str, int], FileIdentity | None],
     ) -> str | None:
-        """Why this ledger cannot be built upon, or None if it can.
+        """The reason why an export cannot use this ledger; None if it can.
 
         `identify` returns the identity of a published file as it is now, from its name and its recorded checksum.
         """
         if self.forgotten is not None:
             return self.forgotten
+        if not self.encoders:
+            return "an earlier version wrote the ledger"
         if self.settings != settings:
             return "the settings changed"
-        if names := changed(self.encoders, encoders):
-            return f"the {' and '.join(names)} encoder changed"
         if names := changed(self.encoders, encoders):
             return f"the {' and '.join(names)} encoder changed"
         if self.database != database:
@@ -87,52 +85,52 @@ class Ledger:
         for name, identity in self.files.items():
             now = identify(name, identity.crc)
             if now is None:
-                return f"{name} is not there"
+                return f"{name} is missing"
             if now != identity:
                 return f"{name} was changed by another program"
         return None
 
 
 def load_ledger(state: Path) -> Ledger | None:
-    """The ledger of a state directory, or None where there is none that can be read.
+    """The ledger of a state directory; None if there is no valid one.
 
-    Block by block, because all of it parsed at once would take six times as much memory as the blocks themselves.
+    It is parsed block by block. Parsed at once, it would take six times the memory of the blocks themselves.
     """
     try:
         with (state / _LEDGER).open("rb") as file:
-            end = _sealed_bytes(file)
+            sealed_bytes = _verified_bytes(file)
             file.seek(0)
             head = file.readline()
             raw = orjson.loads(head.removesuffix(_BLOCKS) + b"}")
             if raw.pop("version") != LEDGER_VERSION:
                 return None
             raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
-            return Ledger(**raw, blocks=list(_blocks(file, end - len(head))))
+            return Ledger(**raw, blocks=list(_blocks(file, sealed_bytes - len(head))))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _sealed_bytes(file: BinaryIO) -> int:
-    """How much of a ledger its seal is of. Raises ValueError if it is not the seal of that."""
-    sealed = end = file.seek(-_SEAL_BYTES, os.SEEK_END)
+def _verified_bytes(file: BinaryIO) -> int:
+    """The number of bytes before the seal of a ledger. Raises ValueError if the seal does not fit them."""
+    sealed_bytes = remaining = file.seek(-_SEAL_BYTES, os.SEEK_END)
     tail = file.read()
     file.seek(0)
-    seal = xxhash.xxh3_64()
-    while sealed and (piece := file.read(min(sealed, _PIECE_BYTES))):
-        seal.update(piece)
-        sealed -= len(piece)
-    if tail != _sealing(seal):
+    digest = xxhash.xxh3_64()
+    while remaining and (piece := file.read(min(remaining, PIECE_BYTES))):
+        digest.update(piece)
+        remaining -= len(piece)
+    if tail != _seal(digest):
         raise ValueError("the ledger was edited")
-    return end
+    return sealed_bytes
 
 
 def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
-    """The blocks of as many bytes, a line each; what many of them have in common is held once."""
+    """Parse the blocks in the next `size_bytes` bytes, one a line. Equal values of many blocks are held once."""
     common: dict[Any, Any] = {}
     for line in lines:
         size_bytes -= len(line)
         ended = size_bytes <= 0
-        # The last line is followed by the seal, in place of a comma.
+        # The seal follows the last block on the same line.
         row = line[: len(line) + size_bytes].removesuffix(b"]") if ended else line.removesuffix(b",\n")
         if row:
             dataset, first, last, counts, parents, ids, parts = orjson.loads(row)
@@ -140,7 +138,7 @@ def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
                 common.setdefault(dataset, dataset),
                 first,
                 last,
-                _packed(counts),
+                pack_fields(counts),
                 common.setdefault(parents, parents),
                 ids,
                 [Part(*part) for part in parts],
@@ -152,11 +150,12 @@ def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
 def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -> None:
     """Write the ledger and then the position, durably. Without a position, the next export is full.
 
-    In this order, a crash leaves an older position, which hides nothing, or one that does not fit.
+    In this order, a crash leaves an older position, which hides no change, or one of another generation.
+    Raises `PublishError`.
     """
     if position is None:
         with suppress(FileNotFoundError):
-            (state / _POSITION).unlink()
+            (state / POSITION_FILE).unlink()
     head = {
         "version": LEDGER_VERSION,
         "database": ledger.database,
@@ -180,22 +179,22 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
 
 def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
     yield orjson.dumps(head)[:-1] + _BLOCKS
-    for number, block in enumerate(blocks):
+    for index, block in enumerate(blocks):
         parts = [[part.offset, part.length, part.crc] for part in block.parts]
         counts = orjson.Fragment(block.packed)
         row = [block.dataset, block.first, block.last, counts, block.parents, block.ids, parts]
-        yield (b",\n" if number else b"") + orjson.dumps(row)
+        yield (b",\n" if index else b"") + orjson.dumps(row)
     yield b"]"
 
 
 def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces and a digest of them, by which a ledger that somebody edited is told."""
-    seal = xxhash.xxh3_64()
+    """The pieces and a digest of them. The digest shows whether the ledger was edited or damaged."""
+    digest = xxhash.xxh3_64()
     for piece in pieces:
-        seal.update(piece)
+        digest.update(piece)
         yield piece
-    yield _sealing(seal)
+    yield _seal(digest)
 
 
-def _sealing(seal: xxhash.xxh3_64) -> bytes:
-    return b'%s%s"}\n' % (_SEAL, seal.hexdigest().encode())
+def _seal(digest: xxhash.xxh3_64) -> bytes:
+    return b'%s%s"}\n' % (_SEAL, digest.hexdigest().encode())

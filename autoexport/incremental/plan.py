@@ -11,14 +11,14 @@ from autoexport.model.blocks import BlockRecord, Range
 from autoexport.model.catalog import Key
 
 MOST_DIRTY = 0.5
-"""When more than this share of the blocks is dirty, all are rendered: one pass costs less than many ranges."""
+"""If more than this share of the blocks is dirty, all are rendered: one pass costs less than many ranges."""
 
 SMALL_IMAGES = 16
-"""A block with fewer images is small. It is rendered together with a neighbour if either changed, so that blocks
-do not crumble."""
+"""A block with fewer images is small. If it or its neighbour changed, both are rendered together. Otherwise blocks
+would get smaller and smaller."""
 
 SMALL_BYTES = 100_000
-"""A block with at least so many bytes is not small."""
+"""A block with at least this many bytes is not small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Plan:
 
 
 class Blocks:
-    """The blocks of the ledger, to look up which of them an image belongs to."""
+    """The blocks of the ledger, with a lookup of the block that an image belongs to."""
 
     def __init__(self, records: Sequence[BlockRecord]) -> None:
         self.records = records
@@ -63,7 +63,7 @@ class Blocks:
         return type(dataset) is not type(known.dataset) or type(image) is not type(known.first)
 
     def of(self, dataset: Key, image: Key) -> int | None:
-        """The index of the block whose range holds an image; None where the dataset has no block.
+        """The index of the block whose range holds an image; None if the dataset has no block.
 
         An image after the last block belongs to the last block.
         """
@@ -88,9 +88,9 @@ def make_plan(
     *,
     small_neighbours: bool = True,
 ) -> Plan:
-    """Keep the clean blocks of the datasets that still exist; render the ranges of the others.
+    """Keep the clean blocks of the datasets that still exist, and render the ranges of the dirty ones.
 
-    `whole` datasets are rendered from their first image to the last: they have no blocks that can be kept.
+    The datasets in `whole` are rendered from their first image to the last, because no block of them can be kept.
     """
     whole = set(whole)
     dropped = {
@@ -114,9 +114,9 @@ def make_plan(
 
 
 def _with_small_neighbours(blocks: Blocks, dirty: set[int]) -> set[int]:
-    """The dirty blocks and their small neighbours, or some neighbour of a dirty block that is small itself.
+    """The dirty blocks with their small neighbours. A small dirty block without any gets some neighbour.
 
-    Each image that is inserted into a full block leaves a new small block behind.
+    Otherwise each image that is inserted into a full block would leave a new small block behind.
     """
     grown = set(dirty)
     for indexes in blocks.indexes.values():
@@ -130,7 +130,7 @@ def _with_small_neighbours(blocks: Blocks, dirty: set[int]) -> set[int]:
 
 
 def _is_small(record: BlockRecord) -> bool:
-    """Whether a block is small in images and in bytes: a few heavy images are no small block."""
+    """Whether a block has few images and few bytes. A block of a few large images is not small."""
     return record.counts.images < SMALL_IMAGES and sum(part.length for part in record.parts) < SMALL_BYTES
 
 
@@ -139,9 +139,9 @@ def _ranges(blocks: Blocks, dataset: Key, indexes: Sequence[int], dirty: set[int
     ranges: list[Range] = []
     after: Key | None = None
     for is_dirty, run in groupby(indexes, dirty.__contains__):
-        ending = list(run)[-1]
-        last = blocks.records[ending].last
+        last_index = list(run)[-1]
+        last = blocks.records[last_index].last
         if is_dirty:
-            ranges.append(Range(dataset, after, None if ending == indexes[-1] else last))
+            ranges.append(Range(dataset, after, None if last_index == indexes[-1] else last))
         after = last
     return ranges

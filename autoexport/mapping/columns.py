@@ -21,7 +21,6 @@ from autoexport.mapping.synonyms import (
     KEYS,
     KINDS,
     MORE_CORNERS,
-    SPATIAL_TYPES,
     TURN_NAMES,
     WORDED_KINDS,
     is_time_of_deletion,
@@ -57,11 +56,7 @@ def by_names(table: Table, names: Iterable[str]) -> list[Column]:
 
 def fits(column: Column, setting: str, *, worded: bool = True) -> bool:
     """Whether the type of the column can hold this field; `worded`: also a number or a flag as text."""
-    if worded and column.kind in WORDED_KINDS.get(setting, ()):
-        return True
-    word = column.type_name.lower().split("(")[0].strip()
-    spatial = setting in ("polygon", "box_json") and word in SPATIAL_TYPES
-    return column.kind in KINDS[setting] and not spatial
+    return column.kind in KINDS[setting] or (worded and column.kind in WORDED_KINDS.get(setting, ()))
 
 
 def overridden(logical: str, setting: str, table: Table, configured: TableOverride) -> Column | None:
@@ -177,7 +172,7 @@ def _find_field(logical: str, setting: str, candidates: list[Column], table: Tab
         found.fields[setting] = fitting[0]
     elif candidates:
         unfit = candidates[0]
-        if setting == "is_labeled" and plain(unfit.name) == plain(setting):
+        if setting == "is_labeled" and plain(unfit.name) == plain(setting) and unfit.kind != "opaque":
             found.fields[setting] = unfit  # Unreadable values are null: nothing is derived in their place.
             return
         found.warnings.append(
@@ -264,6 +259,17 @@ def _length(table: Table, name: str, *, worded: bool) -> Column | None:
     """The column of this name if it may be a coordinate or a length: a number outside the primary key."""
     named = [column for column in by_names(table, [name]) if column.name not in table.primary_key]
     return next((column for column in named if fits(column, "box_0", worded=worded)), None)
+
+
+def unread_boxes(table: Table, configured: TableOverride) -> list[str]:
+    """Warnings about columns that are named like a box, but whose type cannot hold one."""
+    if "box_json" in configured.left_out_columns:
+        return []
+    return [
+        f"annotations.box_json: {table.full_name}.{column.name} is {_type(column)} and is not read."
+        for column in by_names(table, BOX_JSON_NAMES)
+        if not fits(column, "box_json")
+    ]
 
 
 def _box_reading(by_name: BoxReading, names: tuple[str, ...], configured: TableOverride) -> BoxReading:

@@ -74,5 +74,8 @@ def _box(mapping: Mapping, table: TableMapping) -> str:
         names = ", ".join(table.fields[name].name for name in BOX_FIELDS)
         readings = {"corners": "corners", "origin": "top-left corner and size", "center": "centre and size"}
         return f"{names}: {readings[mapping.box]}"
+    column = table.fields["box_json"]
+    if column.kind in ("box", "composite"):
+        return f"{column.name}: {column.type_name}"
     lists = f"lists as {mapping.box_format}" if mapping.box_format else "set box_format to read lists"
-    return f"{table.fields['box_json'].name}: JSON, {lists}"
+    return f"{column.name}: JSON, {lists}"

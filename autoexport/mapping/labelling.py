@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
-from autoexport.mapping.columns import TableFields, box_warnings, by_names, find_box, find_fields, fits, overridden
+from autoexport.mapping.columns import (
+    TableFields,
+    box_warnings,
+    by_names,
+    find_box,
+    find_fields,
+    fits,
+    overridden,
+    unread_boxes,
+)
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import (
     Link,
@@ -72,6 +81,8 @@ def annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[Ta
     box, role.box = find_box(table, configured)
     role.found.fields.update(box)
     role.found.warnings += box_warnings(table, box)
+    if role.box is None:
+        role.found.warnings += unread_boxes(table, configured)
     if role.box is None and "polygon" not in role.found.fields and not _has_label(table, configured):
         lack = lack or Lack(Missing.LABEL)
     return role, lack

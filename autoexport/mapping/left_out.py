@@ -71,7 +71,8 @@ class LeftOut:
         elif self._annotations is not None or not self._refers_to_an_image(table):
             return False
         # Without any annotations, a table with a less usual name or type of column is not passed over either.
-        shapes = [c for c in by_names(table, GEOMETRY_NAMES) if c.kind in KINDS["polygon"] or c.kind == "binary"]
+        kinds = KINDS["polygon"] | {"binary", "opaque"}
+        shapes = [column for column in by_names(table, GEOMETRY_NAMES) if column.kind in kinds]
         return self._annotations is None and bool(shapes or by_names(table, _LABELLED))
 
     def _refers_to_an_image(self, table: Table) -> bool:

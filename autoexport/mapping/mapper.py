@@ -55,6 +55,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, roles, labelling, left_out))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
+        keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,
     )
@@ -118,7 +119,9 @@ def mapping_digest(mapping: Mapping) -> str:
         ]
         for logical, table in mapping.tables().items()
     }
-    flags = [mapping.box, mapping.box_format, mapping.label_joined, mapping.labels_by_dataset]
+    flags: list[object] = [mapping.box, mapping.box_format, mapping.label_joined, mapping.labels_by_dataset]
+    if mapping.keep_query:
+        flags.append(mapping.keep_query)
     return xxhash.xxh3_64_hexdigest(json.dumps([tables, flags], sort_keys=True).encode())
 
 

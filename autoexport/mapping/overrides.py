@@ -14,6 +14,8 @@ from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, is_private, plain
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
 
+_KEEP_QUERY = 'Give a list of names of query parameters: keep_query = ["id"].'
+
 TablesConfig = ReadOnly[str, object]
 """The section as parsed: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`."""
 
@@ -28,6 +30,7 @@ class TableOverride:
     columns: dict[str, str] = field(default_factory=dict)
     left_out_columns: frozenset[str] = frozenset()
     box_format: BoxFormat | None = None
+    keep_query: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
 
     def ignores(self, table: Table) -> bool:
@@ -54,7 +57,8 @@ def _read_table(logical: str, configured: object) -> TableOverride:
             f"{setting} must be a table, not {configured!r}.",
             hint=f"For example: {toml_lines(logical, table='my_table')}",
         )
-    allowed = ("table", "schema", "columns", *(("box_format", "ignore") if logical == "annotations" else ()))
+    own = ("box_format", "ignore") if logical == "annotations" else ()
+    allowed = ("table", "schema", "columns", "keep_query", *own)
     for name in configured:
         _require_known(f"{setting}.{name}", str(name), allowed)
     table = configured.get("table")
@@ -76,6 +80,7 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         columns={name: value for name, value in columns.items() if value is not None},
         left_out_columns=frozenset(name for name, value in columns.items() if value is None),
         box_format=cast("BoxFormat | None", box_format),
+        keep_query=_read_keep_query(logical, configured.get("keep_query", {})),
         ignore=_read_names(f"{setting}.ignore", configured.get("ignore", [])),
     )
 
@@ -102,6 +107,20 @@ def _read_columns(logical: str, configured: object) -> dict[str, str | None]:
     if columns.get("id", "") is None:
         raise ConfigurationError(f"{setting}.id cannot be false.", hint="Name the key column of the table.")
     return columns
+
+
+def _read_keep_query(logical: str, configured: object) -> dict[str, tuple[str, ...]]:
+    """The query parameters that URLs keep, by field; a list alone is that of all fields of the table."""
+    setting = f"tables.{logical}.keep_query"
+    if isinstance(configured, list):
+        configured = dict.fromkeys(SETTINGS[logical], configured)
+    if not isinstance(configured, ReadOnly):
+        raise ConfigurationError(f"{setting} is {configured!r}.", hint=_KEEP_QUERY)
+    for name, kept in configured.items():
+        _require_known(f"{setting}.{name}", str(name), SETTINGS[logical])
+        if not isinstance(kept, list) or not all(isinstance(item, str) and item for item in kept):
+            raise ConfigurationError(f"{setting}.{name} is {kept!r}.", hint=_KEEP_QUERY)
+    return {str(name): tuple(kept) for name, kept in configured.items()}
 
 
 def _text(setting: str, value: object) -> str | None:

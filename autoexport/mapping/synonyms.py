@@ -165,12 +165,12 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 """The settings allowed under `[tables.….columns]`."""
 
-_WORDS: frozenset[ColumnKind] = frozenset({"text", "enum", "other"})
+_WORDS: frozenset[ColumnKind] = frozenset({"text", "enum", "range", "other"})
 _CODES: frozenset[ColumnKind] = _WORDS | {"integer"}
 _NUMBERS: frozenset[ColumnKind] = frozenset({"integer", "real", "numeric", "other"})
 _FLAGS: frozenset[ColumnKind] = frozenset({"boolean", "integer", "numeric", "other"})
 _TIMES: frozenset[ColumnKind] = frozenset({"time", "text", "integer", "real", "numeric", "other"})
-_SHAPES: frozenset[ColumnKind] = frozenset({"json", "text", "array", "other"})
+_BOXES: frozenset[ColumnKind] = frozenset({"json", "text", "array", "composite", "box", "other"})
 KEYS: frozenset[ColumnKind] = frozenset({"integer", "text", "uuid", "numeric", "binary", "enum", "other"})
 
 KINDS: dict[str, frozenset[ColumnKind]] = {
@@ -197,8 +197,8 @@ KINDS: dict[str, frozenset[ColumnKind]] = {
     "box_1": _NUMBERS,
     "box_2": _NUMBERS,
     "box_3": _NUMBERS,
-    "box_json": _SHAPES,
-    "polygon": _SHAPES,
+    "box_json": _BOXES,
+    "polygon": _BOXES | {"geometric"},
     "is_labeled": _FLAGS,
     "is_auto_labeled": _FLAGS,
     "is_verified": _FLAGS,
@@ -222,11 +222,6 @@ DELETED_KINDS: frozenset[ColumnKind] = _FLAGS | _FLAGS_IN_WORDS | {"time"}
 
 DELETED_TIME_KINDS: frozenset[ColumnKind] = _TIMES | {"boolean"}
 """The kinds of `deleted_at`."""
-
-SPATIAL_TYPES = frozenset(
-    {"geometry", "geography", "raster", "point", "line", "lseg", "box", "path", "polygon", "circle"}
-)
-"""Types of PostgreSQL and PostGIS whose text is not JSON."""
 
 
 @lru_cache(maxsize=4096)

@@ -50,21 +50,22 @@ class BlockRecord:
     @property
     def counts(self) -> Counts:
         """The unpacked counts."""
-        images, labeled, annotations, splits, labels, repaired, guarded = orjson.loads(self.packed)
-        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), repaired, guarded)
+        images, labeled, annotations, splits, labels, *others = orjson.loads(self.packed)
+        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), *others)
 
 
 def pack(counts: Counts) -> bytes:
     """Encode counts as `BlockRecord.packed`."""
-    return _packed(
+    return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded,
+            counts.repaired, counts.guarded, counts.redacted,
         ]
     )  # fmt: skip
 
 
-def _packed(counts: list[Any]) -> bytes:
+def pack_fields(counts: list[Any]) -> bytes:
+    """Encode the fields of counts, in the order of `pack`, as `BlockRecord.packed`."""
     # A copy: orjson returns its whole buffer with the result, at least 4 KB.
     return bytes(memoryview(orjson.dumps(counts)))
 
@@ -119,6 +120,7 @@ class Counts:
     labels: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
     guarded: int = 0
+    redacted: int = 0
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part."""
@@ -127,6 +129,7 @@ class Counts:
         self.annotations += other.annotations
         self.repaired += other.repaired
         self.guarded += other.guarded
+        self.redacted += other.redacted
         for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
             for name, count in theirs.items():
                 mine[name] += count

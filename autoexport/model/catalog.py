@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Scalar = None | bool | int | float | str | bytes
@@ -22,9 +22,15 @@ ColumnKind = Literal[
     "uuid",
     "binary",
     "array",
+    "composite",
+    "geometric",
+    "box",
+    "range",
     "enum",
     "other",
+    "opaque",
 ]
+"""`geometric` is a list of points, and `box` PostgreSQL's own box. `opaque` values cannot be published."""
 
 TableKind = Literal["table", "view", "foreign table", "partitioned table"]
 
@@ -34,12 +40,17 @@ TableKind = Literal["table", "view", "foreign table", "partitioned table"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the database declares it. `type_name` is the type in the database's own words."""
+    """A column as the database declares it. `type_name` is the type in the database's own words.
+
+    `base` holds the names of the built-in types that PostgreSQL's values consist of. Domains, arrays and
+    composites are taken apart; `record` stands for a composite.
+    """
 
     name: str
     kind: ColumnKind
     type_name: str = ""
     nullable: bool = True
+    base: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping as ReadOnly
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from autoexport.model.catalog import Column, Table
+
+KeepQuery = ReadOnly[str, ReadOnly[str, Sequence[str]]]
+"""Names of query parameters of URLs, by logical table and field."""
 
 BoxReading = Literal["corners", "origin", "center", "json"]
 
@@ -92,6 +97,7 @@ class Mapping:
     warnings: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
     application: str = ""
+    keep_query: KeepQuery = field(default_factory=dict)
     left_out: tuple[LeftOutTable, ...] = ()
     ignored: tuple[str, ...] = ()
 

@@ -1,1 +1,1 @@
-"""One export, in the order of its steps."""
+"""Runs one export. Its modules are the steps of the export."""

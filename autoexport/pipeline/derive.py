@@ -1,4 +1,4 @@
-"""Derives the next generation from one snapshot: mapping, changes, plan, render."""
+"""Derives the next generation of the files from one snapshot: map, find changes, plan, render."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import MappedTableGone, MappingError, UndecodableText
-from autoexport.incremental.changes import Assessment, assess_nothing, can_be_kept, judge, what_changed
+from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, can_be_kept, judge
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
@@ -45,9 +45,10 @@ async def derive(
     progress: Progress | None = None,
     complete: bool = True,
 ) -> AsyncIterator[Generation]:
-    """The next generation, from one snapshot, which is closed by then; its spools are gone afterwards.
+    """The next generation, from one snapshot. The snapshot is closed by then; the spools are removed afterwards.
 
-    Raises `AnnotationsLeftOut` for annotations that the mapping leaves out, unless it need not be `complete`.
+    Raises `AutoexportError`, and `AnnotationsLeftOut` for annotations that the mapping leaves out, unless it need
+    not be `complete`.
     """
     async with contextlib.AsyncExitStack() as working:
         spooled = await working.enter_async_context(spools(job.state, job.formats))
@@ -65,7 +66,7 @@ async def derive(
 
 
 async def _read(derivation: Derivation, snapshot: Snapshot, ledger: Ledger | None, *, full: bool) -> Generation:
-    """Read strictly; once more, leniently, if a text is not valid."""
+    """Read strictly. If a text is not valid, read again leniently."""
     try:
         return await derivation.run(ledger, full=full)
     except UndecodableText as error:
@@ -74,12 +75,12 @@ async def _read(derivation: Derivation, snapshot: Snapshot, ledger: Ledger | Non
     try:
         return await derivation.run(ledger, full=full)
     except UndecodableText as error:
-        # A statement cannot name a key that is not valid text; a statement without conditions reads it.
+        # A condition cannot name a key that is not valid text, so read everything, without conditions.
         return await derivation.run(ledger, full=full, everything=str(error))
 
 
 class Derivation:
-    """The steps that need the snapshot, for one export."""
+    """The steps of one export that need the snapshot."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Derivation:
         self.worker_cpu_s = 0.0
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
-        """From the tables to rendered blocks; `everything` is a reason to render all of them."""
+        """Map, plan and render. `everything` is a reason to render all blocks."""
         started = time.monotonic()
         for spool in self.spooled:
             await spool.clear()
@@ -146,19 +147,19 @@ class Derivation:
     # --- changes -------------------------------------------------------------------------------------
 
     async def _assess(self, ledger: Ledger | None, reason: str | None) -> Assessment:
-        """What has to be rendered; `reason` is a reason to render everything."""
+        """Plan what to render. `reason` is a reason to render everything; None if there is none so far."""
         if ledger is None:
-            return assess_nothing(reason or "there is no ledger")
+            return assess_without_ledger(reason or "there is no ledger")
         job, digest = self.job, mapping_digest(self.mapping)
         misfit = reason or await in_thread(
             ledger.misfit, job.source.identity, job.digest, digest, fingerprints(), job.target.identify
         )
         if misfit is not None:
-            return assess_nothing(misfit)
-        return await what_changed(self.reader, self.mapping, self.builder, ledger, job.state)
+            return assess_without_ledger(misfit)
+        return await assess(self.reader, self.mapping, self.builder, ledger, job.state)
 
     async def _position(self, records: Sequence[BlockRecord]) -> Position | None:
-        """The position to save, or None where a later export could not keep any block."""
+        """The position to save; None if a later export could not keep any block."""
         if not await in_thread(can_be_kept, records, list(self.builder.places)):
             return None
         return await self.snapshot.position(self.mapping)
@@ -168,7 +169,7 @@ class Derivation:
     async def _render(
         self, assessment: Assessment, ledger: Ledger | None, totals: Totals
     ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
-        """The plan that stands, the records of all blocks in the order of the tree's keys, and the fresh ones."""
+        """The final plan, the records of all blocks in the order of the tree's keys, and the fresh ones."""
         plan, rows = assessment.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
         if ledger is not None and plan.ranges is not None:
             expected = int(rows * assessment.dirty_share())
@@ -176,11 +177,9 @@ class Derivation:
             verdict = await judge(self.reader, self.builder, assessment, fresh, ledger, totals)
             plan = verdict.plan
             if plan.ranges is not None:
-                expected, kept = (
-                    int(rows * verdict.lost_share),
-                    [assessment.blocks.records[at] for at in plan.keep],
-                )
-                fresh += await self._render_ranges(verdict.lost, expected, len(kept)) if verdict.lost else []
+                kept = [assessment.blocks.records[index] for index in plan.keep]
+                if verdict.lost:
+                    fresh += await self._render_ranges(verdict.lost, int(rows * verdict.lost_share), len(kept))
                 return plan, sorted(kept + fresh, key=lambda record: (record.dataset, record.first)), fresh
         if ledger is not None:
             ledger.forget_blocks(plan.reason)
@@ -190,9 +189,9 @@ class Derivation:
     async def _render_ranges(
         self, ranges: Sequence[Range] | None, expected: int, kept: int = 0
     ) -> list[BlockRecord]:
-        """Render these ranges, or everything if None; returns their blocks.
+        """Render these ranges, or everything if None; returns the records of their blocks.
 
-        `expected` is about how many rows they have. `kept` blocks stand beside them.
+        `expected` is the approximate number of their rows. `kept` is the number of kept blocks beside them.
         """
         self.progress.start(expected if ranges is None else None)
         keys: list[tuple[Key, Key, Key]] = []
@@ -222,7 +221,7 @@ class Derivation:
 
 
 def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:
-    """The mapping of this snapshot's tables; a table that was exported before must still be there."""
+    """Map the tables of the snapshot. Raises `MappingError`, or `MappedTableGone` for a missing exported table."""
     if not catalog.tables and ledger is None:
         raise no_tables(catalog)
     gone: set[str] = set()
@@ -247,6 +246,6 @@ def _gone(tables: set[str], catalog: Catalog) -> MappedTableGone:
         names = ", ".join(sorted(tables))
         return MappedTableGone(f"A table that was exported before can no longer be seen: {names}.", hint=hint)
     return MappedTableGone(
-        f"A table that was exported before is no longer there: {', '.join(sorted(tables))}.",
-        hint="The old files stay. If it is gone for good, run `python -m autoexport --full` once.",
+        f"A table that was exported before is missing: {', '.join(sorted(tables))}.",
+        hint="The old files stay. If the table is gone for good, run `python -m autoexport --full` once.",
     )

@@ -1,4 +1,4 @@
-"""Runs one export: snapshot, changes, plan, render, splice, publish."""
+"""Runs one export: claims the target, derives the next generation and publishes it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ log = get_logger()
 class Outcome:
     """The result of an export.
 
-    `published`: a file was replaced. `manifest` is the one that is published now. `reason` says why the export was
-    full or incremental. `files` are the identities of the files as it left them. `worker_cpu_s` are the seconds of
-    a core that a rendering process used. `left_out` is the error that an export would be which nothing precedes:
-    annotations are missing in the files.
+    `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
+    or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
+    of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
+    missing in the files.
     """
 
     published: bool
@@ -48,11 +48,11 @@ async def export_once(
     throttle: DiskThrottle | None = None,
     goes_on: bool = False,
 ) -> Outcome:
-    """Bring the files up to date with the database; `full` uses nothing that an earlier export left.
+    """Bring the files up to date with the database; `full` renders everything.
 
-    `throttle` leaves the disk to an application as well; None writes as fast as the disk can. An exporter that
-    `goes_on` after an earlier publish exports the rest if the mapping leaves out annotations.
-    Raises `AutoexportError`; the files are then as they were.
+    With a `throttle`, the export writes slowly, so that an application can use the disk as well. Without one, it
+    writes as fast as the disk can. An exporter that `goes_on` after an earlier publish exports the rest if the
+    mapping leaves out annotations. Raises `AutoexportError`.
     """
     started = time.monotonic()
     async with job.target.hold():

@@ -1,4 +1,4 @@
-"""The next generation of the files: everything that is known of it, its layouts, its manifest."""
+"""Describes the next generation of the files, and computes its layouts and its manifest."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from autoexport.sources.contract import Position
 
 @dataclass(slots=True)
 class Generation:
-    """Everything that reading and rendering found out; the snapshot is closed by then.
+    """The result of reading and rendering, after the snapshot is closed.
 
-    `ledger` is the one that the kept blocks come from, None if everything was rendered. `worker_cpu_s` are the
-    seconds of a core that a rendering process used. `left_out` names annotations that the mapping leaves out.
+    `ledger` is the ledger of the kept blocks; None if everything was rendered. `position` is None if the next
+    export cannot keep any block. `worker_cpu_s` is the CPU time of the rendering process in seconds. `left_out`
+    names annotations that the mapping leaves out.
     """
 
     database: str
@@ -47,17 +48,17 @@ class Generation:
     left_out: AnnotationsLeftOut | None = None
 
     def known(self, file_name: str) -> FileIdentity | None:
-        """The identity of the published file that kept blocks are in."""
+        """The identity of the published file that holds the kept blocks; None if no block is kept."""
         return self.ledger.files.get(file_name) if self.ledger is not None else None
 
     def tree(self) -> Tree:
-        """The finished tree; call it once."""
+        """Finish the tree; call it once."""
         return self.builder.finish(self.taken_at.replace(microsecond=0), self.records)
 
     def certainly_differs(self) -> bool:
-        """Whether a block has other bytes than before. The layouts tell that as well, but later.
+        """Whether a rendered block certainly has other bytes than before; the layouts tell as well, but later.
 
-        Only if the same ranges of images were rendered: bytes that were merely cut elsewhere are no difference.
+        Compares only blocks of the same ranges of images. Blocks that were cut at other images prove nothing.
         """
         if self.ledger is None:
             return False
@@ -68,15 +69,15 @@ class Generation:
         return list(map(_bytes, before)) != list(map(_bytes, after))
 
     def lay_out(self, tree: Tree) -> list[Layout]:
-        """The layouts of all files."""
-        layouts, index = [], 0
+        """The layouts of all files, in the order of publication."""
+        layouts, part_index = [], 0
         for output in self.formats:
-            layouts.append(lay_out(output, tree, self.records, index))
-            index += output.has_blocks
+            layouts.append(lay_out(output, tree, self.records, part_index))
+            part_index += output.has_blocks
         return layouts
 
     def spool_of(self, layout: Layout) -> int | None:
-        """The descriptor of the spool that fresh blocks of a file are in; None for a file without blocks."""
+        """The descriptor of the spool with the fresh blocks of a file; None for a file without blocks."""
         spools = (spool for spool in self.spooled if spool.output.file_name == layout.file_name)
         return next((spool.descriptor for spool in spools), None)
 
@@ -93,7 +94,7 @@ class Generation:
     def manifest(
         self, tree: Tree, layouts: Sequence[Layout], previous: Manifest | None, duration_s: float
     ) -> Manifest:
-        """The manifest of these layouts."""
+        """The manifest for these layouts; `duration_s` is the duration of the export in seconds."""
         kept = sum(layout.kept_bytes for layout in layouts)
         return Manifest(
             generation=(previous.generation if previous is not None else 0) + 1,
@@ -114,6 +115,7 @@ class Generation:
             soft_deleted={name: count for name, count in self.totals.soft_deleted.items() if count},
             repaired=tree.counts.repaired,
             guarded=tree.counts.guarded + sum(output.guarded(tree) for output in self.formats),
+            redacted=tree.counts.redacted,
             duration_seconds=round(duration_s, 3),
             rendered_images=self.rendered_images,
             mode="full" if self.plan.ranges is None else "incremental",

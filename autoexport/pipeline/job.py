@@ -1,4 +1,4 @@
-"""What one export works with: a source, a target, the formats, and the few facts of the settings it needs."""
+"""Gathers the inputs of one export: source, target, formats and the few settings that it needs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from autoexport.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """One database, exported to one target. The settings end here: nothing below looks at them.
+    """One database, exported to one target. No step of the export sees the settings themselves.
 
-    `state` is the private directory. `tables` is the `[tables]` part of the configuration file, None if it is
-    empty. `digest` identifies the settings that decide the bytes of the files, and the version of the program.
+    `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
+    empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
     """
 
     source: Source
@@ -38,7 +38,7 @@ class ExportJob:
 
     @classmethod
     def of(cls, source: Source, settings: Settings) -> ExportJob:
-        """The job that the settings describe, for a source that they name."""
+        """The job that the settings describe; `source` is the database that they name."""
         options = settings.format_options
         return cls(
             source=source,
@@ -53,7 +53,7 @@ class ExportJob:
 
 @contextlib.asynccontextmanager
 async def opened_job(settings: Settings) -> AsyncIterator[ExportJob]:
-    """The job that the settings describe; its source is closed in the end. Raises `ConfigurationError`."""
+    """The job that the settings describe, with an open source. Raises `ConfigurationError`."""
     async with opened_source(settings) as source:
         yield ExportJob.of(source, settings)
 

@@ -16,9 +16,9 @@ from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What an earlier export of this database left: its manifest and its ledger, None where there is none.
+    """The manifest and the ledger of an earlier export of this database; None if there is none.
 
-    `intact`: the manifest is, to the byte, as it was written, as far as the ledger can tell.
+    `intact`: the manifest is unchanged, byte by byte, as far as the ledger can tell.
     """
 
     previous: Manifest | None
@@ -29,8 +29,8 @@ class Claim:
 def claim(job: ExportJob) -> Claim:
     """Claim the target for the database of the job; blocking.
 
-    A lost manifest is rebuilt from the ledger, without its row counts: the generation goes on counting. Raises
-    `ConfigurationError` if the files or the ledger belong to another database.
+    A lost manifest is rebuilt from the ledger, without its row counts, so that the generation keeps counting.
+    Raises `ConfigurationError` if the files or the ledger belong to another database.
     """
     manifest, ledger = job.target.read_manifest(), load_ledger(job.state)
     mine = ledger is not None and ledger.database == job.source.identity
@@ -44,25 +44,25 @@ def claim(job: ExportJob) -> Claim:
 
 
 def is_intact(manifest: Manifest, ledger: Ledger | None, target: Target) -> bool:
-    """Whether the published manifest is, to the byte, as it was written, as far as the ledger can tell."""
+    """Whether the published manifest is unchanged, byte by byte, as far as the ledger can tell."""
     text = target.read_manifest_text()
     known = ledger.files.get(MANIFEST_NAME) if ledger is not None else None
     return text == manifest.to_json() and (known is None or known.crc == zlib.crc32(text))
 
 
 def is_foreign(manifest: Manifest, ledger: Ledger | None, database: str, identity: str) -> bool:
-    """Whether this is the export of another database.
+    """Whether this is the manifest of another database.
 
-    The same database may have another name by now, through a link; then the ledger knows its identity.
+    The same database may have a new name, through a link. Then the ledger has its identity.
     """
     return manifest.database != database and (ledger is None or ledger.database != identity)
 
 
 def _rebuilt(ledger: Ledger, job: ExportJob) -> Manifest:
-    """The manifest that was lost, as far as the ledger recognises the files that lie there.
+    """The lost manifest, with those files that the ledger recognises.
 
-    Other files of these names belong to other programs. The ledger may be of another directory, if the state
-    directory was set apart.
+    Other files of these names belong to other programs. If the state directory was set separately, the ledger may
+    even describe another directory.
     """
     files = {
         name: FileRecord(known.size, digest(known.crc), 0)
@@ -81,7 +81,7 @@ def _foreign_files(directory: Path, manifest: Manifest) -> ConfigurationError:
 
 def _foreign_ledger(state: Path, database: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The ledger in {state} is of another database than this {database}.",
-        hint="Give each database an --export-dir and a state directory of its own. If it is the same one, at "
-        f"another place, remove {state / 'ledger.json'}: the next export is then a full one.",
+        f"The ledger in {state} belongs to another database than this {database}.",
+        hint="Give each database an --export-dir and a state directory of its own. If it is the same database "
+        f"with a new path, remove {state / 'ledger.json'}: the next export is then a full one.",
     )

@@ -1,4 +1,4 @@
-"""Publishes what changed, leaves the other files alone, and saves the ledger."""
+"""Publishes the files that changed, leaves the others alone, and saves the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The manifest that is published now, whether a file was replaced, and the identities of all files."""
+    """The published manifest, whether a file was replaced, and the identities of all files."""
 
     manifest: Manifest
     changed: bool
@@ -40,9 +40,10 @@ class Published:
 async def publish(
     job: ExportJob, generation: Generation, claimed: Claim, started: float, throttle: DiskThrottle | None
 ) -> Published:
-    """Publish the files that differ from the published ones; `started` is on the monotonic clock.
+    """Publish the files that differ from the published ones. Raises `PublishError`.
 
-    A manifest that another program edited is written again. Raises `PublishError`.
+    `started` is the start of the export in seconds on the monotonic clock. A manifest that another program edited
+    is written again.
     """
     publication = _Publication(job, generation, await in_thread(generation.tree), claimed, started, throttle)
     publication.warn()
@@ -63,7 +64,7 @@ class _Publication:
     # --- nothing changed ---------------------------------------------------------------------------------
 
     async def unchanged(self) -> Published | None:
-        """Save the position alone, if the published files are already what they have to be; else None."""
+        """Save only the position, if the published files are already right; None if they are not."""
         previous = self.claimed.previous
         if previous is None or not self.claimed.intact:
             return None
@@ -76,7 +77,7 @@ class _Publication:
         return Published(previous, False, files)
 
     def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
-        """The layouts with the published time stamp, if every published file has exactly their bytes."""
+        """The layouts with the published time stamp and the identities of the files, if all bytes are equal."""
         timestamp = previous.read_at
         if timestamp is None or self.generation.certainly_differs():
             return None
@@ -98,14 +99,14 @@ class _Publication:
         return self.job.target.find_identical(layout, spool, known)
 
     def _position_suffices(self) -> bool:
-        """Save only the position, if the ledger is still true; returns whether it is."""
+        """Save only the position, if the rest of the ledger is still right; returns whether it is."""
         generation, ledger = self.generation, self.generation.ledger
         if ledger is None or generation.position is None:
             return False
         if ledger.unpublished != generation.unpublished(self.tree):
             return False
         if generation.rendered_images:
-            # Freshly rendered blocks may have other counts of repaired values though their bytes are the same.
+            # Freshly rendered blocks may have other counts of repaired values, with the same bytes.
             return False
         save_position(self.job.state, ledger.generation, generation.position.pieces())
         return True
@@ -126,7 +127,7 @@ class _Publication:
         identical, changed = {}, []
         try:
             for layout in layouts:
-                identity = await self._still_right(layout)
+                identity = await self._identical_file(layout)
                 if identity is None:
                     changed.append(layout)
                 else:
@@ -144,8 +145,8 @@ class _Publication:
             await in_thread(target.discard, staged)
         return manifest, {**identical, **committed}
 
-    async def _still_right(self, layout: Layout) -> FileIdentity | None:
-        """The identity of this one file if it is already what it has to be."""
+    async def _identical_file(self, layout: Layout) -> FileIdentity | None:
+        """The identity of this one file if it already has the right bytes."""
         previous = self.claimed.previous
         known = previous.files.get(layout.file_name) if previous is not None else None
         if known is None or not _is_recorded(layout, known):
@@ -153,14 +154,17 @@ class _Publication:
         return await in_thread(self._find_identical, layout)
 
     def _stage(self, staged: list[Staged], layout: Layout) -> None:
-        # The thread itself appends: a caller that is cancelled meanwhile has to know what to discard.
+        # The thread appends, because a caller that is cancelled meanwhile must know what to discard.
         spool, known = self.generation.spool_of(layout), self.generation.known(layout.file_name)
         throttled = self.throttle is not None
         staged.append(self.job.target.stage(layout, spool, known, throttled=throttled))
 
     def _save(self, layouts: Sequence[Layout], files: Identities, manifest: Manifest) -> None:
-        """Save the ledger. `files` are the identities from the moment when the bytes were known to be ours: a
-        later write of another program must not be taken for them."""
+        """Save the ledger.
+
+        `files` are the identities from the time when the bytes were known to be ours. Read now, they could belong
+        to a file that another program wrote since.
+        """
         generation, job = self.generation, self.job
         for layout in layouts:
             for offset, part in layout.offsets:
@@ -185,20 +189,20 @@ class _Publication:
     # --- warnings ----------------------------------------------------------------------------------------
 
     def warn(self) -> None:
-        """Log what an operator may want to change about the data or the settings."""
+        """Log warnings about the data and the settings that an operator may want to change."""
         generation, tree = self.generation, self.tree
         orphans = {name: count for name, count in generation.unpublished(tree).items() if count}
         if orphans:
-            log.warning("export.orphans", **orphans, hint="these rows have no parent; `check` tells more")
+            log.warning("export.orphans", **orphans, hint="these rows have no parent; run `check` for more")
         if generation.mapping.box == "json" and generation.mapping.box_format is None and tree.counts.repaired:
-            # The counts are kept block by block, so an export does not know which values were repaired.
+            # Repaired values are only counted, block by block, so an export does not know which they are.
             log.warning(
                 "export.boxes",
                 repaired=tree.counts.repaired,
-                hint="boxes among them cannot be read if they are lists of four; `check` tells",
+                hint="boxes that are lists of four numbers cannot be read; run `check` for more",
             )
         for name in self.job.target.switched_off([output.file_name for output in generation.formats]):
-            log.warning("export.left_alone", file=name, hint="this output is switched off; the file grows old")
+            log.warning("export.left_alone", file=name, hint="this output is off: its file is not updated")
 
 
 def _is_recorded(layout: Layout, known: FileRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Compares the published files with the database: derives them again and compares every byte."""
+"""Derives the files from the database again and compares every byte with the published ones."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from autoexport.runtime.threads import in_thread
 from autoexport.values.encoders import changed, fingerprints
 
 _SHOWN = 60
-"""Characters of a difference that are shown on either side."""
+"""The number of bytes of a difference that are shown from each side."""
 
 
 async def differences(job: ExportJob, progress: Progress | None = None) -> list[str]:
-    """The differences between the files and a fresh snapshot of the database, a line each; publishes nothing.
+    """The differences between the files and a fresh snapshot of the database, one line each. It publishes nothing.
 
     Raises `AutoexportError` if the database or the files cannot be read.
     """
     target = job.target
     if not target.directory.exists():
-        return [f"{target.directory} is not there: nothing was exported"]
+        return [f"{target.directory} is missing: nothing was exported"]
     async with target.hold():
         claimed = await in_thread(claim, job)
         manifest = await in_thread(target.read_manifest)
         if manifest is None:
-            return [f"{MANIFEST_NAME} is not there or cannot be read"]
+            return [f"{MANIFEST_NAME} is missing or cannot be read"]
         if not claimed.intact:
             return [f"{MANIFEST_NAME} was changed by another program"]
         timestamp = manifest.read_at
@@ -50,7 +50,7 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
 
 
 def changed_encoders(job: ExportJob) -> list[str]:
-    """The names of the encoders that changed since the files were written; they may explain a difference."""
+    """The names of the encoders that changed since the files were written. This may explain a difference."""
     ledger = load_ledger(job.state)
     return changed(ledger.encoders, fingerprints()) if ledger is not None else []
 
@@ -67,19 +67,19 @@ def _manifest_differences(
     generation: Generation, tree: Tree, layouts: Sequence[Layout], manifest: Manifest
 ) -> Iterator[str]:
     expected = generation.manifest(tree, layouts, None, 0.0)
-    if (directory_files := set(manifest.files)) != set(expected.files):
-        names = ", ".join(sorted(directory_files ^ set(expected.files)))
+    if manifest.files.keys() != expected.files.keys():
+        names = ", ".join(sorted(manifest.files.keys() ^ expected.files.keys()))
         yield f"{MANIFEST_NAME}: the outputs are not those of the settings: {names}"
-    for name in expected.files.keys() & directory_files:
-        if manifest.files[name] != expected.files[name]:
-            recorded, derived_ = manifest.files[name], expected.files[name]
+    for name in expected.files.keys() & manifest.files.keys():
+        recorded, derived = manifest.files[name], expected.files[name]
+        if recorded != derived:
             yield (
                 f"{MANIFEST_NAME}: {name} is recorded with {recorded.bytes:,} bytes, {recorded.rows:,} rows and "
-                f"{recorded.digest}; the database gives {derived_.bytes:,} bytes, {derived_.rows:,} rows and "
-                f"{derived_.digest}"
+                f"{recorded.digest}; the database gives {derived.bytes:,} bytes, {derived.rows:,} rows and "
+                f"{derived.digest}"
             )
-    # What else it counts (orphans, soft-deleted rows, repaired and guarded values) can change while no byte of the
-    # files does: then nothing is published.
+    # Orphans, soft-deleted rows, repaired and guarded values are not compared. Their counts can change without a
+    # byte of the files, and then nothing is published.
     if manifest.counts != expected.counts:
         yield f"{MANIFEST_NAME}: counts is {manifest.counts}, the database gives {expected.counts}"
 
@@ -98,27 +98,27 @@ def _file_differences(
         if size != layout.length:
             found.append(f"{layout.file_name}: {size:,} bytes, the database gives {layout.length:,}")
         spool = generation.spool_of(layout)
-        at = 0
+        offset = 0
         for piece in layout.pieces:
             for expected in contents(piece, spool, descriptor, layout.file_name):
-                there = os.pread(descriptor, len(expected), at)
-                if there != expected:
-                    offset = at + _common(there, expected)
-                    return [*found, _in_words(generation, tree, layout, output, descriptor, offset)]
-                at += len(expected)
+                published = os.pread(descriptor, len(expected), offset)
+                if published != expected:
+                    offset += _common(published, expected)
+                    return [*found, _describe(generation, tree, layout, output, descriptor, offset)]
+                offset += len(expected)
         return found
     finally:
         os.close(descriptor)
 
 
-def _in_words(
+def _describe(
     generation: Generation, tree: Tree, layout: Layout, output: Format, descriptor: int, offset: int
 ) -> str:
-    """Where a difference is: project, dataset and image, or the part of the file above the images."""
+    """Describe the difference at a byte of the file, with its project, dataset and image if it is in a block."""
     place = f"{layout.file_name}, byte {offset:,}"
-    there = os.pread(descriptor, _SHOWN, offset)
+    published = os.pread(descriptor, _SHOWN, offset)
     owner = next((item for item in _parts(tree, layout) if item[1] <= offset < item[1] + item[2].length), None)
-    shown = f"the file has {_quoted(there)}"
+    shown = f"the file has {_quoted(published)}"
     if owner is None:
         return f"{place}, outside the images: {shown}"
     index, start, part = owner
@@ -143,7 +143,7 @@ def _parts(tree: Tree, layout: Layout) -> Iterator[tuple[int, int, Part]]:
 
 
 def _common(left: bytes, right: bytes) -> int:
-    """How many bytes two strings begin with alike."""
+    """The length of the common beginning of two byte strings."""
     low, high = 0, min(len(left), len(right))
     while low < high:
         middle = (low + high + 1) // 2

@@ -30,7 +30,15 @@ _INT64 = range(-(2**63), 2**63)
 # The parser checks the part after the separator. Digits alone are no time: it would read thirteen of them, an
 # epoch in milliseconds, as the year 1705. 24:00 is excluded: newer parsers read it as the next midnight.
 _TIME = re.compile(r"....-..-..(?:[ Tt](?!24).+)?|[0-9]{8}T(?!24).+")
-_ORDINARY_TIMES = re.compile(r"(?:....-..-..[ T](?!24).+\n)*")
+
+# A fraction has at most six digits, which is what the parser keeps. It follows the seconds: in 09:30.5, the parser
+# would take half a minute for half a second.
+_ORDINARY_TIMES = re.compile(r"(?:....-..-..[ T](?!24)..:..:.{2,9}(?:\n|\+..\n|[Z+\-].{0,6}\n))*+")
+_TIMES_TO_THE_MINUTE = re.compile(r"(?:....-..-..[ T](?!24)..:..(?:\n|[Z+\-][0-9:]*\n))*+")
+_EXACT_FRACTION = re.compile(
+    r"(?:.{10}[ Tt]..:..:.{2,9}|[0-9]{8}T[0-9]{6}[.,][0-9]{1,6})0*(?:[Z+\-](?:.{0,6}|[^.,]*))?"
+)
+
 _FLAGS: dict[Any, bool | None] = {None: None, 0: False, 1: True}
 _FLAG_WORDS = {
     "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
@@ -191,18 +199,6 @@ def number_from_text(value: str) -> tuple[Any, int]:
     return text(value)[0], 1
 
 
-def numbers_in_words(column: Sequence[Scalar]) -> Ruled:
-    """Apply the number rule to a text column: what is no number becomes None and counts as repaired."""
-    return value_by_value(column, _number_in_words)
-
-
-def _number_in_words(value: Any) -> tuple[Any, int]:
-    ruled, repaired = number(value)
-    if not isinstance(ruled, str):
-        return ruled, repaired
-    return None, 1
-
-
 def as_floats(column: Sequence[Any]) -> list[float | int | None]:
     """Convert a ruled column of numbers for arithmetic; a value that is no number becomes None."""
     return [_plain(value) for value in column]
@@ -242,12 +238,13 @@ def flag(value: Any) -> tuple[bool | None, int]:
 def times(column: Sequence[Scalar]) -> Ruled:
     """Parse ISO 8601 times as `datetime`: naive ones stay naive, aware ones are converted to UTC.
 
-    A value that cannot be parsed takes the text rule, so a number remains a number.
+    A value that cannot be parsed without loss takes the text rule. So a number remains a number, and a time with
+    nanoseconds remains text. PostgreSQL's `infinity` becomes None and counts as repaired, as an infinite number.
     """
     present = _present(column)
     try:
         lines = "\n".join([*present, ""])
-        if not _ORDINARY_TIMES.fullmatch(lines):
+        if not _ORDINARY_TIMES.fullmatch(lines) and not _TIMES_TO_THE_MINUTE.fullmatch(lines):
             return value_by_value(column, time)
         parsed: list[Any] = list(map(datetime.fromisoformat, present))
         if "+" in lines or "Z" in lines or lines.count("-") > 2 * len(present):
@@ -262,7 +259,12 @@ def times(column: Sequence[Scalar]) -> Ruled:
 
 def time(value: Any) -> tuple[Value, int]:
     """Apply the time rule to one value."""
-    if not isinstance(value, str) or not _TIME.fullmatch(value):
+    if not isinstance(value, str):
+        return text(value)
+    if not _TIME.fullmatch(value):
+        infinite = value.strip().lower().lstrip("+-") == "infinity"
+        return (None, 1) if infinite else text(value)
+    if ("." in value or "," in value) and not _EXACT_FRACTION.fullmatch(value):
         return text(value)
     try:
         parsed = datetime.fromisoformat(value)

@@ -207,7 +207,7 @@ def test_a_database_at_another_place(sqlite_database: SqliteDatabase, tmp_path: 
     (tmp_path / "moved").mkdir()
     path = Path(sqlite_database.url.removeprefix("sqlite:///"))
     moved = Trial(f"sqlite:///{shutil.copy(path, tmp_path / 'moved')}", tmp_path / "exports")
-    with pytest.raises(ConfigurationError, match="is of another database than this") as raised:
+    with pytest.raises(ConfigurationError, match="belongs to another database than this") as raised:
         moved.export()
     ledger = trial.state / "ledger.json"
     assert str(ledger) in raised.value.hint

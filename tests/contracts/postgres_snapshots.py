@@ -43,7 +43,7 @@ async def position_of(url: str) -> bytes:
 
 
 async def changes_of(url: str, since: bytes, **settings: object) -> Changes | Everything:
-    """What a snapshot taken now tells about the time since a position."""
+    """The changes since a position, as a snapshot taken now reports them."""
     async with snapshot_of(url, **settings) as (snapshot, mapping):
         return await snapshot.changes(mapping, iter([since]))
 
@@ -78,5 +78,5 @@ def annotated_images(application: PostgresConnection, number: int) -> list[Cell]
 
 
 def one_annotation(image: Cell) -> tuple[str, tuple[str, ...], list[Row]]:
-    """What `PostgresConnection.copy` needs for one more annotation of an image."""
+    """The arguments of `PostgresConnection.copy` for one more annotation of an image."""
     return "annotations", COLUMNS["annotations"], [annotation_row(987_654, str(image))]

@@ -73,7 +73,7 @@ async def test_savepoints_late_and_prepared_commits(url: str, application: Postg
 
 
 async def test_rewritten_and_frozen_rows(url: str, application: PostgresConnection) -> None:
-    """Rows that were loaded frozen, moved by VACUUM FULL, or made anew after TRUNCATE, are not missed."""
+    """No row is missed that was loaded frozen, moved by VACUUM FULL, or inserted again after TRUNCATE."""
     image = one_image(application)
     since = await position_of(url)
     application.execute("UPDATE annotations SET confidence = 0.25 WHERE image_id = ?", image)
@@ -132,7 +132,7 @@ _MATTERS = {
 async def test_changes_without_row_versions(
     url: str, application: PostgresConnection, reason: str, change: str
 ) -> None:
-    """What changes values and touches no row means everything, and why is said."""
+    """A change of values that touches no row means everything, and the reason is given."""
     since = await position_of(url)
     application.script(change)
     assert await changes_of(url, since) == Everything(reason)
@@ -182,7 +182,7 @@ def crash(server: PostgresServer, url: str) -> None:
 
 
 def accepts(url: str) -> bool:
-    """Whether the server lets somebody in."""
+    """Whether the server accepts a connection."""
     try:
         with closing(PostgresConnection(url)) as connection:
             return connection.execute("SELECT 1") == [(1,)]

@@ -1,4 +1,4 @@
-"""What can go wrong with PostgreSQL: one line, a hint, no password, and the published files whole."""
+"""Failures of PostgreSQL: one line, a hint, no password, and the published files intact."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Disturbed:
             self._disturb()
             yield snapshot
 
-    def looks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
-        """Nobody looks."""
+    def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
+        """No test calls this."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -125,7 +125,7 @@ async def test_a_server_that_falls_silent(url: str, monkeypatch: pytest.MonkeyPa
 
 
 async def test_server_stopped_while_streaming(own_postgres_server: PostgresServer) -> None:
-    """A server that stops as in a crash, and one that is away, are errors to be tried again."""
+    """A server that stops as in a crash, and one that is away, are errors that a retry may mend."""
     with own_postgres_server.database() as url:
         with closing(PostgresConnection(url)) as connection:
             connection.execute(MANY)

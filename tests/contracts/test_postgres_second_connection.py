@@ -1,4 +1,4 @@
-"""A second connection beside the snapshot's: it sees the same rows, waits for nobody, leaves nothing behind."""
+"""The second connection sees the same rows as the first, waits for no lock and leaves no session behind."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_no_second_connection(url: str, tmp_path: Path, in_halves: None, postgre
 
 
 async def test_the_same_snapshot(url: str) -> None:
-    """What is committed after the snapshot was taken is not seen beside it either."""
+    """Commits after the snapshot are not visible on the second connection either."""
     async with snapshot_of(url) as (snapshot, _):
         with PostgresConnection(url) as application:
             assert application.execute("SELECT count(*) FROM annotations")[0][0] > 1
@@ -99,7 +99,7 @@ async def test_the_same_snapshot(url: str) -> None:
 
 
 async def test_a_migration_waits_for_the_snapshot(url: str) -> None:
-    """Whoever queued up behind the migration would wait for itself: there is none beside, and no waiting."""
+    """A second transaction queued behind the migration would wait for the first: so there is none, and no wait."""
     async with snapshot_of(url) as (snapshot, _):
         pass
     async with snapshot_of(url) as (snapshot, _):

@@ -23,7 +23,7 @@ from tests.postgres_connection import PostgresConnection
 
 
 async def test_snapshot_is_consistent(url: str, application: PostgresConnection) -> None:
-    """What commits after the snapshot is not in it, however late it is read."""
+    """Commits after the snapshot are not in it, however late it is read."""
     before = application.execute("SELECT count(*) FROM annotations")[0][0]
     async with snapshot_of(url) as (snapshot, mapping):
         application.execute("DELETE FROM annotations")
@@ -90,7 +90,7 @@ async def test_snapshot_yields_in_a_deadlock(url: str, application: PostgresConn
 
 
 async def test_snapshot_after_a_table_is_gone(url: str, application: PostgresConnection) -> None:
-    """A table that was locked the last time and is gone now is no error of the snapshot: it is mapped anew."""
+    """A table that was locked last time and is gone now is no error: the snapshot maps the tables again."""
     source = source_of(url)
     async with source.snapshot():
         pass
@@ -184,7 +184,7 @@ async def test_row_level_security_is_an_error(
 
 
 async def test_looks(url: str, application: PostgresConnection) -> None:
-    """The first check says yes; later ones only after somebody's commit; our own reading is no change."""
+    """The first check says yes, later ones only after a commit; the exporter's own reading is no change."""
     source, wake = source_of(url), asyncio.Event()
     looks = source.checks(60, hooks=True, wake=wake)
 
@@ -221,7 +221,7 @@ async def test_looks_by_the_clock(url: str, application: PostgresConnection) -> 
 
 
 async def test_looks_end_with_the_server(url: str, application: PostgresConnection) -> None:
-    """A lost connection is an error, from which the supervisor starts anew."""
+    """A lost connection is an error, after which the supervisor starts again."""
     looks = source_of(url).checks(0.01, hooks=False, wake=asyncio.Event())
     assert await anext(looks)
     application.execute(

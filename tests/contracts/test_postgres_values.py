@@ -1,4 +1,4 @@
-"""What the PostgreSQL source reads: declarations, keys of any type, values, long streams."""
+"""The PostgreSQL source reads declarations, keys of any type, values and long streams."""
 
 from __future__ import annotations
 

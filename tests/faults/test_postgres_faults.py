@@ -1,4 +1,4 @@
-"""What may happen to a PostgreSQL server or a session of it: told with a hint, old files whole, made good."""
+"""Faults of a PostgreSQL server or session: error with a hint, intact old files, recovery by the next export."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: py
 
 
 def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
-    """What the system refuses to the other process is told as if it had been refused here."""
+    """An error of the operating system in the worker process is reported as one of this process."""
     trial = Trial(many, tmp_path / "exports")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     copy_bytes = Path(many.removeprefix("sqlite:///")).stat().st_size
@@ -249,7 +249,7 @@ def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.Monke
 
 
 def test_given_up_half_way(many: str, tmp_path: Path) -> None:
-    """What ends the export ends the other process: here an error of the progress display."""
+    """The end of the export ends the worker process: here after an error of the progress display."""
 
     def fail() -> None:
         raise AutoexportError("the display broke")

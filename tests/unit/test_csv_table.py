@@ -1,4 +1,4 @@
-"""The three CSV files to the letter: columns, quoting, guards, nulls, times."""
+"""The three CSV files byte by byte: columns, quoting, guards, nulls, times."""
 
 from __future__ import annotations
 
@@ -95,20 +95,28 @@ def test_cells(field: str, stored: Any, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "=", "-", "- 1", "-1%", "+1 2", "-inf", "=5"]
-)
+    "text",
+    [
+        "=1+1", "+a", "-a", "@a", "\ta", "\ra", "=", "-", "- 1", "-1%", "+1 2", "-inf", "=5", "\n=1", "\n", "\0=1",
+        "\0", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(1)",
+    ],
+)  # fmt: skip
 def test_formulas_are_guarded(text: str) -> None:
-    """An apostrophe before each of the six openers, unless the guard is off."""
+    """An apostrophe before each of the twelve openers, unless the guard is off."""
     for beside in (None, "x", 'x"'):
         assert cell("filename", text, beside=beside) == f'"\'{text}"'
         assert cell("filename", text, beside=beside, guard=False) == f'"{text}"'
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "+1", "-1.5", "-.5", "+5.", "-1e-9", "1=1", "'=1", " =1", "a\n=1", '"=1', "a,=1"]
-)
+    "text",
+    [
+        "-1", "+1", "-1.5", "-.5", "+5.", "-1e-9", "1=1", "'=1", " =1", "a\n=1", '"=1', "a,=1", "\ufeffa",
+        "\uff1ea", "a\uff1d",
+    ],
+)  # fmt: skip
 def test_numbers_and_ordinary_text_are_not_guarded(text: str) -> None:
-    """A number may have a sign, and what is an opener elsewhere in the text is none."""
+    """A number may have a sign, and only the first character of a text opens a formula."""
     for beside in (None, "x", "=x"):
         assert cell("filename", text, beside=beside) == '"' + text.replace('"', '""') + '"'
 
@@ -123,7 +131,7 @@ def test_every_text_cell_is_guarded(field: str) -> None:
 
 
 def test_guarded_cells_are_counted() -> None:
-    """The names of project and dataset count in every row that they stand in."""
+    """The names of project and dataset count once for each row."""
     images = [{"id": 1, "filename": "=1", "status": "-"}, {"id": 2, "filename": "-1"}, {"id": 3, "filename": "@"}]
     labels = [{"id": 1, "name": "=label"}]
     dataset = Dataset({"id": 1, "name": "@d", "description": "ok"}, images)
@@ -145,6 +153,28 @@ def test_labels_are_joined() -> None:
     assert first.endswith(',4,"b; a; ""c""; 5"')
     assert second.endswith(',0,""')
     assert end == ""
+
+
+@pytest.mark.parametrize("name", ["species {}", "=花 {}", "\U0001f600 {}", '"{}"'])
+def test_a_long_list_of_labels_is_cut(name: str) -> None:
+    """At a whole name, so that `csv` and Excel read the cell; the count says how many there are."""
+    names = [name.format(number) for number in range(20_000)]
+    labels: list[dict[str, Any]] = [{"id": number, "name": text} for number, text in enumerate(names)]
+    written = built([Project({"id": 1}, labels)]).written(ProjectsTable()).decode()
+    (row,) = csv.DictReader(io.StringIO(written, newline=""), strict=True)
+    assert row["label_count"] == "20000"
+    *shown, end = row["labels"].removeprefix("'").split("; ")
+    assert (shown, end) == (names[: len(shown)], "…")
+    longest = len(row["labels"].encode("utf-16-le")) // 2
+    assert longest <= 32_767 < longest + len(names[len(shown)].encode("utf-16-le")) // 2 + 3
+
+
+def test_a_list_at_the_limit_is_whole() -> None:
+    """One character more cuts it, and no name is cut."""
+    for length, expected in ((32_763, "x" * 32_763 + "; b"), (32_764, "…")):
+        labels: list[dict[str, Any]] = [{"id": 1, "name": "x" * length}, {"id": 2, "name": "b"}]
+        written = built([Project({"id": 1}, labels)]).written(ProjectsTable()).decode()
+        assert written.rstrip().endswith(f',2,"{expected}"')
 
 
 def test_counts_of_datasets() -> None:

@@ -381,7 +381,7 @@ async def test_a_burst_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_a_costly_export_is_rested_from() -> None:
-    """The next one may begin when four times its duration has passed, or when somebody asks."""
+    """The next one may begin after four times its duration, or when the owner asks for it."""
     now = 100.0
     schedule = ExportSchedule(clock=lambda: now)
     ticks: list[None] = []

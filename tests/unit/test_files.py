@@ -139,7 +139,7 @@ def test_systems_without_these_calls(descriptor: int, monkeypatch: pytest.Monkey
 
 
 def test_an_error_inside_is_the_error(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written out for nobody, and the thread is gone."""
+    """Nothing more is written out, and the thread is gone."""
     monkeypatch.setattr(files, "_LARGE_BYTES", 1)
     threads = threading.active_count()
     with pytest.raises(LookupError), made_durable(descriptor, 10):

@@ -134,7 +134,7 @@ def test_the_oldest_change_is_the_first_that_no_export_has_seen(clock: Clock) ->
 
 
 def test_a_failure_is_news_once_and_over_with_the_next_export(clock: Clock) -> None:
-    """What it was, what to do, when it is tried again; how often it failed."""
+    """The report holds the error, the hint, the time of the next try and the number of failures."""
     health = Health(1.0, clock=clock)
     error = SourceError("It is away.", hint="Bring it back.")
     assert health.failed(error, 5.0)
@@ -173,7 +173,7 @@ def test_the_watchdog_is_fed_by_every_real_step(clock: Clock) -> None:
 
 
 def test_the_report_is_kept_whole_and_private(tmp_path: Path, clock: Clock) -> None:
-    """What was written is what is read, with mode 0600 and no temp file beside it."""
+    """The report that is read is the one that was written; mode 0600, no temp file beside it."""
     report = Health(1.0, clock=clock).report
     write_report(tmp_path, report)
     assert read_report(tmp_path) == report
@@ -183,7 +183,7 @@ def test_the_report_is_kept_whole_and_private(tmp_path: Path, clock: Clock) -> N
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"pid": 1}', b'{"other": true}', b"\xff"])
 def test_what_is_no_report_is_none(tmp_path: Path, text: bytes) -> None:
-    """Of another version, cut off, or somebody else's."""
+    """Text of another version, cut off, or of another program."""
     assert read_report(tmp_path) is None
     (tmp_path / STATUS_FILE).write_bytes(text)
     assert read_report(tmp_path) is None
@@ -195,8 +195,8 @@ def test_a_report_that_cannot_be_written_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [0, 12], ids=["short", "long"])
-async def test_whoever_asks_is_answered(tmp_path: Path, depth: int) -> None:
-    """Each time with the report of that moment; also where the path is longer than an address may be."""
+async def test_each_connection_gets_a_report(tmp_path: Path, depth: int) -> None:
+    """The report of that moment, even if the path is longer than a socket address may be."""
     state = tmp_path.joinpath(*["a-folder-with-a-long-name"] * depth)
     state.mkdir(parents=True, exist_ok=True)
     (state / SOCKET_NAME).write_text("left behind")
@@ -215,7 +215,7 @@ async def test_whoever_asks_is_answered(tmp_path: Path, depth: int) -> None:
 
 
 async def test_the_socket_of_another_exporter_is_left_alone(tmp_path: Path) -> None:
-    """The state directory was removed under one exporter, and another has made it anew."""
+    """The state directory was removed under one exporter, and another one has made it again."""
     state = tmp_path / "state"
     state.mkdir()
     first, second = StatusSocket(state, lambda: b"first"), StatusSocket(state, lambda: b"second")
@@ -301,5 +301,5 @@ def test_the_watchdog_is_fed_only_where_there_is_one(tmp_path: Path, variables: 
 
 @pytest.mark.parametrize("address", [None, "", "relative", "/nowhere/at/all"])
 def test_without_systemd_nothing_happens(address: str | None) -> None:
-    """Neither a missing address nor one where nobody listens is an error."""
+    """Neither a missing address nor one without a listener is an error."""
     SystemdNotifier(address, 1.0).ready()

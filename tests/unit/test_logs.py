@@ -1,4 +1,4 @@
-"""Who gets the logs, how they look, and that no password is in them."""
+"""The receiver and the form of the logs, and that no password is in them."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_configuring_twice_does_not_double_the_lines(capsys: pytest.CaptureFixtu
 
 
 def test_a_log_on_a_full_disk_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it would have told of goes on: `/dev/full` answers as a full disk does."""
+    """The work that it reports goes on; `/dev/full` answers as a full disk does."""
     logs.configure("json", "info")
     full = open("/dev/full", "w", buffering=1)  # noqa: SIM115 - closing it would fail as well
     monkeypatch.setattr(sys, "stderr", full)

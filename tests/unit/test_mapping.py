@@ -867,7 +867,7 @@ def test_list_of_four_in_an_array_is_a_warning() -> None:
 def test_spatial_columns_are_not_polygons() -> None:
     """A PostGIS geometry is not JSON: it is not read, and every export says so."""
     fields = (Column("id", "integer"), Column("image_id", "integer"), Column("label", "text"))
-    shape = Column("geometry", "other", "geometry(Polygon,4326)")
+    shape = Column("geometry", "opaque", "geometry(Polygon,4326)")
     annotations = Table("annotations", None, "table", (*fields, shape), ("id",))
     mapping = map_catalog(Catalog((_in_schema(None, "images", "id filename"), annotations)))
     assert "polygon" not in columns(mapping, "annotations")

@@ -83,7 +83,7 @@ def test_no_password() -> None:
 
 
 def test_explained() -> None:
-    """What the driver raises becomes ours with its cause; what others raise stays."""
+    """An error of the driver becomes a `SourceError` with its cause; other errors stay as they are."""
     error = server_error("42501", "no")
     with pytest.raises(SourceError) as raised, explained(DATABASE):
         raise error

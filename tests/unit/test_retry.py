@@ -1,4 +1,4 @@
-"""Waiting to try again: cut short by whoever asks, together with the rest that would follow."""
+"""A request for an export ends the wait for the next try, and the cooldown that would follow."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 
 from autoexport.values import scalars
 from autoexport.values.scalars import Ruled
+from autoexport.values.worded import numbers_in_words
 
 LONG = 2**63 - 1
 PLUS = "+" if b"+" in orjson.dumps(1e22) else ""
@@ -140,7 +141,7 @@ def test_ordinary_columns_are_not_copied() -> None:
 
 
 def test_as_floats() -> None:
-    """Numbers to reckon with: long ones too; text is none."""
+    """Numbers for arithmetic, long ones too; text becomes None."""
     ruled, _ = scalars.numbers((1, 0.5, "1.10", "wide", None))
     assert scalars.as_floats(ruled) == [1, 0.5, 1.1, None, None]
 
@@ -166,7 +167,12 @@ def test_flags(stored: Any, expected: str, repaired: int) -> None:
         ("2024-01-15 09:00", "2024-01-15T09:00:00"),
         ("2024-01-15", "2024-01-15T00:00:00"),
         ("20240115T090000", "2024-01-15T09:00:00"),
-        ("2024-01-15 09:00:00.123456789", "2024-01-15T09:00:00.123456"),
+        ("2024-01-15 09:00:00.1234560", "2024-01-15T09:00:00.123456"),
+        ("2024-01-15T09:00:00.120000000Z", "2024-01-15T09:00:00.120000Z"),
+        ("2024-01-15 09:00Z", "2024-01-15T09:00:00Z"),
+        ("2024-01-15 09:00:00.5+01:00:30", "2024-01-15T07:59:30.500000Z"),
+        ("20240115T090000.123456", "2024-01-15T09:00:00.123456"),
+        ("2024-02-29 00:00:00", "2024-02-29T00:00:00"),
         ("2024-01-15 09:00:00Z", "2024-01-15T09:00:00Z"),
         ("2024-01-15 09:00:00+00", "2024-01-15T09:00:00Z"),
         ("2024-01-15 09:00:00-05:30", "2024-01-15T14:30:00Z"),
@@ -183,9 +189,13 @@ def test_times(stored: str, expected: str) -> None:
     "stored",
     [
         "0000-00-00 00:00:00", "0000-00-00", "24:00", "2024-01-15 24:00:00", "2024-01-15T24:00", "20240115T240000",
-        "2024-02-30 00:00:00", "2024-01-15 25:00:00", "yesterday", "", "infinity", "2024-01-15 10:00 UTC",
+        "2024-02-30 00:00:00", "2024-01-15 25:00:00", "yesterday", "", "infinite", "2024-01-15 10:00 UTC",
         "1705312800", "17051231105", "1705123112034", "20240115", "2024-W01-1", "2024-01-15x10:00:00",
-        "0001-01-01T00:00:00+01:00", "2024-01-15 10:00:00\n2024-01-15 10:00:00", "44-03-15 BC",
+        "2024-01-15 09:00:00.1234567", "2024-01-15T09:00:00.123456789Z", "1969-12-31 23:59:59.9999999+02:00",
+        "2024-01-15 09:00:00,1234567", "2024-01-15 09:00:00+01:00:30.1234567", "20240115T090000.1234567",
+        "2024-01-15 09:30.5", "2024-01-15 09.5", "2024-01-15 09:00:60", "2023-02-29 00:00:00", "12024-01-15",
+        "10000-01-01 00:00:00", "0001-01-01T00:00:00+01:00", "2024-01-15 10:00:00\n2024-01-15 10:00:00",
+        "44-03-15 BC",
     ],
 )  # fmt: skip
 def test_what_is_no_time_stays_as_stored(stored: str) -> None:
@@ -194,6 +204,14 @@ def test_what_is_no_time_stays_as_stored(stored: str) -> None:
     ruled, repaired = scalars.times(("2024-01-15 09:00:00", stored, "2024-01-15 09:00:00+01:00"))
     expected = [datetime(2024, 1, 15, 9), stored, datetime(2024, 1, 15, 8, tzinfo=UTC)]  # noqa: DTZ001
     assert (ruled, repaired) == (expected, 0)
+
+
+@pytest.mark.parametrize("stored", ["infinity", "-infinity", "Infinity", float("-inf")])
+def test_infinite_times(stored: str | float) -> None:
+    """They are null and counted, also next to others."""
+    check(scalars.times, stored, "null", 1)
+    column = ("2024-01-15 09:00:00", stored, None, stored)
+    assert scalars.times(column) == ([datetime(2024, 1, 15, 9), None, None, None], 2)  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(("stored", "expected"), [(1705312800, "1705312800"), (1.5, "1.5"), (b"\x00", '"AA=="')])
@@ -231,4 +249,4 @@ def test_encoded_times_and_long_numbers() -> None:
 )
 def test_numbers_in_text_columns(stored: Any, expected: Any, repaired: int) -> None:
     """A text column holds numbers as text; anything else in it is null and counted."""
-    assert scalars.numbers_in_words([stored]) == ([expected], repaired)
+    assert numbers_in_words([stored]) == ([expected], repaired)

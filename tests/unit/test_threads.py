@@ -19,7 +19,7 @@ async def test_the_result_and_the_error_of_the_function() -> None:
 
 
 async def test_a_cancelled_caller_waits_for_the_thread() -> None:
-    """What the caller holds for the thread is not let go before the thread is done."""
+    """The caller releases nothing that it holds for the thread before the thread is done."""
     begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:

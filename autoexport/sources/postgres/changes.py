@@ -59,7 +59,8 @@ WHERE n.nspname = :schema AND c.relname = :name
 _ATTRIBUTES = """
 SELECT a.attname::text AS name, a.attnum::int AS number, a.atttypid::bigint AS type, a.atttypmod AS modifier,
   a.attcollation::bigint AS collation, a.attgenerated::text AS generated,
-  e.typtype::text AS element_kind, e.typname::text AS element
+  e.typtype::text AS element_kind, e.typname::text AS element,
+  e.typnamespace = 'pg_catalog'::regnamespace AS built_in
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_type e ON e.oid = CASE WHEN t.typelem <> 0 AND t.typlen = -1 THEN t.typelem ELSE t.oid END
 WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -151,10 +152,11 @@ def _unusable_column(attribute: dict[str, Any], declared: Column) -> str:
     """Why the value that is read from a column may change while its row does not; empty if it cannot."""
     if attribute["generated"] == "v":
         return f".{attribute['name']} is computed when it is read"
-    if declared.kind not in ("other", "array"):
+    if declared.kind not in ("other", "array", "composite", "range"):
         return ""
     element = attribute["element"]
-    if attribute["element_kind"] not in ("b", "e") or element.startswith("reg") or element == "money":
+    by_session = attribute["built_in"] and (element.startswith("reg") or element == "money")
+    if attribute["element_kind"] not in ("b", "e") or by_session:
         return f".{attribute['name']} is of type {declared.type_name}, whose text depends on other things"
     return ""
 

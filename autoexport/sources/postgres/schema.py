@@ -28,8 +28,8 @@ WITH RECURSIVE relations AS ({_RELATIONS}), bases AS (
   UNION ALL
   SELECT b.domain, t.typbasetype FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
 )
-SELECT r.schema, r.name, r.relkind, a.attname::text, a.attnotnull, t.typname::text, t.typtype::text,
-  t.typcategory::text, t.typnamespace = 'pg_catalog'::regnamespace,
+SELECT r.schema, r.name, r.relkind, a.attname::text, a.attnotnull, t.oid::bigint, t.typname::text,
+  t.typtype::text, t.typcategory::text, t.typnamespace = 'pg_catalog'::regnamespace,
   pg_catalog.format_type(a.atttypid, a.atttypmod), l.collname::text
 FROM relations r
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -40,6 +40,22 @@ LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND l.collname <> 
   AND t.typname <> 'name'
 ORDER BY r.schema, r.name, a.attnum
 """  # noqa: S608
+# The types that each of these arrays and composites consists of. Domains are looked through.
+_PARTS = """
+WITH RECURSIVE parts(whole, part) AS (
+  SELECT o, o FROM unnest($1::oid[]) AS o
+  UNION
+  SELECT p.whole, n.part FROM parts p JOIN pg_catalog.pg_type t ON t.oid = p.part CROSS JOIN LATERAL (
+    SELECT t.typbasetype WHERE t.typtype = 'd'
+    UNION ALL SELECT t.typelem WHERE t.typtype <> 'd' AND t.typcategory = 'A'
+    UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+  ) AS n(part)
+)
+SELECT p.whole::bigint, t.typname::text, t.typtype::text, t.typcategory::text,
+  t.typnamespace = 'pg_catalog'::regnamespace
+FROM parts p JOIN pg_catalog.pg_type t ON t.oid = p.part WHERE t.typtype <> 'd' AND t.typcategory <> 'A'
+"""
 _INDEXES = f"""
 WITH relations AS ({_RELATIONS})
 SELECT r.schema, r.name, i.indisprimary,
@@ -108,7 +124,23 @@ _KINDS: dict[str, ColumnKind] = {
     "jsonb": "json",
     "uuid": "uuid",
     "bytea": "binary",
+    "point": "geometric",
+    "lseg": "geometric",
+    "path": "geometric",
+    "polygon": "geometric",
+    "box": "box",
+    "line": "opaque",
+    "circle": "opaque",
 }
+_SPATIAL = frozenset({"geometry", "geography", "raster", "box2d", "box3d", "topogeometry"})
+"""The types of PostGIS, which may live in any schema. Their text is hexadecimal."""
+
+_POINTS = frozenset({"lseg", "path", "polygon"})
+"""Lists of points: inside of a composite they are text that is not JSON."""
+
+_TYPE_KINDS: dict[str, ColumnKind] = {"e": "enum", "c": "composite", "r": "range", "m": "range"}
+"""By `typtype`."""
+
 _LOCKABLE = "rpv"
 """`relkind` of the relations that `LOCK TABLE` accepts."""
 
@@ -135,10 +167,13 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
     Raises the driver's errors.
     """
 
-    async def rows(statement: str) -> CatalogRows:
-        return (await connection.exec_driver_sql(statement, (list(schemas),))).all()
+    async def rows(statement: str, parameter: Sequence[Any] = schemas) -> CatalogRows:
+        return (await connection.exec_driver_sql(statement, (list(parameter),))).all()
 
-    columns, relkinds = _columns(await rows(_COLUMNS))
+    declared = await rows(_COLUMNS)
+    wholes = {row[5] for row in declared if row[3] is not None and (row[7] == "c" or row[8] == "A")}
+    parts = _parts(await rows(_PARTS, sorted(wholes))) if wholes else {}
+    columns, relkinds = _columns(declared, parts)
     primary, indexes = _indexes(await rows(_INDEXES))
     foreign = _foreign_keys(await rows(_FOREIGN_KEYS))
     access = {(schema, name): rest for schema, name, *rest in await rows(_ACCESS)}
@@ -171,29 +206,62 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
 
 
 def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:
-    """The kind of a type, by its name, `typtype` and `typcategory` (manual, "pg_type")."""
-    if type_kind == "e":
-        return "enum"
-    if category == "A":
-        return "array"
+    """The kind of a type, by its name, `typtype` and `typcategory` (manual, "pg_type").
+
+    A name alone does not identify a type: `built_in` says that it is one of the server's own.
+    """
     if built_in and type_name in _KINDS:
         return _KINDS[type_name]
+    if type_name in _SPATIAL and not built_in:
+        return "opaque"
+    if type_kind in _TYPE_KINDS:
+        return _TYPE_KINDS[type_kind]
+    if category == "A":
+        return "array"
     return "text" if category == "S" or (built_in and type_name == "char") else "other"
 
 
 _Name = tuple[str, str]
+_Part = tuple[str, ColumnKind]
 
 
-def _columns(rows: CatalogRows) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
+def _parts(rows: CatalogRows) -> dict[int, set[_Part]]:
+    """The types that arrays and composites consist of, by the oid of the whole."""
+    parts: dict[int, set[_Part]] = defaultdict(set)
+    for whole, *identity in rows:
+        kind = column_kind(*identity)
+        parts[whole].add(("record" if kind == "composite" else _base(*identity), kind))
+    return parts
+
+
+def _base(type_name: str, _type_kind: str, _category: str, built_in: bool) -> str:
+    return type_name if built_in else f"other.{type_name}"
+
+
+def _readable_kind(kind: ColumnKind, parts: set[_Part]) -> ColumnKind:
+    """The kind of an array or composite; `opaque` if a part of it has no JSON form."""
+    kinds = {part for _, part in parts}
+    names = {name for name, _ in parts}
+    points_in_record = names & _POINTS and len(names) > 1
+    return "opaque" if kinds & {"opaque", "range"} or points_in_record else kind
+
+
+def _columns(
+    rows: CatalogRows, parts: Mapping[int, set[_Part]]
+) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
     columns: dict[_Name, list[Column]] = defaultdict(list)
     relkinds: dict[_Name, str] = {}
-    for schema, name, relkind, column, required, typname, typtype, category, built_in, declared, collation in rows:
+    for schema, name, relkind, column, required, oid, *identity, declared, collation in rows:
         relkinds[schema, name] = relkind
         own_columns = columns[schema, name]
         if column is not None:
             type_name = f'{declared} COLLATE "{collation}"' if collation else declared
-            kind = column_kind(typname, typtype, category, built_in)
-            own_columns.append(Column(column, kind, type_name, not required))
+            kind = column_kind(*identity)
+            base: tuple[str, ...] = (_base(*identity),)
+            if kind in ("array", "composite"):
+                kind = _readable_kind(kind, parts[oid])
+                base = tuple(sorted({part for part, _ in parts[oid]}))
+            own_columns.append(Column(column, kind, type_name, not required, base))
     return columns, relkinds
 
 

@@ -32,6 +32,7 @@ from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar
 from autoexport.model.mapping import Mapping
 from autoexport.sources.contract import LIKE_A_TIME
+from autoexport.sources.postgres.as_json import JSON_KINDS, as_json
 from autoexport.sources.postgres.changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres.errors import explained
 from autoexport.sources.postgres.portal import Portals, Rows
@@ -41,7 +42,7 @@ from autoexport.values.scalars import BLANKS, TRUE_WORDS
 _BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
 """Server encodings whose byte order is the order of code points; for SQL_ASCII no better order is known."""
 
-_NATIVE_TEXT = ("text", "character varying")
+_NATIVE_TEXT = (("text",), ("varchar",))
 _NUMBERS: frozenset[ColumnKind] = frozenset({"integer", "numeric", "real"})
 
 
@@ -150,18 +151,17 @@ class PostgresSnapshot:
     # --- values ------------------------------------------------------------------------------------
 
     def readable(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Numbers, booleans, bytes and text as the driver decodes them; all else in the server's text form.
+        """Numbers, booleans, bytes and text as the driver decodes them; arrays, composites and geometric types as
+        JSON; all else in the server's text form.
 
         A four-byte float has as many digits as distinguish it from its neighbours, as `psql` shows it.
         """
         if column.kind in ("integer", "boolean", "binary") or _is_native_text(column):
             return expression
         if column.kind == "real":
-            single = column.type_name != "double precision"
+            single = column.base != ("float8",)
             return cast(cast(expression, Text()), DOUBLE_PRECISION()) if single else expression
-        if column.kind == "array":
-            return cast(func.to_json(expression), Text())
-        return cast(expression, Text())
+        return as_json(column, expression) if column.kind in JSON_KINDS else cast(expression, Text())
 
     def stream(
         self, statement: Select[Any], *, wide_column: int | None = None
@@ -219,7 +219,7 @@ class PostgresSnapshot:
 
 
 def _is_native_text(column: Column) -> bool:
-    return column.kind == "text" and column.type_name.startswith(_NATIVE_TEXT)
+    return column.base in _NATIVE_TEXT
 
 
 def _collation(column: Column) -> str:
@@ -233,4 +233,4 @@ def _own_type(column: Column) -> TypeEngine[Any] | None:
         return Numeric()
     if column.kind == "real":
         return DOUBLE_PRECISION()
-    return _Blanked() if column.kind == "text" and column.type_name.startswith("character(") else None
+    return _Blanked() if column.base == ("bpchar",) else None

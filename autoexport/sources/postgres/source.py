@@ -16,7 +16,7 @@ from typing import Any
 import xxhash
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from autoexport.config.database_url import DatabaseURL
+from autoexport.config.address import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
