@@ -94,7 +94,7 @@ class LeftOut:
             return False
         if self._annotations is None:
             return True
-        if table in self._called or table.kind == "view":
+        if table in self._called or table.kind in ("view", "foreign table"):
             return False
         name = _HISTORY.sub("", table.name)
         return name == table.name or plain(name).rstrip("s") != plain(self._annotations.name).rstrip("s")
