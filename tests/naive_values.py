@@ -117,6 +117,27 @@ class Naive:
         self.repaired = before + 1
         return words
 
+    def polygon(self, value: Any) -> Any:
+        """As a document, but flat lists of at least six numbers and GeoJSON become points."""
+        before, parsed = self.repaired, self.document(value)
+        if isinstance(value, Text) and isinstance(parsed, str) and self.repaired > before:
+            words = value.decode("utf-8", "replace").replace(",", " ").replace(";", " ").split(" ")
+            numbers = [word for word in words if word]
+            if all(re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", word) for word in numbers) and len(numbers) > 5:
+                self.repaired = before
+                parsed = json.loads(f"[{','.join(numbers)}]")
+        if isinstance(parsed, dict) and parsed.get("type") == "Polygon":
+            points = [[point[:2] for point in ring] for ring in parsed["coordinates"]]
+            return points[0] if len(points) == 1 else points
+        rings = parsed if isinstance(parsed, list) and parsed and isinstance(parsed[0], list) else [parsed]
+        if not all(_is_flat(ring) for ring in rings):
+            return parsed
+        if any(len(ring) % 2 for ring in rings):
+            self.repaired += 1
+            return parsed
+        pairs = [[list(pair) for pair in zip(ring[::2], ring[1::2], strict=True)] for ring in rings]
+        return pairs[0] if len(pairs) == 1 else pairs
+
     def _finite(self, node: Any) -> Any:
         if isinstance(node, list):
             return [self._finite(item) for item in node]
@@ -125,6 +146,13 @@ class Naive:
         if isinstance(node, int | float) and (abs(node) > 1.797e308 or node != node):
             return self._null()
         return node
+
+
+def _is_flat(ring: Any) -> bool:
+    """Whether this is a list of six or more numbers of up to 64 bits."""
+    if not isinstance(ring, list) or len(ring) < 6:
+        return False
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in ring)
 
 
 def _depth(node: Any) -> int:

@@ -16,6 +16,7 @@ from autoexport.errors import AnnotationsLeftOut, SourceError
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
+from autoexport.mapping.sql_names import quoted
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
 from autoexport.pipeline.ownership import is_foreign
@@ -24,7 +25,6 @@ from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
 from autoexport.sources.check_queries import ambiguous_boxes, left_out, orphans
 from autoexport.sources.contract import Source
-from autoexport.sources.identifiers import quoted
 from autoexport.sources.reader import SnapshotReader
 
 _SCAN_ROWS_PER_S = 2_000_000

@@ -40,7 +40,7 @@ def ssl_mode(options: Mapping[str, str]) -> str | None:
 
 
 def server_settings(options: Mapping[str, str]) -> dict[str, str]:
-    """The run-time parameters: `application_name`, and those in libpq's `options` (`-c name=value`)."""
+    """Run-time parameters: `application_name`, search path, and those of libpq's `options` (`-c name=value`)."""
     name = options.get("application_name") or options.get("fallback_application_name") or "autoexport"
     found = {"application_name": name}
     if path := options.get("search_path"):

@@ -172,7 +172,7 @@ def _find_field(logical: str, setting: str, candidates: list[Column], table: Tab
         found.fields[setting] = fitting[0]
     elif candidates:
         unfit = candidates[0]
-        if setting == "is_labeled" and plain(unfit.name) == plain(setting):
+        if setting == "is_labeled" and plain(unfit.name) == plain(setting) and unfit.kind != "opaque":
             found.fields[setting] = unfit  # Unreadable values are null: nothing is derived in their place.
             return
         found.warnings.append(

@@ -71,7 +71,8 @@ class LeftOut:
         elif self._annotations is not None or not self._refers_to_an_image(table):
             return False
         # Without any annotations, a table with a less usual name or type of column is not passed over either.
-        shapes = [c for c in by_names(table, GEOMETRY_NAMES) if c.kind in KINDS["polygon"] or c.kind == "binary"]
+        kinds = KINDS["polygon"] | {"binary", "opaque"}
+        shapes = [column for column in by_names(table, GEOMETRY_NAMES) if column.kind in kinds]
         return self._annotations is None and bool(shapes or by_names(table, _LABELLED))
 
     def _refers_to_an_image(self, table: Table) -> bool:
@@ -93,7 +94,7 @@ class LeftOut:
             return False
         if self._annotations is None:
             return True
-        if table in self._called or table.kind == "view":
+        if table in self._called or table.kind in ("view", "foreign table"):
             return False
         name = _HISTORY.sub("", table.name)
         return name == table.name or plain(name).rstrip("s") != plain(self._annotations.name).rstrip("s")

@@ -121,10 +121,10 @@ def _refuse_other_target(
 ) -> None:
     """Raise `MappingError` if a configured link is declared as the key of a table that is not the parent.
 
-    Equal ids would then be a coincidence, unless the parent shares the ids of that table.
+    Equal ids would then be a coincidence, unless the parent shares the ids of that table. A view may do so.
     """
     (child, column), (parent, parent_key) = link, to
-    if not refers_elsewhere(catalog, child, column, parent):
+    if parent.kind == "view" or not refers_elsewhere(catalog, child, column, parent):
         return
     targets = [key for key in child.foreign_keys if key.columns == (column.name,)]
     shared = [key for key in parent.foreign_keys if key.columns == (parent_key.name,)]

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import TableFields, by_names, find_fields
+from autoexport.mapping.join_tables import view_hint
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named, is_private
+from autoexport.mapping.unseen import no_tables, unseen_hint
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
 
@@ -270,15 +272,13 @@ class Survey:
 
     def _no_images(self, lacking: Sequence[tuple[Table, Lack]]) -> MappingError:
         if not self.catalog.tables:
-            return MappingError(
-                "The database has no tables.",
-                hint="Check --database-url: it should name the database of the annotation application.",
-            )
+            return no_tables(self.catalog)
         if lacking:
             reasons = "; ".join(f"{table.full_name} has {lack}" for table, lack in lacking)
             return MappingError(f"No table of images was found: {reasons}.", hint=self._supply(*lacking[0]))
         similar = [table for table in self.catalog.tables if self._resembles_images(table)]
-        hint = table_proposal("images", similar) if similar else proposal(toml_lines("images", table="<table>"))
+        hint = table_proposal("images", similar) if similar else unseen_hint(self.catalog)
+        hint = hint or proposal(toml_lines("images", table="<table>"))
         return MappingError("No table of images was found.", hint=hint)
 
     def _supply(self, table: Table, lack: Lack) -> str:
@@ -288,8 +288,10 @@ class Survey:
         if lack.missing is Missing.NAME:
             return proposal(toml_lines("images", table=table.name, file_path="<column>"))
         logical = "datasets" if self.fitting("datasets", table) else "projects"
+        parents = [(logical, parent, self.role(logical, parent)[0].key) for parent in self.fitting(logical, table)]
+        hint = view_hint(self.catalog, (table, self.role("images", table)[0].key), parents)
         named = toml_lines("images", table=table.name, **{LINK_SETTING[logical]: "<column>"})
-        return proposal(named, toml_lines(logical, table=False))
+        return hint or proposal(named, toml_lines(logical, table=False))
 
     def _resembles_images(self, table: Table) -> bool:
         if is_private(table.name) or any(is_named(table.name, logical) for logical in self.configured):

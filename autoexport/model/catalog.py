@@ -97,7 +97,26 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class UnseenTables:
+    """Tables that are there and that the catalog does not list.
+
+    `schema` is empty for virtual tables of SQLite. `usable`: the role has the USAGE right on the schema.
+    """
+
+    schema: str
+    names: tuple[str, ...]
+    usable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
-    """All tables and views that the connection can see."""
+    """All tables and views that the connection can see.
+
+    `unseen` lists other tables, if none of these is called images. `role` and `search_path` are those of the
+    connection, empty if the database has none.
+    """
 
     tables: tuple[Table, ...]
+    unseen: tuple[UnseenTables, ...] = ()
+    role: str = ""
+    search_path: str = ""

@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from autoexport.errors import EmptyDatabase, MappedTableGone, MappingError, UndecodableText
+from autoexport.errors import MappedTableGone, MappingError, UndecodableText
 from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, can_be_kept, judge
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import map_catalog, mapping_digest
 from autoexport.mapping.overrides import TablesConfig
+from autoexport.mapping.unseen import hidden, no_tables
 from autoexport.model.blocks import BlockRecord, Range
 from autoexport.model.catalog import Catalog, Key
 from autoexport.model.mapping import Mapping
@@ -222,9 +223,7 @@ class Derivation:
 def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:
     """Map the tables of the snapshot. Raises `MappingError`, or `MappedTableGone` for a missing exported table."""
     if not catalog.tables and ledger is None:
-        raise EmptyDatabase(
-            "The database has no tables.", hint="Start the application once, or check --database-url."
-        )
+        raise no_tables(catalog)
     gone: set[str] = set()
     if ledger is not None:
         gone = set(ledger.tables.values()) - {table.full_name for table in catalog.tables}
@@ -232,16 +231,20 @@ def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | Non
         mapping = map_catalog(catalog, tables)
     except MappingError as error:
         if gone:
-            raise _gone(gone) from error
+            raise _gone(gone, catalog) from error
         raise
     if ledger is not None and gone and set(ledger.tables) - set(mapping.tables()):
-        raise _gone(gone)
+        raise _gone(gone, catalog)
     for warning in mapping.warnings:
         log.warning("mapping.warning", warning=warning)
     return mapping
 
 
-def _gone(tables: set[str]) -> MappedTableGone:
+def _gone(tables: set[str], catalog: Catalog) -> MappedTableGone:
+    hint = hidden(tables, catalog)
+    if hint:
+        names = ", ".join(sorted(tables))
+        return MappedTableGone(f"A table that was exported before can no longer be seen: {names}.", hint=hint)
     return MappedTableGone(
         f"A table that was exported before is missing: {', '.join(sorted(tables))}.",
         hint="The old files stay. If the table is gone for good, run `python -m autoexport --full` once.",

@@ -12,8 +12,9 @@ from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import KeepQuery
 from autoexport.values import scalars
 from autoexport.values.boxes import BoxMapping, corners
-from autoexport.values.json_columns import documents
+from autoexport.values.polygons import polygons
 from autoexport.values.urls import cut_urls
+from autoexport.values.worded import numbers_in_words
 
 Rule = Callable[[Sequence[Scalar]], scalars.Ruled]
 
@@ -40,7 +41,7 @@ ANNOTATION_RULES: dict[str, Rule] = {
     "label": scalars.names,
     "label_id": scalars.texts,
     "confidence": scalars.numbers,
-    "polygon": documents,
+    "polygon": polygons,
     "is_auto_generated": scalars.flags,
     "is_verified": scalars.flags,
     "model_id": scalars.texts,
@@ -84,7 +85,7 @@ def render(rows: BlockRows, mapping: RowMapping) -> Block:
     """Compute all published columns of these rows, and the counts."""
     stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
     keep = mapping.keep_query
-    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, scalars.numbers_in_words)
+    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
     images, of_images = _ruled(
         stored_images, _replaced(IMAGE_RULES, worded), len(rows.spans), keep.get("images", {})
     )

@@ -11,6 +11,7 @@ from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import BoxFormat, BoxReading
 from autoexport.values import scalars
 from autoexport.values.json_columns import parse
+from autoexport.values.worded import numbers_in_words
 
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
@@ -75,7 +76,7 @@ def corners(
         return _columns(_converted(stored, "cxcywh" if mapping.box == "center" else "xywh"))
     numbers, total_repaired = [], 0
     for index, column in enumerate(stored):
-        rule = scalars.numbers_in_words if f"box_{index}" in mapping.worded else scalars.numbers
+        rule = numbers_in_words if f"box_{index}" in mapping.worded else scalars.numbers
         ruled, repaired = rule(column)
         numbers.append(ruled)
         total_repaired += repaired

@@ -25,7 +25,7 @@ _STRING = re.compile(rb'("(?:[^"\\]|\\.)*")')
 _ZERO = r"0(?:(?=\.(?!0000))|(?!\.)(?<!-0))"
 _NUMBER = rf"-?(?:[1-9][0-9]{{0,6}}+|{_ZERO})(?:\.[0-9]{{1,8}}+(?<![0-9]0))?"
 _POINT = rf'\{{"x": {_NUMBER}, "y": {_NUMBER}\}}'
-_PAIR = rf"\[{_NUMBER}(?:, {_NUMBER})*+\]"
+_PAIR = rf"\[{_NUMBER}(?:, {_NUMBER}){{0,3}}+\]"
 _POLYGON = rf"\[(?:{_POINT}(?:, {_POINT})*+|{_PAIR}(?:, {_PAIR})*+)\]"
 _POLYGONS = re.compile(rf"(?:{_POLYGON}\n)*+")
 
@@ -35,28 +35,47 @@ def documents(column: Sequence[Scalar]) -> Ruled:
 
     Text that is not JSON becomes a JSON string and counts as repaired. Null and the text `null` become None.
     """
+    return published(column) or rendered(column)
+
+
+def published(column: Sequence[Scalar]) -> Ruled | None:
+    """The column if all of it already is in the published form; None if any value has to be looked at.
+
+    Parsing and writing polygons again would take a third of all rendering.
+    """
     present: list[Any] = [value for value in column if value is not None and value != "null"]
     if not present:
         return [None] * len(column), 0
     try:
         lines = "\n".join([*present, ""])
-        if lines.count("\n") == len(present) and _POLYGONS.fullmatch(lines):
-            # Already in the published form: parsing and writing it again would take a third of all rendering.
-            # The count of lines excludes values of several lines, of which each would count as a value.
-            written: list[bytes | None] = [*lines.encode().split(b"\n")[:-1]]
-        elif _has_long_integer(lines.encode()):
+    except TypeError:
+        return None
+    # The count of lines excludes values of several lines, of which each would count as a value.
+    if lines.count("\n") != len(present) or not _POLYGONS.fullmatch(lines):
+        return None
+    return _with_nulls(column, [*lines.encode().split(b"\n")[:-1]]), 0
+
+
+def _with_nulls(column: Sequence[Scalar], written: list[bytes | None]) -> list[bytes | None]:
+    if len(written) == len(column):
+        return written
+    remaining = iter(written)
+    return [None if value is None or value == "null" else next(remaining) for value in column]
+
+
+def rendered(column: Sequence[Scalar]) -> Ruled:
+    """Apply the JSON rule to a column of which some values are not in the published form."""
+    present: list[Any] = [value for value in column if value is not None and value != "null"]
+    try:
+        if has_long_integer("\n".join(present).encode()):
             return value_by_value(column, document)
-        else:
-            # Each is written as soon as it is parsed: the parsed polygons of a block exceed the processor's cache.
-            written = _all_spaced([orjson.dumps(orjson.loads(value)) for value in present])
-            if b"null" in written:
-                written = [None if text == b"null" else text for text in written]
+        # Each is written as soon as it is parsed: the parsed polygons of a block exceed the processor's cache.
+        written = _all_spaced([orjson.dumps(orjson.loads(value)) for value in present])
+        if b"null" in written:
+            written = [None if text == b"null" else text for text in written]
     except (ValueError, TypeError):
         return value_by_value(column, document)
-    if len(present) == len(column):
-        return written, 0
-    remaining = iter(written)
-    return [None if value is None or value == "null" else next(remaining) for value in column], 0
+    return _with_nulls(column, written), 0
 
 
 def document(value: Any) -> tuple[bytes | None, int]:
@@ -80,7 +99,8 @@ def _all_spaced(compact: list[bytes]) -> list[bytes | None]:
     return [*map(spaced, compact)]
 
 
-def _has_long_integer(raw: bytes) -> bool:
+def has_long_integer(raw: bytes) -> bool:
+    """Whether a number in this JSON has digits that orjson would not keep."""
     # Searching a run of zeros in a translated copy is much faster than searching a run of digits.
     return b"0" * 19 in raw.translate(_TO_ZERO) and _LONG_INTEGER.search(raw) is not None
 
@@ -96,7 +116,7 @@ def parse(value: Any) -> tuple[Any, int]:
         return text(value)
     try:
         raw = value.encode()
-        if not _has_long_integer(raw):
+        if not has_long_integer(raw):
             parsed = orjson.loads(raw)
             if len(raw) > 2 * _MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH:
                 orjson.dumps(parsed)

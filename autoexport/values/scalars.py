@@ -199,18 +199,6 @@ def number_from_text(value: str) -> tuple[Any, int]:
     return text(value)[0], 1
 
 
-def numbers_in_words(column: Sequence[Scalar]) -> Ruled:
-    """Apply the number rule to a text column: what is no number becomes None and counts as repaired."""
-    return value_by_value(column, _number_in_words)
-
-
-def _number_in_words(value: Any) -> tuple[Any, int]:
-    ruled, repaired = number(value)
-    if not isinstance(ruled, str):
-        return ruled, repaired
-    return None, 1
-
-
 def as_floats(column: Sequence[Any]) -> list[float | int | None]:
     """Convert a ruled column of numbers for arithmetic; a value that is no number becomes None."""
     return [_plain(value) for value in column]

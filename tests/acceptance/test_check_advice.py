@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from autoexport import Settings
 from autoexport.cli import main
+from autoexport.errors import MappingError
+from autoexport.pipeline.exporter import run_once
 from tests.databases import Connection, PostgresDatabase, SqliteDatabase
 from tests.postgres import PostgresServer
 
@@ -75,3 +79,29 @@ def test_an_empty_table_of_labels(application: tuple[str, Connection]) -> None:
     assert labels() == [(7, "car", None, 2)]
     session.execute("DELETE FROM labels")
     assert labels() == [(None, "bus", None, 1), (None, "car", None, 2)]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_images_that_a_table_joins_to_datasets(application: tuple[str, Connection], declared: bool) -> None:
+    """The hint's view and settings are all that is needed, and the annotations are kept."""
+    url, session = application
+    to_images, to_datasets = ("REFERENCES images", 'REFERENCES "Dataset"') if declared else ("", "")
+    session.script(
+        f"""CREATE TABLE "Dataset" (id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE images (image_id INTEGER PRIMARY KEY, filename TEXT);
+        CREATE TABLE "order" (image_id INTEGER {to_images}, "datasetId" INTEGER {to_datasets});
+        CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER {to_images}, label TEXT);
+        INSERT INTO "Dataset" VALUES (1, 'a'), (2, 'b');
+        INSERT INTO images VALUES (1, 'one'), (2, 'two'), (3, 'none');
+        INSERT INTO "order" VALUES (1, 2), (1, 1), (2, 2);
+        INSERT INTO annotations VALUES (1, 2, 'car')"""
+    )
+    settings = Settings(database_url=url, export_directory=Path("out"))
+    with pytest.raises(MappingError, match=r"images has no column that names .*Dataset") as caught:
+        asyncio.run(run_once(settings))
+    introduction, statement, lines = caught.value.hint.split("\n", 2)
+    assert "order joins them" in introduction
+    session.execute(statement)
+    Path("autoexport.toml").write_text(lines.partition("\n")[2])
+    counts = asyncio.run(run_once(Settings(database_url=url, export_directory=Path("out")))).manifest.counts
+    assert (counts["datasets"], counts["images"], counts["annotations"]) == (2, 2, 1)

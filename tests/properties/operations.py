@@ -118,7 +118,7 @@ def mark_deleted(h: History, a: int, b: int) -> None:
 def describe_in_words(h: History, a: int, b: int) -> None:
     """An image gets a number and a flag as text, which need not be readable."""
     width, flag = ("640", "wide", "1e2", None)[a % 4], ("yes", "F", "perhaps", None)[b % 4]
-    h.update("images", h.some("images", a // 4), width=width, is_verified=flag)
+    h.update("images", h.some("images", a // 4), original_width=width, reviewed=flag)
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ CREATE TABLE projects (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, name TEXT NO
 CREATE TABLE datasets (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, name TEXT NOT NULL, description TEXT,
     project_id VARCHAR REFERENCES projects (code), deleted_at DATETIME);
 CREATE TABLE images (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, filename TEXT, file_path TEXT,
-    dataset_id VARCHAR REFERENCES datasets (code), split_section TEXT, is_deleted BOOLEAN, width TEXT,
-    is_verified VARCHAR(20));
+    dataset_id VARCHAR REFERENCES datasets (code), split_section TEXT, is_deleted BOOLEAN, reviewed TEXT,
+    original_width VARCHAR(20));
 CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id VARCHAR REFERENCES images (code),
     class_id INTEGER REFERENCES labels (id), confidence FLOAT, x_min FLOAT, y_min FLOAT, x_max FLOAT, y_max FLOAT,
     segmentation JSON, deleted_at DATETIME, deleted TEXT);

@@ -25,6 +25,7 @@ from autoexport.config.settings import Settings
 from autoexport.pipeline.exporter import export_once
 from autoexport.pipeline.job import opened_job
 from autoexport.values import json_columns, scalars
+from autoexport.values.polygons import polygons
 from tests.naive_values import Naive, Text, csv_text, json_value
 from tests.population import COLUMNS, SCHEMA
 
@@ -56,6 +57,12 @@ DOCUMENTS = [
     b"[" + b"9" * 400 + b"]", b'{"a": 1, "a": 2}', b"\xff[1]",
 ]  # fmt: skip
 
+POLYGONS = [
+    b"[1, 2, 3.50, 4, 5, 6]", b"[[1,2,3,4,5,6],[1,2,3,4,5,6e1,7,8]]", b"[1,2,3,4,5,6,7]", b"1,2;3,4;-5.5,6",
+    b"1 2 3",
+    b'{"type": "Polygon", "coordinates": [[[1, 2, 9], [3, 4], [5, 6]]]}', b"[[1, 2, 3], [4, 5, 6]]",
+]  # fmt: skip
+
 TEXTS = st.one_of(
     st.sampled_from(NASTY),
     st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")),
@@ -82,7 +89,8 @@ FLAG = mostly(0, 1, None, Text(b"yes"), Text(b"F"))
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "created_at": TIME, "updated_at": TIME, "is_labeled": FLAG, "is_auto_labeled": FLAG, "is_verified": FLAG,
     "is_auto_generated": FLAG, "split_section": texts_or_anything(b"train", b"Valid", b"testing", b"spare", b""),
-    "class_name": texts_or_anything(b"car", b"Car", b"a; b"), "segmentation": texts_or_anything(*DOCUMENTS),
+    "class_name": texts_or_anything(b"car", b"Car", b"a; b"),
+    "segmentation": texts_or_anything(*DOCUMENTS, *POLYGONS),
     "width": mostly(640, 0.5), "x_min": mostly(1.0, -2.5), "name": texts_or_anything(b"p", b"=p"),
 }  # fmt: skip
 FIXED = {"id", "project_id", "dataset_id", "image_id"}
@@ -205,7 +213,7 @@ class Expected:
 
     def _annotation(self, row: dict[str, Any]) -> dict[str, Any]:
         box = self._with(row, dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), "number"))
-        polygon = self.naive.document(row["segmentation"])
+        polygon = self.naive.polygon(row["segmentation"])
         boxed = any(value is not None for value in box.values())
         rest = {"is_auto_generated": "flag", "is_verified": "flag", "model_id": "text"}
         return {
@@ -328,12 +336,20 @@ def test_whole_databases(rows: dict[str, Any], guard: bool, bom: bool, style: st
 
 # --- a column at a time --------------------------------------------------------------------------
 
+
+def polygon(value: Any) -> tuple[Any, int]:
+    """The rule of polygons for one value."""
+    (ruled,), repaired = polygons([value])
+    return ruled, repaired
+
+
 COLUMN_RULES: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any], str, st.SearchStrategy[Any]]] = [
     ("texts", scalars.texts, scalars.text, "text", ANYTHING),
     ("numbers", scalars.numbers, scalars.number, "number", mostly(1, 2.5, None)),
     ("flags", scalars.flags, scalars.flag, "flag", FLAG),
     ("times", scalars.times, scalars.time, "time", TIME),
     ("documents", json_columns.documents, json_columns.document, "document", texts_or_anything(*DOCUMENTS)),
+    ("polygons", polygons, polygon, "polygon", texts_or_anything(*DOCUMENTS, *POLYGONS)),
 ]
 
 
@@ -365,5 +381,5 @@ def test_columns_and_values_agree(
     wanted = [json_value(getattr(reference, naive)(value)) for value in stored]
     assert json.dumps([json.loads(as_json(value)) for value in ruled]) == json.dumps(wanted)
     assert repaired == reference.repaired
-    if column_rule is not json_columns.documents:
+    if column_rule not in (json_columns.documents, polygons):
         assert scalars.encoded(ruled) == [scalars.encode(value) for value in ruled]

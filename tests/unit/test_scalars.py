@@ -12,6 +12,7 @@ import pytest
 
 from autoexport.values import scalars
 from autoexport.values.scalars import Ruled
+from autoexport.values.worded import numbers_in_words
 
 LONG = 2**63 - 1
 PLUS = "+" if b"+" in orjson.dumps(1e22) else ""
@@ -248,4 +249,4 @@ def test_encoded_times_and_long_numbers() -> None:
 )
 def test_numbers_in_text_columns(stored: Any, expected: Any, repaired: int) -> None:
     """A text column holds numbers as text; anything else in it is null and counted."""
-    assert scalars.numbers_in_words([stored]) == ([expected], repaired)
+    assert numbers_in_words([stored]) == ([expected], repaired)

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table, TableKind
+from autoexport.mapping.synonyms import is_named
+from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table, TableKind, UnseenTables
 
 # S608: the statements below are put together from constants of this module.
 # Partitions are read through their parents. A table is not visible if an earlier schema of the search path hides
@@ -99,6 +100,16 @@ FROM relations r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attn
 WHERE NOT pg_catalog.has_table_privilege(r.oid, 'SELECT') AND pg_catalog.has_any_column_privilege(r.oid, 'SELECT')
 GROUP BY r.schema, r.name
 """  # noqa: S608
+
+# pg_class lists the tables of schemas that the role may not use, too.
+_UNSEEN = """
+SELECT n.nspname::text, array_agg(c.relname::text ORDER BY c.relname),
+  pg_catalog.has_schema_privilege(n.oid, 'USAGE'), current_user::text, current_setting('search_path')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND n.nspname <> 'information_schema'
+  AND n.nspname NOT LIKE 'pg\\_%' AND NOT (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname = ANY ($1::text[]))
+GROUP BY n.oid, n.nspname ORDER BY n.nspname
+"""
 
 _TABLE_KINDS: dict[str, TableKind] = {
     "r": "table",
@@ -195,12 +206,23 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
         )
         for (schema, name), own_columns in columns.items()
     )
+    unseen: CatalogRows = ()
+    if not any(is_named(table.name, "images") for table in tables):
+        unseen = await rows(_UNSEEN)
+    role, search_path = unseen[0][3:] if unseen else ("", "")
+    catalog = Catalog(
+        tables,
+        tuple(UnseenTables(schema, tuple(names), usable) for schema, names, usable, *_ in unseen),
+        role,
+        search_path,
+    )
     lockable = {name for name, relkind in relkinds.items() if relkind in _LOCKABLE} - set(hidden)
     return Declarations(
-        Catalog(tables),
+        catalog,
         frozenset(".".join(name) for name in lockable),
         {".".join(name): names for name, names in hidden.items()},
     )
+
 
 
 def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:

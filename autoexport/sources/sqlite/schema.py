@@ -7,7 +7,7 @@ from typing import Any
 
 import xxhash
 
-from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table
+from autoexport.model.catalog import Catalog, Column, ColumnKind, ForeignKey, Table, UnseenTables
 
 # Virtual tables, which have no root page, are left out. To list their columns, SQLite would load their modules,
 # and a missing module would fail the statement. Nor could changes be found without pages of their own.
@@ -15,6 +15,7 @@ _TABLES = """
 SELECT name, type FROM sqlite_master
 WHERE (type = 'view' OR type = 'table' AND rootpage > 0) AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name
 """
+_VIRTUAL = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage = 0 ORDER BY name"
 _COLUMNS = """
 SELECT m.name, x.name, x.type, x."notnull", x.pk
 FROM sqlite_master m, pragma_table_xinfo(m.name) x WHERE m.type = 'table' AND m.rootpage > 0 AND x.hidden <> 1
@@ -84,6 +85,7 @@ def read_catalog(connection: Any) -> Catalog:
     primary = {
         name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns
     }
+    virtual = () if declared_tables else tuple(name for (name,) in rows(_VIRTUAL))
     return Catalog(
         tuple(
             Table(
@@ -106,7 +108,8 @@ def read_catalog(connection: Any) -> Catalog:
                 indexes=_index_columns(name, indexes, primary),
             )
             for name, kind in declared_tables
-        )
+        ),
+        (UnseenTables("", virtual),) if virtual else (),
     )
 
 
