@@ -38,8 +38,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
 _LIST_UNITS = 32_766
-"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of which
-one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
+"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), and a
+guard's `'` needs one of them. Python's `csv` reads 131,072 characters."""
 
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
