@@ -27,6 +27,10 @@ class MappingError(ConfigurationError):
     """The tables cannot be mapped without more configuration."""
 
 
+class AnnotationsLeftOut(MappingError):
+    """A table that looks like annotations has rows and is not mapped: an export would lose them."""
+
+
 class EmptyDatabase(MappingError):
     """The database has no tables, perhaps because the application has not started yet. A daemon waits for them."""
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoexport.commands.terminal import print_table, say, say_wrapped
+from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
-from autoexport.errors import SourceError
+from autoexport.errors import AnnotationsLeftOut, SourceError
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
@@ -21,8 +22,9 @@ from autoexport.pipeline.ownership import is_foreign
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
-from autoexport.sources.check_queries import ambiguous_boxes, orphans
+from autoexport.sources.check_queries import ambiguous_boxes, left_out, orphans
 from autoexport.sources.contract import Source
+from autoexport.sources.identifiers import quoted
 from autoexport.sources.reader import SnapshotReader
 
 _SCAN_ROWS_PER_S = 2_000_000
@@ -33,7 +35,8 @@ _SCAN_ROWS_PER_S = 2_000_000
 class CheckFindings:
     """The results of `check`. Warnings name problems that the operator may want to solve, notes state facts.
 
-    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted.
+    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted. `left_out` is
+    the error of an export that would lose annotations.
     """
 
     database: str
@@ -42,15 +45,16 @@ class CheckFindings:
     orphans: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: AnnotationsLeftOut | None = None
 
 
 async def check(settings: Settings) -> int:
     """Inspect the database and the export directory, print the results and return 0, even with warnings.
 
     It publishes nothing and leaves no file behind. Raises the errors of an export if the database cannot be read
-    (`SourceError`) or its tables cannot be mapped (`MappingError`).
+    (`SourceError`) or its tables cannot be mapped (`MappingError`), the latter after the results if there are any.
     """
-    database = settings.database
+    database = with_service(settings.database, os.environ)
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:
@@ -61,6 +65,8 @@ async def check(settings: Settings) -> int:
     if database.ignored:
         findings.notes.append(f"These options of the URL have no effect: {', '.join(database.ignored)}.")
     _print(database.display, settings.export_directory, findings)
+    if findings.left_out is not None:
+        raise findings.left_out
     return 0
 
 
@@ -70,6 +76,7 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
+        lost = await left_out(snapshot, mapping)
         ambiguous = await ambiguous_boxes(reader)
     return CheckFindings(
         source.database,
@@ -84,6 +91,7 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
             *_directory_warnings(settings, source),
         ],
         notes=await source.check_notes(),
+        left_out=lost,
     )
 
 
@@ -150,11 +158,13 @@ def _lacks_index(mapped: TableMapping) -> bool:
 def _missing_index(mapped: TableMapping, rows: int) -> str:
     name = mapped.table.full_name
     link = mapped.parent_link.name if mapped.parent_link else ""
+    schema = f"{quoted(mapped.table.schema)}." if mapped.table.schema else ""
+    table = schema + quoted(mapped.table.name)
     seconds = rows / _SCAN_ROWS_PER_S
     return (
         f"{name}.{link} has no index, so each incremental export reads all {rows:,} rows of {name} "
         f"(about {seconds:.1f} s). To create one:\n"
-        f"CREATE INDEX ix_{mapped.table.name}_{link} ON {name} ({link});"
+        f"CREATE INDEX {quoted(f'ix_{mapped.table.name}_{link}')} ON {table} ({quoted(link)});"
     )
 
 

@@ -60,6 +60,7 @@ class StatusFindings:
 def status(settings: Settings, *, as_json: bool) -> int:
     """Print the state of the exporter. Return 0 if it is healthy, 1 if it is failing or stale.
 
+    A degraded exporter keeps the files fresh, but they lack annotations that it cannot map: that returns 0.
     Raises `SourceError` if this user has no access to the state directory.
     """
     findings = _inspect(settings)
@@ -98,6 +99,7 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
         "answering": findings.answering,
         "failing": findings.failing,
         "stale": findings.stale,
+        "degraded": report.degraded is not None if report else False,
         "state": (report.state if findings.running else "stopped") if report else None,
         "pid": report.pid if report and findings.running else None,
         "interval_seconds": report.interval_s if report else None,
@@ -108,7 +110,8 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
         "oldest_unexported_change_seconds": _age_s(findings.oldest_change_at, findings.now),
         "failures": report.failures if report else 0,
         "last_error": report.error if report else None,
-        "hint": report.hint if report else None,
+        "left_out": report.degraded if report else None,
+        "hint": (report.hint or report.degraded_hint) if report else None,
         "next_try": _iso(report.next_try_at if report and findings.running else None),
     }
 
@@ -136,8 +139,11 @@ def _print(settings: Settings, findings: StatusFindings) -> None:
         ["oldest unexported change", _seconds(record["oldest_unexported_change_seconds"]) or "none"],
         ["last error", str(record["last_error"] or "none")],
     ]
-    if record["last_error"]:
+    if record["degraded"]:
+        rows.append(["degraded", str(record["left_out"])])
+    if record["last_error"] or record["degraded"]:
         rows.append(["what to do", str(record["hint"] or "")])
+    if record["last_error"]:
         rows.append(["failures in a row", str(record["failures"])])
         rows.append(["next try", str(record["next_try"] or "none")])
     print_table(f"Export in {settings.export_directory}", ("", ""), rows)
@@ -161,4 +167,6 @@ def _verdict(record: dict[str, Any]) -> str:
         return "failing"
     if record["stale"]:
         return "stale: the last check is too old" if record["running"] else "stale: no exporter is running"
+    if record["degraded"]:
+        return "degraded: the files are fresh, but not all annotations are exported"
     return "healthy" if record["running"] else "healthy: no exporter is running, but the last check is recent"

@@ -131,18 +131,17 @@ def say(line: str = "") -> None:
 
 
 def say_wrapped(text: str) -> None:
-    """Print text from a database, wrapped at 80 columns with an indent; a line break in it is kept.
+    """Print text from a database, wrapped at 80 columns with an indent.
 
-    A word is never broken, so that paths and names can be copied.
+    A word is never broken, so that paths and names can be copied. Lines after the first are statements to be
+    copied: they are not wrapped, because a name in them may have blanks.
     """
-    for number, line in enumerate(text.split("\n")):
-        indent = "  " if number else ""
-        wrapped = textwrap.wrap(
-            visible(line), WIDTH, initial_indent=indent, subsequent_indent="  ",
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
-        for part in wrapped:
-            say(part)
+    first, *statements = text.split("\n")
+    wrapped = textwrap.wrap(
+        visible(first), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    for part in [*wrapped, *(f"  {visible(line)}" for line in statements)]:
+        say(part)
 
 
 def visible(text: str) -> str:

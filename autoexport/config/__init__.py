@@ -1,1 +1,1 @@
-"""Settings, the layers they come from, and database URLs."""
+"""Reads the settings, merges the places they come from, and parses database URLs."""

@@ -1,4 +1,4 @@
-"""Merges the places that settings come from: arguments, variables, `.env`, the configuration file."""
+"""Merges the settings from arguments, environment variables, `.env` and the configuration file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLAGS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value of one setting, and the place it was found in: words for an error message, empty for arguments."""
+    """A value of one setting. `place` names its place in error messages; it is empty for arguments."""
 
     value: object
     place: str
@@ -38,10 +38,10 @@ class Given:
 
 @dataclass(slots=True)
 class Layers:
-    """The settings of all places, merged: a place earlier in the order wins.
+    """The merged settings of all places. The first place that has a setting wins.
 
-    `chosen` is the winner by setting. `hidden` are the values that another one hides: they have to be valid as
-    well. `overruled` says by setting which place gave way to a different flag.
+    `chosen` is the winning value by setting. `hidden` are the values that lost; they must be valid as well.
+    `overruled` is the place, by setting, whose value a different flag overrules.
     """
 
     chosen: dict[str, Given] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Layers:
     warnings: tuple[str, ...] = ()
 
     def add(self, found: Mapping[str, Given]) -> None:
-        """Add the next place: its values count where no earlier place has one."""
+        """Add the next place: its values count for settings that no earlier place has."""
         for name, given in found.items():
             winner = self.chosen.setdefault(name, given)
             if winner is given:
@@ -68,7 +68,7 @@ class Layers:
 def merge(
     arguments: Mapping[str, object], flags: Collection[str], config_file: Path | None, known: list[str]
 ) -> Layers:
-    """Merge arguments, variables, `.env`, the configuration file and the places of a fallback database.
+    """Merge arguments, variables, `.env`, the configuration file and the fallback for the database.
 
     `flags` are the arguments that came from the command line; `known` are the names of all settings. Raises
     `ConfigurationError` for an unknown name in the file, and for a file that cannot be read.
@@ -93,7 +93,7 @@ def merge(
 
 
 def _variables(variables: Mapping[str, str | None], place: str, known: list[str]) -> dict[str, Given]:
-    """The `DB_EXPORT_` variables of one place; an empty one counts as not set."""
+    """The `DB_EXPORT_` variables of one place; an empty one counts as unset."""
     found: dict[str, Given] = {}
     for variable, value in variables.items():
         name = _setting_of(variable)
@@ -116,7 +116,7 @@ def _unknown_variables(variables: Mapping[str, str | None], place: str, known: l
 
 
 def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given]:
-    """The settings of `./autoexport.toml` or the named file; relative paths in it are relative to it."""
+    """The settings of `./autoexport.toml` or the named file. Relative paths in it are relative to the file."""
     path = named if named is not None else CONFIG_FILE
     if named is None and not path.exists():
         return {}
@@ -139,7 +139,7 @@ def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given
 
 
 def _fallback_database(dotenv: Mapping[str, str | None]) -> dict[str, Given]:
-    """The database that is read if no setting names one: DATABASE_URL, then `database.db` here."""
+    """The database if no setting names one: DATABASE_URL, else `database.db` in the working directory."""
     if url := os.environ.get("DATABASE_URL") or dotenv.get("DATABASE_URL"):
         return {"database_url": Given(url, "DATABASE_URL")}
     if DATABASE_FILE.is_file():
@@ -176,7 +176,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def nearest_name(name: str, known: list[str]) -> str | None:
-    """The known name that was probably meant."""
+    """The known name that is most similar, and so was probably meant; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 

@@ -1,4 +1,4 @@
-"""Declares an option that belongs to one output format."""
+"""Declares the options of output formats."""
 
 from __future__ import annotations
 

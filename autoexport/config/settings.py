@@ -1,4 +1,4 @@
-"""Every option of the program: named once, defaulted once, validated once."""
+"""Defines and validates every option of the program."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from autoexport.config.database_url import DatabaseURL, parse_database_url
+from autoexport.config.address import DatabaseURL
+from autoexport.config.database_url import parse_database_url
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.options import Option
 from autoexport.errors import ConfigurationError
 
 FORMAT_OPTIONS = "autoexport.formats:declared_options"
-"""The function that lists the options of the registered formats, by name: formats stand above the settings."""
+"""The function that lists the options of the formats. It is named, not imported: formats import this package."""
 
 Environment = Literal["development", "production", "testing"]
 LogFormat = Literal["json", "console"]
@@ -78,10 +79,10 @@ else:
 class Settings(_FormatSettings):
     """The settings of one exporter; frozen.
 
-    What is passed to the constructor counts first, then `DB_EXPORT_` variables, `.env` and
-    `./autoexport.toml` (`config_file` names another one), then the defaults. Raises
-    `ConfigurationError`, which names the setting and the allowed values, for anything wrong in any
-    of them. `database_url` is empty where no database was named and none was found.
+    Arguments of the constructor win over `DB_EXPORT_` variables, these over `.env`, `./autoexport.toml` and the
+    defaults, in this order. `config_file` names another configuration file. A bad value in any place raises
+    `ConfigurationError`, which names the setting and the allowed values. `database_url` is empty if no database is
+    named and none was found.
     """
 
     model_config = SettingsConfigDict(
@@ -112,27 +113,27 @@ class Settings(_FormatSettings):
         try:
             super().__init__(**values)
             for name, given in layers.hidden:
-                # A bad value is an error although another place hides it.
+                # A bad value is an error even if another place overrides it.
                 places[name] = given.place
                 BaseModel.__init__(type(self).__new__(type(self)), **{**values, name: given.value})
         except ValidationError as exc:
-            raise _explained(exc, places) from None  # its text is ours now, and its input may be a secret
+            raise _explained(exc, places) from None  # its input may be a secret
         self._warnings, self._overruled = layers.warnings, layers.overruled
 
     @classmethod
     def load(cls, config_file: Path | None = None, **flags: object) -> Self:
-        """Settings for the command line: `flags` are its flags by setting, None where one was not given."""
+        """Settings for the command line. `flags` are its flags by setting; None if a flag is not given."""
         given = {name: value for name, value in flags.items() if value is not None}
         return cls(config_file=config_file, flags=[name for name in given if name in FLAGS], **given)
 
     @property
     def database(self) -> DatabaseURL:
-        """The database to read. Raises `ConfigurationError` where none is named and none was found."""
+        """The database to read. Raises `ConfigurationError` if none is named and none was found."""
         return parse_database_url(self.database_url)
 
     @property
     def resolved_database_url(self) -> str:
-        """`database_url`, password included. Raises as `database` does where there is none."""
+        """`database_url`, password included. Raises `ConfigurationError` if there is none."""
         return self.database_url if self.database_url.strip() else self.database.display
 
     @property
@@ -147,26 +148,28 @@ class Settings(_FormatSettings):
 
     @property
     def effective_log_format(self) -> LogFormat:
-        """The log format that was asked for, or that of the environment."""
+        """`log_format`, or the log format of the environment."""
         return self.log_format or _BY_ENVIRONMENT[self.environment][0]
 
     @property
     def effective_log_level(self) -> LogLevel:
-        """The log level that was asked for, or that of the environment."""
+        """`log_level`, or the log level of the environment."""
         return self.log_level or _BY_ENVIRONMENT[self.environment][1]
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is odd about the settings but no error; whoever starts the exporter logs it."""
+        """Warnings about unknown variables, for the log."""
         return self._warnings
 
     def monitoring(self, explicit: bool = False) -> bool:
-        """Whether to keep watching; `explicit` is `--monitor`, which wins over everything."""
+        """Whether to monitor the database. `explicit` is the flag `--monitor`, which wins over every setting."""
         return explicit or (self.enable_monitoring and self.environment != "production")
 
     def disagreements(self, monitor: bool) -> tuple[str, ...]:
-        """A line for each place where a flag (`--monitor` or its absence, too) and a setting disagree:
-        it says which won."""
+        """A line for each setting that disagrees with a flag; it says which won.
+
+        `monitor` is the flag `--monitor`. Its absence counts as a flag too.
+        """
         lines = [f"{FLAGS[name]} wins over {place}" for name, place in self._overruled.items()]
         if monitor and self.environment == "production":
             lines.append(f"--monitor wins over {PREFIX}ENVIRONMENT=production: monitoring")
@@ -192,21 +195,21 @@ class Settings(_FormatSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # `merge` has read all places.
+        return (init_settings,)  # `merge` has already read all places.
 
 
 def debugging_was_asked_for(flag: str | None) -> bool:
-    """Whether tracebacks are wanted, settings or none: `--log-level` or `LOG_LEVEL` is debug."""
+    """Whether `--log-level` or the variable asks for tracebacks, even if the settings cannot be read."""
     return (flag or os.environ.get(f"{PREFIX}LOG_LEVEL") or "").strip().lower() == "debug"
 
 
 def _known_names() -> list[str]:
-    """All settings, those of single formats last."""
+    """The names of all settings, those of the formats last."""
     return sorted(Settings.model_fields, key=_FORMAT_OPTIONS.__contains__)
 
 
 def _explained(exc: ValidationError, places: Mapping[str, str]) -> ConfigurationError:
-    """The first thing that is wrong, in words that name the setting, its place and the allowed values."""
+    """The first error as a message that names the setting, its place and the allowed values."""
     error = exc.errors(include_url=False, include_context=False)[0]
     name = str(error["loc"][0]) if error["loc"] else ""
     field = Settings.model_fields.get(name)
@@ -225,7 +228,7 @@ def _explained(exc: ValidationError, places: Mapping[str, str]) -> Configuration
 
 _ALLOWED: Mapping[str, str] = {
     "check_interval": "a number of seconds from 0.05 to 86400",
-    "pg_statement_timeout": "a number of seconds from 0 (the server's own) to 2000000",
+    "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",
     "environment": "development, production or testing",
     "log_format": "json or console",
     "log_level": "debug, info, warning, error or critical",

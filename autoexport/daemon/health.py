@@ -101,6 +101,15 @@ class Health:
         self.progressed()
         return failures
 
+    def degraded(self, lost: AutoexportError | None) -> bool:
+        """Report what the last export had to leave out, None for nothing; whether the message is a new one."""
+        message, hint = (str(lost), lost.hint) if lost is not None else (None, None)
+        is_new = message is not None and message != self.report.degraded
+        self._update(degraded=message, degraded_hint=hint)
+        if message is not None:
+            self._manager.status(f"watching, degraded: {message}")
+        return is_new
+
     def export_left(self) -> None:
         """Report that an export failed or was given up; its changes are still unpublished."""
         self._exporting_since = None

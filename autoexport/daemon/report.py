@@ -24,7 +24,7 @@ class Report:
     """The state of an exporter, its last check, its last export and its last error.
 
     Times are seconds since the epoch. `last_publish` is the timestamp in the published files. None means "not yet"
-    or "none".
+    or "none". `degraded` says which annotations the files lack, although they are fresh.
     """
 
     pid: int
@@ -40,6 +40,8 @@ class Report:
     error: str | None = None
     hint: str | None = None
     next_try_at: float | None = None
+    degraded: str | None = None
+    degraded_hint: str | None = None
 
     def is_stale(self, now: float) -> bool:
         """Whether the last completed check is older than three intervals and than twice the last export.

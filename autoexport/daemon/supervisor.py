@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
 from functools import partial
 
 from autoexport.config.settings import Settings
@@ -51,6 +52,7 @@ class Exporter:
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = self._drained = False
+        self._job: ExportJob | None = None
 
     def wake(self) -> None:
         """Check now whether something changed, from any thread. If nothing did, no export follows."""
@@ -72,6 +74,9 @@ class Exporter:
             raise ConfigurationError(
                 "Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true."
             )
+        if self._job is not None:
+            # Its source shares a connection with the checks if the server has only one for this program.
+            return (await self._export(self._job)).manifest
         async with opened_job(self.settings) as job:
             return (await self._export(job)).manifest
 
@@ -116,7 +121,7 @@ class Exporter:
 
     # --- one export --------------------------------------------------------------------------------------
 
-    async def _export(self, job: ExportJob) -> Outcome:
+    async def _export(self, job: ExportJob, *, goes_on: bool = True) -> Outcome:
         async with self._one_at_a_time:
             if self._drained:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
@@ -124,7 +129,7 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                outcome = await export_once(job, progress=self.health, throttle=self._throttle)
+                outcome = await export_once(job, progress=self.health, throttle=self._throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException:
                 self.health.export_left()
@@ -133,9 +138,12 @@ class Exporter:
                 await asyncio.to_thread(self._published_files.end_own_changes, left)
             manifest = outcome.manifest
             failures = self.health.export_completed(manifest.generation, manifest.timestamp, outcome.duration_s)
+            lost, before = outcome.left_out, self.health.report.degraded
+            if self.health.degraded(lost) and lost is not None:
+                log.warning("export.degraded", warning=str(lost), hint=lost.hint)
             if failures:
                 log.info("cycle.recovered", failures=failures)
-            if failures or outcome.published:
+            if failures or outcome.published or before != self.health.report.degraded:
                 await self._persist()
             return outcome
 
@@ -147,7 +155,7 @@ class Exporter:
         while True:
             with contextlib.suppress(LockedError):
                 async with opened_job(self.settings) as job:
-                    await self._export(job)
+                    await self._export(job, goes_on=False)
                     return
 
     # --- for ever ----------------------------------------------------------------------------------------
@@ -186,7 +194,7 @@ class Exporter:
     async def _cycle(self) -> None:
         interval_s = self.settings.check_interval
         self._queue = asyncio.Queue(maxsize=1)
-        async with opened_job(self.settings) as job, asyncio.TaskGroup() as group:
+        async with self._opened_job() as job, asyncio.TaskGroup() as group:
             checks = job.source.checks(interval_s, hooks=self.settings.enable_hooks, wake=self._wake)
             group.create_task(
                 detect(checks, self._queue, self._published_files, self.health, interval_s), name="detector"
@@ -197,6 +205,15 @@ class Exporter:
             )
             if not self._socket.is_open:
                 group.create_task(self._persist_forever(interval_s), name="status file")
+
+    @contextlib.asynccontextmanager
+    async def _opened_job(self) -> AsyncIterator[ExportJob]:
+        async with opened_job(self.settings) as job:
+            self._job = job
+            try:
+                yield job
+            finally:
+                self._job = None
 
     async def _recover(self, cause: BaseException) -> None:
         """Report the failure once, and wait before the next try. Raises a `cause` that no retry can mend."""

@@ -1,4 +1,4 @@
-"""The registry of output formats: one line here and one file beside this one for each."""
+"""The registry of output formats. A new format is one line here and one file beside this one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMATS = {
     "json": "autoexport.formats.json_document:OUTPUT",
     "csv": "autoexport.formats.csv_table:OUTPUT",
 }
-"""Where each output is declared, in the order of publication."""
+"""The `Output` of each format, as `module:name`, in the order of publication."""
 
 
 def outputs() -> Iterator[Output]:
@@ -23,7 +23,7 @@ def outputs() -> Iterator[Output]:
 
 
 def declared_options() -> list[Option]:
-    """The options of all outputs: they are fields of the settings."""
+    """The options of all outputs. The settings have a field for each."""
     return [option for output in outputs() for option in (output.switch, *output.options)]
 
 
@@ -33,5 +33,5 @@ def chosen_formats(options: FormatOptions) -> list[Format]:
 
 
 def file_names() -> tuple[str, ...]:
-    """Every file that an output may write, in the order of publication."""
+    """The names of all files that an output may write, in the order of publication."""
     return tuple(name for output in outputs() for name in output.file_names)

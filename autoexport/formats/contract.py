@@ -1,4 +1,4 @@
-"""The contract of an output format, and what its module declares."""
+"""The contract of an output format, and the declaration that its module makes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from autoexport.model.blocks import Block, BlockRef
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
 
 FormatOptions = Mapping[str, Any]
-"""The value of every declared option by its name: Python's own scalars, which cross to a rendering process."""
+"""The value of every declared option by name. All are plain scalars, so that a rendering process can get them."""
 
 
 class Format(Protocol):
-    """One published file: how a block looks in it, and what stands around the blocks.
+    """Encodes the blocks of one published file, and the text around them.
 
-    A format does no I/O. Blocks are separated by `separator`, which belongs to no block, so that
-    the places where blocks are cut do not show in the file.
+    A format does no I/O. `separator` stands between two blocks and belongs to neither, so that the file does not
+    show where the blocks were cut.
     """
 
     file_name: str
@@ -28,19 +28,19 @@ class Format(Protocol):
     """The bytes between two blocks."""
 
     def rows(self, tree: Tree) -> int:
-        """The number of rows in the file, for the manifest; for the JSON tree, its images."""
+        """The number of rows in the file, for the manifest. The rows of the JSON tree are its images."""
         ...
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """The bytes of a block, and the number of its cells that were guarded."""
+        """The bytes of a block, and the number of its guarded cells."""
         ...
 
     def image_at(self, body: bytes, offset: int) -> str:
-        """The id, as it is written, of the image that a byte of a block's body belongs to."""
+        """The id, as the file has it, of the image at this byte of a block's body."""
         ...
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The whole file in order: bytes, and references where a block's bytes go."""
+        """The whole file in order: bytes, and a reference for each block."""
         ...
 
     def guarded(self, tree: Tree) -> int:
@@ -50,9 +50,9 @@ class Format(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the module of a format declares: the option that turns it on, its other options, its files.
+    """The declaration of a format: the option that turns it on, its other options and its file names.
 
-    `make` returns a `Format` for each file, from the values of all options.
+    `make` returns a `Format` for each file. It gets the values of all options.
     """
 
     switch: Option

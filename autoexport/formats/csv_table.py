@@ -1,4 +1,7 @@
-"""`projects.csv`, `datasets.csv` and `images.csv`: text and dates quoted, numbers bare, null empty."""
+"""Encodes `projects.csv`, `datasets.csv` and `images.csv`.
+
+Text and dates are quoted, numbers are bare, null is empty.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +41,14 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
 _LIST_UNITS = 32_766
-"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), and a
-guard's `'` needs one of them. Python's `csv` reads 131,072 characters."""
+"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of
+which one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
 
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
 class _Table:
-    """What the three tables share: the header, the cells, the count of guarded ones."""
+    """The common part of the three tables: the header, the cells and the count of guarded cells."""
 
     file_name = ""
     has_blocks = False
@@ -57,11 +60,11 @@ class _Table:
         self.bom = bom
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """Nothing of a block is in a small table."""
+        """No bytes: a small table has no blocks."""
         return b"", 0
 
     def image_at(self, body: bytes, offset: int) -> str:
-        """The first cell of the row; a quoted cell may hold line ends, so quotes are counted."""
+        """The first cell of the row. Quotes are counted, because a quoted cell may contain line ends."""
         start = offset
         while start and (body[start - 1 : start] != b"\n" or body.count(b'"', 0, start) % 2):
             start -= 1
@@ -74,7 +77,7 @@ class _Table:
             yield self._line(row)[0]
 
     def guarded(self, tree: Tree) -> int:
-        """The guarded cells of the rows."""
+        """The number of guarded cells in the rows."""
         return sum(self._line(row)[1] for row in self._rows(tree))
 
     def _header(self) -> bytes:
@@ -88,11 +91,11 @@ class _Table:
         return b",".join(cells) + b"\n", guarded
 
     def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
-        """The cells of values, and how many were guarded; `json_cells` is their JSON, where it is known."""
+        """The cells of values and the number of guarded ones; `json_cells` is their JSON if it is known."""
         cells = json_cells or encoded(column)
         kinds = set(map(type, column))
         if str in kinds:
-            # Text that JSON writes without an escape is written by CSV in the same way.
+            # If JSON writes a text without an escape, CSV writes it in the same way.
             joined = b",".join(cells)
             opened = self.guard and _OPENED.search(joined)
             if datetime in kinds or b"\\" in joined or opened:
@@ -211,7 +214,7 @@ class ImagesTable(_Table):
         columns = []
         for name in IMAGE_COLUMNS:
             if name == _PARENT_OF_IMAGE[0]:
-                # What all rows have, and has its columns beside one another, is one cell.
+                # These columns are neighbours and equal in all rows, so one cell holds them all.
                 columns.append([b",".join(cell for (cell,), _ in above)] * length)
             elif name == "annotation_count":
                 columns.append(encoded(block.spans))

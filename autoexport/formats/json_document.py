@@ -1,8 +1,8 @@
-"""`database_export.json`: projects, datasets, images and annotations as one tree.
+"""Encodes `database_export.json`: projects, datasets, images and annotations as one tree.
 
-In the `records` style the tree is indented and a record is a line: an image's head, an annotation, a
-label list; what a project or a dataset says of itself is a few. In the `pretty` style everything is
-indented by two.
+In the `records` style the tree is indented and each record is one line: the head of an image, an annotation, a
+list of labels. The fields of a project or a dataset take a few lines. In the `pretty` style everything is indented
+by two.
 """
 
 from __future__ import annotations
@@ -72,42 +72,45 @@ class JsonDocument:
     # --- blocks ------------------------------------------------------------------------------------
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """The images of a block, separated as they are in the file."""
+        """The images of a block, with separators between them."""
         between, last = self._between(block)
         if not between:
             return last, 0
         parts = [between, *self._annotations(block)]
-        # One list and one join for the whole block: a `bytes` for each annotation would take twice as long.
+        # One list and one join for the whole block: one `bytes` for each annotation would take twice as long.
         pieces = [part if isinstance(part, bytes) else b"" for part in parts] * len(between)
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             if not isinstance(part, bytes):
-                pieces[place :: len(parts)] = part
+                pieces[index :: len(parts)] = part
         return b"".join(pieces) + last, 0
 
     def image_at(self, body: bytes, offset: int) -> str:
-        """The id of the image that begins last before this byte."""
-        begun = [found for found in _IMAGE_BEGINS.finditer(body) if found.start() <= offset]
-        return begun[-1][1].decode() if begun else ""
+        """The id of the last image that begins at or before this byte."""
+        matches = [match for match in _IMAGE_BEGINS.finditer(body) if match.start() <= offset]
+        return matches[-1][1].decode() if matches else ""
 
     def _between(self, block: Block) -> tuple[list[bytes], bytes]:
-        """What stands before each annotation: a comma, or all from the annotation before to the one that is the
-        first of its image; and what stands after the last one."""
+        """The text before each annotation, and the text after the last one.
+
+        The text between two annotations of an image is a comma. The text before the first annotation of an image
+        closes the image before and holds the head of its own, with all images without annotations between them.
+        """
         cells = [_cells(block.json_cells, block.images, name) for name in IMAGE_FIELDS]
         heads = map(self._image.__mod__, zip(*cells, encoded(block.spans), strict=True))
         end = b"\n" + b" " * (self._annotation_indent - 2) + b"]" + self._image_ends
         between = [self.separator] * sum(block.spans)
-        at, text = 0, b""
+        first, text = 0, b""
         for head, span in zip(heads, block.spans, strict=True):
             if span:
-                between[at] = text + head + b"[\n"
-                at += span
+                between[first] = text + head + b"[\n"
+                first += span
                 text = end + self.separator
             else:
                 text += head + b"[]" + self._image_ends + self.separator
         return between, text[: -len(self.separator)]
 
     def _annotations(self, block: Block) -> list[bytes | list[bytes]]:
-        """What annotations are put together from, in order: text that all of them have, and columns of cells."""
+        """The parts of an annotation in order: text that all annotations have, and columns of cells."""
         columns = block.annotations
         parts: list[bytes | list[bytes]] = []
         frame = iter(self._annotation_frame.split(b"%b"))
@@ -133,7 +136,7 @@ class JsonDocument:
                 between += (cells, text)
             return between
         boxes = map(self._box_frame.__mod__, zip(*corners, strict=True))
-        return [[box if there else b"null" for box, there in zip(boxes, boxed, strict=True)]]
+        return [[box if has_box else b"null" for box, has_box in zip(boxes, boxed, strict=True)]]
 
     def _polygons(self, column: Sequence[bytes | None]) -> bytes | list[bytes]:
         if column.count(None) == len(column):
@@ -178,7 +181,7 @@ class JsonDocument:
         head = dict(dataset.values) | _count_fields(dataset.counts)
         yield b"        {\n" + self._members(head, _DATASET_LINES, 10)
         splits = {word: dataset.counts.splits.get(word, 0) for word in _SPLITS}
-        splits |= {word: number for word, number in sorted(dataset.counts.splits.items()) if word not in splits}
+        splits |= {word: count for word, count in sorted(dataset.counts.splits.items()) if word not in splits}
         yield b',\n          "splits": ' + self._inline(splits, 10)
         yield b',\n          "label_counts": ' + self._inline(dict(sorted(dataset.counts.labels.items())), 10)
         yield b',\n          "images": '
@@ -186,7 +189,7 @@ class JsonDocument:
         yield b"\n        }"
 
     def _members(self, values: Mapping[str, Any], lines: Sequence[Sequence[str]], indent: int) -> bytes:
-        """What a node says of itself: several members a line, or one in the pretty style."""
+        """The fields of a node: several on a line, or one in the pretty style."""
         if self.style == "pretty":
             lines = [(name,) for line in lines for name in line]
         margin = b" " * indent
@@ -195,7 +198,7 @@ class JsonDocument:
         )
 
     def _inline(self, value: Any, indent: int) -> bytes:
-        """A small value: on one line, or indented in the pretty style."""
+        """A small value, on one line, or indented in the pretty style."""
         if self.style == "pretty":
             return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(
                 b"\n", b"\n" + b" " * indent
@@ -203,11 +206,11 @@ class JsonDocument:
         return spaced(orjson.dumps(value, option=_STANDARD))
 
     def guarded(self, tree: Tree) -> int:
-        """JSON always has the exact text."""
+        """None: JSON always has the exact text."""
         return 0
 
     def rows(self, tree: Tree) -> int:
-        """The images of the tree."""
+        """The number of images."""
         return tree.counts.images
 
 
@@ -220,7 +223,7 @@ def _count_fields(counts: Counts) -> dict[str, int]:
 
 
 def _list(items: Iterator[Any], indent: int) -> Iterator[Any]:
-    """A list whose items bring their own indentation."""
+    """The text of a list. Its items are already indented."""
     first = True
     for item in items:
         yield b"[\n" if first else b",\n"
@@ -230,7 +233,7 @@ def _list(items: Iterator[Any], indent: int) -> Iterator[Any]:
 
 
 def _frame(names: Sequence[str], indent: int, pretty: bool, *, opened: bool = False) -> bytes:
-    """A bytes template of an object with these members, at this indentation; `opened`: more will follow."""
+    """A bytes template of an object with these members, at this indentation; `opened` leaves it open for more."""
     margin = b" " * indent
     if not pretty:
         return margin + b"{" + b", ".join(encode(name) + b": %b" for name in names) + (b"" if opened else b"}")
@@ -239,7 +242,7 @@ def _frame(names: Sequence[str], indent: int, pretty: bool, *, opened: bool = Fa
 
 
 def _joined(parts: Sequence[bytes | list[bytes]]) -> list[bytes | list[bytes]]:
-    """The same parts, with no text beside another text."""
+    """Join texts that follow each other."""
     joined: list[bytes | list[bytes]] = []
     for part in parts:
         if isinstance(part, bytes) and joined and isinstance(last := joined[-1], bytes):

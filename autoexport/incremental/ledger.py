@@ -72,6 +72,8 @@ class Ledger:
         """
         if self.forgotten is not None:
             return self.forgotten
+        if not self.encoders:
+            return "an earlier version wrote the ledger"
         if self.settings != settings:
             return "the settings changed"
         if names := changed(self.encoders, encoders):

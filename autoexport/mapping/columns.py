@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 
 from autoexport.errors import MappingError
 from autoexport.mapping.overrides import TableOverride, named_column
@@ -16,10 +17,13 @@ from autoexport.mapping.synonyms import (
     DELETED_KINDS,
     DELETED_NAMES,
     DELETED_TIME_KINDS,
-    DELETED_TIME_NAMES,
     FIELD_NAMES,
     KEYS,
     KINDS,
+    MORE_CORNERS,
+    TURN_NAMES,
+    WORDED_KINDS,
+    is_time_of_deletion,
     key_names,
     plain,
 )
@@ -50,9 +54,9 @@ def by_names(table: Table, names: Iterable[str]) -> list[Column]:
     return list(found.values())
 
 
-def fits(column: Column, setting: str) -> bool:
-    """Whether the type of the column can hold this field."""
-    return column.kind in KINDS[setting]
+def fits(column: Column, setting: str, *, worded: bool = True) -> bool:
+    """Whether the type of the column can hold this field; `worded`: also a number or a flag as text."""
+    return column.kind in KINDS[setting] or (worded and column.kind in WORDED_KINDS.get(setting, ()))
 
 
 def overridden(logical: str, setting: str, table: Table, configured: TableOverride) -> Column | None:
@@ -69,12 +73,19 @@ def overridden(logical: str, setting: str, table: Table, configured: TableOverri
             f"{path}: {column.name!r} is a URL, which may contain a signed token.",
             hint="Name another column, such as a path or a storage key.",
         )
-    if setting in KINDS and not fits(column, setting):
+    unfit = setting in WORDED_KINDS and _holds_words(logical, table, column)
+    if setting in KINDS and (unfit or not fits(column, setting)):
         raise MappingError(
             f"{path}: the column {column.name!r} is {_type(column)}.",
             hint=f"Name a column of kind {', '.join(sorted(KINDS[setting]))}.",
         )
     return column
+
+
+def _holds_words(logical: str, table: Table, column: Column) -> bool:
+    """Whether a text column has the usual name of a text, such as `filename`: then it holds no number or flag."""
+    texts = [names for field, names in FIELD_NAMES[logical].items() if KINDS[field] is KINDS["name"]]
+    return column.kind in ("text", "enum") and any(column in by_names(table, names) for names in texts)
 
 
 def is_url(column: Column) -> bool:
@@ -154,11 +165,16 @@ def _find_field(logical: str, setting: str, candidates: list[Column], table: Tab
         )
         and (column.name not in referring or column.kind in ("text", "enum") or setting == "model_id")
     ]
-    fitting = [column for column in candidates if fits(column, setting)]
+    fitting = [column for column in candidates if fits(column, setting, worded=False)]
+    # A text called `size` may hold "1.2 MB" or "640x480"; the other names say what they count.
+    fitting += [column for column in candidates if fits(column, setting) and plain(column.name) != "size"]
     if fitting:
         found.fields[setting] = fitting[0]
     elif candidates:
         unfit = candidates[0]
+        if setting == "is_labeled" and plain(unfit.name) == plain(setting):
+            found.fields[setting] = unfit  # Unreadable values are null: nothing is derived in their place.
+            return
         found.warnings.append(
             f"{logical}.{setting}: {table.full_name}.{unfit.name} is {_type(unfit)} and is not read."
         )
@@ -170,13 +186,14 @@ def _deleted(logical: str, table: Table, configured: TableOverride, found: Table
     chosen = overridden(logical, "deleted", table, configured)
     marks = []
     for column in [chosen] if chosen is not None else by_names(table, DELETED_NAMES):
-        is_time = plain(column.name) in {plain(name) for name in DELETED_TIME_NAMES}
-        if column.kind in (DELETED_TIME_KINDS if is_time else DELETED_KINDS):
+        is_time = is_time_of_deletion(column.name)
+        unfit = chosen is not None and not is_time and _holds_words(logical, table, column)
+        if not unfit and column.kind in (DELETED_TIME_KINDS if is_time else DELETED_KINDS):
             marks.append(column)
         elif chosen is not None:
             raise MappingError(
                 f"tables.{logical}.columns.deleted: the column {column.name!r} is {_type(column)}.",
-                hint="Name a time, a boolean or a number.",
+                hint="Name a time, a boolean, a number or a text of words such as yes and no.",
             )
         else:
             found.warnings.append(
@@ -210,8 +227,10 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
             )
         return chosen, BOX_FORMATS[configured.box_format]
     if not set(BOX_FIELDS) & configured.left_out_columns:
-        for reading, names in BOXES:
-            columns = [next((c for c in by_names(table, [name]) if _is_length(table, c)), None) for name in names]
+        for worded, (reading, names) in product((False, True), BOXES):
+            if names[0].endswith("x1") and by_names(table, [names[0][:-1] + "3"]):
+                continue  # The first two of four corners are no box.
+            columns = [_length(table, name, worded=worded) for name in names]
             if all(columns):
                 found = {key: column for key, column in zip(BOX_FIELDS, columns, strict=True) if column}
                 return found, _box_reading(reading, names, configured)
@@ -220,6 +239,26 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
             if fits(column, "box_json"):
                 return {"box_json": column}, "json"
     return {}, None
+
+
+def box_warnings(table: Table, box: Iterable[str]) -> list[str]:
+    """Warnings about columns that say more of a box than the four that are read; `box` are the fields found."""
+    if "box_0" in box:
+        return [
+            f"{table.full_name}.{column.name} is not read: turned boxes are exported as if they were not turned."
+            for column in by_names(table, TURN_NAMES)
+            if fits(column, "box_0")
+        ]
+    return [
+        f"{table.full_name}.{column.name} is not read: a shape of more than two corners is no box."
+        for column in by_names(table, MORE_CORNERS)
+    ]
+
+
+def _length(table: Table, name: str, *, worded: bool) -> Column | None:
+    """The column of this name if it may be a coordinate or a length: a number outside the primary key."""
+    named = [column for column in by_names(table, [name]) if column.name not in table.primary_key]
+    return next((column for column in named if fits(column, "box_0", worded=worded)), None)
 
 
 def unread_boxes(table: Table, configured: TableOverride) -> list[str]:
@@ -231,11 +270,6 @@ def unread_boxes(table: Table, configured: TableOverride) -> list[str]:
         for column in by_names(table, BOX_JSON_NAMES)
         if not fits(column, "box_json")
     ]
-
-
-def _is_length(table: Table, column: Column) -> bool:
-    """Whether the column may be a coordinate or a length: a number outside the primary key."""
-    return fits(column, "box_0") and column.name not in table.primary_key
 
 
 def _box_reading(by_name: BoxReading, names: tuple[str, ...], configured: TableOverride) -> BoxReading:

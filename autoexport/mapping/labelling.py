@@ -1,13 +1,13 @@
-"""Finds the tables of annotations and labels, and the label of an annotation."""
+"""Finds the table of annotations, and the label of an annotation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoexport.errors import MappingError
 from autoexport.mapping.columns import (
     TableFields,
+    box_warnings,
     by_names,
     find_box,
     find_fields,
@@ -27,7 +27,13 @@ from autoexport.mapping.links import (
 )
 from autoexport.mapping.overrides import TableOverride, proposal, toml_lines
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
-from autoexport.mapping.synonyms import LABEL_ID_NAMES, LABEL_NAMES, LINK_NAMES, is_named
+from autoexport.mapping.synonyms import (
+    LABEL_ID_NAMES,
+    LABEL_NAMES,
+    LINK_NAMES,
+    MORE_CORNERS,
+    is_named,
+)
 from autoexport.model.catalog import Column, Table
 
 _NOT_CONFIGURED = TableOverride()
@@ -49,7 +55,7 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     errors: list[tuple[Table, MappingError]] = []
     for table in tables:
         try:
-            role, lack = _annotation_role(survey, table, hierarchy.images)
+            role, lack = annotation_role(survey, table, hierarchy.images)
         except MappingError as error:
             errors.append((table, error))
             continue
@@ -65,7 +71,8 @@ def find_annotations(survey: Survey, hierarchy: ImageHierarchy) -> TableRole | N
     return found[0] if found else None
 
 
-def _annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, Lack | None]:
+def annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[TableRole, Lack | None]:
+    """The table in the role of the annotations, and the thing that it lacks. Raises `MappingError`."""
     relation, configured = ("annotations", "images"), survey.configured["annotations"]
     role, lack = survey.role("annotations", table)
     role.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
@@ -73,6 +80,7 @@ def _annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[T
         lack = lack or missing_link(relation, table, images.table, images.key)
     box, role.box = find_box(table, configured)
     role.found.fields.update(box)
+    role.found.warnings += box_warnings(table, box)
     if role.box is None:
         role.found.warnings += unread_boxes(table, configured)
     if role.box is None and "polygon" not in role.found.fields and not _has_label(table, configured):
@@ -94,10 +102,11 @@ def _label_tables_of_images(survey: Survey, hierarchy: ImageHierarchy) -> list[T
     """Tables that are called labels but hold annotations, because they name an image."""
     assigned = [table for tables in survey.assigned.values() for table in tables]
     tables = [table for table in survey.catalog.tables if is_named(table.name, "labels") and table not in assigned]
-    return [table for table in tables if _names_an_image(survey, table, hierarchy.images)]
+    tables = [table for table in tables if not survey.configured["annotations"].ignores(table)]
+    return [table for table in tables if names_an_image(survey, table, hierarchy.images)]
 
 
-def _names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
+def names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
     """Whether the rows of a table describe an image; a mere reference, as to a cover image, does not count."""
     to_images: set[str] = set()
     to_others: set[str] = set()
@@ -107,85 +116,15 @@ def _names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
     for column in by_names(table, LINK_NAMES["annotations", "images"]):
         if column.name in to_images or (column.name not in to_others and comparable(column, images.key)):
             return True
-    return bool(to_images) and _has_geometry(table)
+    return bool(to_images) and has_geometry(table)
 
 
-def _has_geometry(table: Table) -> bool:
+def has_geometry(table: Table) -> bool:
+    """Whether the table has a box or a polygon, by the conventional names."""
     _, box = find_box(table, _NOT_CONFIGURED)
+    if by_names(table, MORE_CORNERS):
+        return True
     return box is not None or "polygon" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-
-
-def unmapped_tables(survey: Survey, hierarchy: ImageHierarchy, mapped: Sequence[Table]) -> list[str]:
-    """Warnings about tables that look like annotations and are not exported."""
-    label_names = ("class_name", "label", "label_name", *LABEL_ID_NAMES)
-    warnings = []
-    for table in survey.catalog.tables:
-        linked = _names_an_image(survey, table, hierarchy.images)
-        similar = linked and (_has_geometry(table) or bool(by_names(table, label_names)))
-        if table in mapped or not (similar or is_named(table.name, "annotations")):
-            continue
-        has_key = "id" in find_fields("annotations", table, _NOT_CONFIGURED).fields
-        reason = "" if has_key else ": it has no key column"
-        if not linked:
-            images = hierarchy.images
-            reason = f": it has {missing_link(('annotations', 'images'), table, images.table, images.key)}"
-        warnings.append(f"{table.full_name} looks like annotations and is not exported{reason}.")
-    return warnings
-
-
-# --- labels --------------------------------------------------------------------------------------
-
-
-def find_labels(survey: Survey, hierarchy: ImageHierarchy, annotations: TableRole | None) -> TableRole | None:
-    """Find the labels table: the target of a declared foreign key of the annotations, else one with its name.
-
-    None if no table fits. Raises `MappingError` if two tables fit, or if the configured one does not.
-    """
-    above = (hierarchy.images, hierarchy.datasets, hierarchy.projects, annotations)
-    used = [role.table for role in above if role is not None]
-    tables = [table for table in survey.candidates("labels") if table not in used]
-    if "labels" not in survey.assigned:
-        tables = [table for table in tables if not _names_an_image(survey, table, hierarchy.images)]
-    referred = _referred_labels(survey, annotations, tables, used) if annotations else []
-    roles = [survey.role("labels", table) for table in referred or tables]
-    for role, lack in roles:
-        if lack is not None:
-            survey.refuse_assigned("labels", role.table, lack)
-    found = [role for role, lack in roles if lack is None]
-    if len(found) > 1:
-        raise survey.two_fit("labels", [role.table for role in found])
-    if not found:
-        return None
-    labels = found[0]
-    for logical, parent in (("projects", hierarchy.projects), ("datasets", hierarchy.datasets)):
-        if parent is not None and labels.link is None:
-            labels.link = find_link(
-                survey.catalog,
-                ("labels", logical),
-                labels.table,
-                parent.table,
-                parent.key,
-                survey.configured["labels"],
-            )
-            labels.link_to = logical if labels.link else ""
-    return labels
-
-
-def _referred_labels(
-    survey: Survey, annotations: TableRole, named: Sequence[Table], used: Sequence[Table]
-) -> list[Table]:
-    if survey.configured["labels"].left_out:
-        return []
-    label_columns = {column.name for column in by_names(annotations.table, LABEL_ID_NAMES + LABEL_NAMES)}
-    tables: list[Table] = []
-    for key in annotations.table.foreign_keys:
-        table = referred_table(survey.catalog, annotations.table, key)
-        by_column = "labels" not in survey.assigned and bool(label_columns & set(key.columns))
-        if table is not None and table not in used and table not in tables and (table in named or by_column):
-            tables.append(table)
-    tables = [table for table in tables if survey.role("labels", table)[1] is None]
-    both = [table for table in tables if table in named]
-    return both if len(both) == 1 else tables
 
 
 # --- the label of an annotation ------------------------------------------------------------------

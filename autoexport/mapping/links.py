@@ -9,8 +9,11 @@ from autoexport.errors import MappingError
 from autoexport.mapping.columns import by_names
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.overrides import TableOverride, named_column, proposal, toml_lines
-from autoexport.mapping.synonyms import KEYS, LINK_NAMES, LINK_SETTING
+from autoexport.mapping.synonyms import FIELD_NAMES, KEYS, LINK_NAMES, LINK_SETTING
 from autoexport.model.catalog import Catalog, Column, ForeignKey, Table
+
+_TITLES = ("name", "filename", "file_path")
+"""Fields of which a parent needs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def find_link(
     links = declared_links(catalog, child, parent, parent_key)
     if setting in configured.columns:
         column = named_column(logical, setting, child, configured.columns[setting])
+        _refuse_other_target(catalog, relation, (child, column), (parent, parent_key), list(links))
         return links.get(column.name, Link(column, parent_key))
     named = [c for c in by_names(child, LINK_NAMES[relation]) if not refers_elsewhere(catalog, child, c, parent)]
     conventional = [column for column in named if comparable(column, parent_key)]
@@ -106,6 +110,41 @@ def find_link(
         )
     free = [column for column in conventional if column.name not in composite]
     return Link(free[0], parent_key) if free else None
+
+
+def _refuse_other_target(
+    catalog: Catalog,
+    relation: tuple[str, str],
+    link: tuple[Table, Column],
+    to: tuple[Table, Column],
+    others: list[str],
+) -> None:
+    """Raise `MappingError` if a configured link is declared as the key of a table that is not the parent.
+
+    Equal ids would then be a coincidence, unless the parent shares the ids of that table.
+    """
+    (child, column), (parent, parent_key) = link, to
+    if not refers_elsewhere(catalog, child, column, parent):
+        return
+    targets = [key for key in child.foreign_keys if key.columns == (column.name,)]
+    shared = [key for key in parent.foreign_keys if key.columns == (parent_key.name,)]
+    if {(key.referred_table.lower(), key.referred_columns) for key in targets} & {
+        (key.referred_table.lower(), key.referred_columns) for key in shared
+    }:
+        return
+    setting, referred = LINK_SETTING[relation[1]], referred_table(catalog, child, targets[0])
+    name = referred.full_name if referred else targets[0].referred_table
+    choices = [toml_lines(relation[0], **{setting: other}) for other in others]
+    if referred is not None and any(by_names(referred, FIELD_NAMES[relation[1]].get(f, ())) for f in _TITLES):
+        choices.append(toml_lines(relation[1], table=referred.name))
+    raise MappingError(
+        f"tables.{relation[0]}.columns.{setting}: {child.full_name}.{column.name} refers to {name}, "
+        f"not to {parent.full_name}.",
+        hint=proposal(*choices)
+        if choices
+        else f"Remove the setting. If another table leads from {name} to {parent.full_name}, create a view of "
+        f"{child.full_name} with the key of {parent.full_name}, and name the view as the table.",
+    )
 
 
 def missing_link(relation: tuple[str, str], child: Table, parent: Table, parent_key: Column) -> Lack:

@@ -6,7 +6,9 @@ import json
 
 import xxhash
 
-from autoexport.mapping.labelling import Labelling, find_annotations, find_label, find_labels, unmapped_tables
+from autoexport.mapping.labelling import Labelling, find_annotations, find_label
+from autoexport.mapping.labels import find_labels
+from autoexport.mapping.left_out import LeftOut
 from autoexport.mapping.overrides import TablesConfig, read_overrides
 from autoexport.mapping.schemas import recognise, with_schema
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
@@ -37,6 +39,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         "annotations": annotations,
         "labels": labels,
     }
+    left_out = LeftOut(survey, hierarchy, annotations, [role.table for role in roles.values() if role is not None])
     mapped = {logical: role.mapped() for logical, role in roles.items() if role is not None}
     box = annotations.box if annotations else None
     return Mapping(
@@ -49,14 +52,21 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         box_format=configured["annotations"].box_format if box == "json" else None,
         label_joined=labelling.joined,
         labels_by_dataset=labels is not None and labels.link_to == "datasets",
-        warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, roles, labelling))),
+        warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, roles, labelling, left_out))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
+        keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
+        left_out=tuple(left_out.tables()),
+        ignored=configured["annotations"].ignore,
     )
 
 
 def _warnings(
-    survey: Survey, hierarchy: ImageHierarchy, roles: dict[str, TableRole | None], labelling: Labelling
+    survey: Survey,
+    hierarchy: ImageHierarchy,
+    roles: dict[str, TableRole | None],
+    labelling: Labelling,
+    left_out: LeftOut,
 ) -> list[str]:
     warnings = [*hierarchy.warnings]
     mapped = [role for role in roles.values() if role is not None]
@@ -66,8 +76,7 @@ def _warnings(
     for logical in ("projects", "datasets", "labels"):
         if roles[logical] is None:
             warnings += survey.unfit(logical)
-    if not survey.configured["annotations"].left_out:
-        warnings += unmapped_tables(survey, hierarchy, [role.table for role in mapped])
+    warnings += left_out.warnings()
     return warnings + _unread_boxes(roles["annotations"], survey.configured["annotations"].box_format)
 
 
@@ -110,7 +119,9 @@ def mapping_digest(mapping: Mapping) -> str:
         ]
         for logical, table in mapping.tables().items()
     }
-    flags = [mapping.box, mapping.box_format, mapping.label_joined, mapping.labels_by_dataset]
+    flags: list[object] = [mapping.box, mapping.box_format, mapping.label_joined, mapping.labels_by_dataset]
+    if mapping.keep_query:
+        flags.append(mapping.keep_query)
     return xxhash.xxh3_64_hexdigest(json.dumps([tables, flags], sort_keys=True).encode())
 
 

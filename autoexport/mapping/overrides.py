@@ -10,9 +10,11 @@ from difflib import get_close_matches
 from typing import cast
 
 from autoexport.errors import ConfigurationError, MappingError
-from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, plain
+from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, is_private, plain
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
+
+_KEEP_QUERY = 'Give a list of names of query parameters: keep_query = ["id"].'
 
 TablesConfig = ReadOnly[str, object]
 """The section as parsed: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`."""
@@ -28,6 +30,13 @@ class TableOverride:
     columns: dict[str, str] = field(default_factory=dict)
     left_out_columns: frozenset[str] = frozenset()
     box_format: BoxFormat | None = None
+    keep_query: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+
+    def ignores(self, table: Table) -> bool:
+        """Whether the configuration says that this table, although it looks like one of these, is not exported."""
+        names = {name.lower() for name in self.ignore}
+        return table.name.lower() in names or table.full_name.lower() in names
 
 
 def read_overrides(config: TablesConfig | None) -> dict[str, TableOverride]:
@@ -48,7 +57,8 @@ def _read_table(logical: str, configured: object) -> TableOverride:
             f"{setting} must be a table, not {configured!r}.",
             hint=f"For example: {toml_lines(logical, table='my_table')}",
         )
-    allowed = ("table", "schema", "columns", *(("box_format",) if logical == "annotations" else ()))
+    own = ("box_format", "ignore") if logical == "annotations" else ()
+    allowed = ("table", "schema", "columns", "keep_query", *own)
     for name in configured:
         _require_known(f"{setting}.{name}", str(name), allowed)
     table = configured.get("table")
@@ -70,6 +80,16 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         columns={name: value for name, value in columns.items() if value is not None},
         left_out_columns=frozenset(name for name, value in columns.items() if value is None),
         box_format=cast("BoxFormat | None", box_format),
+        keep_query=_read_keep_query(logical, configured.get("keep_query", {})),
+        ignore=_read_names(f"{setting}.ignore", configured.get("ignore", [])),
+    )
+
+
+def _read_names(setting: str, configured: object) -> tuple[str, ...]:
+    if isinstance(configured, list) and all(isinstance(name, str) and name for name in configured):
+        return tuple(configured)
+    raise ConfigurationError(
+        f"{setting} is {configured!r}.", hint='Allowed: a list of table names, such as ["predictions"].'
     )
 
 
@@ -87,6 +107,20 @@ def _read_columns(logical: str, configured: object) -> dict[str, str | None]:
     if columns.get("id", "") is None:
         raise ConfigurationError(f"{setting}.id cannot be false.", hint="Name the key column of the table.")
     return columns
+
+
+def _read_keep_query(logical: str, configured: object) -> dict[str, tuple[str, ...]]:
+    """The query parameters that URLs keep, by field; a list alone is that of all fields of the table."""
+    setting = f"tables.{logical}.keep_query"
+    if isinstance(configured, list):
+        configured = dict.fromkeys(SETTINGS[logical], configured)
+    if not isinstance(configured, ReadOnly):
+        raise ConfigurationError(f"{setting} is {configured!r}.", hint=_KEEP_QUERY)
+    for name, kept in configured.items():
+        _require_known(f"{setting}.{name}", str(name), SETTINGS[logical])
+        if not isinstance(kept, list) or not all(isinstance(item, str) and item for item in kept):
+            raise ConfigurationError(f"{setting}.{name} is {kept!r}.", hint=_KEEP_QUERY)
+    return {str(name): tuple(kept) for name, kept in configured.items()}
 
 
 def _text(setting: str, value: object) -> str | None:
@@ -125,9 +159,13 @@ def named_tables(catalog: Catalog, logical: str, configured: TableOverride) -> l
     if not found:
         raise MappingError(
             f"{setting}.table: there is no table {configured.table!r}.",
-            hint=_suggestion(configured.table, [table.name for table in tables], "The tables are"),
+            hint=_suggestion(configured.table, _shown(tables), "The tables are"),
         )
     return found
+
+
+def _shown(tables: Iterable[Table]) -> list[str]:
+    return [table.name for table in tables if not is_private(table.name)]
 
 
 def named_column(logical: str, setting: str, table: Table, name: str) -> Column:
@@ -158,18 +196,21 @@ def _listed(names: Iterable[str], most: int = 40) -> str:
 # --- proposals for the file ----------------------------------------------------------------------
 
 
-def toml_lines(logical: str, **settings: str | bool) -> str:
-    """Lines of configuration: `table`, `schema` and `box_format` under `[tables.images]`, fields under
+_OWN_SETTINGS = ("table", "schema", "box_format", "ignore")
+
+
+def toml_lines(logical: str, **settings: str | bool | list[str]) -> str:
+    """Lines of configuration: `table`, `schema`, `box_format` and `ignore` under `[tables.images]`, fields under
     `[tables.images.columns]`."""
-    own = {name: value for name, value in settings.items() if name in ("table", "schema", "box_format")}
+    own = {name: value for name, value in settings.items() if name in _OWN_SETTINGS}
     columns = {name: value for name, value in settings.items() if name not in own}
     lines = [f"[tables.{logical}]", *_assignments(own)] if own else []
     lines += [f"[tables.{logical}.columns]", *_assignments(columns)] if columns else []
     return "\n".join(lines)
 
 
-def _assignments(settings: dict[str, str | bool]) -> list[str]:
-    # A JSON string is a TOML basic string.
+def _assignments(settings: ReadOnly[str, str | bool | list[str]]) -> list[str]:
+    # A JSON string is a TOML basic string, and a JSON list of strings is a TOML array.
     return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
 
 

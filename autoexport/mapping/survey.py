@@ -10,11 +10,11 @@ from autoexport.mapping.columns import TableFields, by_names, find_fields
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
-from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
+from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named, is_private
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading, TableMapping
 
-_SETTING = {Missing.KEY: "id", Missing.NAME: "name", Missing.LABEL: "label", Missing.LINK: "image_id"}
+MISSING_SETTING = {Missing.KEY: "id", Missing.NAME: "name", Missing.LABEL: "label", Missing.LINK: "image_id"}
 """The setting that supplies the missing thing, for a table that the configuration assigns to a role."""
 
 
@@ -92,7 +92,13 @@ class Survey:
         tables: Sequence[Table] = self.catalog.tables
         if self.configured[logical].schema:
             tables = named_tables(self.catalog, logical, self.configured[logical])
-        return [table for table in tables if is_named(table.name, logical) and table not in assigned]
+        return [
+            table
+            for table in tables
+            if is_named(table.name, logical)
+            and table not in assigned
+            and not self.configured[logical].ignores(table)
+        ]
 
     def role(self, logical: str, table: Table) -> tuple[TableRole, Lack | None]:
         """The table in this role, and the key or name that it lacks for it. Links are checked elsewhere."""
@@ -148,7 +154,8 @@ class Survey:
         """The tables to which declared foreign keys refer, if the table or the column has a conventional name."""
         _, logical = relation
         candidates = self.candidates(logical)
-        conventional = {column.name for column in by_names(child, LINK_NAMES[relation])}
+        chosen = self.configured[relation[0]].columns.get(LINK_SETTING[logical])
+        conventional = {column.name for column in by_names(child, [chosen] if chosen else LINK_NAMES[relation])}
         schema = self.configured[logical].schema
         decided = logical in self.assigned or self.configured[logical].left_out
         tables: list[Table] = []
@@ -169,7 +176,7 @@ class Survey:
         if logical in self.assigned:
             raise MappingError(
                 f"tables.{logical}.table: {table.full_name} has {lack}.",
-                hint=proposal(toml_lines(logical, **{_SETTING[lack.missing]: "<column>"})),
+                hint=proposal(toml_lines(logical, **{MISSING_SETTING[lack.missing]: "<column>"})),
             )
 
     def two_fit(self, logical: str, tables: Sequence[Table]) -> MappingError:
@@ -285,7 +292,7 @@ class Survey:
         return proposal(named, toml_lines(logical, table=False))
 
     def _resembles_images(self, table: Table) -> bool:
-        if any(is_named(table.name, logical) for logical in self.configured):
+        if is_private(table.name) or any(is_named(table.name, logical) for logical in self.configured):
             return False
         role, lack = self.role("images", table)
         return lack is None and bool({"file_path", "width"} & set(role.found.fields))

@@ -30,6 +30,13 @@ TABLE_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Table names by logical table. A `labels` table that names an image is an annotations table."""
 
+LABEL_STEMS = ("class", "category")
+"""A table of such a name is one of labels if annotations name their label so, as in `class_id` or `category`."""
+
+_PRIVATE = frozenset(
+    ("user", "account", "session", "token", "credential", "secret", "password", "avatar", "permission")
+)
+
 KEY_NAMES = ("id", "uuid", "uid")
 """Key columns in order of preference; `<table>_id` is tried after `id`."""
 
@@ -122,6 +129,18 @@ BOXES: tuple[tuple[BoxReading, tuple[str, str, str, str]], ...] = (
 
 BOX_FIELDS = ("box_0", "box_1", "box_2", "box_3")
 BOX_JSON_NAMES = ("bbox", "bounding_box")
+TURN_NAMES = ("rotation", "angle", "theta", "rotation_angle")
+"""Columns by which a box is turned."""
+
+MORE_CORNERS = ("x3", "bbox_x3")
+"""Columns of a shape that has more corners than a box needs."""
+
+GEOMETRY_NAMES = (
+    "segmentation", "polygon", "points", "geometry", "geom", "bbox", "bounding_box", "box", "shape", "shapes",
+    "region", "regions", "coordinates", "coords", "vertices", "contour", "mask", "rle", "rect",
+)  # fmt: skip
+"""Columns that hold a geometry in some form, which need not be one that can be read."""
+
 BOX_FORMATS: dict[BoxFormat, BoxReading] = {"xyxy": "corners", "xywh": "origin", "cxcywh": "center"}
 
 DELETED_NAMES = ("deleted_at", "is_deleted", "deleted")
@@ -189,8 +208,17 @@ KINDS: dict[str, frozenset[ColumnKind]] = {
 }
 """The kinds of column that fit a field. `other` includes untyped columns and those of views."""
 
-DELETED_KINDS: frozenset[ColumnKind] = (_FLAGS - {"other"}) | {"real", "time"}
-"""The kinds of a deletion mark: the text "false" in a text or untyped `is_deleted` would count as set."""
+_NUMBERS_IN_WORDS: frozenset[ColumnKind] = frozenset({"text", "enum"})
+_FLAGS_IN_WORDS: frozenset[ColumnKind] = _NUMBERS_IN_WORDS | {"real", "json"}
+WORDED_KINDS: dict[str, frozenset[ColumnKind]] = {
+    setting: _NUMBERS_IN_WORDS if kinds is _NUMBERS else _FLAGS_IN_WORDS
+    for setting, kinds in KINDS.items()
+    if kinds in (_NUMBERS, _FLAGS)
+}
+"""The kinds of column that fit a field if no other column does: varchar holds any number or flag as text."""
+
+DELETED_KINDS: frozenset[ColumnKind] = _FLAGS | _FLAGS_IN_WORDS | {"time"}
+"""The kinds of a deletion mark."""
 
 DELETED_TIME_KINDS: frozenset[ColumnKind] = _TIMES | {"boolean"}
 """The kinds of `deleted_at`."""
@@ -206,9 +234,33 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
+def is_time_of_deletion(name: str) -> bool:
+    """Whether a deletion mark of this name holds a time: then any value marks the row as deleted."""
+    return plain(name) in {plain(known) for known in DELETED_TIME_NAMES}
+
+
 def is_named(name: str, logical: str) -> bool:
     """Whether `name` is a conventional name of a logical table."""
     return plain(name) in {plain(known) for known in TABLE_NAMES[logical]}
+
+
+def is_stem(name: str, stem: str) -> bool:
+    """Whether a table is called by a stem, singular or plural.
+
+    >>> [is_stem(name, "category") for name in ("category", "Categories", "category_groups")]
+    [True, True, False]
+    """
+    return plain(name) in (stem, f"{stem}es", f"{stem.removesuffix('y')}ies")
+
+
+def is_private(name: str) -> bool:
+    """Whether a table holds logins or access to storages, by its name: no hint proposes it.
+
+    >>> [is_private(name) for name in ("io_storages_s3importstorage", "auth_user", "UserSession", "user_images")]
+    [True, True, True, False]
+    """
+    words = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", name).lower().split("_")
+    return "storage" in plain(name) or words[-1].removesuffix("s") in _PRIVATE
 
 
 def key_names(table_name: str) -> tuple[str, ...]:

@@ -50,8 +50,8 @@ class BlockRecord:
     @property
     def counts(self) -> Counts:
         """The unpacked counts."""
-        images, labeled, annotations, splits, labels, repaired, guarded = orjson.loads(self.packed)
-        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), repaired, guarded)
+        images, labeled, annotations, splits, labels, *others = orjson.loads(self.packed)
+        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), *others)
 
 
 def pack(counts: Counts) -> bytes:
@@ -59,7 +59,7 @@ def pack(counts: Counts) -> bytes:
     return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded,
+            counts.repaired, counts.guarded, counts.redacted,
         ]
     )  # fmt: skip
 
@@ -120,6 +120,7 @@ class Counts:
     labels: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
     guarded: int = 0
+    redacted: int = 0
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part."""
@@ -128,6 +129,7 @@ class Counts:
         self.annotations += other.annotations
         self.repaired += other.repaired
         self.guarded += other.guarded
+        self.redacted += other.redacted
         for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
             for name, count in theirs.items():
                 mine[name] += count

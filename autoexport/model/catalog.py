@@ -67,7 +67,9 @@ class ForeignKey:
 class Table:
     """A table or view as the database declares it.
 
-    `indexes` holds the columns of each index, including those of primary keys and unique constraints.
+    `indexes` holds the columns of each index, including those of primary keys and unique constraints. The rows of
+    a table are also rows of its `ancestors`, from which it inherits (full names). `readable`: the connection may
+    read all rows.
     """
 
     name: str
@@ -77,6 +79,8 @@ class Table:
     primary_key: tuple[str, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
+    ancestors: frozenset[str] = frozenset()
+    readable: bool = True
 
     @property
     def full_name(self) -> str:

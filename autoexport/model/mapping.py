@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping as ReadOnly
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from autoexport.model.catalog import Column, Table
+
+KeepQuery = ReadOnly[str, ReadOnly[str, Sequence[str]]]
+"""Names of query parameters of URLs, by logical table and field."""
 
 BoxReading = Literal["corners", "origin", "center", "json"]
 
@@ -27,8 +32,24 @@ ANNOTATION_FIELDS = (
 
 LABEL_FIELDS = ("id", "name", "color")
 
+NUMBER_FIELDS = ("width", "height", "file_size", "confidence", "box_0", "box_1", "box_2", "box_3")
+"""The fields of images and annotations that hold numbers."""
+
 
 # --- the mapping ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutTable:
+    """A table that looks like annotations and is not mapped: if it has rows, an export would lose them.
+
+    `name` is its name in the configuration file. `lacking` is the setting without which it cannot be mapped as
+    annotations, such as `image_id`; it is empty if the table lacks nothing.
+    """
+
+    table: Table
+    name: str
+    lacking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +81,8 @@ class Mapping:
     boxes. `label_joined`: the label of an annotation is the name of the row of `labels` with its `label_id`.
     `application` is the name of the known application whose database this is, empty for any other.
     `not_found` names the logical tables and fields that the database lacks, such as `images.width`.
+    `left_out` are the tables that would lose annotations if they have rows. `ignored` are the tables of which the
+    configuration says that they are not exported.
     """
 
     projects: TableMapping | None
@@ -74,6 +97,20 @@ class Mapping:
     warnings: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
     application: str = ""
+    keep_query: KeepQuery = field(default_factory=dict)
+    left_out: tuple[LeftOutTable, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def worded(self) -> frozenset[str]:
+        """The fields of numbers whose columns hold text: what is no number there is published as null."""
+        read = [mapped.fields.items() for mapped in (self.images, self.annotations) if mapped is not None]
+        return frozenset(
+            name
+            for fields in read
+            for name, column in fields
+            if name in NUMBER_FIELDS and column.kind in ("text", "enum")
+        )
 
     def tables(self) -> dict[str, TableMapping]:
         """The mapped tables by logical name, parents first."""

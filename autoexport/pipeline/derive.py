@@ -26,6 +26,7 @@ from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
+from autoexport.sources.check_queries import left_out
 from autoexport.sources.contract import Position, Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parent
@@ -36,11 +37,17 @@ log = get_logger()
 
 @contextlib.asynccontextmanager
 async def derive(
-    job: ExportJob, ledger: Ledger | None, *, full: bool, progress: Progress | None = None
+    job: ExportJob,
+    ledger: Ledger | None,
+    *,
+    full: bool,
+    progress: Progress | None = None,
+    complete: bool = True,
 ) -> AsyncIterator[Generation]:
     """The next generation, from one snapshot. The snapshot is closed by then; the spools are removed afterwards.
 
-    Raises `AutoexportError`.
+    Raises `AutoexportError`, and `AnnotationsLeftOut` for annotations that the mapping leaves out, unless it need
+    not be `complete`.
     """
     async with contextlib.AsyncExitStack() as working:
         spooled = await working.enter_async_context(spools(job.state, job.formats))
@@ -48,7 +55,7 @@ async def derive(
         working.push_async_callback(in_thread, held.close)
         async with job.source.snapshot() as snapshot:
             log.debug("snapshot.opened", database=job.source.database)
-            derivation = Derivation(job, snapshot, spooled, progress)
+            derivation = Derivation(job, snapshot, spooled, progress, complete=complete)
             generation = await _read(derivation, snapshot, ledger, full=full)
             if generation.position is not None:
                 generation.position = await in_thread(held.take, generation.position)
@@ -75,12 +82,19 @@ class Derivation:
     """The steps of one export that need the snapshot."""
 
     def __init__(
-        self, job: ExportJob, snapshot: Snapshot, spooled: Sequence[Spool], progress: Progress | None
+        self,
+        job: ExportJob,
+        snapshot: Snapshot,
+        spooled: Sequence[Spool],
+        progress: Progress | None,
+        *,
+        complete: bool,
     ) -> None:
         self.job = job
         self.snapshot = snapshot
         self.spooled = spooled
         self.progress = progress or NullProgress()
+        self.complete = complete
         self.worker_cpu_s = 0.0
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
@@ -90,6 +104,9 @@ class Derivation:
             await spool.clear()
         mapping = await in_thread(_mapping, self.snapshot.catalog, self.job.tables, None if full else ledger)
         self.mapping = mapping
+        lost = await left_out(self.snapshot, mapping)
+        if lost is not None and self.complete:
+            raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
         totals = await self.reader.totals()
         parents = await self.reader.parents()
@@ -123,6 +140,7 @@ class Derivation:
             position=await self._position(records),
             ledger=ledger if plan.ranges is not None else None,
             worker_cpu_s=self.worker_cpu_s,
+            left_out=lost,
         )
 
     # --- changes -------------------------------------------------------------------------------------

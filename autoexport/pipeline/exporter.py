@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from autoexport.config.settings import Settings
+from autoexport.errors import AnnotationsLeftOut
 from autoexport.pipeline.derive import derive
 from autoexport.pipeline.job import ExportJob, opened_job
 from autoexport.pipeline.ownership import claim
@@ -26,7 +27,8 @@ class Outcome:
 
     `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
     or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
-    of the rendering process in seconds.
+    of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
+    missing in the files.
     """
 
     published: bool
@@ -35,20 +37,28 @@ class Outcome:
     duration_s: float
     files: Identities
     worker_cpu_s: float = 0.0
+    left_out: AnnotationsLeftOut | None = None
 
 
 async def export_once(
-    job: ExportJob, *, full: bool = False, progress: Progress | None = None, throttle: DiskThrottle | None = None
+    job: ExportJob,
+    *,
+    full: bool = False,
+    progress: Progress | None = None,
+    throttle: DiskThrottle | None = None,
+    goes_on: bool = False,
 ) -> Outcome:
     """Bring the files up to date with the database; `full` renders everything.
 
     With a `throttle`, the export writes slowly, so that an application can use the disk as well. Without one, it
-    writes as fast as the disk can. Raises `AutoexportError`.
+    writes as fast as the disk can. An exporter that `goes_on` after an earlier publish exports the rest if the
+    mapping leaves out annotations. Raises `AutoexportError`.
     """
     started = time.monotonic()
     async with job.target.hold():
         claimed = await in_thread(claim, job)
-        async with derive(job, claimed.ledger, full=full, progress=progress) as generation:
+        complete = not goes_on or claimed.previous is None
+        async with derive(job, claimed.ledger, full=full, progress=progress, complete=complete) as generation:
             published = await publish(job, generation, claimed, started, throttle)
     duration_s = round(time.monotonic() - started, 3)
     manifest, plan = published.manifest, generation.plan
@@ -59,7 +69,15 @@ async def export_once(
         reason=plan.reason,
         seconds=duration_s,
     )
-    return Outcome(published.changed, manifest, plan.reason, duration_s, published.files, generation.worker_cpu_s)
+    return Outcome(
+        published.changed,
+        manifest,
+        plan.reason,
+        duration_s,
+        published.files,
+        generation.worker_cpu_s,
+        generation.left_out,
+    )
 
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from autoexport.errors import AnnotationsLeftOut
 from autoexport.formats.contract import Format
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
@@ -27,7 +28,8 @@ class Generation:
     """The result of reading and rendering, after the snapshot is closed.
 
     `ledger` is the ledger of the kept blocks; None if everything was rendered. `position` is None if the next
-    export cannot keep any block. `worker_cpu_s` is the CPU time of the rendering process in seconds.
+    export cannot keep any block. `worker_cpu_s` is the CPU time of the rendering process in seconds. `left_out`
+    names annotations that the mapping leaves out.
     """
 
     database: str
@@ -43,6 +45,7 @@ class Generation:
     position: Position | None
     ledger: Ledger | None
     worker_cpu_s: float = 0.0
+    left_out: AnnotationsLeftOut | None = None
 
     def known(self, file_name: str) -> FileIdentity | None:
         """The identity of the published file that holds the kept blocks; None if no block is kept."""
@@ -112,6 +115,7 @@ class Generation:
             soft_deleted={name: count for name, count in self.totals.soft_deleted.items() if count},
             repaired=tree.counts.repaired,
             guarded=tree.counts.guarded + sum(output.guarded(tree) for output in self.formats),
+            redacted=tree.counts.redacted,
             duration_seconds=round(duration_s, 3),
             rendered_images=self.rendered_images,
             mode="full" if self.plan.ranges is None else "incremental",

@@ -43,8 +43,8 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
             return [f"{MANIFEST_NAME} was changed by another program"]
         timestamp = manifest.read_at
         if timestamp is None:
-            return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is not a time stamp"]
-        async with derive(job, None, full=True, progress=progress) as generation:
+            return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is no time stamp"]
+        async with derive(job, None, full=True, progress=progress, complete=False) as generation:
             tree = replace(generation.tree(), timestamp=timestamp)
             return await in_thread(_compare, generation, tree, manifest, target.directory)
 

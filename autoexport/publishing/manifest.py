@@ -35,6 +35,7 @@ class Manifest:
     soft_deleted: dict[str, int] = field(default_factory=dict)
     repaired: int = 0
     guarded: int = 0
+    redacted: int = 0
     duration_seconds: float = 0.0
     rendered_images: int = 0
     mode: Mode = "full"

@@ -11,8 +11,7 @@ import xxhash
 
 from autoexport.model.blocks import BlockRows, Counts, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.values.block import render
-from autoexport.values.boxes import BoxMapping
+from autoexport.values.block import RowMapping, render
 
 if TYPE_CHECKING:
     from autoexport.formats.contract import Format
@@ -66,7 +65,7 @@ class BlockDigest:
 
 
 def bodies_of(
-    rows: BlockRows, mapping: BoxMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
+    rows: BlockRows, mapping: RowMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
 ) -> Bodies:
     """Render a piece of a block in each of these formats; `mapping` says how boxes are read and written."""
     block = render(rows, mapping)

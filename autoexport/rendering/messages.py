@@ -17,7 +17,7 @@ import orjson
 
 from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import BlockRows, FlatRows, Value
-from autoexport.model.mapping import BoxFormat, BoxReading
+from autoexport.model.mapping import BoxFormat, BoxReading, KeepQuery
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.encoders import fingerprints
 
@@ -58,17 +58,24 @@ class Start:
     options: FormatOptions
     box: BoxReading | None
     box_format: BoxFormat | None
+    keep_query: KeepQuery
+    worded: tuple[str, ...]
     spools: Sequence[int]
 
     def message(self) -> bytes:
         """The message to send."""
-        return encoded((dict(self.options), self.box, self.box_format, tuple(self.spools)))
+        keep, spools = _plain(self.keep_query), tuple(self.spools)
+        return encoded((dict(self.options), self.box, self.box_format, keep, self.worded, spools))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """Read a received message."""
-        options, box, box_format, spools = content
-        return cls(options, box, box_format, spools)
+        options, box, box_format, keep_query, worded, spools = content
+        return cls(options, box, box_format, keep_query, worded, spools)
+
+
+def _plain(keep_query: KeepQuery) -> dict[str, dict[str, list[str]]]:
+    return {logical: {name: list(kept) for name, kept in fields.items()} for logical, fields in keep_query.items()}
 
 
 def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:

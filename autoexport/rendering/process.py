@@ -19,7 +19,7 @@ from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.pipe_writer import PipeWriter, open_pipe
 from autoexport.runtime.threads import in_thread
-from autoexport.values.boxes import BoxMapping
+from autoexport.values.block import RowMapping
 
 log = get_logger()
 
@@ -32,7 +32,7 @@ CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.worker
 
 @contextlib.asynccontextmanager
 async def process_renderer(
-    spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions
+    spools: Sequence[Spool], mapping: RowMapping, options: FormatOptions
 ) -> AsyncIterator[WorkerProcessRenderer | None]:
     """A renderer in a worker process, which is ended on exit; None if threads have to render instead.
 
@@ -46,7 +46,9 @@ async def process_renderer(
         yield None
         return
     try:
-        start = Start(options, mapping.box, mapping.box_format, [spool.descriptor for spool in spools])
+        descriptors = [spool.descriptor for spool in spools]
+        worded = tuple(sorted(mapping.worded))
+        start = Start(options, mapping.box, mapping.box_format, mapping.keep_query, worded, descriptors)
         yield renderer if await renderer.begin(start) else None
     finally:
         await renderer.end()

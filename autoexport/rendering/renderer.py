@@ -15,7 +15,7 @@ from autoexport.rendering.process import process_renderer
 from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import is_interpreter
-from autoexport.values.boxes import BoxMapping
+from autoexport.values.block import RowMapping
 
 PROCESS_FROM_ROWS = 50_000
 """Minimum rows that justify starting a worker process, which takes about 0.15 s of a core."""
@@ -40,7 +40,7 @@ class Renderer(Protocol):
 
 @contextlib.asynccontextmanager
 async def rendering(
-    spools: Sequence[Spool], mapping: BoxMapping, options: FormatOptions, rows: int
+    spools: Sequence[Spool], mapping: RowMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
     """A renderer suited to about so many rows. Raises `PublishError` if a spool cannot be flushed."""
     if rows >= PROCESS_FROM_ROWS and spools and is_interpreter():
@@ -56,7 +56,7 @@ class ThreadRenderer:
 
     worker_cpu_s = 0.0
 
-    def __init__(self, spools: Sequence[Spool], mapping: BoxMapping) -> None:
+    def __init__(self, spools: Sequence[Spool], mapping: RowMapping) -> None:
         self._spools = spools
         self._outputs = [spool.output for spool in spools]
         self._block_digest = BlockDigest(self._outputs)

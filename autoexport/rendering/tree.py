@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from collections.abc import Mapping as ReadOnly
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,9 @@ from autoexport.model.blocks import BlockRecord, Counts
 from autoexport.model.catalog import Key
 from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS, Mapping
 from autoexport.model.tree import DatasetNode, LabelNode, ParentRow, Parents, ProjectNode, Tree
+from autoexport.values.block import Mended
 
-Ruled = Callable[[ParentRow, Sequence[str]], tuple[dict[str, Any], int]]
+Ruled = Callable[[ParentRow, Sequence[str], ReadOnly[str, Sequence[str]]], tuple[dict[str, Any], Mended]]
 
 _DATASET_OWN = tuple(name for name in DATASET_FIELDS if name != "project_id")
 
@@ -28,7 +30,7 @@ class TreeBuilder:
 
     def __init__(self, parents: Parents, mapping: Mapping, database: str, rule: Ruled) -> None:
         self.mapping = mapping
-        self.repaired = 0
+        self.repaired = self.redacted = 0
         self._embedded: dict[Key, str] = {}
         self._rule = rule
         self.projects = self._projects(parents, database)
@@ -42,6 +44,8 @@ class TreeBuilder:
             for dataset in project.datasets:
                 self._refuse_duplicate("datasets", dataset.key, self.places)
                 self.places[dataset.key] = project, dataset
+        # An empty labels table says no more than none.
+        self._labels_from_names = mapping.labels is None or not (parents.labels or parents.deleted_labels)
         self._total_labels = self._labels(parents)
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._referred_values = {row["id"]: row.get("named") for row in level}
@@ -63,14 +67,14 @@ class TreeBuilder:
             project, dataset = self.places[record.dataset]
             dataset.blocks.append(index)
             dataset.counts.add(record.counts)
-        total = Counts(repaired=self.repaired)
+        total = Counts(repaired=self.repaired, redacted=self.redacted)
         for project in self.projects:
             for dataset in project.datasets:
                 project.counts.add(dataset.counts)
             self._count_labels(project)
             total.add(project.counts)
         labels = self._total_labels
-        if self.mapping.labels is None:
+        if self._labels_from_names:
             labels = sum(len(project.labels) for project in self.projects)
         return Tree(timestamp, self.projects, labels, total)
 
@@ -81,9 +85,10 @@ class TreeBuilder:
 
     # --- nodes ---------------------------------------------------------------------------------------
 
-    def _values(self, row: ParentRow, fields: Sequence[str]) -> dict[str, Any]:
-        values, repaired = self._rule(row, fields)
-        self.repaired += repaired
+    def _values(self, logical: str, row: ParentRow, fields: Sequence[str]) -> dict[str, Any]:
+        values, mended = self._rule(row, fields, self.mapping.keep_query.get(logical, {}))
+        self.repaired += mended.repaired
+        self.redacted += mended.redacted
         return {name: values[name] for name in fields}
 
     def _projects(self, parents: Parents, database: str) -> list[ProjectNode]:
@@ -91,7 +96,7 @@ class TreeBuilder:
             blank: dict[str, Any] = dict.fromkeys(PROJECT_FIELDS)
             return [ProjectNode(SOLE_KEY, {**blank, "id": SOLE_KEY, "name": database})]
         return [
-            ProjectNode(row["id"], self._values(row, PROJECT_FIELDS))  # type: ignore[arg-type]
+            ProjectNode(row["id"], self._values("projects", row, PROJECT_FIELDS))  # type: ignore[arg-type]
             for row in parents.projects
         ]
 
@@ -112,7 +117,7 @@ class TreeBuilder:
             owner = self._by_project.get(parent) if linked else self.projects[0]
             if owner is None:
                 continue
-            values = self._values(row, _DATASET_OWN)
+            values = self._values("datasets", row, _DATASET_OWN)
             values["project_id"] = owner.values["id"]
             ordered = {name: values[name] for name in DATASET_FIELDS}
             owner.datasets.append(DatasetNode(row["id"], ordered))  # type: ignore[arg-type]
@@ -126,7 +131,7 @@ class TreeBuilder:
             owners = self._owners(row, linked=mapped.parent_link is not None)
             if owners:
                 published += 1
-                values = self._values(row, LABEL_FIELDS)
+                values = self._values("labels", row, LABEL_FIELDS)
                 for project in owners:
                     project.labels.append(LabelNode(values))
         return published
@@ -145,9 +150,9 @@ class TreeBuilder:
         return [project] if project else []
 
     def _count_labels(self, project: ProjectNode) -> None:
-        """Give each label the project's count for its name; without a labels table, make labels of the names."""
+        """Give each label the project's count for its name; without rows of labels, make labels of the names."""
         counted = project.counts.labels
-        if self.mapping.labels is None:
+        if self._labels_from_names:
             project.labels = [
                 LabelNode({"id": None, "name": name, "color": None}, count)
                 for name, count in sorted(counted.items())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from importlib import import_module
 
 from autoexport.config.database_url import parse_database_url
+from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.mapping.overrides import read_overrides
 from autoexport.sources.contract import Source, SourceOptions
@@ -25,7 +27,7 @@ def open_source(settings: Settings) -> Source:
     nothing: what trying again cannot mend is said before a database is waited for.
     """
     read_overrides(settings.tables)
-    url = parse_database_url(settings.resolved_database_url)
+    url = with_service(parse_database_url(settings.resolved_database_url), os.environ)
     module, _, name = SOURCES[url.dialect].partition(":")
     options = SourceOptions(
         state=settings.state_dir,

@@ -1,10 +1,15 @@
-"""Asks a snapshot for the problems that `check` warns about: orphans and ambiguous boxes."""
+"""Asks a snapshot for rows that no export contains, and for ambiguous boxes."""
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select, table
 
+from autoexport.errors import AnnotationsLeftOut
+from autoexport.mapping.left_out import left_out_error
+from autoexport.model.catalog import Table
+from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
+from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.boxes import is_ambiguous
 
@@ -26,6 +31,21 @@ async def orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
         async for part in reader.snapshot.stream(statement):
             counts[logical] = totals.live[logical] - int(str(part[0][0]))
     return counts
+
+
+async def left_out(snapshot: Snapshot, mapping: Mapping) -> AnnotationsLeftOut | None:
+    """The error for the tables that look like annotations, have rows and are not mapped; None if there is none.
+
+    Raises `SourceError`.
+    """
+    losing = [item for item in mapping.left_out if await _has_rows(snapshot, item.table)]
+    return left_out_error(mapping, losing) if losing else None
+
+
+async def _has_rows(snapshot: Snapshot, unmapped: Table) -> bool:
+    named = table(unmapped.name, schema=unmapped.schema)
+    found = [part async for part in snapshot.stream(select(literal(1)).select_from(named).limit(1))]
+    return bool(found)
 
 
 async def ambiguous_boxes(reader: SnapshotReader) -> int:

@@ -17,6 +17,9 @@ from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, Key, Scalar
 from autoexport.model.mapping import Mapping
 
+LIKE_A_TIME = "____-__-__%"
+"""A text of this form in a column of deletion flags is the time of the deletion."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
@@ -68,7 +71,7 @@ class Snapshot(Protocol):
         ...
 
     def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """The condition that a flag is set, declared as boolean or as a number. Never null."""
+        """The condition that a flag is set, declared as boolean, as a number or as text. Never null."""
         ...
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:

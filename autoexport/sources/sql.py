@@ -8,10 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, and_, column, func, literal, select, table, true
 
 from autoexport.mapping.keys import SOLE_KEY
+from autoexport.mapping.synonyms import is_time_of_deletion
 from autoexport.model.catalog import Column
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
 
+_FLAGS = ("boolean", "integer", "numeric", "real")
 _ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
 
 
@@ -105,7 +107,7 @@ class SqlTables:
         conditions: list[ColumnElement[bool]] = []
         for mark in self.mapped[logical].deleted:
             stored = self.at(logical, mark)
-            if mark.kind in ("boolean", "integer", "numeric", "real"):
+            if mark.kind in _FLAGS or (mark.kind != "time" and not is_time_of_deletion(mark.name)):
                 conditions.append(~self.snapshot.flagged(mark, stored))
             else:
                 conditions.append(stored.is_(None))

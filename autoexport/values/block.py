@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from autoexport.model.blocks import Block, BlockRows, Counts
 from autoexport.model.catalog import Scalar
+from autoexport.model.mapping import KeepQuery
 from autoexport.values import scalars
 from autoexport.values.boxes import BoxMapping, corners
 from autoexport.values.json_columns import documents
+from autoexport.values.urls import cut_urls
 
 Rule = Callable[[Sequence[Scalar]], scalars.Ruled]
 
@@ -53,16 +56,41 @@ PARENT_RULES: dict[str, Rule] = {
     "created_at": scalars.times,
     "updated_at": scalars.times,
 }
+_TEXT_RULES = (scalars.texts, scalars.names, scalars.splits)
+
 UNASSIGNED = "unassigned"
 _EMPTY_SHAPES = {b"[]", b"{}", b'""', b"0", b"0.0", b"-0.0", b"false"}
 _TYPES = {"bbox", "polygon", "classification"}
 
 
-def render(rows: BlockRows, mapping: BoxMapping) -> Block:
+@dataclass(slots=True)
+class Mended:
+    """How many values the rules repaired, and how many URLs lost a part that may be secret."""
+
+    repaired: int = 0
+    redacted: int = 0
+
+
+class RowMapping(BoxMapping, Protocol):
+    """What the value rules need of the mapping."""
+
+    @property
+    def keep_query(self) -> KeepQuery:
+        """The query parameters of URLs that stay, by logical table and field."""
+        ...
+
+
+def render(rows: BlockRows, mapping: RowMapping) -> Block:
     """Compute all published columns of these rows, and the counts."""
     stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    images, repaired_of_images = _ruled(stored_images, IMAGE_RULES, len(rows.spans))
-    annotations, repaired_of_annotations = _ruled(stored_annotations, ANNOTATION_RULES, sum(rows.spans))
+    keep = mapping.keep_query
+    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, scalars.numbers_in_words)
+    images, of_images = _ruled(
+        stored_images, _replaced(IMAGE_RULES, worded), len(rows.spans), keep.get("images", {})
+    )
+    annotations, of_annotations = _ruled(
+        stored_annotations, _replaced(ANNOTATION_RULES, worded), sum(rows.spans), keep.get("annotations", {})
+    )
     boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
     annotations.update(boxes)
     _derive_names(images)
@@ -79,33 +107,46 @@ def render(rows: BlockRows, mapping: BoxMapping) -> Block:
             annotations=sum(rows.spans),
             splits=_counted(images["split"], UNASSIGNED),
             labels=_counted(annotations["label"]),
-            repaired=repaired_of_images + repaired_of_annotations + repaired_boxes,
+            repaired=of_images.repaired + of_annotations.repaired + repaired_boxes,
+            redacted=of_images.redacted + of_annotations.redacted,
         ),
     )
 
 
-def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[str, Any], int]:
-    """Apply the value rules to a row of a small table. Also returns the number of repaired values."""
-    ruled, repaired = _ruled(
-        {name: [value] for name, value in row.items()}, {name: PARENT_RULES[name] for name in fields}, 1
-    )
-    return {name: column[0] for name, column in ruled.items()}, repaired
+def ruled_parent(
+    row: dict[str, Scalar], fields: Sequence[str], keep: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], Mended]:
+    """Apply the value rules to a row of a small table. `keep` are the query parameters that stay, by field."""
+    columns = {name: [value] for name, value in row.items()}
+    ruled, mended = _ruled(columns, {name: PARENT_RULES[name] for name in fields}, 1, keep)
+    return {name: column[0] for name, column in ruled.items()}, mended
+
+
+def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule]:
+    return {name: worded.get(name, rule) for name, rule in rules.items()} if worded else rules
 
 
 def _ruled(
-    columns: dict[str, Sequence[Scalar]], rules: dict[str, Rule], length: int
-) -> tuple[dict[str, Sequence[Any]], int]:
+    columns: Mapping[str, Sequence[Scalar]],
+    rules: Mapping[str, Rule],
+    length: int,
+    keep: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, Sequence[Any]], Mended]:
     """Apply a rule to each column; a column that the database lacks is None in all `length` rows."""
     ruled: dict[str, Sequence[Any]] = {}
-    total_repaired = 0
+    mended = Mended()
     nulls = [None] * length
     for name, rule in rules.items():
-        if name in columns:
-            ruled[name], repaired = rule(columns[name])
-            total_repaired += repaired
-        else:
+        if name not in columns:
             ruled[name] = nulls
-    return ruled, total_repaired
+            continue
+        column = columns[name]
+        if rule in _TEXT_RULES:
+            column, redacted = cut_urls(column, keep.get(name, ()))
+            mended.redacted += redacted
+        ruled[name], repaired = rule(column)
+        mended.repaired += repaired
+    return ruled, mended
 
 
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:

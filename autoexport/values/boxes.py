@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from autoexport.model.catalog import Scalar
@@ -22,10 +23,15 @@ _KEYS: tuple[tuple[BoxFormat, tuple[str, ...]], ...] = (
     ("cxcywh", ("x_center", "y_center", "width", "height")),
     ("cxcywh", ("cx", "cy", "w", "h")),
     ("cxcywh", ("cx", "cy", "width", "height")),
+    ("xywh", ("x", "y", "w", "h")),  # before the next line: beside w and h, width and height are the image's
     ("xywh", ("x", "y", "width", "height")),
-    ("xywh", ("x", "y", "w", "h")),
     ("xywh", ("left", "top", "width", "height")),
 )
+
+_TURNS = ("rotation", "angle", "theta", "rotate", "rotation_angle")
+"""Keys of a turned box. Applications turn about a corner or the centre, in degrees or radians, in either sense."""
+
+_NUMBERED = re.compile(r"[xy][0-9]")
 
 
 class BoxMapping(Protocol):
@@ -39,6 +45,11 @@ class BoxMapping(Protocol):
     @property
     def box_format(self) -> BoxFormat | None:
         """The meaning of a JSON list of four numbers; None if it is not known."""
+        ...
+
+    @property
+    def worded(self) -> Collection[str]:
+        """The fields of numbers whose columns hold text."""
         ...
 
 
@@ -63,8 +74,9 @@ def corners(
     if mapping.box != "corners":
         return _columns(_converted(stored, "cxcywh" if mapping.box == "center" else "xywh"))
     numbers, total_repaired = [], 0
-    for column in stored:
-        ruled, repaired = scalars.numbers(column)
+    for index, column in enumerate(stored):
+        rule = scalars.numbers_in_words if f"box_{index}" in mapping.worded else scalars.numbers
+        ruled, repaired = rule(column)
         numbers.append(ruled)
         total_repaired += repaired
     if any(None in column for column in numbers):
@@ -126,14 +138,40 @@ def _from_json(column: Sequence[Scalar], list_format: BoxFormat | None) -> tuple
 
 
 def _from_parsed(box: Any, list_format: BoxFormat | None) -> Box | None:
-    """Convert a parsed box: an object by its keys, a list of four numbers by the configured format, else None."""
+    """Convert a parsed box: an object by its keys, a list of four numbers by the configured format, else None.
+
+    A turned box is none, and a shape of other numbered points than 1 and 2 gives its hull.
+    """
     if isinstance(box, dict):
+        if len(box) > 4 and any(_is_turn(box.get(key)) for key in _TURNS):
+            return None
+        if ("x1" in box and len(box) > 4) or "x0" in box:
+            points = {key: value for key, value in box.items() if _NUMBERED.fullmatch(key) and value is not None}
+            if len(points) >= 4 and points.keys() != _TWO_CORNERS:
+                return _hull(points)
         for box_format, keys in _KEYS:
             if all(_is_number(box.get(key)) for key in keys):
                 return _finite(to_corners([box[key] for key in keys], box_format))
     if isinstance(box, list) and list_format is not None and len(box) == 4 and all(map(_is_number, box)):
         return _finite(to_corners(box, list_format))
     return None
+
+
+_TWO_CORNERS = {"x1", "y1", "x2", "y2"}
+
+
+def _is_turn(value: Any) -> bool:
+    if _is_number(value):
+        return bool(value % 360)
+    return value not in (None, "", "0", False)
+
+
+def _hull(points: dict[str, Any]) -> Box | None:
+    """The box around the points `x1`, `y1`, `x2` and so on; None if one of them lacks a number."""
+    if len({key[1:] for key in points}) * 2 != len(points) or not all(map(_is_number, points.values())):
+        return None
+    across, down = ([points[key] for key in points if key[0] == axis] for axis in "xy")
+    return _finite((min(across), min(down), max(across), max(down)))
 
 
 def is_ambiguous(value: Scalar) -> bool:

@@ -47,6 +47,9 @@ _FLAG_WORDS = {
 TRUE_WORDS = tuple(word for word, flag in _FLAG_WORDS.items() if flag)
 """Text that means true, in lower case."""
 
+BLANKS = " \t\n\r\f\v"
+"""Characters around a word that do not count."""
+
 _SPLITS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -194,6 +197,18 @@ def number_from_text(value: str) -> tuple[Any, int]:
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         return None, 1
     return text(value)[0], 1
+
+
+def numbers_in_words(column: Sequence[Scalar]) -> Ruled:
+    """Apply the number rule to a text column: what is no number becomes None and counts as repaired."""
+    return value_by_value(column, _number_in_words)
+
+
+def _number_in_words(value: Any) -> tuple[Any, int]:
+    ruled, repaired = number(value)
+    if not isinstance(ruled, str):
+        return ruled, repaired
+    return None, 1
 
 
 def as_floats(column: Sequence[Any]) -> list[float | int | None]:

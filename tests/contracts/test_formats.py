@@ -1,4 +1,4 @@
-"""What the line asks of every format; a new format is one more entry of `FORMATS`."""
+"""Every format keeps the contract; a new format is one more entry of `FORMATS`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def projects_of(drawn: list[list[list[dict[str, Any]]]]) -> list[Project]:
 @every_format
 @given(drawn=PROJECTS, sizes=st.lists(st.integers(1, 5), min_size=1))
 def test_cuts_do_not_show(output: Format, drawn: list[list[list[dict[str, Any]]]], sizes: list[int]) -> None:
-    """Wherever the images are cut into blocks, the file and what is counted of it are the same."""
+    """Wherever the images are cut into blocks, the file and its counts are the same."""
     whole, cut = built(projects_of(drawn)), built(projects_of(drawn), cycle(sizes))
     assert cut.written(output) == whole.written(output)
     assert cut.guarded(output) == whole.guarded(output)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not inst
 @pytest.fixture
 def pooled(postgres_server: PostgresServer, postgres_database: str) -> Iterator[str]:
     """The URL of the sample rows through a pool of two server connections."""
+    with pool(postgres_server, postgres_database) as url:
+        yield url
+
+
+@contextmanager
+def pool(
+    postgres_server: PostgresServer, postgres_database: str, *, mode: str = "transaction", size: int = 2
+) -> Iterator[str]:
+    """The URL of the sample rows through a pool of `size` server connections."""
     assert PGBOUNCER is not None
     with PostgresConnection(postgres_database) as connection:
         fill_postgres(connection)
@@ -43,8 +53,8 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = plain
 auth_file = {users}
-pool_mode = transaction
-default_pool_size = 2
+pool_mode = {mode}
+default_pool_size = {size}
 server_round_robin = 1
 """
     )
@@ -91,3 +101,21 @@ def test_a_daemon(pooled: str, postgres_database: str, tmp_path: Path) -> None:
             connection.execute("UPDATE images SET filename = 'renamed.jpg'")
         wait_until(lambda: len(daemon.events("export.published")) > 1, "the second export")
     assert b"renamed.jpg" in (tmp_path / "exports" / "images.csv").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_one_server_connection(
+    postgres_server: PostgresServer, postgres_database: str, tmp_path: Path, mode: str
+) -> None:
+    """The pool has one connection: the checks give it up while an export reads."""
+    environment = {"DB_EXPORT_PG_PREPARED_STATEMENTS": str(mode == "session").lower()}
+    with (
+        pool(postgres_server, postgres_database, mode=mode, size=1) as url,
+        Daemon(url, tmp_path / "exports", interval_s=0.2, env=environment) as daemon,
+    ):
+        daemon.wait_for("export.published")
+        for count in (2, 3):
+            with PostgresConnection(postgres_database) as connection:
+                connection.execute("UPDATE images SET filename = ?", f"{count}.jpg")
+            daemon.wait_for("export.published", count)
+        assert not daemon.events("cycle.failed")

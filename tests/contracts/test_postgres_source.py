@@ -16,7 +16,7 @@ from autoexport.sources.postgres.snapshot import PostgresSnapshot
 from autoexport.sources.postgres.source import PostgresSource
 from autoexport.sources.reader import SnapshotReader
 from tests.contracts.postgres_snapshots import one_annotation, one_image, rows_of, snapshot_of, source_of
-from tests.postgres import PASSWORD, PostgresServer
+from tests.postgres import PostgresServer
 from tests.postgres_connection import PostgresConnection
 
 # --- the snapshot --------------------------------------------------------------------------------
@@ -218,24 +218,6 @@ async def test_looks_by_the_clock(url: str, application: PostgresConnection) -> 
     while not await anext(looks):
         pass
     await looks.aclose()  # type: ignore[attr-defined]
-
-
-async def test_looks_end_with_the_server(url: str, application: PostgresConnection) -> None:
-    """A lost connection is an error, after which the supervisor starts again."""
-    looks = source_of(url).checks(0.01, hooks=False, wake=asyncio.Event())
-    assert await anext(looks)
-    application.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'autoexport'"
-    )
-
-    async def look_on() -> None:
-        async for _ in looks:
-            pass
-
-    with pytest.raises(SourceError) as raised:
-        await look_on()
-    assert raised.value.hint
-    assert PASSWORD not in str(raised.value)
 
 
 # --- check ---------------------------------------------------------------------------------------

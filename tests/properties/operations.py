@@ -110,7 +110,15 @@ def mark_deleted(h: History, a: int, b: int) -> None:
     table = ("images", "annotations", "datasets", "projects", "labels")[b % 5]
     key = h.some(table, a)
     mark = (None, "2025-01-01")[a // 3 % 2]
-    h.update(table, key, deleted_at=mark, is_deleted=a // 3 % 2)
+    word = ("no", " Yes", "maybe", None)[a // 3 % 4]
+    h.update(table, key, deleted_at=mark, is_deleted=a // 3 % 2, deleted=word)
+
+
+@on_a_row
+def describe_in_words(h: History, a: int, b: int) -> None:
+    """An image gets a number and a flag as text, which need not be readable."""
+    width, flag = ("640", "wide", "1e2", None)[a % 4], ("yes", "F", "perhaps", None)[b % 4]
+    h.update("images", h.some("images", a // 4), width=width, is_verified=flag)
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -64,10 +64,11 @@ CREATE TABLE projects (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, name TEXT NO
 CREATE TABLE datasets (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, name TEXT NOT NULL, description TEXT,
     project_id VARCHAR REFERENCES projects (code), deleted_at DATETIME);
 CREATE TABLE images (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, filename TEXT, file_path TEXT,
-    dataset_id VARCHAR REFERENCES datasets (code), split_section TEXT, is_deleted BOOLEAN);
+    dataset_id VARCHAR REFERENCES datasets (code), split_section TEXT, is_deleted BOOLEAN, width TEXT,
+    is_verified VARCHAR(20));
 CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id VARCHAR REFERENCES images (code),
     class_id INTEGER REFERENCES labels (id), confidence FLOAT, x_min FLOAT, y_min FLOAT, x_max FLOAT, y_max FLOAT,
-    segmentation JSON, deleted_at DATETIME);
+    segmentation JSON, deleted_at DATETIME, deleted TEXT);
 CREATE TABLE labels (id INTEGER PRIMARY KEY, name VARCHAR(100), color VARCHAR(20),
     project_id VARCHAR REFERENCES projects (code), deleted_at DATETIME);
 CREATE TABLE dev_mode_settings (id INTEGER PRIMARY KEY, password_hash TEXT);
@@ -86,7 +87,7 @@ CREATE TABLE dev_mode_settings (id INTEGER PRIMARY KEY, password_hash TEXT);
 APPLICATION = Variant("application", SCHEMA, _text_key)
 INTEGERS = Variant("integers", _INTEGERS, _number_key)
 CODES = Variant("codes", _CODES, _number_key)
-"""Links by another column than the key, labels by number, soft deletion."""
+"""Links by another column than the key, labels by number, soft deletion, numbers and flags as text."""
 LOOSE = Variant("loose", _LOOSE, _text_key, enforced=False)
 """No primary keys, no declared types, collations that differ between the two ends of a link."""
 

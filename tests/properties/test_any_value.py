@@ -162,6 +162,8 @@ class Expected:
         names: Counter[Any] = Counter()
         for dataset in datasets:
             names.update(dataset["label_counts"])
+        if not self.rows["labels"]:
+            labels = [{"id": None, "name": name, "color": None} for name in sorted(names)]
         for label in labels:
             label["annotation_count"] = names[label["name"]]
         return {

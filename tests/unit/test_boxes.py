@@ -100,6 +100,13 @@ def test_integers_at_the_limit() -> None:
         '{"cx": 2.5, "cy": 4, "w": 3, "h": 4}',
         '{"cx": 2.5, "cy": 4, "width": 3, "height": 4}',
         '{"x_center": 2.5, "y_center": 4, "width": 3, "height": 4}',
+        '{"x": 1, "y": 2, "w": 3, "h": 4, "width": 640, "height": 480}',
+        '{"x": 1, "y": 2, "width": 3, "height": 4, "rotation": 0, "label": "car"}',
+        '{"x": 1, "y": 2, "width": 3, "height": 4, "angle": 360.0}',
+        '{"x1": 4, "y1": 2, "x2": 4, "y2": 6, "x3": 1, "y3": 6, "x4": 1, "y4": 3}',
+        '{"x1": 1, "y1": 2, "x2": 4, "y2": 6, "x3": null, "y3": null}',
+        '{"x0": 4, "y0": 2, "x1": 2, "y1": 6, "x2": 1, "y2": 3}',
+        '{"x0": 1, "y0": 2, "x1": 4, "y1": 6}',
     ],
 )
 def test_objects_are_read_by_their_keys(stored: str) -> None:
@@ -121,6 +128,11 @@ def test_lists_are_read_as_configured(box_format: BoxFormat, expected: tuple[Any
     [
         ("[10, 20, 30, 40]", 1),  # ambiguous
         ('{"x": 1, "y": 2}', 1),
+        ('{"x": 1, "y": 2, "width": 3, "height": 4, "rotation": 0.5}', 1),
+        ('{"x": 1, "y": 2, "width": 3, "height": 4, "angle": "90"}', 1),
+        ('{"x1": 1, "y1": 2, "x2": 4, "y2": 6, "x3": 2}', 1),
+        ('{"x1": 1, "y1": 2, "x2": 4, "y2": 6, "x3": 2, "y3": "?"}', 1),
+        ('{"x1": 1, "y1": 2, "x2": 4, "y2": 6, "x3": 2, "y4": 2}', 1),
         ('{"x": 1, "y": 2, "width": "3", "height": true}', 1),
         ('{"x": NaN, "y": 2, "width": 3, "height": 4}', 1),
         ('{"x": 1e308, "y": 2, "width": 1e308, "height": 4}', 1),

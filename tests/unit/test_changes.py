@@ -1,4 +1,4 @@
-"""What changed: sums that prove that nothing is gone, and what happens where they prove nothing."""
+"""Sums of counts prove that no row was lost; if they cannot, the rows are counted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.properties.schemas import CODES
 
 
 def block(images: int, annotations: int, ids: int = 0, *, dataset: Key = 1, first: Key = 1) -> BlockRecord:
-    """A block that counts so much; `ids` stands for which images they are."""
+    """A block with these counts; `ids` stands for the set of its images."""
     return BlockRecord(dataset, first, first, pack(Counts(images=images, annotations=annotations)), "", ids, [])
 
 
@@ -41,7 +41,10 @@ def holds(
     unpublished: tuple[int, int] = (0, 0),
     trusted: bool = True,
 ) -> bool:
-    """Whether a kept block of 10 images and 20 annotations beside one that was rendered anew is proved whole."""
+    """Whether it is proved that a kept block of 10 images and 20 annotations lost no row.
+
+    It stands beside one that was rendered again.
+    """
     kept = block(10, 20, 111)
     ledger = Ledger(
         "d", "s", "m", 1, "", {}, unpublished={"images": unpublished[0], "annotations": unpublished[1]}
@@ -52,7 +55,7 @@ def holds(
 
 
 def test_equal_sums_prove_that_nothing_is_gone() -> None:
-    """The kept block's counts and the fresh ones are all there is."""
+    """The counts of the kept block and of the fresh one add up to the live rows."""
     assert holds(before=block(5, 5, 7), after=block(5, 9, 7), live=(15, 29))
 
 
@@ -73,7 +76,7 @@ def test_what_is_published_nowhere_is_counted() -> None:
 
 
 def test_an_image_that_came_may_hide_one_that_went() -> None:
-    """The same number of other images in the rendered blocks: an image of the kept one may be among them."""
+    """The rendered blocks have as many images as before, but other ones: one may be of the kept block."""
     assert not holds(before=block(5, 5, 7), after=block(6, 5, 8), live=(16, 25))
     assert not holds(before=block(5, 5, 7), after=block(5, 5, 8), live=(15, 25))
 
@@ -117,7 +120,7 @@ def test_a_dataset_without_images_has_a_key_as_well() -> None:
 
 
 def test_blocks_that_overlap_cannot_be_kept() -> None:
-    """Images that share a key have no place of their own."""
+    """Images with equal keys cannot be told apart."""
     assert not can_be_kept(spans((1, 1, 5), (1, 5, 9)), [1])
 
 
@@ -158,13 +161,13 @@ class Watched:
         return done
 
     def blocks(self) -> list[BlockRecord]:
-        """What the last export left of itself."""
+        """The blocks in the ledger of the last export."""
         ledger = load_ledger(self.exporting.directory / ".autoexport")
         assert ledger is not None
         return ledger.blocks
 
     def after(self, *statements: str) -> Compared:
-        """What an export does after these statements, each committed by itself."""
+        """Run these statements, each in its own transaction, and export."""
         for statement in statements:
             self.database.execute(statement)
         return self.export()
@@ -206,7 +209,7 @@ def test_a_change_in_place_costs_one_block_and_no_count(watched: Watched) -> Non
 
 
 def test_a_change_in_place_leaves_the_blocks_as_they_were_cut(watched: Watched) -> None:
-    """Full ones as well, in one dataset and in the next."""
+    """Full blocks as well, in several datasets."""
     before = [(block.dataset, block.first, block.last) for block in watched.blocks()]
     done = watched.after(*(f"UPDATE annotations SET x_min = 7 WHERE image_id = '{key(at)}'" for at in (3, 20, 41)))
     assert done.manifest["mode"] == "incremental"
@@ -214,7 +217,7 @@ def test_a_change_in_place_leaves_the_blocks_as_they_were_cut(watched: Watched) 
 
 
 def test_blocks_do_not_crumble(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images that come one at a time to where a block is full already do not leave a block behind, each."""
+    """Images that come one at a time into a full block do not leave one small block each."""
     monkeypatch.setattr(plan, "SMALL_IMAGES", 6)
     before = len(watched.blocks())
     for number in range(12):

@@ -1,4 +1,4 @@
-"""The checksum of files that are put together from pieces."""
+"""The checksum of joined pieces follows from their checksums."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_long_pieces(length: int) -> None:
 
 
 def test_lengths_beyond_memory() -> None:
-    """A piece of three terabytes in steps of one gives what it gives at once."""
+    """A piece of three terabytes gives the same checksum in steps of one terabyte."""
     tera, of_tera = 2**40, 0x12345678
     two = combine(of_tera, of_tera, tera)
     assert combine(two, of_tera, tera) == combine(of_tera, combine(of_tera, of_tera, tera), 2 * tera)

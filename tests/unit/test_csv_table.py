@@ -1,4 +1,4 @@
-"""The three CSV files to the letter: columns, quoting, guards, nulls, times."""
+"""The three CSV files byte by byte: columns, quoting, guards, nulls, times."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_formulas_are_guarded(text: str) -> None:
     ],
 )  # fmt: skip
 def test_numbers_and_ordinary_text_are_not_guarded(text: str) -> None:
-    """A number may have a sign, and what is an opener elsewhere in the text is none."""
+    """A number may have a sign, and only the first character of a text opens a formula."""
     for beside in (None, "x", "=x"):
         assert cell("filename", text, beside=beside) == '"' + text.replace('"', '""') + '"'
 
@@ -131,7 +131,7 @@ def test_every_text_cell_is_guarded(field: str) -> None:
 
 
 def test_guarded_cells_are_counted() -> None:
-    """The names of project and dataset count in every row that they stand in."""
+    """The names of project and dataset count once for each row."""
     images = [{"id": 1, "filename": "=1", "status": "-"}, {"id": 2, "filename": "-1"}, {"id": 3, "filename": "@"}]
     labels = [{"id": 1, "name": "=label"}]
     dataset = Dataset({"id": 1, "name": "@d", "description": "ok"}, images)

@@ -1,4 +1,4 @@
-"""What may be written to name a database."""
+"""Database URLs and paths are parsed, and bad ones refused without showing a password."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"postgresql://u:{SECRET}@h/db?options=search_path", "'options'"),
     ],
 )
-def test_what_cannot_be_read_is_refused_without_showing_the_password(text: str, part: str) -> None:
+def test_bad_urls_are_refused_without_showing_the_password(text: str, part: str) -> None:
     """Exit code 2, a hint, the reason, and nothing secret in any of it."""
     with pytest.raises(ConfigurationError) as caught:
         parse_database_url(text)
@@ -110,7 +110,7 @@ def test_every_postgresql_driver_is_replaced_by_ours(scheme: str) -> None:
     ],
 )
 def test_passwords_arrive_as_meant(written: str, password: str) -> None:
-    """Percent-encoded as they should be, or raw where only one reading is possible."""
+    """Percent-encoded as they should be, or raw if only one reading is possible."""
     found = parse_database_url(f"postgresql://ann:{written}@h:5432/db")
     assert (found.user, found.password, found.hosts, found.database) == (
         "ann",
@@ -171,7 +171,7 @@ def test_options_of_libpq_are_translated() -> None:
     """`options`, `application_name`, `connect_timeout` and what asyncpg knows itself."""
     found = parse_database_url(
         "postgresql://h/db?options=-csearch_path%3Dmine%2Cpublic%20-c%20work_mem%3D4MB%20--a.b%3Dx%5C%20y"
-        "&application_name=nightly&connect_timeout=7&target_session_attrs=read-only&channel_binding=require"
+        "&application_name=nightly&connect_timeout=7&target_session_attrs=read-only&channel_binding=prefer&client_encoding=latin1&pool_size=5"
     )
     assert connect_args(found) == {
         "timeout": 7.0,
@@ -183,11 +183,11 @@ def test_options_of_libpq_are_translated() -> None:
             "a.b": "x y",
         },
     }
-    assert found.ignored == ("channel_binding",)
+    assert found.ignored == ("pool_size", "client_encoding")
 
 
 def test_the_application_name_is_ours_unless_said_otherwise() -> None:
-    """A database administrator sees who it is."""
+    """A database administrator can see which program it is."""
     assert connect_args(parse_database_url("postgresql://h/db")) == {
         "server_settings": {"application_name": "autoexport"}
     }

@@ -1,4 +1,4 @@
-"""A large file that was replaced goes in steps, and never from under somebody who reads it."""
+"""A large replaced file is freed in steps, but never while a process reads it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="need
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few bytes are large here, whatever the disk is told, and nobody has found a name and not opened it."""
+    """A few bytes count as large, on any file system, and are freed without a first delay."""
     monkeypatch.setattr(throttle, "_LARGE_BYTES", len(TEXT))
     monkeypatch.setattr(throttle, "_STEP_BYTES", STEP)
     monkeypatch.setattr(throttle, "_FIRST_STEP_S", 0.0)
@@ -37,7 +37,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def polite() -> Iterator[DiskThrottle]:
-    """A courtesy that has no thread left afterwards."""
+    """A throttle that has no thread left afterwards."""
     threads = threading.active_count()
     made = DiskThrottle()
     yield made
@@ -68,7 +68,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def replace(polite: DiskThrottle, target: Path) -> None:
-    """As a publish does."""
+    """Replace the file as a publish does."""
     new = target.with_name("new")
     new.write_bytes(b"new")
     with polite.replacing(target):
@@ -77,7 +77,7 @@ def replace(polite: DiskThrottle, target: Path) -> None:
 
 @contextlib.contextmanager
 def looked_at(path: Path) -> Iterator[int]:
-    """A descriptor that tells of a file and does not have it open (open(2), O_PATH)."""
+    """A descriptor that gives the status of a file without having it open (open(2), O_PATH)."""
     descriptor = os.open(path, os.O_PATH)
     try:
         yield descriptor
@@ -86,7 +86,7 @@ def looked_at(path: Path) -> Iterator[int]:
 
 
 def descriptors() -> set[str]:
-    """What this process has open."""
+    """The files that this process has open."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -105,7 +105,7 @@ def test_what_nobody_reads_goes_in_steps(polite: DiskThrottle, target: Path, cut
 
 
 @pytest.mark.parametrize("way", ["open", "mapped", "open for writing", "another name", "open as another name"])
-def test_what_somebody_has_is_left_alone(polite: DiskThrottle, target: Path, way: str) -> None:
+def test_a_file_in_use_is_left_alone(polite: DiskThrottle, target: Path, way: str) -> None:
     """A reader reads the old file to its end, however long it takes."""
     other, number = target.with_name("kept"), -1
     if "name" in way:
@@ -131,10 +131,10 @@ def test_what_somebody_has_is_left_alone(polite: DiskThrottle, target: Path, way
         os.close(number)
 
 
-def test_it_waits_for_who_has_found_the_name(
+def test_it_waits_for_readers_that_open_the_file_late(
     polite: DiskThrottle, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is cut off at once, and what happens is not reported by the name of the new file."""
+    """Nothing is truncated at once, and changes are not reported by the name of the new file."""
     monkeypatch.setattr(throttle, "_FIRST_STEP_S", 60.0)
     with looked_at(target) as old:
         replace(polite, target)
@@ -148,10 +148,10 @@ def test_it_waits_for_who_has_found_the_name(
 
 
 @pytest.mark.parametrize("why", ["small", "no file", "a link", "the disk is not told", "no hard links"])
-def test_what_is_not_worth_it(
+def test_files_that_are_not_freed_in_steps(
     polite: DiskThrottle, target: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is replaced as ever, and nothing is kept open."""
+    """The file is replaced, and nothing is kept open."""
     if why == "small":
         target.write_bytes(TEXT[1:])
     elif why == "no file":
@@ -195,7 +195,7 @@ def test_a_rename_that_fails(polite: DiskThrottle, target: Path) -> None:
 def test_how_a_file_system_is_mounted(
     tmp_path: Path, line: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line of its device counts, and there the options of the file system."""
+    """The options of the file system on the line of its device decide."""
     monkeypatch.undo()
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"25 1 0:5 / /proc rw - proc proc rw\n{line}\n")
@@ -206,7 +206,7 @@ def test_how_a_file_system_is_mounted(
 
 
 def read_slowly(path: Path, seen: set[str], torn: list[str], enough: threading.Event) -> None:
-    """Until it is enough: open a file, read a part, dawdle, read the rest, parse it."""
+    """Repeat until `enough`: open a file, read a part, pause, read the rest, parse it."""
     draw = random.Random(1)
     while not enough.is_set():
         with path.open("rb") as file:
@@ -222,7 +222,7 @@ def read_slowly(path: Path, seen: set[str], torn: list[str], enough: threading.E
 async def test_slow_readers_beside_an_exporter(
     sqlite_database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_off: list[int]
 ) -> None:
-    """What they read is whole, though each file is cut off as soon as nobody reads it any more."""
+    """They read whole files, though each file is truncated as soon as no process reads it."""
     monkeypatch.setattr(throttle, "_LARGE_BYTES", 1)
     monkeypatch.setattr(throttle, "_STEP_BYTES", 500)
     monkeypatch.setattr(throttle, "_STEP_S", 0.001)

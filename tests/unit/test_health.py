@@ -195,8 +195,8 @@ def test_a_report_that_cannot_be_written_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [0, 12], ids=["short", "long"])
-async def test_whoever_asks_is_answered(tmp_path: Path, depth: int) -> None:
-    """Each time with the report of that moment; also where the path is longer than an address may be."""
+async def test_each_connection_gets_a_report(tmp_path: Path, depth: int) -> None:
+    """The report of that moment, even if the path is longer than a socket address may be."""
     state = tmp_path.joinpath(*["a-folder-with-a-long-name"] * depth)
     state.mkdir(parents=True, exist_ok=True)
     (state / SOCKET_NAME).write_text("left behind")

@@ -116,10 +116,10 @@ def polygons(draw: st.DrawFn) -> str:
 @example(['[{"x": 1.10, "y": -0}]'])
 @example(["[[12345678.12345678, 123456789012345678901]]"])
 @example(["[[1, 2]]\n[[3, 4]]", "[[5, 6]]"])
-def test_polygons_as_they_are_or_written_anew(column: list[str]) -> None:
-    """What is taken over unread is what reading and writing it would have given."""
-    anew = [document(value) for value in column]
-    assert documents(column) == ([value for value, _ in anew], sum(repaired for _, repaired in anew))
-    for stored, (value, repaired) in zip(column, anew, strict=True):
+def test_polygons_are_copied_or_written_again(column: list[str]) -> None:
+    """A copied value equals the value that reading and writing it would give."""
+    written = [document(value) for value in column]
+    assert documents(column) == ([value for value, _ in written], sum(repaired for _, repaired in written))
+    for stored, (value, repaired) in zip(column, written, strict=True):
         if not repaired and value is not None:
             assert orjson.loads(value) == orjson.loads(stored)

@@ -1,4 +1,4 @@
-"""`database_export.json` to the letter, in both styles."""
+"""`database_export.json` byte by byte, in both styles."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_both_styles_say_the_same() -> None:
 
 
 def test_every_key_is_always_there() -> None:
-    """A database that has hardly a column gives the keys of one that has them all, in the same order."""
+    """A database with few columns gives the same keys as one with all columns, in the same order."""
     full = json.loads(CONTRACT)
     bare = [Project({"id": 1}, [{"id": 1}], [Dataset({"id": 1}, [{"id": 1, "annotations": [{"id": 1}]}])])]
     poor = json.loads(built(bare).written(JsonDocument()))

@@ -1,4 +1,4 @@
-"""The private memory: it comes back as it was written, and what does not fit is not built upon."""
+"""The ledger is read as it was written, and an export does not use one that does not fit."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_ledger_without_blocks_comes_back(published: Path) -> None:
 
 
 def test_it_is_private(published: Path) -> None:
-    """Counts and keys of the database are nobody else's business."""
+    """No other user may read counts and keys of the database."""
     save_ledger(published, ledger_of(published), iter([b""]))
     for name in ("ledger.json", "position"):
         assert stat.S_IMODE((published / name).stat().st_mode) == 0o600
@@ -108,7 +108,7 @@ def test_no_position_is_none(published: Path) -> None:
 
 
 def test_a_position_that_is_a_link_is_not_followed(published: Path) -> None:
-    """Somebody else's file is not read."""
+    """The file of another user is not read."""
     save_position(published, 7, iter([b"x"]))
     (published / "position").rename(published / "elsewhere")
     (published / "position").symlink_to(published / "elsewhere")
@@ -125,7 +125,7 @@ def test_a_link_in_place_of_the_position_is_replaced(published: Path) -> None:
 
 
 def test_an_unchanged_position_is_left_alone(published: Path) -> None:
-    """An idle look writes nothing at all; whatever differs, at the end too, is written."""
+    """A check without changes writes nothing; any difference, at the end too, is written."""
     save_position(published, 7, iter([b"x", b"y"]))
     before = FileIdentity.of(published / "position", 0)
     save_position(published, 7, iter([b"xy"]))
@@ -136,7 +136,7 @@ def test_an_unchanged_position_is_left_alone(published: Path) -> None:
 
 
 def test_a_position_that_is_cut_short_is_given_as_it_is(published: Path) -> None:
-    """Whether it is complete is for the source to know; less than its head is none."""
+    """The source checks whether it is complete; a part of the head is no position."""
     save_position(published, 7, iter([b"xyz"]))
     os.truncate(published / "position", 21)
     assert b"".join(load_position(published, 7) or ()) == b"x"
@@ -175,7 +175,7 @@ def test_a_crash_between_the_two_files_never_leaves_a_newer_position(
 
 
 def test_what_is_no_ledger_is_none(published: Path) -> None:
-    """Not there, empty, cut anywhere, of another shape: a full export, never an error."""
+    """Missing, empty, cut anywhere, of another shape: a full export, never an error."""
     assert load_ledger(published) is None
     save_ledger(published, ledger_of(published), None)
     path = published / "ledger.json"
@@ -220,7 +220,7 @@ def identify(directory: Path) -> Callable[[str, int], FileIdentity | None]:
 
 
 def test_a_ledger_that_fits(published: Path) -> None:
-    """Nothing speaks against it."""
+    """There is no reason against it."""
     assert ledger_of(published).misfit("d", "s", "m", ENCODERS, identify(published)) is None
 
 
@@ -238,6 +238,12 @@ def test_a_ledger_of_something_else(
 ) -> None:
     """Another database, other settings, other columns: the reason says which."""
     assert reason in (ledger_of(published).misfit(*other, identify(published)) or "")
+
+
+def test_a_ledger_of_an_earlier_version(published: Path) -> None:
+    """It has no fingerprints of encoders, and other digests: the reason says so, not that a setting changed."""
+    made = replace(ledger_of(published), encoders={}, settings="of an earlier version")
+    assert made.misfit("d", "s", "m", ENCODERS, identify(published)) == "an earlier version wrote the ledger"
 
 
 def _append(path: Path) -> None:
@@ -260,8 +266,8 @@ def _copy_over(path: Path) -> None:
 
 
 @pytest.mark.parametrize("edit", [_append, _edit_secretly, _copy_over, Path.unlink])
-def test_a_published_file_that_somebody_touched(published: Path, edit: Callable[[Path], None]) -> None:
-    """By size, by the time of change, by its inode or by its absence; the reason names the file."""
+def test_a_published_file_that_another_program_changed(published: Path, edit: Callable[[Path], None]) -> None:
+    """Its size, its time of change, its inode or its absence shows that; the reason names the file."""
     made = ledger_of(published)
     edit(published / "images.csv")
     assert "images.csv" in (made.misfit("d", "s", "m", ENCODERS, identify(published)) or "")

@@ -205,6 +205,29 @@ def test_label_by_foreign_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "declared", "found"),
+    [
+        ("classes", "class_id INTEGER", "classes"),
+        ("class", "class_name TEXT", "class"),
+        ("categories", "category INTEGER", "categories"),
+        ("Category", "categoryId INTEGER", "Category"),
+        ("classes", "label TEXT", None),
+        ("categories", "class_id INTEGER", None),
+        ("classes", "class_id INTEGER REFERENCES projects", None),
+        ("tags", "label TEXT", None),
+    ],
+)
+def test_labels_by_the_name_of_a_column(table: str, declared: str, found: str | None) -> None:
+    """`classes` are labels if annotations have a `class_id`, a `class_name` or a `class`; `labels` come first."""
+    annotations = f"CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, bbox JSON, {declared});"
+    ddl = IMAGED + annotations + f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT, color TEXT);"
+    mapping = mapped(ddl)
+    assert names(mapping).get("labels") == found
+    assert mapping.label_joined is (found is not None and "INTEGER" in declared)
+    assert names(mapped(ddl + LABELS))["labels"] == "labels"
+
+
+@pytest.mark.parametrize(
     ("declared", "reading", "expected"),
     [
         ("xmin REAL, ymin REAL, xmax REAL, ymax REAL", "corners", "xmin ymin xmax ymax"),
@@ -231,6 +254,20 @@ def test_box_of_four_columns_must_be_whole() -> None:
     )
     assert mapping.annotations is None
     assert "annotations looks like annotations and is not exported" in mapping.warnings[0]
+
+
+def test_box_of_more_than_four_columns() -> None:
+    """Two of four corners are no box, and the angle of a box is not passed over in silence."""
+    corners = ", ".join(f"{axis}{index} REAL" for index in range(1, 5) for axis in "xy")
+    annotations = "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, label TEXT, {})"
+    mapping = mapped(IMAGED + annotations.format(corners))
+    assert (mapping.box, mapping.warnings) == (
+        None,
+        ("annotations.x3 is not read: a shape of more than two corners is no box.",),
+    )
+    turned = mapped(IMAGED + annotations.format("x REAL, y REAL, width REAL, height REAL, rotation REAL"))
+    assert turned.box == "origin"
+    assert "annotations.rotation is not read: turned boxes are exported as if" in turned.warnings[0]
 
 
 def test_box_as_json() -> None:
@@ -331,6 +368,10 @@ def test_two_annotation_tables_are_refused() -> None:
     settled = mapped(IMAGED + ANNOTATIONS + other, **said_by(error))
     assert names(settled)["annotations"] == "annotations"
     assert settled.warnings == ("bbox_annotations looks like annotations and is not exported.",)
+    assert [item.table.name for item in settled.left_out] == ["bbox_annotations"]
+    ignoring = mapped(IMAGED + ANNOTATIONS + other, annotations={"ignore": ["BBOX_annotations", "gone"]})
+    assert (names(ignoring)["annotations"], ignoring.left_out) == ("annotations", ())
+    assert ignoring.warnings == ("tables.annotations.ignore names 'gone', which is no table of the database.",)
 
 
 def test_two_label_tables_are_refused_unless_a_foreign_key_decides() -> None:
@@ -400,6 +441,19 @@ def test_images_of_unknown_name_are_proposed() -> None:
     assert names(mapped(ddl, **said_by(error)))["images"] == "pictures"
 
 
+@pytest.mark.parametrize(
+    "name", ["io_storages_s3importstorage", "auth_user", "UserAvatars", "sessions", "api_tokens"]
+)
+def test_hints_name_no_table_of_logins_or_storages(name: str) -> None:
+    """Such a table is not proposed, even if it has a path."""
+    ddl = f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, file_path TEXT, width INTEGER, password TEXT);"
+    assert name not in refused(ddl).hint
+    assert name not in refused(ddl, images={"table": "picture"}).hint
+    assert said_by(refused(ddl + "CREATE TABLE user_images (id INTEGER PRIMARY KEY, file_path TEXT)")) == {
+        "images": {"table": "user_images"}
+    }
+
+
 def test_unmapped_annotations_are_a_warning() -> None:
     """Tables with shapes on images, or that are called annotations, are never left out silently."""
     regions = "CREATE TABLE regions (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, polygon JSON);"
@@ -412,6 +466,27 @@ def test_unmapped_annotations_are_a_warning() -> None:
     )
     assert mapped(IMAGED + regions, annotations={"table": "regions"}).warnings == ()
     assert mapped(IMAGED + regions, annotations={"table": False}).warnings == ()
+    assert [(item.name, item.lacking) for item in mapping.left_out] == [
+        ("regions", ""),
+        ("annotations", "image_id"),
+    ]
+    assert mapped(IMAGED + regions, annotations={"table": False}).left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("ddl", "lost"),
+    [
+        ("CREATE TABLE marks (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, label TEXT)", ["marks"]),
+        ("CREATE TABLE marks (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, mask BLOB)", ["marks"]),
+        ("CREATE TABLE marks (id INTEGER PRIMARY KEY, img INTEGER REFERENCES images, note TEXT)", []),
+        ("CREATE TABLE votes (id INTEGER PRIMARY KEY, image_id INTEGER, points INTEGER)", []),
+        ("CREATE TABLE instances (id INTEGER PRIMARY KEY, host TEXT)", ["instances"]),
+    ],
+)
+def test_the_only_annotations_may_have_unusual_columns(ddl: str, lost: list[str]) -> None:
+    """Without any annotations table, a reference to an image and a geometry of some kind are enough."""
+    assert [item.name for item in mapped(IMAGED + ddl).left_out] == lost
+    assert mapped(IMAGED + ANNOTATIONS + ";" + ddl).left_out == ()
 
 
 def test_unfit_parents_are_a_warning() -> None:
@@ -470,6 +545,47 @@ def test_several_links_are_refused(declared: str) -> None:
     assert "images names datasets in several columns" in str(error)
     said = said_by(error)
     assert link(mapped(ddl, **said), "images") == (said["images"]["columns"]["dataset_id"], "id")
+
+
+def test_a_configured_link_that_refers_to_another_table_is_refused() -> None:
+    """Ids of two tables that are equal by coincidence link nothing; the error names the table they belong to."""
+    ddl = (
+        "CREATE TABLE data (id INTEGER PRIMARY KEY, size INTEGER);"
+        "CREATE TABLE task (id INTEGER PRIMARY KEY, name TEXT, data_id INTEGER REFERENCES data);"
+        "CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, data_id INTEGER REFERENCES data);"
+    )
+    error = refused(ddl, datasets={"table": "task"}, images={"columns": {"dataset_id": "data_id"}})
+    assert str(error) == "tables.images.columns.dataset_id: images.data_id refers to data, not to task."
+    assert "create a view of images with the key of task" in error.hint
+    marks = (
+        "CREATE TABLE marks (id INTEGER PRIMARY KEY, {} INTEGER REFERENCES datasets, img INTEGER {}, label TEXT)"
+    )
+    for own, reference in (("img_set", "REFERENCES images"), ("img_set", "")):
+        settings = {"table": "marks", "columns": {"image_id": own}}
+        error = refused(IMAGED + marks.format(own, reference), annotations=settings)
+        assert "marks.img_set refers to datasets, not to images." in str(error)
+        assert ("# or: " in error.hint) is bool(reference)
+
+
+def test_a_configured_link_by_ids_that_two_tables_share() -> None:
+    """The parent's key is itself a reference to that table, so equal ids are no coincidence."""
+    mapping = mapped(
+        "CREATE TABLE media (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE images (media_id INTEGER PRIMARY KEY REFERENCES media, path TEXT);"
+        "CREATE TABLE annotations (id INTEGER PRIMARY KEY, of_id INTEGER REFERENCES media, label TEXT)",
+        annotations={"columns": {"image_id": "of_id"}},
+    )
+    assert link(mapping, "annotations") == ("of_id", "media_id")
+
+
+def test_a_configured_link_finds_the_table_it_refers_to() -> None:
+    """The table of a configured link's foreign key is the parent, whatever it is called."""
+    ddl = (
+        PROJECTS + "CREATE TABLE bags (id INTEGER PRIMARY KEY, name TEXT, project_id INTEGER REFERENCES projects);"
+        "CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, bag INTEGER REFERENCES bags)"
+    )
+    mapping = mapped(ddl, images={"columns": {"dataset_id": "bag"}})
+    assert (names(mapping)["datasets"], link(mapping, "images")) == ("bags", ("bag", "id"))
 
 
 def test_composite_foreign_key_is_refused() -> None:
@@ -705,11 +821,34 @@ def test_marks_of_deletion(mark: str, logical: str) -> None:
     assert mapping.warnings == ()
 
 
-def test_text_flag_of_deletion_is_a_warning() -> None:
-    """A text flag would read "false" as deleted: it is not used, and every export says so."""
-    mapping = mapped("CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, is_deleted TEXT)")
-    assert mapping.images.deleted == ()
-    assert "images.is_deleted is of type TEXT" in mapping.warnings[0]
+@pytest.mark.parametrize("declared", ["is_deleted TEXT", "deleted VARCHAR(5)", "deleted"])
+def test_text_flag_of_deletion(declared: str) -> None:
+    """Words mark rows as deleted as well; a text of another name has to be named, and a file name is refused."""
+    mapping = mapped(f"CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, {declared})")
+    assert [column.name for column in mapping.images.deleted] == [declared.split()[0]]
+    assert mapping.warnings == ()
+
+
+def test_numbers_and_flags_as_text() -> None:
+    """Text columns hold numbers and flags too, by name or by configuration; another column that fits wins."""
+    images = "CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT, {})"
+    assert columns(mapped(images.format("width TEXT, height NVARCHAR(9), is_labeled TEXT")), "images") == {
+        "id": "id", "file_path": "path", "width": "width", "height": "height", "is_labeled": "is_labeled",
+    }  # fmt: skip
+    found = columns(mapped(images.format("is_verified CHAR(1), reviewed BOOLEAN, is_labeled BLOB")), "images")
+    assert (found["is_verified"], found["is_labeled"]) == ("reviewed", "is_labeled")
+    told = mapped(images.format("done TEXT, w TEXT"), images={"columns": {"is_labeled": "done", "width": "w"}})
+    assert {"is_labeled": "done", "width": "w"}.items() <= columns(told, "images").items()
+    assert told.worded == {"width"}
+    boxes = "x_min TEXT, y_min TEXT, x_max TEXT, y_max TEXT"
+    annotations = "CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id INTEGER, {}, score TEXT)"
+    mapping = mapped(IMAGED + annotations.format(boxes))
+    assert (mapping.box, mapping.worded) == (
+        "corners",
+        {"confidence", *(f"box_{index}" for index in range(4))},
+    )
+    numbers = mapped(IMAGED + annotations.format(f"{boxes}, x REAL, y REAL, w REAL, h REAL"))
+    assert (numbers.box, numbers.worded) == ("origin", {"confidence"})
 
 
 def test_list_of_four_in_an_array_is_a_warning() -> None:
@@ -793,6 +932,8 @@ def test_overrides_win() -> None:
             "tables.images.columns.filepath is not",
             "mean 'file_path'?",
         ),
+        ({"annotations": {"ignore": "x"}}, "tables.annotations.ignore is 'x'", "a list of table names"),
+        ({"images": {"ignore": ["x"]}}, "tables.images.ignore is not a setting", "Allowed: table"),
         ({"annotations": {"box_format": "yolo"}}, "box_format is 'yolo'", "Allowed: xyxy, xywh, cxcywh"),
     ],
 )

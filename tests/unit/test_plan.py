@@ -1,4 +1,4 @@
-"""The plan: which blocks are kept, which ranges are rendered, and that no image falls between them."""
+"""A plan keeps blocks and renders ranges, and no image is in neither."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST = 1000
 
 
 def record(dataset: Key, first: Key, last: Key, images: int = 256) -> BlockRecord:
-    """A block of so many images."""
+    """A block with this number of images."""
     return BlockRecord(dataset, first, last, pack(Counts(images=images)), "", 0, [])
 
 
@@ -49,7 +49,7 @@ def always_incremental(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_image_between_two_blocks_belongs_to_the_second() -> None:
-    """A new image has its place in the block whose range is rendered for it."""
+    """The range of the second block is rendered for a new image."""
     blocks = Blocks(row(1, 10, 20, 30))
     assert [blocks.of(1, image) for image in (0, 1, 10, 11, 12, 20, 21, 30)] == [0, 0, 0, 1, 1, 1, 2, 2]
 
@@ -64,8 +64,8 @@ def test_a_dataset_without_blocks_has_no_block() -> None:
     assert Blocks(row(1, 10)).of(2, 5) is None
 
 
-def test_keys_of_another_type_are_strange() -> None:
-    """They cannot be put in order with the ledger's: `'1'` and 1, bytes and text, nothing."""
+def test_keys_of_another_type_cannot_be_compared() -> None:
+    """They have no order with the keys of the ledger: `'1'` and 1, bytes and text, None."""
     numbers, texts = Blocks([record(1, 1, 9)]), Blocks([record("d", "a", "b")])
     assert not numbers.incomparable(1, 5)
     assert not texts.incomparable("d", "x")
@@ -80,13 +80,13 @@ def test_keys_of_another_type_are_strange() -> None:
 
 
 def test_nothing_dirty_keeps_everything() -> None:
-    """No range is rendered, and that is not the same as all of them."""
+    """The ranges are empty, not None: None would render everything."""
     found = planned(row(1, 10, 20) + row(2, 10), set())
     assert (found.keep, found.ranges, found.mode) == ((0, 1, 2), (), "incremental")
 
 
 def test_a_dirty_block_is_rendered_up_to_its_neighbours() -> None:
-    """The gap before it, into which a new image may have come, belongs to it; the last one has no end."""
+    """The range includes the gap before the block, for new images; the last range has no end."""
     records = row(1, 10, 20, 30) + row(2, 10, 20)
     assert planned(records, {1}).ranges == (Range(1, 10, 20),)
     assert planned(records, {0}).ranges == (Range(1, None, 10),)
@@ -95,7 +95,7 @@ def test_a_dirty_block_is_rendered_up_to_its_neighbours() -> None:
 
 
 def test_dirty_neighbours_are_one_range() -> None:
-    """Blocks are cut anew inside it."""
+    """Blocks are cut again inside it."""
     records = row(1, 10, 20, 30, 40, 50)
     assert planned(records, {1, 2}).ranges == (Range(1, 10, 30),)
     assert planned(records, {0, 2}).ranges == (Range(1, None, 10), Range(1, 20, 30))
@@ -108,7 +108,7 @@ def test_blocks_of_a_dataset_that_went_are_dropped() -> None:
 
 
 def test_a_dataset_that_came_is_rendered_whole() -> None:
-    """It has no blocks to go by; its place is that of its key."""
+    """It has no blocks; its range is sorted by its key."""
     found = planned(row(1, 10) + row(3, 10, 20), {1}, whole=[2])
     assert found.ranges == (Range(2, None, None), Range(3, None, 10))
     assert found.keep == (0, 2)
@@ -130,7 +130,7 @@ def test_most_blocks_dirty_renders_all() -> None:
 
 
 def test_dropped_blocks_count_as_dirty() -> None:
-    """They are as little kept as those."""
+    """Neither kind is kept."""
     assert planned(row(1, 10, 20, 30) + row(2, 10), set(), gone=frozenset({1})).mode == "full"
 
 
@@ -152,7 +152,7 @@ def test_a_small_dirty_block_takes_a_neighbour_along() -> None:
 
 
 def test_a_dirty_block_takes_its_small_neighbours_along() -> None:
-    """What was left behind when it was cut comes back to it."""
+    """A small block that was cut off from it is merged again."""
     small = plan.SMALL_IMAGES - 1
     records = [record(1, 1, 5, small), *row(1, 10, 20, 30), record(1, 31, 35, small), record(1, 36, 39, small)]
     assert planned(records, {1}).ranges == (Range(1, None, 10),)
@@ -162,7 +162,7 @@ def test_a_dirty_block_takes_its_small_neighbours_along() -> None:
 
 
 def test_a_few_heavy_images_are_no_small_block() -> None:
-    """They were cut by their bytes, and would be again."""
+    """They were cut because of their bytes, and would be cut again."""
     heavy = [record(1, last - 9, last, 2) for last in (10, 20, 30)]
     for item in heavy:
         item.parts = [Part(0, plan.SMALL_BYTES - 1, 0), Part(0, 1, 0)]

@@ -32,7 +32,7 @@ def wrapped(error: Exception) -> DBAPIError:
         ("42501", "permission denied for table annotations", "GRANT SELECT"),
         ("28P01", 'password authentication failed for user "u"', "password"),
         ("3D000", 'database "d" does not exist', "database URL"),
-        ("53300", "too many clients already", "Free some"),
+        ("53300", "too many clients already", "max_connections"),
         ("57P01", "terminating connection due to administrator command", "tries again"),
         ("57P03", "the database system is starting up", "tries again"),
         ("57014", "canceling statement due to statement timeout", "DB_EXPORT_PG_STATEMENT_TIMEOUT"),
@@ -42,6 +42,12 @@ def wrapped(error: Exception) -> DBAPIError:
         ("26000", 'prepared statement "x" does not exist', "DB_EXPORT_PG_PREPARED_STATEMENTS"),
         ("XX001", "invalid page in block 0", "backup"),
         ("22012", "division by zero", "log"),
+        ("57P05", "terminating connection due to idle-session timeout", "idle_session_timeout = 0"),
+        ("25P04", "terminating connection due to transaction timeout", "transaction_timeout = 0"),
+        ("25P03", "terminating connection due to idle-in-transaction timeout", "disk"),
+        ("08P01", "query_wait_timeout", "default_pool_size"),
+        ("08P01", "no more connections allowed (max_client_conn)", "max_client_conn"),
+        ("08P01", "client_idle_timeout", "pgbouncer.ini"),
     ],
 )
 def test_server_errors(state: str, text: str, hint: str) -> None:
@@ -72,6 +78,14 @@ def test_lost_connections(error: Exception) -> None:
     assert explanation.hint
     assert str(explanation).endswith(".")
     assert ": ." not in str(explanation)
+
+
+@pytest.mark.parametrize("limit", ["idle-session timeout", "transaction timeout"])
+def test_a_limit_that_ends_the_connection(limit: str) -> None:
+    """The driver puts the server's last words into an error about the connection: the parameter is still named."""
+    words = f"connection was closed in the middle of operation: terminating connection due to {limit}"
+    explanation = explain(asyncpg.ConnectionDoesNotExistError(words), DATABASE)
+    assert limit.replace(" ", "_").replace("-", "_") in explanation.hint
 
 
 def test_no_password() -> None:

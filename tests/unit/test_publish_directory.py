@@ -1,4 +1,4 @@
-"""Staged files into place: what is kept of the old ones, what is refused, what is swept."""
+"""Staged files replace published ones; foreign files are backed up and leftovers removed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ("database_export.json", "images.csv")
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """An ordinary umask, whatever the surroundings have."""
+    """An ordinary umask, whatever that of the test run is."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -172,14 +172,14 @@ def test_files_of_the_earlier_exporter_are_kept_once(tmp_path: Path) -> None:
 
 
 def test_our_own_files_are_not_kept(tmp_path: Path) -> None:
-    """What a manifest knows is replaced without a copy."""
+    """A file that the manifest lists is replaced without a backup."""
     publish_once(tmp_path)
     publish_once(tmp_path, b"newer", manifest())
     assert names(tmp_path) == {*NAMES, MANIFEST_NAME}
 
 
 def test_a_file_that_the_manifest_does_not_know_is_kept(tmp_path: Path) -> None:
-    """An output that was off until now: a file of its name is somebody else's."""
+    """An output was off until now: a file of its name belongs to another program."""
     publish_once(tmp_path)
     (tmp_path / NAMES[1]).write_bytes(b"by hand")
     publish_once(tmp_path, b"newer", manifest(1, NAMES[0]))
@@ -215,7 +215,7 @@ def test_files_are_kept_where_there_are_no_hard_links(
 
 
 def test_links_are_replaced_and_not_followed(tmp_path: Path, umask: None) -> None:
-    """What a symbolic link in the export directory points to is neither written nor given another mode."""
+    """The target of a symbolic link in the export directory is neither written nor given another mode."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
     outside.chmod(0o600)
@@ -232,7 +232,7 @@ def test_links_are_replaced_and_not_followed(tmp_path: Path, umask: None) -> Non
 
 
 def test_a_link_to_equal_bytes_is_not_published(tmp_path: Path) -> None:
-    """The file has to be there itself: what a link leads to belongs to somebody else."""
+    """The published file must be a file: the target of a link may belong to another program."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"new")
     (tmp_path / NAMES[0]).symlink_to(outside)
@@ -264,7 +264,7 @@ def test_a_directory_in_the_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["first rename", "second rename", "manifest"])
 def test_a_rename_that_fails(tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not renamed by then is the old file, whole; no temp file is left."""
+    """Files that were not renamed by then are the old ones, whole; no temp file is left."""
     publish_once(tmp_path, b"old")
     before = (tmp_path / MANIFEST_NAME).read_bytes()
     refused = {"first rename": NAMES[0], "second rename": NAMES[1], "manifest": MANIFEST_NAME}[failing]
@@ -319,7 +319,7 @@ def test_an_export_of_another_database(tmp_path: Path) -> None:
     "text", [b"", b"[]", b"null", b'{"format_version": 1}', b'{"format_version": 99}', b'{"files": 3}', b"\xff"]
 )
 def test_what_is_no_manifest(tmp_path: Path, text: bytes) -> None:
-    """Anything that was not written here is no manifest of ours, and no error."""
+    """A file of another program is not read as a manifest, and is no error."""
     (tmp_path / MANIFEST_NAME).write_bytes(text)
     assert target(tmp_path).read_manifest() is None
 
@@ -328,7 +328,7 @@ def test_what_is_no_manifest(tmp_path: Path, text: bytes) -> None:
 
 
 def test_leftovers_are_swept(tmp_path: Path) -> None:
-    """What a killed exporter and a killed `check` leave behind, and nothing else."""
+    """The leftovers of a killed exporter and a killed `check`, and nothing else."""
     state = tmp_path / ".autoexport"
     state.mkdir()
     gone = [

@@ -140,7 +140,7 @@ def test_ordinary_columns_are_not_copied() -> None:
 
 
 def test_as_floats() -> None:
-    """Numbers to reckon with: long ones too; text is none."""
+    """Numbers for arithmetic, long ones too; text becomes None."""
     ruled, _ = scalars.numbers((1, 0.5, "1.10", "wide", None))
     assert scalars.as_floats(ruled) == [1, 0.5, 1.1, None, None]
 
@@ -231,3 +231,21 @@ def test_encoded_times_and_long_numbers() -> None:
     assert scalars.encoded(ruled) == [b"1.10", b"2", b"null"]
     moments, _ = scalars.times(("2024-01-15 09:00:00+01:00", None))
     assert scalars.encoded(moments) == [b'"2024-01-15T08:00:00Z"', b"null"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "repaired"),
+    [
+        ("640", 640, 0),
+        (" 1.5 ", 1.5, 0),
+        ("wide", None, 1),
+        ("", None, 1),
+        (b"\x01", None, 1),
+        ("NaN", None, 1),
+        (7, 7, 0),
+        (None, None, 0),
+    ],
+)
+def test_numbers_in_text_columns(stored: Any, expected: Any, repaired: int) -> None:
+    """A text column holds numbers as text; anything else in it is null and counted."""
+    assert scalars.numbers_in_words([stored]) == ([expected], repaired)

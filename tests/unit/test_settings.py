@@ -1,4 +1,4 @@
-"""Every option: where it comes from, what it may be, what is said when it is wrong."""
+"""Each option has places it may come from, allowed values and an error for a bad value."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
 
 
 def test_precedence_is_argument_environment_dotenv_file_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taking the topmost place away lets the next one through, one after the other."""
+    """If the first place is removed, the next one counts, and so on."""
     Path("autoexport.toml").write_text("check_interval = 4\n")
     Path(".env").write_text("DB_EXPORT_CHECK_INTERVAL=3\n")
     monkeypatch.setenv("DB_EXPORT_CHECK_INTERVAL", "2")
@@ -134,7 +134,7 @@ def test_a_bad_value_says_where_it_was_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_bad_value_that_another_place_overrules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told all the same, with its place; what no setting of ours overrules is a good one."""
+    """It is an error all the same, with its place; a good value is simply overruled."""
     Path("autoexport.toml").write_text('check_interval = 7\ncsv_bom = "perhaps"\n')
     monkeypatch.setenv("DB_EXPORT_CSV_BOM", "true")
     with pytest.raises(ConfigurationError, match=r"csv_bom \('csv_bom' in autoexport.toml\)"):
@@ -223,7 +223,7 @@ def test_what_is_wrong_in_the_file_is_named(text: str, part: str, hint: str) -> 
 
 
 def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
-    """Named and not there, a directory, or not text."""
+    """A missing named file, a directory, a file that is not text."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
         Settings.load(Path("not-there.toml"))
     with pytest.raises(ConfigurationError, match="cannot be read"):
@@ -236,7 +236,7 @@ def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> 
 
 
 def test_a_dotenv_that_is_not_text_is_a_configuration_error() -> None:
-    """A file saved in another encoding is said to be so."""
+    """The error of a file in another encoding names the file."""
     Path(".env").write_bytes(b"DB_EXPORT_ENVIRONMENT=\xff\xfe\n")
     with pytest.raises(ConfigurationError, match=r"\.env"):
         Settings()
@@ -285,7 +285,7 @@ def test_the_database_is_looked_for_in_order(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_variable_of_the_application_may_say_what_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`DATABASE_URL` is not ours: where a setting names the database, it is not even looked at."""
+    """`DATABASE_URL` belongs to the application: it is not read if a setting names the database."""
     monkeypatch.setenv("DATABASE_URL", "mysql://host/db")
     assert Settings(database_url="given.db").database.path == Path("given.db")
     with pytest.raises(ConfigurationError, match="mysql"):
@@ -293,7 +293,7 @@ def test_a_variable_of_the_application_may_say_what_it_likes(monkeypatch: pytest
 
 
 def test_a_directory_called_like_the_database_is_not_one() -> None:
-    """Only a file is taken without having been named."""
+    """Without a setting, only a file counts as the database."""
     Path("database.db").mkdir()
     assert Settings().database_url == ""
 

@@ -1,4 +1,4 @@
-"""Kept and fresh bytes become a file: laid out, compared with what is there, copied."""
+"""Kept and fresh bytes are laid out, compared with the published file, and copied."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Workshop:
         return [Part(offset, part.length, part.crc) for offset, part in layout.offsets]
 
     def identity(self) -> FileIdentity:
-        """What the ledger knows of the published file."""
+        """The identity of the published file, for the ledger."""
         return FileIdentity.of(self.target, 0)
 
     def leftovers(self) -> list[Path]:
@@ -135,14 +135,14 @@ def test_neighbours_are_one_segment(output: Format) -> None:
         published = shop.publish(tree)
         layout = shop.lay_out(tree.tree, published)
         segments = [piece for piece in layout.pieces if isinstance(piece, Segment)]
-        # In JSON the two datasets have something between them; images.csv goes on.
+        # The JSON file has text between the two datasets; images.csv has none.
         assert len(segments) == (2 if output.separator else 1)
         assert layout.kept_bytes == sum(segment.length for segment in segments)
         assert shop.stage(layout, shop.identity()).temp.read_bytes() == tree.written(output)
 
 
 @every_format
-def test_what_is_not_side_by_side_is_not_joined(output: Format) -> None:
+def test_parts_that_are_not_neighbours_are_not_joined(output: Format) -> None:
     """Blocks that changed places, and a fresh one between kept ones, are segments of their own."""
     with workshop(output) as shop:
         tree = tree_of(NAMES[:6], (1,))
@@ -200,7 +200,7 @@ def test_kept_blocks_that_move_are_compared() -> None:
 
 
 def test_kept_blocks_of_another_file_are_not_taken_on_trust() -> None:
-    """What was written to the file since its identity was taken may lie in a range that is not read."""
+    """Another program may have written to a range that is not read, since the identity was taken."""
     with workshop(ImagesTable()) as shop:
         tree = tree_of(["aa", "bb", "cc", "dd"], (1,))
         layout = shop.lay_out(tree.tree, shop.publish(tree))
@@ -225,7 +225,7 @@ def unable(code: int) -> Callable[..., int]:
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, None])
 def test_without_copying_in_the_kernel(code: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel or the file system cannot do it, or there is no such call, it goes through memory."""
+    """If the kernel or the file system cannot do it, or there is no such call, bytes are copied through memory."""
     if code is None:
         monkeypatch.delattr(os, "copy_file_range")
     else:
@@ -237,7 +237,7 @@ def test_without_copying_in_the_kernel(code: int | None, monkeypatch: pytest.Mon
 
 
 def test_the_kernel_gives_up_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has copied by then is not copied again; short copies are continued."""
+    """Bytes that it copied are not copied again; short copies are continued."""
     real, calls = os.copy_file_range, []
 
     def three_bytes_then_no_more(source: int, target: int, count: int, offset: int) -> int:
@@ -324,7 +324,7 @@ def test_a_spool_that_is_cut_short() -> None:
 
 
 def test_the_published_file_is_gone() -> None:
-    """Kept ranges without a file to keep them from: an error that names the file."""
+    """Kept ranges of a missing file are an error that names the file."""
     with workshop(ImagesTable()) as shop:
         tree = tree_of(NAMES)
         layout, known = shop.lay_out(tree.tree, shop.publish(tree)), shop.identity()
@@ -354,7 +354,7 @@ def test_a_full_disk(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_temp_files_are_beside_the_target_and_new() -> None:
-    """Two at once have different names, which nobody can guess, on the same file system as the target."""
+    """Two temp files have different, unguessable names, on the same file system as the target."""
     with workshop(ImagesTable()) as shop:
         tree = tree_of(NAMES)
         layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(shop.output)))

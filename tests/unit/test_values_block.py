@@ -8,7 +8,7 @@ import pytest
 
 from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
-from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, ruled_parent
+from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, Mended, ruled_parent
 from tests.trees import rendered
 
 
@@ -109,8 +109,8 @@ def test_rows_of_small_tables() -> None:
         "created_at": "2024-01-15 09:00:00+01:00",
         "other": "secret",
     }
-    values, repaired = ruled_parent(row, ("id", "name", "description", "created_at", "updated_at"))
-    assert repaired == 0
+    values, mended = ruled_parent(row, ("id", "name", "description", "created_at", "updated_at"), {})
+    assert mended == Mended()
     assert list(values) == ["id", "name", "description", "created_at", "updated_at"]
     assert str(values.pop("created_at")) == "2024-01-15 08:00:00+00:00"
     assert values == {"id": 1, "name": "5", "description": "AA==", "updated_at": None}

@@ -1,4 +1,4 @@
-"""The two directories and the two locks."""
+"""The export directory, the state directory and their two locks."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def test_what_was_there_stays(tmp_path: Path, state: Path) -> None:
 
     def fail() -> None:
         with directories(tmp_path / "new", tmp_path / "new" / "state"):
-            (tmp_path / "new" / "somebody's").touch()
+            (tmp_path / "new" / "notes.txt").touch()
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["somebody's"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["notes.txt"]
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_a_state_directory_that_is_a_link(tmp_path: Path) -> None:
-    """Working copies of the database do not go wherever a link leads."""
+    """Working copies of the database are not written through a link."""
     (tmp_path / "elsewhere").mkdir(mode=0o755)
     (tmp_path / "state").symlink_to(tmp_path / "elsewhere")
     before = mode(tmp_path / "elsewhere")
@@ -147,7 +147,7 @@ def give_up(directory: Path, meanwhile: Callable[[], None]) -> None:
 
 
 def test_what_another_exporter_uses_is_left_to_it(tmp_path: Path) -> None:
-    """One made the directories and gives up, another came to use them meanwhile: its lock stays what it is."""
+    """One exporter made the directories and gives up, another uses them meanwhile: the lock of the other stays."""
     other = Lock(tmp_path / "exports" / ".autoexport", PUBLISH_LOCK)
 
     def use() -> None:
@@ -158,8 +158,8 @@ def test_what_another_exporter_uses_is_left_to_it(tmp_path: Path) -> None:
     other.release()
 
 
-def test_what_nobody_uses_is_taken_away(tmp_path: Path) -> None:
-    """Lock files, too, if nobody holds them."""
+def test_directories_that_are_not_in_use_are_removed(tmp_path: Path) -> None:
+    """Lock files, too, if no process holds them."""
     unused = Lock(tmp_path / "exports" / ".autoexport", LEADER_LOCK)
 
     def use_and_leave() -> None:
@@ -194,7 +194,7 @@ def test_one_at_a_time(state: Path) -> None:
 
 
 def test_a_process_that_was_forked_meanwhile_does_not_hold_it(state: Path) -> None:
-    """As after a fork: what a program does with its own processes is not ours to end."""
+    """A forked process of the program may keep the file open; it does not keep the lock."""
     lock = Lock(state, LEADER_LOCK)
     assert lock.try_take()
     assert lock._descriptor is not None
@@ -234,7 +234,7 @@ def test_a_lock_file_that_is_a_link(state: Path, tmp_path: Path) -> None:
 
 
 def test_a_lock_file_is_private(state: Path) -> None:
-    """Nobody else can open it, to hold the lock for ever."""
+    """No other user can open it, to hold the lock for ever."""
     lock = Lock(state, PUBLISH_LOCK)
     assert lock.try_take()
     assert mode(lock.path) == 0o600
@@ -264,7 +264,7 @@ async def test_publishing_waits_its_turn(state: Path) -> None:
 
 
 async def test_publishing_does_not_take_a_lock_that_was_removed(state: Path) -> None:
-    """Whoever had it took the file away with it: others would make a new one and take that."""
+    """Its holder removed the file: other exporters would make a new one and lock that."""
     first = Lock(state, PUBLISH_LOCK)
     assert first.try_take()
 
@@ -304,7 +304,7 @@ def test_a_directory_that_is_used_for_other_things(tmp_path: Path) -> None:
     state = tmp_path / "shared"
     state.mkdir()
     state.chmod(0o755)
-    (state / "of somebody else").touch()
+    (state / "of another program").touch()
     with pytest.raises(ConfigurationError, match="other things"), directories(tmp_path, state):
         pass
     assert mode(state) == 0o755
@@ -314,7 +314,7 @@ def test_a_directory_that_is_used_for_other_things(tmp_path: Path) -> None:
 
 
 def test_a_scratch_directory_is_private_and_gone_afterwards(tmp_path: Path) -> None:
-    """While it is used, nobody takes it for an abandoned one."""
+    """It is not abandoned while it is in use."""
     with scratch(tmp_path) as path:
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
         (path / "copy").touch()
@@ -323,7 +323,7 @@ def test_a_scratch_directory_is_private_and_gone_afterwards(tmp_path: Path) -> N
 
 
 def test_a_scratch_directory_of_a_killed_process(tmp_path: Path) -> None:
-    """It is found, whatever is in it; what only looks like one, or is a link to one, is not."""
+    """It is found, whatever it contains; a similar name or a link to one is not."""
     program = (
         "import pathlib, sys; from autoexport.publishing.workspace import scratch\n"
         "with scratch(pathlib.Path(sys.argv[1])) as path:\n"

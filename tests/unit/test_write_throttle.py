@@ -1,4 +1,4 @@
-"""Who writes beside an application is held back, but not for ever."""
+"""Writing beside an application is slowed down, but not without limit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from autoexport.runtime import files
 from autoexport.runtime.files import PORTION_BYTES, create_new
 
 
-def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many bytes a second, but never for longer than the limit for a file; a wait is not made up for."""
+def test_a_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate is limited unless the file would take too long; lost time is not made up for."""
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -34,7 +34,7 @@ def test_a_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, without a gap, in whole pages: a page that is being filled would be written twice."""
+    """In order, without a gap, in whole pages: a half-filled page would be written twice."""
     begun: list[tuple[int, int]] = []
     monkeypatch.setattr(throttle, "begin_writing_out", lambda _fd, start, end: begun.append((start, end - start)))
     descriptor = create_new(tmp_path / "file")
@@ -50,7 +50,7 @@ def test_each_portion_is_begun_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sync_file_range", "posix_fadvise"])
-def test_what_is_written_out_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+def test_written_portions_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     """By either call, also from a descriptor that is read in portions."""
     if not known:
         monkeypatch.setattr(files, "_sync_file_range", None)

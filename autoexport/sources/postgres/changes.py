@@ -51,7 +51,9 @@ SELECT pg_catalog.pg_current_snapshot()::text AS snapshot,
 _SYSTEM = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 _RELATION = """
 SELECT c.oid::bigint AS oid, c.relkind::text AS relkind, m.amname::text AS method,
-  EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS inherited
+  EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS inherited,
+  -- the column xmin; null for a view, which has none
+  pg_catalog.has_column_privilege(c.oid, -2::smallint, 'SELECT') IS NOT FALSE AS readable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam
 WHERE n.nspname = :schema AND c.relname = :name
@@ -65,6 +67,9 @@ FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_type e ON e.oid = CASE WHEN t.typelem <> 0 AND t.typlen = -1 THEN t.typelem ELSE t.oid END
 WHERE a.attrelid = CAST(:oid AS oid) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
+
+
+_HIDDEN = ".xmin may not be read by this role, which needs GRANT SELECT (xmin) as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +133,18 @@ async def _table_facts(
 ) -> tuple[dict[str, Any], str]:
     """The facts about a table that must not change, and why its row versions cannot show changes, if so."""
     full_name = {"schema": mapped.table.schema, "name": mapped.table.name}
-    relation = (await session.execute(text(_RELATION), full_name)).mappings().one_or_none()
-    if relation is None:
+    found = (await session.execute(text(_RELATION), full_name)).mappings().one_or_none()
+    if found is None:
         return {}, f"{mapped.table.full_name} is not in the catalog"
+    relation: dict[str, Any] = dict(found)
+    hidden = "" if relation.pop("readable") else _HIDDEN
     rows = (await session.execute(text(_ATTRIBUTES), {"oid": relation["oid"]})).mappings().all()
     attributes = [dict(row) for row in rows if row["name"] in used]
-    reasons = [_unusable_table(relation), *(_unusable_column(row, used[row["name"]]) for row in attributes)]
+    reasons = [
+        _unusable_table(relation),
+        hidden,
+        *(_unusable_column(row, used[row["name"]]) for row in attributes),
+    ]
     reason = next(filter(None, reasons), "")
     facts = {**relation, "attributes": attributes}
     return facts, f"{mapped.table.full_name}{reason}" if reason else ""

@@ -38,6 +38,11 @@ _FULL = (
     "The server of {database} is out of resources: {error}.",
     "Free some on the server; the exporter tries again.",
 )
+_CROWDED = (
+    "The server of {database} is out of resources: {error}.",
+    "Close other connections, or raise the CONNECTION LIMIT of the role or the database, or max_connections. "
+    "The exporter needs one connection, and tries again.",
+)
 _POOLED = (
     "A prepared statement got lost between this program and {database}: {error}.",
     "Behind pgbouncer in transaction mode set DB_EXPORT_PG_PREPARED_STATEMENTS=false.",
@@ -45,6 +50,29 @@ _POOLED = (
 _CHANGING = (
     "The tables of {database} are being changed: {error}.",
     "A migration may be running; the exporter tries again.",
+)
+
+_STOOD_STILL = (
+    "{database} ended an export that stood still: {error}.",
+    "The export directory's disk may be too slow, or the program was suspended; the exporter tries again.",
+)
+_TRANSACTION_TIMEOUT = (
+    "{database} ended an export at its transaction_timeout: {error}.",
+    "The exporter sets it to 0 unless a pooler is in between. Set it for the role of the database URL, as a "
+    "superuser: ALTER ROLE … SET transaction_timeout = 0;",
+)
+_SESSION_TIMEOUT = (
+    "{database} ended an idle connection at its idle_session_timeout: {error}.",
+    "The exporter sets it to 0 unless a pooler is in between. Set it for the role of the database URL, as a "
+    "superuser: ALTER ROLE … SET idle_session_timeout = 0;",
+)
+_ENDED_BY_POOLER = (
+    "A pooler in front of {database} ended the connection: {error}.",
+    "Raise that limit of the pooler (pgbouncer: in pgbouncer.ini), or name the server itself in the URL.",
+)
+_NO_ROOM_IN_POOL = (
+    "A pooler in front of {database} has no connection to spare: {error}.",
+    "Raise its limits (pgbouncer: max_client_conn, default_pool_size); the exporter tries again.",
 )
 
 _BY_MESSAGE: tuple[tuple[str, tuple[str, str]], ...] = (
@@ -69,6 +97,14 @@ _BY_MESSAGE: tuple[tuple[str, tuple[str, str]], ...] = (
             "Raise DB_EXPORT_PG_STATEMENT_TIMEOUT (seconds), or the role's statement_timeout if that is 0.",
         ),
     ),
+    # These end the connection: then the driver gives the server's words in an error of its own.
+    ("due to transaction timeout", _TRANSACTION_TIMEOUT),
+    ("due to idle-session timeout", _SESSION_TIMEOUT),
+    ("due to idle-in-transaction timeout", _STOOD_STILL),
+    # pgbouncer's own words, which have the state of a protocol violation
+    ("query_wait_timeout", _NO_ROOM_IN_POOL),
+    ("no more connections allowed", _NO_ROOM_IN_POOL),
+    *((words, _ENDED_BY_POOLER) for words in ("client_idle_timeout", "idle transaction timeout", "query timeout")),
 )
 
 _BY_STATE: dict[str, tuple[str, str]] = {
@@ -85,6 +121,7 @@ _BY_STATE: dict[str, tuple[str, str]] = {
     "42P01": _CHANGING,
     "42703": _CHANGING,
     "0A000": _CHANGING,
+    "53300": _CROWDED,
     "55P03": (
         "A table of {database} is locked: {error}.",
         "A migration or a TRUNCATE holds the lock; the exporter tries again.",
@@ -97,10 +134,9 @@ _BY_STATE: dict[str, tuple[str, str]] = {
         "{database} accepts no connections now: {error}.",
         "The server is starting or stopping; the exporter tries again.",
     ),
-    "25P03": (
-        "{database} ended an export that stood still: {error}.",
-        "The export directory's disk may be too slow, or the program was suspended; the exporter tries again.",
-    ),
+    "25P03": _STOOD_STILL,
+    "25P04": _TRANSACTION_TIMEOUT,
+    "57P05": _SESSION_TIMEOUT,
     "26000": _POOLED,
     "42P05": _POOLED,
     "08P01": _POOLED,
@@ -134,6 +170,17 @@ def explained(database: str) -> Iterator[None]:
 def sqlstate(error: BaseException) -> str:
     """The server's five-character error code; empty if the error is not the server's."""
     return str(getattr(_driver_error(error), "sqlstate", None) or "")
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether a server or a pooler refused a connection because it has too many."""
+    text = str(_driver_error(error))
+    return sqlstate(error) == "53300" or "query_wait_timeout" in text or "no more connections allowed" in text
+
+
+def is_late(error: BaseException) -> bool:
+    """Whether no answer came in time."""
+    return isinstance(_driver_error(error), TimeoutError)
 
 
 def _driver_error(error: BaseException) -> BaseException:

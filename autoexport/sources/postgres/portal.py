@@ -7,6 +7,7 @@ making a `Row` of each took as long as receiving it (1.1 million rows: 3.8 s ins
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -28,6 +29,8 @@ class Portals:
     def __init__(self, session: AsyncSession, statement_name: Callable[[], str | None]) -> None:
         self.turn = asyncio.Lock()
         """Held while the connection is in use: it serves one request at a time."""
+        self.answered_at = time.monotonic()
+        """When the server last answered, on the monotonic clock."""
         self._session = session
         self._statement_name = statement_name
         self._ahead: set[asyncio.Task[Rows]] = set()
@@ -71,7 +74,9 @@ class Portals:
             arguments = [compiled.params[name] for name in getattr(compiled, "positiontup", None) or ()]
             driver: Any = (await connection.get_raw_connection()).driver_connection
             prepared = await driver.prepare(str(compiled), name=self._statement_name())
-            return await prepared.cursor(*arguments)
+            cursor = await prepared.cursor(*arguments)
+        self.answered_at = time.monotonic()
+        return cursor
 
     def _fetch_ahead(self, cursor: Any, size: int) -> asyncio.Task[Rows]:
         task = asyncio.create_task(self._fetch(cursor, size), name="autoexport: next rows")
@@ -82,7 +87,8 @@ class Portals:
     async def _fetch(self, cursor: Any, size: int) -> Rows:
         async with self.turn:
             fetched: Rows = await cursor.fetch(size)
-            return fetched
+        self.answered_at = time.monotonic()
+        return fetched
 
     def _fetched(self, task: asyncio.Task[Rows]) -> None:
         self._ahead.discard(task)

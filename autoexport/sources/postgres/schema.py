@@ -78,6 +78,28 @@ JOIN pg_catalog.pg_attribute b ON b.attrelid = p.oid AND b.attnum = k.other
 GROUP BY r.schema, r.name, o.oid, n.nspname, p.relname ORDER BY r.schema, r.name, o.oid
 """  # noqa: S608
 
+_ACCESS = f"""
+WITH relations AS ({_RELATIONS})
+SELECT r.schema, r.name, pg_catalog.has_table_privilege(r.oid, 'SELECT')
+  AND pg_catalog.has_schema_privilege(o.relnamespace, 'USAGE') AND NOT pg_catalog.row_security_active(r.oid),
+  (WITH RECURSIVE above AS (
+     SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = r.oid
+     UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.inhparent
+   ) SELECT array_agg(n.nspname::text || '.' || c.relname::text) FROM above
+   JOIN pg_catalog.pg_class c ON c.oid = above.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace)
+FROM relations r JOIN pg_catalog.pg_class o ON o.oid = r.oid
+"""  # noqa: S608
+
+# A table of which no column may be read is not here: it keeps its columns, so that reading it is an error.
+_HIDDEN = f"""
+WITH relations AS ({_RELATIONS})
+SELECT r.schema, r.name, array_agg(a.attname::text ORDER BY a.attnum)
+  FILTER (WHERE NOT pg_catalog.has_column_privilege(r.oid, a.attnum, 'SELECT'))
+FROM relations r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE NOT pg_catalog.has_table_privilege(r.oid, 'SELECT') AND pg_catalog.has_any_column_privilege(r.oid, 'SELECT')
+GROUP BY r.schema, r.name
+"""  # noqa: S608
+
 _TABLE_KINDS: dict[str, TableKind] = {
     "r": "table",
     "p": "partitioned table",
@@ -126,10 +148,14 @@ CatalogRows = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """The catalog, and the full names of the tables that `LOCK TABLE` accepts."""
+    """The catalog, and the full names of the tables that `LOCK TABLE` accepts.
+
+    `hidden` has the columns that the role may not read, by the full name of a table of which it may read others.
+    """
 
     catalog: Catalog
     lockable: frozenset[str]
+    hidden: dict[str, list[str]]
 
 
 def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
@@ -141,7 +167,7 @@ def configured_schemas(tables: Mapping[str, Any]) -> list[str]:
 async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> Declarations:
     """All tables and views of the search path and of these schemas, readable or not.
 
-    Raises the driver's errors.
+    If the role may read some columns of a table, the others are left out. Raises the driver's errors.
     """
 
     async def rows(statement: str, parameter: Sequence[Any] = schemas) -> CatalogRows:
@@ -153,20 +179,28 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
     columns, relkinds = _columns(declared, parts)
     primary, indexes = _indexes(await rows(_INDEXES))
     foreign = _foreign_keys(await rows(_FOREIGN_KEYS))
+    access = {(schema, name): rest for schema, name, *rest in await rows(_ACCESS)}
+    hidden = {(schema, name): columns or [] for schema, name, columns in await rows(_HIDDEN)}
     tables = tuple(
         Table(
             name=name,
             schema=schema,
             kind=_TABLE_KINDS[relkinds[schema, name]],
-            columns=tuple(own_columns),
+            columns=tuple(column for column in own_columns if column.name not in hidden.get((schema, name), ())),
             primary_key=primary.get((schema, name), ()),
             foreign_keys=tuple(foreign[schema, name]),
             indexes=tuple(sorted(indexes[schema, name])),
+            readable=bool(access[schema, name][0]),
+            ancestors=frozenset(access[schema, name][1] or ()),
         )
         for (schema, name), own_columns in columns.items()
     )
-    lockable = {f"{schema}.{name}" for (schema, name), relkind in relkinds.items() if relkind in _LOCKABLE}
-    return Declarations(Catalog(tables), frozenset(lockable))
+    lockable = {name for name, relkind in relkinds.items() if relkind in _LOCKABLE} - set(hidden)
+    return Declarations(
+        Catalog(tables),
+        frozenset(".".join(name) for name in lockable),
+        {".".join(name): names for name, names in hidden.items()},
+    )
 
 
 def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:

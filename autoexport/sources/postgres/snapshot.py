@@ -19,7 +19,9 @@ from sqlalchemy import (
     bindparam,
     cast,
     collate,
+    false,
     func,
+    or_,
     true,
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
@@ -29,11 +31,13 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar
 from autoexport.model.mapping import Mapping
+from autoexport.sources.contract import LIKE_A_TIME
 from autoexport.sources.postgres.as_json import JSON_KINDS, as_json
 from autoexport.sources.postgres.changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres.errors import explained
 from autoexport.sources.postgres.portal import Portals, Rows
 from autoexport.sources.postgres.second_connection import SecondConnection
+from autoexport.values.scalars import BLANKS, TRUE_WORDS
 
 _BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
 """Server encodings whose byte order is the order of code points; for SQL_ASCII no better order is known."""
@@ -107,8 +111,15 @@ class PostgresSnapshot:
         return collate(cast(first, Text()), "C") == cast(second, Text())
 
     def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """True for a boolean that is true, or a number other than 0."""
-        return expression.is_(true()) if column.kind == "boolean" else func.coalesce(expression, 0) != 0
+        """True for a boolean that is true, a number other than 0, and a text that is a word for true or a time."""
+        if column.kind == "boolean":
+            return expression.is_(true())
+        if column.kind in _NUMBERS:
+            return func.coalesce(expression, 0) != 0
+        text = cast(expression, Text())
+        words = any_(bindparam(None, list(TRUE_WORDS), ARRAY(Text())))
+        word = func.lower(func.btrim(text, BLANKS)) == words
+        return func.coalesce(or_(word, text.like(LIKE_A_TIME)), false())
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:
         """A key in the type that `ordered` compares by."""

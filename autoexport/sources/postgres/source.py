@@ -11,27 +11,28 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import xxhash
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from autoexport.config.database_url import DatabaseURL
+from autoexport.config.address import DatabaseURL
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
-from autoexport.runtime.wake import pause
 from autoexport.sources.contract import SourceOptions
-from autoexport.sources.postgres.check_notes import check_notes
+from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import close_in_time, decode_leniently, driver_of, make_engine, unique_name
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
 from autoexport.sources.postgres.second_connection import SecondConnection
+from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
+from autoexport.sources.postgres.watch import OPEN_TIMEOUT_S, CommitWatch
 
 OLDEST_VERSION = 13
-CHECK_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 30.0
 """How long a snapshot keeps trying to lock its tables while a migration or a TRUNCATE holds them."""
 
@@ -50,9 +51,6 @@ _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _ATTEMPTS = 4
 _UNDEFINED_TABLE = "42P01"
 _LOCK_NOT_AVAILABLE = "55P03"
-_SNAPSHOT = "SELECT pg_catalog.pg_current_snapshot()::text, NULL"
-
-_SNAPSHOT_OF_STANDBY = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_last_wal_replay_lsn()::text"
 
 
 class PostgresSource:
@@ -64,7 +62,12 @@ class PostgresSource:
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
         self._schemas = configured_schemas(options.tables)
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
+        if options.prepared_statements:
+            event.listen(self._engine.sync_engine, "connect", lift_limits, insert=True)
+        self._watch = CommitWatch(self._connected, self.database, prepared_statements=options.prepared_statements)
         self._locked: tuple[str, ...] = ()
+        self._hidden: dict[str, list[str]] = {}
+        self._major = OLDEST_VERSION
         self._statement_name = (lambda: None) if options.prepared_statements else unique_name
 
     @contextlib.asynccontextmanager
@@ -72,12 +75,13 @@ class PostgresSource:
         """Lock the mapped tables, then take a snapshot. Raises `SourceError`.
 
         The order matters: a snapshot older than a TRUNCATE finds the table empty (manual, "Caveats" of concurrency
-        control). A locked table cannot be truncated any more.
+        control). A locked table cannot be truncated any more. `pinning` protects the tables that cannot be locked.
         """
-        async with self._connected() as connection:
+        async with self._watch.connection_for_snapshot() as connection:
             with explained(self.database):
                 driver = await driver_of(connection)
                 session, declared, tables = await self._begin(connection)
+                self._hidden = declared.hidden
                 taken_at = datetime.now(UTC)
                 encoding = await _setting(connection, "server_encoding")
                 if encoding == "SQL_ASCII":
@@ -87,9 +91,10 @@ class PostgresSource:
             if self._may_read_in_parallel(tables, declared):
                 second = SecondConnection(session, portals.turn, partial(self._begin_second, encoding))
             try:
-                yield PostgresSnapshot(
-                    session, portals, second, declared.catalog, taken_at, self.database, encoding
-                )
+                with self._watch.reading(portals):
+                    yield PostgresSnapshot(
+                        session, portals, second, declared.catalog, taken_at, self.database, encoding
+                    )
             finally:
                 if second is not None:
                     await second.aclose()
@@ -116,11 +121,11 @@ class PostgresSource:
         with explained(self.database):
             opened = await self._engine.connect()
             driver = await driver_of(opened)
-            major = driver.get_server_version().major
-            if major < OLDEST_VERSION:
+            self._major = driver.get_server_version().major
+            if self._major < OLDEST_VERSION:
                 await opened.close()
                 raise SourceError(
-                    f"{self.database} runs PostgreSQL {major}, which is too old.",
+                    f"{self.database} runs PostgreSQL {self._major}, which is too old.",
                     hint=f"Use version {OLDEST_VERSION} or newer.",
                 )
         try:
@@ -131,15 +136,29 @@ class PostgresSource:
     async def _begin(self, opened: AsyncConnection) -> tuple[AsyncSession, Declarations, Sequence[Table]]:
         """Begin the transaction, again until the locked tables are those that the snapshot's catalog maps."""
         connection = await opened.execution_options(**_READ_ONLY)
-        for _ in range(_ATTEMPTS):
+        driver = await driver_of(opened)
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+        remapped = 0
+        while remapped < _ATTEMPTS:
             if not await self._lock_in_time(connection):
                 self._locked = ()
             declared = await read_catalog(connection, self._schemas)
-            tables = self._mapped(declared)
-            needed = _lockable(tables, declared)
-            if needed == self._locked:
-                return AsyncSession(connection), declared, tables
-            self._locked = needed
+            tables, left_out = self._mapped(declared)
+            needed = _lockable([*tables, *left_out], declared)
+            late = asyncio.get_running_loop().time() > deadline
+            if needed != self._locked:
+                self._locked = needed
+                remapped += 1
+            else:
+                try:
+                    others = unlocked([*tables, *left_out], declared.lockable)
+                    if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
+                        return AsyncSession(connection), declared, tables
+                    if late:
+                        break
+                except DRIVER_ERRORS as error:
+                    if late or sqlstate(error) != _LOCK_NOT_AVAILABLE:
+                        raise
             await connection.rollback()
         raise SourceError(
             f"The tables of {self.database} keep changing.",
@@ -193,6 +212,8 @@ class PostgresSource:
             "jit": "off",
             "work_mem": f"{WORK_MEMORY_KB}kB",
             "idle_in_transaction_session_timeout": f"{round(IDLE_LIMIT_S * 1000)}ms",
+            **({"transaction_timeout": "0"} if self._major >= 17 else {}),
+            "lock_timeout": f"{round(LOCK_TIMEOUT_S * 1000)}ms",
             **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
         }
 
@@ -204,38 +225,25 @@ class PostgresSource:
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
         return plain and self._options.prepared_statements
 
-    def _mapped(self, declared: Declarations) -> list[Table]:
-        """The mapped tables; none if the catalog cannot be mapped, which the reader of the snapshot reports."""
+    def _mapped(self, declared: Declarations) -> tuple[list[Table], list[Table]]:
+        """The mapped tables, and those that are only asked whether they have rows.
+
+        None if the catalog cannot be mapped, which the reader of the snapshot reports.
+        """
         try:
             mapping = map_catalog(declared.catalog, self._options.tables or None)
         except MappingError:
-            return []
-        return [mapped.table for mapped in mapping.tables().values()]
+            return [], []
+        mapped = [item.table for item in mapping.tables().values()]
+        return mapped, [item.table for item in mapping.left_out]
 
-    async def checks(
-        self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None
-    ) -> AsyncIterator[bool]:
+    def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """As `Source.checks`: yields whether a transaction of the server has ended since the last check.
 
         It keeps one connection, without an open transaction. `hooks` changes nothing: a notification would need a
         trigger in the database. Raises `SourceError`.
         """
-        previous: Any = None
-        woken = wake or asyncio.Event()
-        async with self._connected() as opened:
-            with explained(self.database):
-                # pgbouncer executes a statement on the connection that prepared it only within a transaction.
-                level = "AUTOCOMMIT" if self._options.prepared_statements else "READ COMMITTED"
-                connection = await opened.execution_options(isolation_level=level)
-                question = _SNAPSHOT_OF_STANDBY if await _is_standby(connection) else _SNAPSHOT
-            while True:
-                with explained(self.database):
-                    async with asyncio.timeout(CHECK_TIMEOUT_S):
-                        current = (await connection.exec_driver_sql(question)).one()
-                        await connection.rollback()
-                yield current != previous
-                previous = current
-                await pause(woken, interval_s)
+        return self._watch.checks(interval_s, wake or asyncio.Event())
 
     async def check_notes(self) -> list[str]:
         """The lines that `check` shows about this database. Raises `SourceError` and `MappingError`."""
@@ -243,7 +251,16 @@ class PostgresSource:
             mapping = map_catalog(snapshot.catalog, self._options.tables or None)
             prepared = self._options.prepared_statements
             with explained(self.database):
-                return await check_notes(snapshot, mapping, prepared_statements=prepared)
+                notes = await check_notes(snapshot, mapping, self._hidden, prepared_statements=prepared)
+            return notes if await self._has_second_connection() else [*notes, ONLY_ONE_CONNECTION]
+
+    async def _has_second_connection(self) -> bool:
+        """Whether a second connection can be opened now."""
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S), self._connected():
+                return True
+        except (SourceError, TimeoutError):
+            return False
 
     async def aclose(self) -> None:
         """Dispose of the engine, which holds no connection between snapshots."""
@@ -263,20 +280,8 @@ def _server_and_name(url: DatabaseURL) -> str:
 
 def _lockable(tables: Sequence[Table], declared: Declarations) -> tuple[str, ...]:
     """The quoted names of those of these tables that can be locked."""
-    return tuple(
-        f"{_quoted(table.schema or '')}.{_quoted(table.name)}"
-        for table in tables
-        if table.full_name in declared.lockable
-    )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return tuple(quoted(table) for table in tables if table.full_name in declared.lockable)
 
 
 async def _setting(connection: AsyncConnection, name: str) -> str:
     return str((await connection.exec_driver_sql(f"SHOW {name}")).scalar_one())
-
-
-async def _is_standby(connection: AsyncConnection) -> bool:
-    return bool((await connection.exec_driver_sql("SELECT pg_catalog.pg_is_in_recovery()")).scalar_one())

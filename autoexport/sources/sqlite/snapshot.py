@@ -28,11 +28,11 @@ from autoexport.errors import UndecodableText
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, Key, Scalar
 from autoexport.model.mapping import Mapping
-from autoexport.sources.contract import Position
+from autoexport.sources.contract import LIKE_A_TIME, Position
 from autoexport.sources.partitions import partitions
 from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.errors import explain
-from autoexport.values.scalars import TRUE_WORDS
+from autoexport.values.scalars import BLANKS, TRUE_WORDS
 
 CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
 """Every page is read about once, in order, so a larger cache saves no time. But SQLite sorts rows in runs of this
@@ -80,8 +80,13 @@ class SqliteSnapshot:
         return left[1] == right[1]
 
     def flagged(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[bool]:
-        """True for any number but 0, and for the words that libraries write in place of 1, however declared."""
-        word = func.lower(expression).in_(TRUE_WORDS)
+        """True for any number but 0, and for the words that libraries write in place of 1, however declared.
+
+        In a text column, also for a time.
+        """
+        word = func.lower(func.trim(expression, BLANKS)).in_(TRUE_WORDS)
+        if column.kind in ("text", "enum", "json"):
+            return func.coalesce(or_(word, expression.like(LIKE_A_TIME)), literal_column("0")) != 0
         return func.coalesce(or_(cast(expression, Float()) != 0, word), literal_column("0")) != 0
 
     def bound(self, column: Column, key: Key) -> ColumnElement[Any]:

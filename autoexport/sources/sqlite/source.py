@@ -25,7 +25,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from autoexport.config.database_url import DatabaseURL, file_uri
+from autoexport.config.address import DatabaseURL
+from autoexport.config.database_url import file_uri
 from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from autoexport.sources.contract import SourceOptions
