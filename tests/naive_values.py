@@ -61,6 +61,7 @@ class Naive:
 
     def number(self, value: Any) -> Any:
         """A number, also where it is stored as text."""
+        self.repaired += isinstance(value, bytes) and not isinstance(value, Text)
         if not isinstance(value, Text):
             return self.text(value)
         word = value.decode("utf-8", "replace").strip()
