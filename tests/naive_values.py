@@ -61,6 +61,7 @@ class Naive:
 
     def number(self, value: Any) -> Any:
         """A number, also where it is stored as text."""
+        self.repaired += isinstance(value, bytes) and not isinstance(value, Text)
         if not isinstance(value, Text):
             return self.text(value)
         word = value.decode("utf-8", "replace").strip()
@@ -101,21 +102,32 @@ class Naive:
 
     def document(self, value: Any) -> Any:
         """Parsed JSON; null for blank text and for numbers that JSON cannot hold; other text as it is."""
-        if not isinstance(value, Text):
+        if not isinstance(value, bytes):
             return self.text(value)
-        before, words = self.repaired, value.decode("utf-8", "replace")
-        if not words.strip():
+        before = self.repaired
+        for read in (self._json,) if isinstance(value, Text) else (self._json, self._jsonb):
+            try:
+                return read(value)
+            except (ValueError, RecursionError):
+                self.repaired = before
+        if not value.decode("utf-8", "replace").strip():
             return None
-        try:
-            parsed = json.loads(value.decode(), parse_constant=lambda _: self._null())
-            parsed = self._finite(parsed)
-            json.dumps(parsed, ensure_ascii=False).encode()
-            if _depth(parsed) <= DEEPEST:
-                return parsed
-        except (ValueError, RecursionError):
-            pass
         self.repaired = before + 1
-        return words
+        return value.decode("utf-8", "replace") if isinstance(value, Text) else self.text(value)
+
+    def _json(self, value: bytes) -> Any:
+        parsed = self._finite(json.loads(value.decode(), parse_constant=lambda _: self._null()))
+        json.dumps(parsed, ensure_ascii=False).encode()
+        if _depth(parsed) > DEEPEST:
+            raise ValueError
+        return parsed
+
+    def _jsonb(self, value: bytes) -> Any:
+        """SQLite's binary JSON, without JSON5: a test makes none."""
+        parsed, rest = _jsonb(value)
+        if rest:
+            raise ValueError
+        return self._finite(parsed)
 
     def polygon(self, value: Any) -> Any:
         """As a document, but flat lists of at least six numbers and GeoJSON become points."""
@@ -158,6 +170,53 @@ def _is_flat(ring: Any) -> bool:
 def _depth(node: Any) -> int:
     below = node if isinstance(node, list) else list(node.values()) if isinstance(node, dict) else None
     return 0 if below is None else 1 + max(map(_depth, below), default=0)
+
+
+def _jsonb(value: bytes) -> tuple[Any, bytes]:
+    """The first element of a JSONB value, and the bytes after it."""
+    if not value:
+        raise ValueError
+    head = value[:1].hex()
+    start, length, kind = 1, int(head[0], 16), head[1]
+    if length > 11:
+        start += 2 ** (length - 12)
+        length = int(value[1:start].hex(), 16)
+    payload, rest = value[start : start + length], value[start + length :]
+    if len(payload) < length or start > len(value):
+        raise ValueError
+    if kind in "012" and not payload:
+        return (None, True, False)[int(kind)], rest
+    if kind in "3456789a":
+        return _jsonb_scalar(kind, payload.decode()), rest
+    if kind not in "bc":
+        raise ValueError
+    items = []
+    while payload:
+        item, payload = _jsonb(payload)
+        items.append(item)
+    if kind == "b":
+        return items, rest
+    if len(items) % 2 or not all(isinstance(name, str) for name in items[::2]):
+        raise ValueError
+    return dict(zip(items[::2], items[1::2], strict=True)), rest
+
+
+def _jsonb_scalar(kind: str, text: str) -> Any:
+    if kind in "7a":
+        return text
+    if kind in "89":
+        decoded = json.loads(f'"{text}"', strict=False)
+        decoded.encode()
+        return decoded
+    patterns = {
+        "3": r"-?\d+",
+        "5": r"-?\d+(\.\d+)?([eE][+-]?\d+)?",
+        "6": NUMBER.pattern,
+        "4": r"[+-]?0[xX][\da-fA-F]+",
+    }
+    if not re.fullmatch(patterns[kind], text, re.ASCII):
+        raise ValueError
+    return int(text, 16) if kind == "4" else int(text) if kind == "3" else float(text)
 
 
 def json_value(value: Any) -> Any:

@@ -23,7 +23,14 @@ from autoexport.pipeline.ownership import is_foreign
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
-from autoexport.sources.check_queries import ambiguous_boxes, left_out, orphans
+from autoexport.sources.check_queries import (
+    EXCEL_CELL,
+    ambiguous_boxes,
+    left_out,
+    long_cells,
+    orphans,
+    unreadable_boxes,
+)
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
 
@@ -77,7 +84,8 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
         lost = await left_out(snapshot, mapping)
-        ambiguous = await ambiguous_boxes(reader)
+        ambiguous, unreadable = await ambiguous_boxes(reader), await unreadable_boxes(reader)
+        long = await long_cells(reader)
     return CheckFindings(
         source.database,
         mapping,
@@ -85,12 +93,12 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         orphan_counts,
         warnings=[
             *mapping.warnings,
-            *_box_warnings(mapping, ambiguous),
+            *_box_warnings(mapping, ambiguous, unreadable),
             *_orphan_warnings(orphan_counts),
             *_index_warnings(mapping, totals),
             *_directory_warnings(settings, source),
         ],
-        notes=await source.check_notes(),
+        notes=[*await source.check_notes(), *_cell_notes(long)],
         left_out=lost,
     )
 
@@ -122,14 +130,29 @@ def _private_directory(settings: Settings) -> Iterator[tuple[Path, list[str]]]:
 # --- warnings ------------------------------------------------------------------------------------
 
 
-def _box_warnings(mapping: Mapping, ambiguous: int) -> list[str]:
-    """Warn if the sample held lists of four: neither the keys nor the settings say how to read them."""
-    if not ambiguous or mapping.annotations is None:
+def _box_warnings(mapping: Mapping, ambiguous: int, unreadable: int) -> list[str]:
+    """Warn about the sampled boxes that are lists of four of unknown meaning, and about those of no known form."""
+    if mapping.annotations is None or "box_json" not in mapping.annotations.fields:
         return []
-    column = mapping.annotations.fields["box_json"]
+    name = f"{mapping.annotations.table.full_name}.{mapping.annotations.fields['box_json'].name}"
+    warnings = []
+    if ambiguous:
+        warnings.append(
+            f"{name} holds lists of four numbers, which are ambiguous and not read: "
+            "set tables.annotations.box_format to xyxy, xywh or cxcywh."
+        )
+    if unreadable:
+        warnings.append(
+            f"{name} holds boxes that cannot be read ({unreadable:,} of the first 1,000): a box has known keys, "
+            "such as x, y, width and height, or x_min, y_min, x_max and y_max, with numbers."
+        )
+    return warnings
+
+
+def _cell_notes(longest: dict[str, int]) -> list[str]:
     return [
-        f"{mapping.annotations.table.full_name}.{column.name} holds lists of four numbers, which are ambiguous "
-        "and not read: set tables.annotations.box_format to xyxy, xywh or cxcywh."
+        f"{name} has values of up to {length:,} characters; a cell of Excel holds {EXCEL_CELL:,}."
+        for name, length in longest.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""Asks a snapshot for rows that no export contains, and for ambiguous boxes."""
+"""Asks a snapshot for rows that no export contains, for boxes that cannot be read, and for long values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
-from autoexport.values.boxes import is_ambiguous
+from autoexport.values.boxes import corners, is_ambiguous
+from autoexport.values.json_columns import parse
+
+EXCEL_CELL = 32_767
+"""The most characters of a cell ("Excel specifications and limits")."""
 
 _SAMPLED_BOXES = 1_000
 
@@ -46,6 +50,54 @@ async def _has_rows(snapshot: Snapshot, unmapped: Table) -> bool:
     named = table(unmapped.name, schema=unmapped.schema)
     found = [part async for part in snapshot.stream(select(literal(1)).select_from(named).limit(1))]
     return bool(found)
+
+
+async def unreadable_boxes(reader: SnapshotReader) -> int:
+    """Count the boxes, among the first 1,000, whose JSON gives no box. Lists of four numbers are not counted.
+
+    Raises `SourceError`.
+    """
+    tables = reader.tables
+    if tables.mapping.box != "json" or tables.mapping.annotations is None:
+        return 0
+    column = tables.mapping.annotations.fields["box_json"]
+    await reader.snapshot.read_leniently()
+    statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
+    count = 0
+    async for part in reader.snapshot.stream(statement.limit(_SAMPLED_BOXES)):
+        stored = [value for (value,) in part]
+        boxes, _ = corners({"box_json": stored}, tables.mapping, len(stored))
+        count += sum(
+            not boxed and not is_ambiguous(value) and parse(value)[0] is not None
+            for value, boxed in zip(stored, boxes["boxed"], strict=True)
+        )
+    return count
+
+
+async def long_cells(reader: SnapshotReader) -> dict[str, int]:
+    """The longest value in characters, by the name of its column, of text columns that no cell of Excel can hold.
+
+    Raises `SourceError`.
+    """
+    longest: dict[str, int] = {}
+    for logical in ("projects", "datasets", "images"):
+        mapped = reader.tables.mapped.get(logical)
+        if mapped is None:
+            continue
+        columns = {item.name: item for item in mapped.fields.values() if item.kind in ("text", "json", "other")}
+        lengths = [
+            func.coalesce(func.max(func.length(reader.tables.read(logical, item))), 0) for item in columns.values()
+        ]
+        if not lengths:
+            continue
+        async for part in reader.snapshot.stream(select(*lengths).select_from(reader.tables.sql[logical])):
+            named = zip(columns, part[0], strict=True)
+            longest |= {
+                f"{mapped.table.full_name}.{name}": int(str(length))
+                for name, length in named
+                if int(str(length)) > EXCEL_CELL
+            }
+    return longest
 
 
 async def ambiguous_boxes(reader: SnapshotReader) -> int:

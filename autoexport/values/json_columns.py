@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from autoexport.model.catalog import Scalar
+from autoexport.values.jsonb import json_text
 from autoexport.values.scalars import Ruled, encode, number_from_text, text, value_by_value
 
 _LONG_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{19}")
@@ -108,24 +109,43 @@ def has_long_integer(raw: bytes) -> bool:
 def parse(value: Any) -> tuple[Any, int]:
     """Parse one value of a JSON column. Also returns the number of repaired values in it.
 
-    The text `null` and blank text become None. JSON that is nested too deep for orjson remains text.
+    The text `null` and blank text become None. JSON that is nested too deep for orjson remains text. Bytes may be
+    JSON text or SQLite's JSONB; other bytes become base64. A value that is no JSON counts as repaired.
     """
     if value is None or value == "null":
         return None, 0
+    if isinstance(value, bytes):
+        return _parse_bytes(value)
     if not isinstance(value, str):
         return text(value)
     try:
-        raw = value.encode()
-        if not has_long_integer(raw):
-            parsed = orjson.loads(raw)
-            if len(raw) > 2 * _MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH:
-                orjson.dumps(parsed)
-            return parsed, 0
-    except ValueError:
-        pass
-    except TypeError:
+        return _parse_text(value) if value.strip() else (None, 0)
+    except (ValueError, TypeError, RecursionError):
         return text(value)[0], 1
-    return _parse_leniently(value) if value.strip() else (None, 0)
+
+
+def _parse_bytes(value: bytes) -> tuple[Any, int]:
+    """Parse bytes as JSON text, or else as JSONB. No list or object can be read as both."""
+    for decode in (bytes.decode, json_text):
+        try:
+            return _parse_text(decode(value))
+        except (ValueError, TypeError, RecursionError):
+            pass
+    return (text(value)[0], 1) if value.strip() else (None, 0)
+
+
+def _parse_text(value: str) -> tuple[Any, int]:
+    """Parse JSON text. Raises ValueError, TypeError or RecursionError if it is no JSON that can be published."""
+    raw = value.encode()
+    if not has_long_integer(raw):
+        try:
+            parsed = orjson.loads(raw)
+        except ValueError:
+            return _parse_leniently(value)
+        if len(raw) > 2 * _MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH:
+            orjson.dumps(parsed)
+        return parsed, 0
+    return _parse_leniently(value)
 
 
 def _parse_leniently(value: str) -> tuple[Any, int]:
@@ -142,9 +162,6 @@ def _parse_leniently(value: str) -> tuple[Any, int]:
         number = float(digits)
         return number if math.isfinite(number) else number_or_null(digits)
 
-    try:
-        parsed = json.loads(value, parse_constant=number_or_null, parse_float=real, parse_int=number_or_null)
-        orjson.dumps(parsed)
-    except (ValueError, RecursionError, TypeError):
-        return text(value)[0], 1
+    parsed = json.loads(value, parse_constant=number_or_null, parse_float=real, parse_int=number_or_null)
+    orjson.dumps(parsed)
     return parsed, total_repaired

@@ -166,9 +166,9 @@ def _are_numbers(present: Sequence[Any]) -> bool:
 def number(value: Any) -> tuple[Any, int]:
     """Apply the number rule to one value.
 
-    Text that is a number becomes that number: PostgreSQL delivers `numeric` so. Other text remains as stored and
-    counts as repaired. A number beyond the largest double, which readers of JSON cannot hold, becomes None like an
-    infinity.
+    Text that is a number becomes that number: PostgreSQL delivers `numeric` so. Other text remains as stored, and
+    bytes become base64; both count as repaired. A number beyond the largest double, which readers of JSON cannot
+    hold, becomes None like an infinity.
     """
     if value is None or isinstance(value, bool):
         return value, 0
@@ -180,7 +180,7 @@ def number(value: Any) -> tuple[Any, int]:
         return (orjson.Fragment(str(value).encode()), 0) if abs(value) < 10**308 else (None, 1)
     if isinstance(value, str):
         return number_from_text(value)
-    return text(value)
+    return text(value)[0], 1
 
 
 def number_from_text(value: str) -> tuple[Any, int]:

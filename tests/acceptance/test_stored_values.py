@@ -51,3 +51,21 @@ def test_a_change_beyond_the_microsecond_is_published(stored: SqliteDatabase, tr
         assert image(trial)["created_at"] == moment
         assert f'"{moment}"' in (trial.directory / "images.csv").read_text()
     assert trial.differences() == []
+
+
+def test_json_that_is_stored_as_bytes(stored: SqliteDatabase, trial: Trial) -> None:
+    """A BLOB of JSON text, or of SQLite's JSONB, is JSON; other bytes are base64, and counted."""
+    box, polygon = '{"x":1,"y":2,"width":3,"height":4}', "[[1,2],[3,4],[5,6]]"
+    jsonb = bytes.fromhex("CC1917781331177913325777696474681333676865696768741334")
+    for cells in ((box, polygon), (box.encode(), polygon.encode()), (jsonb, bytes.fromhex("4B13311332"))):
+        stored.execute(
+            "INSERT INTO annotations (image_id, label, bbox, segmentation) VALUES (1, 'car', ?, ?)", *cells
+        )
+    stored.execute("INSERT INTO annotations (image_id, bbox, segmentation) VALUES (1, x'ff', x'ff00')")
+    assert trial.export().manifest.repaired == 2
+    annotations = image(trial)["annotations"]
+    corners = {"x_min": 1, "y_min": 2, "x_max": 4, "y_max": 6}
+    assert [found["bbox"] for found in annotations] == [corners, corners, corners, None]
+    points = [[1, 2], [3, 4], [5, 6]]
+    assert [found["polygon"] for found in annotations] == [points, points, [1, 2], "/wA="]
+    assert trial.differences() == []

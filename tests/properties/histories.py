@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import Any
 
 import asyncpg
 
@@ -150,12 +151,16 @@ class History:
         """A text that no value had before, sometimes one that a spreadsheet would take for a formula."""
         return ("=", "", "", "ö", "-", "花 ")[a % 6] + str(next(self.counter))
 
-    def polygon(self, a: int, b: int) -> str | None:
-        """A polygon as text: often short, sometimes long enough for overflow pages."""
+    def polygon(self, a: int, b: int) -> Any:
+        """A polygon as text, in SQLite sometimes as bytes.
+
+        It is often short, and sometimes long enough for overflow pages.
+        """
         points = (0, 3, 3, 3, 40, 400, 2500)[a % 7]
         if not points:
             return ("null", None)[b % 2]
-        return json.dumps([[b + place, 0.5 * next(self.counter)] for place in range(points)])
+        text = json.dumps([[b + place, 0.5 * next(self.counter)] for place in range(points)])
+        return text.encode() if self.sqlite and b % 5 == 0 else text
 
     # --- declarations ------------------------------------------------------------------------------
 

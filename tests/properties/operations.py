@@ -283,7 +283,7 @@ def nudge(h: History, a: int, b: int) -> None:
     query = "SELECT id, segmentation FROM annotations WHERE segmentation IS NOT NULL"
     found = h.db.execute(f"{query} ORDER BY length(CAST(segmentation AS text)) DESC, id LIMIT 1 OFFSET ?", a % 4)
     if found and len(found[0][1]) > 50:
-        text = found[0][1]
+        text = found[0][1].decode() if isinstance(found[0][1], bytes) else found[0][1]
         places = [place for place, char in enumerate(text) if char in "12345678"]
         at = places[b % len(places)]
         changed = text[:at] + str(int(text[at]) + 1) + text[at + 1 :]

@@ -56,6 +56,10 @@ DOCUMENTS = [
     b'{"a": "b\\u0000,:"}',     b"[" * 300 + b"]" * 300, b"[" * 3000 + b"]" * 3000,
     b"[" + b"9" * 400 + b"]", b'{"a": 1, "a": 2}', b"\xff[1]",
 ]  # fmt: skip
+JSONB = [*map(bytes.fromhex, (
+    "0B", "0C", "00", "4B13311332", "AC17781331177935352E35", "5B13311332", "6B553965393939", "2B1731"
+))]  # fmt: skip
+"""SQLite's binary JSON, and bytes that are almost that."""
 
 POLYGONS = [
     b"[1, 2, 3.50, 4, 5, 6]", b"[[1,2,3,4,5,6],[1,2,3,4,5,6e1,7,8]]", b"[1,2,3,4,5,6,7]", b"1,2;3,4;-5.5,6",
@@ -85,12 +89,14 @@ def texts_or_anything(*likely: bytes) -> st.SearchStrategy[Any]:
 
 
 TIME = texts_or_anything(*TIMES)
+DOCUMENT = mostly(*map(Text, DOCUMENTS), *DOCUMENTS, *JSONB)
+POLYGON = mostly(*map(Text, DOCUMENTS), *map(Text, POLYGONS), *DOCUMENTS, *POLYGONS, *JSONB)
 FLAG = mostly(0, 1, None, Text(b"yes"), Text(b"F"))
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "created_at": TIME, "updated_at": TIME, "is_labeled": FLAG, "is_auto_labeled": FLAG, "is_verified": FLAG,
     "is_auto_generated": FLAG, "split_section": texts_or_anything(b"train", b"Valid", b"testing", b"spare", b""),
     "class_name": texts_or_anything(b"car", b"Car", b"a; b"),
-    "segmentation": texts_or_anything(*DOCUMENTS, *POLYGONS),
+    "segmentation": POLYGON,
     "width": mostly(640, 0.5), "x_min": mostly(1.0, -2.5), "name": texts_or_anything(b"p", b"=p"),
 }  # fmt: skip
 FIXED = {"id", "project_id", "dataset_id", "image_id"}
@@ -348,8 +354,8 @@ COLUMN_RULES: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any], str, s
     ("numbers", scalars.numbers, scalars.number, "number", mostly(1, 2.5, None)),
     ("flags", scalars.flags, scalars.flag, "flag", FLAG),
     ("times", scalars.times, scalars.time, "time", TIME),
-    ("documents", json_columns.documents, json_columns.document, "document", texts_or_anything(*DOCUMENTS)),
-    ("polygons", polygons, polygon, "polygon", texts_or_anything(*DOCUMENTS, *POLYGONS)),
+    ("documents", json_columns.documents, json_columns.document, "document", DOCUMENT),
+    ("polygons", polygons, polygon, "polygon", POLYGON),
 ]
 
 

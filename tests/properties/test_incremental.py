@@ -65,6 +65,18 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
 """Limits under which a small database has as many blocks as a large one."""
 
 
+ARRAYS = r"""
+ALTER TABLE annotations ADD outline double precision[];
+CREATE FUNCTION outlined() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  NEW.outline := regexp_replace(translate(to_jsonb(NEW) ->> 'segmentation', '[]', '{}'), '\{7,', '{NaN,');
+  RETURN NEW;
+END $$;
+CREATE TRIGGER outlined BEFORE INSERT OR UPDATE ON annotations FOR EACH ROW EXECUTE FUNCTION outlined();
+ALTER TABLE annotations ENABLE ALWAYS TRIGGER outlined;
+"""
+"""A column of arrays that follows the polygons, with a number in some of them that JSON lacks."""
+
+
 def steps(*tables: dict[str, Any]) -> st.SearchStrategy[Step]:
     """A step of a history: an operation of these tables and its two numbers."""
     return st.tuples(st.sampled_from(sorted(name for table in tables for name in table)), NUMBER, NUMBER)
@@ -246,7 +258,12 @@ class PostgresHistory(Incremental):
         with closing(sqlite3.connect(":memory:")) as tables:
             tables.executescript(variant.sql)
             database.script(";".join(postgres_schema(tables)))
-        self.begin(database, variant, data.draw(st.integers(0, 60)), data.draw(st.sampled_from([0.5, 1.0])))
+        chosen: dict[str, object] = {}
+        if data.draw(st.booleans()):
+            database.script(ARRAYS)
+            chosen["tables"] = {"annotations": {"columns": {"polygon": "outline"}}}
+        images, most_dirty = data.draw(st.integers(0, 60)), data.draw(st.sampled_from([0.5, 1.0]))
+        self.begin(database, variant, images, most_dirty, **chosen)
         self.late = History(database.connect(), variant, self.counter)
         for session in (self.own, self.other, self.late):
             session.db.execute("SET lock_timeout = '50ms'")

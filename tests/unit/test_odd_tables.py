@@ -15,7 +15,7 @@ from autoexport.incremental import plan
 from autoexport.sources import gather
 from autoexport.sources.sqlite import snapshot
 from tests.conftest import run_autoexport
-from tests.databases import SqliteDatabase
+from tests.databases import Database, SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
 
 TABLES = """
@@ -219,6 +219,31 @@ def test_boxes_that_are_lists_of_four(tmp_path: Path, box: str, ambiguous: bool)
     done = run_autoexport(*arguments)
     assert (done.exit_code, "export.boxes" in done.stderr) == (0, ambiguous)
     assert ('"bbox": null' in (tmp_path / "exports" / "database_export.json").read_text()) is ambiguous
+
+
+def test_boxes_of_no_known_form(tmp_path: Path) -> None:
+    """`check` counts them, as far as it looks; boxes that can be read, and nulls, are none of them."""
+    application = Application(tmp_path)
+    application.images(1, range(5))
+    application.database.execute("ALTER TABLE annotations ADD COLUMN bbox JSON")
+    boxes = ('{"a": 1, "b": 2}', "[1, 2]", '{"x": 1, "y": 2, "w": 3, "h": 4}', "null", "[1, 2, 3, 4]")
+    for key, box in enumerate(boxes, start=1):
+        application.database.execute("UPDATE annotations SET bbox = ? WHERE id = ?", box, key)
+    arguments = ("--database-url", application.database.url, "--export-dir", str(tmp_path / "exports"))
+    checked = " ".join(run_autoexport("check", *arguments).stdout.split())
+    assert "annotations.bbox holds boxes that cannot be read (2 of the first 1,000)" in checked
+    assert "annotations.bbox holds lists of four numbers" in checked
+
+
+@pytest.mark.parametrize(("length", "noted"), [(32_767, False), (32_768, True)])
+def test_values_longer_than_a_cell(database: Database, tmp_path: Path, length: int, noted: bool) -> None:
+    """The cell is whole, and `check` names its column."""
+    database.execute("UPDATE projects SET description = ? WHERE id = 1", "ä" * length)
+    arguments = ("--database-url", database.url, "--export-dir", str(tmp_path / "exports"))
+    checked = " ".join(run_autoexport("check", *arguments).stdout.split())
+    assert (f"projects.description has values of up to {length:,} characters" in checked) is noted
+    assert run_autoexport(*arguments).exit_code == 0
+    assert "ä" * length in (tmp_path / "exports" / "projects.csv").read_text(encoding="utf-8")
 
 
 def test_annotations_whose_keys_are_null(tmp_path: Path) -> None:

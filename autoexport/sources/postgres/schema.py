@@ -224,7 +224,6 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
     )
 
 
-
 def column_kind(type_name: str, type_kind: str, category: str, built_in: bool) -> ColumnKind:
     """The kind of a type, by its name, `typtype` and `typcategory` (manual, "pg_type").
 
