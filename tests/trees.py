@@ -70,7 +70,7 @@ def rendered(images: Sequence[Record], read: Mapping | None = None) -> Block:
 
 
 def _parent(values: Record, fields: Sequence[str]) -> dict[str, Any]:
-    ruled, _ = ruled_parent({name: values.get(name) for name in fields}, fields)
+    ruled, _ = ruled_parent({name: values.get(name) for name in fields}, fields, {})
     return ruled
 
 
