@@ -158,8 +158,8 @@ async def test_server_stopped_while_streaming(own_postgres_server: PostgresServe
 async def test_statement_timeout(url: str, application: PostgresConnection, tmp_path: Path) -> None:
     """A statement that takes too long names the setting."""
     application.script(
-        "ALTER TABLE annotations RENAME TO slow;"
-        "CREATE VIEW annotations AS SELECT slow.* FROM slow, pg_sleep(100) WHERE pg_sleep IS NOT NULL"
+        "ALTER TABLE annotations RENAME TO slow; CREATE SCHEMA apart; ALTER TABLE slow SET SCHEMA apart;"
+        "CREATE VIEW annotations AS SELECT slow.* FROM apart.slow, pg_sleep(100) WHERE pg_sleep IS NOT NULL"
     )
     with pytest.raises(SourceError, match="statement timeout") as raised:
         await export(url, tmp_path / "exports", pg_statement_timeout=1)
@@ -210,6 +210,23 @@ async def test_not_let_in(postgres_server: PostgresServer, postgres_database: st
             pass
     assert understandable(raised.value)
     assert words in f"{raised.value} {raised.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("query", "option"),
+    [
+        ("sslmode=verify-full", "sslrootcert"),
+        ("target_session_attrs=foo", "target_session_attrs"),
+        ("options=-c%20foo%3D1", '"foo"'),
+    ],
+)
+def test_options_that_cannot_be_used(url: str, tmp_path: Path, query: str, option: str) -> None:
+    """Found by the driver or by the server, a wrong option is named, and the exit code is 2."""
+    done = run_autoexport("--database-url", f"{url}?{query}", cwd=tmp_path, env={"HOME": str(tmp_path)})
+    assert done.exit_code == 2, done.stderr
+    assert option in done.stderr
+    assert "server's log" not in done.stderr
+    assert "built-in" not in done.stderr
 
 
 def test_on_the_screen(url: str, application: PostgresConnection, tmp_path: Path) -> None:

@@ -96,8 +96,9 @@ def test_a_statement_timeout_is_named(postgres_server: PostgresServer, url: str,
     """Of the role's own statement_timeout the error says where to raise it."""
     with limited(postgres_server, url, "statement_timeout = '1ms'"), PostgresConnection(url) as application:
         application.script(
-            "SET statement_timeout = 0; ALTER TABLE annotations RENAME TO slow;"
-            "CREATE VIEW annotations AS SELECT slow.* FROM slow, pg_sleep(1) WHERE pg_sleep IS NOT NULL"
+            "SET statement_timeout = 0; ALTER TABLE annotations RENAME TO slow; CREATE SCHEMA apart;"
+            "ALTER TABLE slow SET SCHEMA apart; CREATE VIEW annotations AS "
+            "SELECT slow.* FROM apart.slow, pg_sleep(1) WHERE pg_sleep IS NOT NULL"
         )
         with pytest.raises(SourceError, match="statement timeout") as raised:
             Trial(url, tmp_path / "exports").export()

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from autoexport.errors import SourceError
+from autoexport.errors import ConfigurationError, SourceError
 from autoexport.sources.postgres.errors import explain, explained, sqlstate
 
 DATABASE = "server/name"
@@ -86,6 +86,28 @@ def test_a_limit_that_ends_the_connection(limit: str) -> None:
     words = f"connection was closed in the middle of operation: terminating connection due to {limit}"
     explanation = explain(asyncpg.ConnectionDoesNotExistError(words), DATABASE)
     assert limit.replace(" ", "_").replace("-", "_") in explanation.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (server_error("42704", 'unrecognized configuration parameter "foo"'), "PGOPTIONS"),
+        (server_error("22023", 'invalid value for parameter "work_mem": "x"'), "PGOPTIONS"),
+        (asyncpg.ClientConfigurationError("could not match 2 port numbers to 3 hosts"), "PG…"),
+    ],
+)
+def test_refused_options(error: Exception, words: str) -> None:
+    """An option that cannot be used is a mistake of the operator, not a failure to try again."""
+    explanation = explain(wrapped(error), DATABASE)
+    assert isinstance(explanation, ConfigurationError)
+    assert words in explanation.hint
+
+
+def test_an_error_of_our_own() -> None:
+    """The server's log says nothing about what the driver refuses."""
+    explanation = explain(asyncpg.InterfaceError("the server expects 1 argument, 2 were passed"), DATABASE)
+    assert "log-level debug" in explanation.hint
+    assert "server's log" not in explanation.hint
 
 
 def test_no_password() -> None:

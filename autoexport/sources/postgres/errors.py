@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoexport.errors import SourceError
+from autoexport.errors import AutoexportError, ConfigurationError, SourceError
 from autoexport.runtime.redaction import redact
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
@@ -149,18 +151,72 @@ _BY_CLASS: dict[str, tuple[str, str]] = {"08": _LOST, "53": _FULL, "57": _LOST, 
 
 _OTHER = ("Reading {database} failed: {error}.", "Look into the server's log.")
 
+_OURS = (
+    "Reading {database} failed: {error}.",
+    "The error is not the server's. Run the command with --log-level debug and report the traceback.",
+)
+_NO_SUCH_SERVER = (
+    "No server of {database} is of the kind that target_session_attrs asks for.",
+    "Change target_session_attrs in the database URL, or name more hosts.",
+)
 
-def explain(error: BaseException, database: str) -> SourceError:
-    """The driver's error as a `SourceError`: a line without a password, and a hint."""
+# asyncpg has these since 0.29 and 0.28.
+_WRONG_OPTION: Any = getattr(asyncpg, "ClientConfigurationError", ())
+_NONE_MATCHES: Any = getattr(asyncpg, "TargetServerAttributeNotMatched", ())
+
+
+_OPTION = re.compile(
+    r"\b(ssl\w+|target_session_attrs|gsslib|krbsrvname|passfile|port|host|user|password|database|options)\b"
+)
+_ALLOWED = {
+    "target_session_attrs": "any, primary, standby, read-only, read-write, prefer-standby",
+    "gsslib": "gssapi, sspi",
+}
+_PARAMETER_STATES = ("42704", "22023")
+"""Of the server: it has no such parameter, or does not take the value."""
+
+
+def explain(error: BaseException, database: str) -> AutoexportError:
+    """The driver's error as a `SourceError`: a line without a password, and a hint.
+
+    An option that the driver or the server refuses is a `ConfigurationError`, which no retry can mend.
+    """
     cause = _driver_error(error)
+    if isinstance(cause, _WRONG_OPTION):
+        return _refused_by_driver(cause, database)
+    if getattr(cause, "sqlstate", None) in _PARAMETER_STATES and "parameter" in str(cause):
+        return ConfigurationError(
+            f"The server of {database} refuses a parameter: {_one_line(cause)}.",
+            hint="Check options and application_name of the database URL, and PGOPTIONS.",
+        )
     message, hint = _message_and_hint(cause)
     values = {"database": database, "error": _one_line(cause)}
     return SourceError(message.format(**values), hint=hint.format(**values))
 
 
+def _refused_by_driver(error: BaseException, database: str) -> ConfigurationError:
+    """The error for an option of the URL, or its environment variable, that the driver refuses."""
+    text, _, advice = _one_line(error).partition(" HINT: ")
+    found = _OPTION.search(text)
+    name = found[1] if found else ""
+    if "certificate file" in text:
+        name = "sslrootcert" if "root" in text else "sslcert"
+        advice = (
+            f"Add {name}=FILE to the database URL, or choose sslmode=require (not verified)."
+        )
+    elif "<" in text:  # the driver shows a Python object in place of what is allowed
+        text = f"{text.partition(' is expected')[0]} cannot be {text.rpartition('got ')[2]}"
+    allowed = f"Allowed are {_ALLOWED[name]}." if name in _ALLOWED else ""
+    option = f"The option {name}" if name else "An option"
+    return ConfigurationError(
+        f"{option} for {database} is wrong: {text}.",
+        hint=advice or allowed or "Check the database URL and the PG… environment variables.",
+    )
+
+
 @contextlib.contextmanager
 def explained(database: str) -> Iterator[None]:
-    """Raise the driver's errors inside as `SourceError`."""
+    """Raise the driver's errors inside as `explain` words them."""
     try:
         yield
     except DRIVER_ERRORS as error:
@@ -207,6 +263,8 @@ def _message_and_hint(error: BaseException) -> tuple[str, str]:
             "No secure connection to {database}: {error}.",
             "Check sslmode and sslrootcert of the database URL against the server's certificate.",
         )
+    if isinstance(error, _NONE_MATCHES):
+        return _NO_SUCH_SERVER
     if isinstance(error, socket.gaierror):
         return "The host of {database} is not known: {error}.", "Check the host of the database URL."
     if isinstance(error, OSError):
@@ -217,7 +275,7 @@ def _message_and_hint(error: BaseException) -> tuple[str, str]:
     closed = isinstance(error, asyncpg.InterfaceError) and "closed" in text
     # A connection that is lost while an answer arrives leaves asyncpg's protocol in a state it cannot leave.
     cut_off = isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in text
-    return _LOST if closed or cut_off else _OTHER
+    return _LOST if closed or cut_off else _OURS
 
 
 def _one_line(error: BaseException) -> str:
