@@ -230,7 +230,7 @@ def test_the_digest_is_what_the_documents_say(tmp_path: Path) -> None:
 
 def test_the_mapping_example_maps(tmp_path: Path) -> None:
     """The `[tables]` example makes a database exportable that has such names."""
-    (block,) = [block for block in blocks("toml", CONFIG) if "[tables" in block.text]
+    (block,) = [block for block in blocks("toml", CONFIG) if "[tables.images.columns]" in block.text]
     exports = export_of(RENAMED, tmp_path, block.text)
     document = json.loads((exports / "database_export.json").read_bytes())
     (image,) = document["projects"][0]["datasets"][0]["images"]
