@@ -13,6 +13,7 @@ from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, SourceError
+from autoexport.incremental.changes import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
@@ -22,7 +23,7 @@ from autoexport.pipeline.ownership import is_foreign
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
-from autoexport.sources.check_queries import ambiguous_boxes, left_out, orphans
+from autoexport.sources.check_queries import ambiguous_boxes, key_types, left_out, orphans
 from autoexport.sources.contract import Source
 from autoexport.sources.identifiers import quoted
 from autoexport.sources.reader import SnapshotReader
@@ -77,7 +78,11 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
         lost = await left_out(snapshot, mapping)
+        always_full = await _always_full(reader, mapping)
         ambiguous = await ambiguous_boxes(reader)
+    notes = await source.check_notes()
+    if always_full:
+        notes.append(f"Every export is a full one: {always_full}.")
     return CheckFindings(
         source.database,
         mapping,
@@ -87,12 +92,23 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
             *mapping.warnings,
             *_box_warnings(mapping, ambiguous),
             *_orphan_warnings(orphan_counts),
-            *_index_warnings(mapping, totals),
+            *([] if always_full else _index_warnings(mapping, totals)),
             *_directory_warnings(settings, source),
         ],
-        notes=await source.check_notes(),
+        notes=notes,
         left_out=lost,
     )
+
+
+async def _always_full(reader: SnapshotReader, mapping: Mapping) -> str:
+    """The reason why no export can be incremental, by the rules of the export itself; empty if there is none."""
+    if reason := await reader.snapshot.obstacle(mapping):
+        return reason
+    for logical in filter(None, ("images", reader.tables.dataset_level())):
+        if reason := obstacle(await key_types(reader, logical)):
+            key = mapping.tables()[logical].fields["id"]
+            return f"{reason} in {mapping.tables()[logical].table.full_name}.{key.name}"
+    return ""
 
 
 @contextlib.contextmanager

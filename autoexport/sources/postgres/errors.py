@@ -201,9 +201,7 @@ def _refused_by_driver(error: BaseException, database: str) -> ConfigurationErro
     name = found[1] if found else ""
     if "certificate file" in text:
         name = "sslrootcert" if "root" in text else "sslcert"
-        advice = (
-            f"Add {name}=FILE to the database URL, or choose sslmode=require (not verified)."
-        )
+        advice = f"Add {name}=FILE to the database URL, or choose sslmode=require (not verified)."
     elif "<" in text:  # the driver shows a Python object in place of what is allowed
         text = f"{text.partition(' is expected')[0]} cannot be {text.rpartition('got ')[2]}"
     allowed = f"Allowed are {_ALLOWED[name]}." if name in _ALLOWED else ""
