@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
-Cell = None | int | float | str
+Cell = None | int | float | str | bytes
 Row = tuple[Cell, ...]
 
 CANARY = "canary-4f1c-must-never-be-published"

@@ -13,6 +13,7 @@ from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, SourceError
+from autoexport.incremental.changes import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
@@ -26,6 +27,7 @@ from autoexport.sources import open_source
 from autoexport.sources.check_queries import (
     EXCEL_CELL,
     ambiguous_boxes,
+    key_types,
     left_out,
     long_cells,
     orphans,
@@ -84,8 +86,12 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
         lost = await left_out(snapshot, mapping)
+        always_full = await _always_full(reader, mapping)
         ambiguous, unreadable = await ambiguous_boxes(reader), await unreadable_boxes(reader)
         long = await long_cells(reader)
+    notes = [*await source.check_notes(), *_cell_notes(long)]
+    if always_full:
+        notes.append(f"Every export is a full one: {always_full}.")
     return CheckFindings(
         source.database,
         mapping,
@@ -95,12 +101,23 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
             *mapping.warnings,
             *_box_warnings(mapping, ambiguous, unreadable),
             *_orphan_warnings(orphan_counts),
-            *_index_warnings(mapping, totals),
+            *([] if always_full else _index_warnings(mapping, totals)),
             *_directory_warnings(settings, source),
         ],
-        notes=[*await source.check_notes(), *_cell_notes(long)],
+        notes=notes,
         left_out=lost,
     )
+
+
+async def _always_full(reader: SnapshotReader, mapping: Mapping) -> str:
+    """The reason why no export can be incremental, by the rules of the export itself; empty if there is none."""
+    if reason := await reader.snapshot.obstacle(mapping):
+        return reason
+    for logical in filter(None, ("images", reader.tables.dataset_level())):
+        if reason := obstacle(await key_types(reader, logical)):
+            key = mapping.tables()[logical].fields["id"]
+            return f"{reason} in {mapping.tables()[logical].table.full_name}.{key.name}"
+    return ""
 
 
 @contextlib.contextmanager

@@ -195,8 +195,7 @@ async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int])
 def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bool:
     """Whether a later export can keep the blocks.
 
-    Python must order the keys as the database does: all of a level are numbers, or all are text. Every block must
-    end before the next one of its dataset begins.
+    `obstacle` says which keys can be ordered. Every block must end before the next one of its dataset begins.
     """
     ends: dict[Key, Key] = {}
     for record in records:
@@ -207,11 +206,20 @@ def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bo
         ends[record.dataset] = record.last
     images = [key for record in records for key in (record.first, record.last)]
     dataset_types = {type(record.dataset) for record in records} | {type(key) for key in datasets}
-    image_types = {type(key) for key in images}
-    if not all(types <= {int} or types <= {str} for types in (dataset_types, image_types)):
+    if obstacle({type(key) for key in images}) or obstacle(dataset_types):
         return False
     # The ledger cannot hold keys that are not valid UTF-8.
     return all(_is_valid(str(key)) for key in [*images, *datasets])
+
+
+def obstacle(key_types: Collection[type]) -> str:
+    """The reason why no block with keys of these types can be kept; empty if blocks can be.
+
+    Python must order the keys as the database does: all of a level are whole numbers, or text, or bytes.
+    """
+    if len(key_types) > 1:
+        return "the keys are of several types"
+    return "" if set(key_types) <= {int, str, bytes} else "the keys are no whole numbers, texts or bytes"
 
 
 def _is_valid(text: str) -> bool:

@@ -104,6 +104,7 @@ def load_ledger(state: Path) -> Ledger | None:
             raw = orjson.loads(head.removesuffix(_BLOCKS) + b"}")
             if raw.pop("version") != LEDGER_VERSION:
                 return None
+            raw["datasets"] = [_key(key) for key in raw["datasets"]]
             raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
             return Ledger(**raw, blocks=list(_blocks(file, sealed_bytes - len(head))))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -134,6 +135,8 @@ def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
         row = line[: len(line) + size_bytes].removesuffix(b"]") if ended else line.removesuffix(b",\n")
         if row:
             dataset, first, last, counts, parents, ids, parts = orjson.loads(row)
+            if type(first) is list or type(dataset) is list:
+                dataset, first, last = _key(dataset), _key(first), _key(last)
             yield BlockRecord(
                 common.setdefault(dataset, dataset),
                 first,
@@ -178,13 +181,23 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
 
 
 def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
-    yield orjson.dumps(head)[:-1] + _BLOCKS
+    yield orjson.dumps(head, default=_plain)[:-1] + _BLOCKS
     for index, block in enumerate(blocks):
         parts = [[part.offset, part.length, part.crc] for part in block.parts]
         counts = orjson.Fragment(block.packed)
         row = [block.dataset, block.first, block.last, counts, block.parents, block.ids, parts]
-        yield (b",\n" if index else b"") + orjson.dumps(row)
+        yield (b",\n" if index else b"") + orjson.dumps(row, default=_plain)
     yield b"]"
+
+
+def _plain(key: bytes) -> list[str]:
+    """A key of bytes, for which JSON has no type."""
+    return [key.hex()]
+
+
+def _key(plain: Any) -> Key:
+    """The key that was written as `plain`."""
+    return bytes.fromhex(plain[0]) if type(plain) is list else plain
 
 
 def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -118,3 +118,17 @@ async def ambiguous_boxes(reader: SnapshotReader) -> int:
     async for part in reader.snapshot.stream(statement.limit(_SAMPLED_BOXES)):
         count += sum(is_ambiguous(value) for (value,) in part)
     return count
+
+
+async def key_types(reader: SnapshotReader, logical: str) -> set[type]:
+    """The types of the first and the last key of a logical table, which differ if any two keys have other types.
+
+    Databases that store several types in a column sort them one after the other. Raises `SourceError`.
+    """
+    tables = reader.tables
+    order, types = tables.order(logical), set()
+    for direction in (order.asc(), order.desc()):
+        statement = select(tables.read_key(logical)).where(tables.key(logical).is_not(None))
+        async for part in reader.snapshot.stream(statement.order_by(direction).limit(1)):
+            types |= {type(key) for (key,) in part}
+    return types

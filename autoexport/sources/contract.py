@@ -124,6 +124,10 @@ class Snapshot(Protocol):
         """
         ...
 
+    async def obstacle(self, mapping: Mapping) -> str:
+        """Why no later change of the mapped tables can be found, so that every export is full; empty if it can."""
+        ...
+
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The changes in the mapped tables since an earlier position: always a superset of the truth."""
         ...

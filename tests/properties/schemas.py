@@ -25,6 +25,10 @@ def _number_key(number: int) -> Cell:
     return number - 3 if number % 7 else (number + 1) * 10**15
 
 
+def _bytes_key(number: int) -> Cell:
+    return (number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") + bytes([number % 3]) * (number % 5)
+
+
 @dataclass(frozen=True)
 class Variant:
     """Tables by their SQL, and the keys of their datasets, images and annotations by number.
@@ -57,6 +61,8 @@ def _columns(sql: str) -> dict[str, tuple[str, ...]]:
 
 
 _INTEGERS = re.sub(r"\b(id|dataset_id|image_id) VARCHAR NOT NULL", r"\1 INTEGER NOT NULL", SCHEMA)
+
+_BYTES = re.sub(r"\b(id|dataset_id|image_id) VARCHAR NOT NULL", r"\1 BLOB NOT NULL", SCHEMA)
 
 _CODES = """
 CREATE TABLE projects (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, name TEXT NOT NULL, description TEXT,
@@ -91,4 +97,7 @@ CODES = Variant("codes", _CODES, _number_key)
 LOOSE = Variant("loose", _LOOSE, _text_key, enforced=False)
 """No primary keys, no declared types, collations that differ between the two ends of a link."""
 
-VARIANTS = (APPLICATION, INTEGERS, CODES, LOOSE)
+BYTES = Variant("bytes", _BYTES, _bytes_key)
+"""Keys that are UUIDs of 16 bytes, or other bytes."""
+
+VARIANTS = (APPLICATION, INTEGERS, CODES, LOOSE, BYTES)

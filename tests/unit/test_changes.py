@@ -95,9 +95,10 @@ def spans(*ends: tuple[Any, Any, Any]) -> list[BlockRecord]:
 
 
 def test_keys_of_one_type_can_be_kept() -> None:
-    """All numbers, or all text, on each level."""
+    """All numbers, all text, or all bytes, on each level."""
     assert can_be_kept(spans((1, "a", "b"), (1, "c", "d"), (2, "a", "a")), [1, 2, 3])
     assert can_be_kept(spans(("x", 1, 5), ("x", 6, 7)), ["x"])
+    assert can_be_kept(spans((b"d", b"a", b"b"), (b"d", b"c", b"d")), [b"d"])
     assert can_be_kept([], [])
 
 
@@ -105,8 +106,8 @@ def test_keys_of_one_type_can_be_kept() -> None:
     "records",
     [
         spans((1, 1, "a")), spans((1, 1, 2), (1, "a", "b")), spans((1, 1, 2), (2, "a", "b")),
-        spans((1, None, 2)), spans((1, None, None)), spans((1, b"a", b"b")), spans((1, 1.5, 2.5)),
-        spans((1, 1, 2), ("1", 1, 2)), spans((b"d", 1, 2)),
+        spans((1, None, 2)), spans((1, None, None)), spans((1, b"a", "b")), spans((1, 1.5, 2.5)),
+        spans((1, 1, 2), ("1", 1, 2)), spans((1, b"a", b"b"), (1, 1, 2)),
     ],
 )  # fmt: skip
 def test_keys_of_several_types_cannot_be_kept(records: list[BlockRecord]) -> None:

@@ -112,7 +112,7 @@ async def take_position(session: AsyncSession, mapping: Mapping) -> RowVersions:
     reasons += [
         f"keys of {mapped.table.full_name} are of type {mapped.fields['id'].type_name}"
         for mapped in (mapping.images, mapping.datasets or mapping.projects)
-        if mapped is not None and mapped.fields["id"].kind in ("numeric", "real", "binary")
+        if mapped is not None and mapped.fields["id"].kind in ("numeric", "real")
     ]
     if server["encoding"] == "SQL_ASCII":
         reasons.append("the encoding SQL_ASCII gives text no order")

@@ -35,13 +35,10 @@ async def check_notes(
     about: Sequence[Any] = (await connection.exec_driver_sql(_ABOUT)).one()
     version, size_bytes, standby, feedback = about
     unreadable = (await connection.exec_driver_sql(_UNREADABLE)).scalars().all()
-    position = await snapshot.row_versions(mapping)
     kind = "hot standby" if standby else "server"
     notes = [f"PostgreSQL {version}, {kind}, {size_bytes / 1e6:,.1f} MB."]
     if standby and feedback != "on":
         notes.append("hot_standby_feedback is off at this standby: its recovery may cancel a long export.")
-    if position.unusable:
-        notes.append(f"Every export is a full one: {position.unusable}.")
     if unreadable:
         notes.append(f"This role may not read {', '.join(unreadable)}; none of them is exported.")
     tables = dict.fromkeys(mapped.table.full_name for mapped in mapping.tables().values())

@@ -213,6 +213,10 @@ class PostgresSnapshot:
             async with self._portals.turn:
                 return await take_position(self.session, mapping)
 
+    async def obstacle(self, mapping: Mapping) -> str:
+        """Why row versions cannot show changes; empty if they can. Raises `SourceError`."""
+        return (await self.row_versions(mapping)).unusable
+
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of the row versions that the earlier snapshot could not see. Raises `SourceError`."""
         return await changes_since(self, mapping, since, await self.row_versions(mapping))

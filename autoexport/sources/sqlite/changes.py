@@ -66,11 +66,23 @@ class PageChanges:
             self._fingerprint = await in_thread(fingerprint, self._descriptor, roots, digest, self._notes)
         return self._fingerprint
 
-    async def changes(self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
-        """The images of all rows that may be new or different since an earlier fingerprint, given in pieces."""
+    async def obstacle(self, mapping: Mapping) -> str:
+        """Why the pages cannot show which rows changed; empty if they can."""
         current = await self.position(mapping)
         if current is None:
-            return Everything("images or annotations are a view")
+            return "images or annotations are a view"
+        if current.without_rowid:
+            return f"{current.without_rowid[0]} is a WITHOUT ROWID table"
+        mapped = [mapping.images] + ([mapping.annotations] if mapping.annotations is not None else [])
+        hidden = [item.table.name for item in mapped if _rowid_name(item) is None]
+        return f"the rowid of {hidden[0]} is hidden by columns" if hidden else ""
+
+    async def changes(self, snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
+        """The images of all rows that may be new or different since an earlier fingerprint, given in pieces."""
+        reason = await self.obstacle(mapping)
+        current = await self.position(mapping)
+        if reason or current is None:
+            return Everything(reason)
         difference = await in_thread(compare, since, current)
         if difference.everything is not None:
             return Everything(difference.everything)
@@ -94,7 +106,7 @@ class PageChanges:
                 continue
             rowid = _rowid_name(tables.mapped[logical])
             if rowid is None:
-                return Everything(f"the rowid of {tables.mapped[logical].table.name} is hidden by columns")
+                return Everything(await self.obstacle(tables.mapping))
             of_table = ranges[tables.mapped[logical].table.name]
             while group := await in_thread(_next_group, of_table):
                 statement = _image_keys(tables, logical, rowid, group)

@@ -96,20 +96,22 @@ class SqliteSnapshot:
     def member(self, column_: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
         """Membership in a JSON list, which is one parameter whatever its length.
 
-        Raises `UndecodableText` for a key that JSON cannot hold, and if too many keys have a NUL character.
+        Raises `UndecodableText` for a key that JSON cannot hold, and if too many keys are bytes or have a NUL
+        character.
         """
         if len(keys) == 1:
             return expression == bindparam(None, keys[0])
-        # SQLite ends a JSON string at a NUL character, so such a key is a parameter of its own.
-        with_nul = [key for key in keys if isinstance(key, str) and "\0" in key]
-        if len(with_nul) > _MOST_PARAMETERS:
-            raise UndecodableText("Too many keys have a NUL character.")
-        plain = set(keys).difference(with_nul) if with_nul else keys
+        # SQLite ends a JSON string at a NUL character, and JSON has no bytes: such keys are parameters.
+        alone = [key for key in keys if isinstance(key, bytes) or (isinstance(key, str) and "\0" in key)]
+        if len(alone) > _MOST_PARAMETERS:
+            raise UndecodableText("Too many keys are bytes or have a NUL character.")
+        plain = set(keys).difference(alone) if alone else keys
         each = func.json_each(bindparam(None, _json_list(plain))).table_valued("value")
         listed = expression.in_(select(each.c.value))
-        if not with_nul:
+        if not alone:
             return listed
-        return or_(listed, expression.in_([bindparam(None, key) for key in with_nul]))
+        each_alone = expression.in_([bindparam(None, key) for key in alone])
+        return or_(listed, each_alone) if plain else each_alone
 
     def readable(self, column_: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """The expression itself: it has no type, so SQLAlchemy decodes nothing."""
@@ -158,6 +160,10 @@ class SqliteSnapshot:
     async def position(self, mapping: Mapping) -> Position | None:
         """The fingerprint of the pages of images and annotations; None if one of them is a view."""
         return await self._pages.position(mapping)
+
+    async def obstacle(self, mapping: Mapping) -> str:
+        """Why the pages cannot show changes; empty if they can."""
+        return await self._pages.obstacle(mapping)
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of all rows that may be new or different since an earlier fingerprint."""
