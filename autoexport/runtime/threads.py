@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -13,9 +15,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_PYTHON = re.compile(r"(python|pypy)[\d.]*[a-z]*")
+
+
 def is_interpreter() -> bool:
-    """Whether `sys.executable` can be started as Python. In a frozen program it would start the program again."""
-    return bool(sys.executable) and not getattr(sys, "frozen", False)
+    """Whether `sys.executable` can be started as Python: every process of ours is started only if it can.
+
+    In a frozen program, and in an application that embeds Python, it would start that program again.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        return False
+    return _PYTHON.fullmatch(os.path.basename(sys.executable)) is not None
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -171,9 +171,12 @@ def test_text_that_cannot_be_read_is_met_late(many: str, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("program", ["/nonexistent", "/bin/true", "/bin/cat"])
-def test_no_process_can_be_started(small: Trial, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    """Inside a program that is not an interpreter, say: it is rendered here."""
-    monkeypatch.setattr(sys, "executable", program)
+def test_no_process_can_be_started(
+    small: Trial, monkeypatch: pytest.MonkeyPatch, program: str, tmp_path: Path
+) -> None:
+    """If the interpreter is gone or broken, it is rendered here."""
+    (tmp_path / "python3").symlink_to(program)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
     assert small.export().published
     assert small.differences() == []
 
@@ -181,18 +184,21 @@ def test_no_process_can_be_started(small: Trial, monkeypatch: pytest.MonkeyPatch
 def test_a_frozen_program_does_not_start_itself(
     small: Trial, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is no interpreter, and would run the application once more."""
+    """It is no interpreter, and would run the application once more; nor does a program that embeds Python."""
     started = tmp_path / "started"
-    program = tmp_path / "application"
-    program.write_text(f"#!/bin/sh\ntouch {started}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    for name in ("python3.11", "application"):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\ntouch {started}\n")
+        program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3.11"))
     assert small.export().published
     assert started.exists()
     started.unlink()
-    monkeypatch.setattr(sys, "frozen", True, raising=False)
-    small.export(full=True)
-    assert not started.exists()
+    for name, frozen in (("application", False), ("python3.11", True)):
+        monkeypatch.setattr(sys, "executable", str(tmp_path / name))
+        monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+        small.export(full=True)
+        assert not started.exists()
     assert small.differences() == []
 
 

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from autoexport.runtime.threads import in_stoppable_thread, in_thread
+import autoexport
+from autoexport.runtime.threads import in_stoppable_thread, in_thread, is_interpreter
 from tests.deadlines import deadline_s
+
+
+@pytest.mark.parametrize(
+    ("path", "frozen", "expected"),
+    [
+        ("/usr/bin/python3.11", False, True),
+        ("/opt/venv/bin/python", False, True),
+        ("/usr/bin/python3.13t", False, True),
+        ("/usr/bin/pypy3", False, True),
+        ("/usr/bin/uwsgi", False, False),
+        ("/opt/blender/blender", False, False),
+        ("/opt/application/python3", True, False),
+        ("", False, False),
+        (None, False, False),
+    ],
+)
+def test_an_interpreter(monkeypatch: pytest.MonkeyPatch, path: str | None, frozen: bool, expected: bool) -> None:
+    """A frozen program, and one that embeds Python, is none."""
+    monkeypatch.setattr(sys, "executable", path)
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    assert is_interpreter() is expected
+
+
+def test_every_start_of_python_asks_first() -> None:
+    """One function decides whether `sys.executable` may be started."""
+    package = Path(autoexport.__file__).parent
+    starting = {path.name for path in package.rglob("*.py") if "sys.executable" in path.read_text()}
+    asking = {path.name for path in package.rglob("*.py") if "is_interpreter()" in path.read_text()}
+    assert starting - {"process.py"} <= asking  # renderer.py asks for process.py
+    assert "renderer.py" in asking
 
 
 async def test_the_result_and_the_error_of_the_function() -> None:

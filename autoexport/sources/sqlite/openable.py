@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from autoexport.errors import SourceError
+from autoexport.runtime.threads import is_interpreter
 
 _WAL = 2
 _READ_LIMIT_S = 10.0
@@ -15,11 +16,11 @@ _READ_LIMIT_S = 10.0
 # A process of its own, because closing a descriptor of the file in this one would drop the locks that an
 # application in the same process holds (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 # File format, section 1.3.3: the write version at offset 18 is 1 for a rollback journal, 2 for WAL.
-_WRITE_VERSION = """
+_HEADER_BYTES = 19
+_PRINT_HEADER = f"""
 import sys
 with open(sys.argv[1], "rb", buffering=0) as file:
-    header = file.read(19)
-sys.exit(100 + header[18] if len(header) == 19 else 100)
+    sys.stdout.buffer.write(file.read({_HEADER_BYTES}))
 """
 
 
@@ -43,7 +44,15 @@ def refuse_to_leave_traces(path: Path) -> None:
     Opening it, even read-only, would create a `-wal` and a `-shm` that are ours and stay behind. They may lock out
     the application (https://www.sqlite.org/wal.html, section 3, read-only databases).
     """
-    if opens_without_traces(path) or _write_version(path) != _WAL:
+    if opens_without_traces(path):
+        return
+    version = _write_version(path)
+    if version is None:
+        raise SourceError(
+            f"The journal mode of {path} could not be read, and opening the file could lock its owner out.",
+            hint="Start the application, or run autoexport as the user who owns the file.",
+        )
+    if version != _WAL:
         return
     raise SourceError(
         f"{path} is in WAL mode and no program has it open; reading it now could lock its owner out.",
@@ -51,17 +60,21 @@ def refuse_to_leave_traces(path: Path) -> None:
     )
 
 
-def _write_version(path: Path) -> int:
-    command = [sys.executable, "-I", "-S", "-c", _WRITE_VERSION, os.path.realpath(path)]
+def _write_version(path: Path) -> int | None:
+    """The write version in the header of the file; 0 if it has no header, None if no process could read it."""
+    real = os.path.realpath(path)
+    command = ["head", "-c", str(_HEADER_BYTES), "--", real]
+    if is_interpreter():
+        command = [sys.executable, "-I", "-S", "-c", _PRINT_HEADER, real]
     try:
         done = subprocess.run(  # noqa: S603 - a constant program, a path as its argument
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_READ_LIMIT_S,
-            check=False,
+            check=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return _WAL  # Unknown: waiting is better than locking out the application.
-    return done.returncode - 100 if done.returncode >= 100 else _WAL
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout[_HEADER_BYTES - 1] if len(done.stdout) == _HEADER_BYTES else 0
