@@ -36,7 +36,7 @@ def catalog_of(ddl: str) -> Catalog:
         with engine.connect() as connection:
             for statement in filter(str.strip, ddl.split(";")):
                 connection.exec_driver_sql(statement)
-            return read_catalog(connection)
+            return read_catalog(connection).catalog
     finally:
         engine.dispose()
 

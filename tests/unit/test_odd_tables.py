@@ -335,3 +335,30 @@ def test_a_collation_of_the_application(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="by_nature") as raised:
         application.export()
     assert "collation" in raised.value.hint
+
+
+def with_function(application: Application, script: str) -> None:
+    """Run a script in the application's session, which has the function `ext_of`."""
+    connection = application.database.own.raw  # type: ignore[attr-defined]
+    connection.create_function("ext_of", 1, lambda name: name and name.rpartition(".")[2], deterministic=True)
+    connection.executescript(script)
+
+
+def test_a_column_computed_by_the_application(tmp_path: Path) -> None:
+    """It counts as missing and `check` names it; columns that SQLite computes are exported."""
+    application = Application(tmp_path)
+    with_function(
+        application,
+        "ALTER TABLE images ADD COLUMN format TEXT AS (ext_of(filename)) VIRTUAL;"
+        "ALTER TABLE images ADD COLUMN status TEXT AS ('is ' || filename) VIRTUAL;",
+    )
+    application.database.execute("INSERT INTO images (id, filename, dataset_id) VALUES (99, 'z.jpg', 1)")
+    application.export()
+    assert '"is z.jpg"' in (tmp_path / "exports" / "images.csv").read_text()
+    compared = application.after("UPDATE images SET filename = 'other.jpg' WHERE id = 99")
+    assert compared.outcome.published
+    done = run_autoexport("--database-url", application.database.url, "check", cwd=tmp_path)
+    assert done.exit_code == 0
+    said = " ".join(done.stdout.split())
+    assert "images.format is computed by a function that only the application has" in said
+    assert "images.format" in said.partition("Not found")[2].partition("note:")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoexport.config.database_url import file_uri
@@ -14,8 +15,10 @@ COPY_S_PER_GB = 0.5
 the memory first."""
 
 
-def check_notes(path: Path) -> list[str]:
-    """Sentences about journal mode and size; blocking. Raises `SourceError` if the file cannot be opened.
+def check_notes(path: Path, computed_by_application: Sequence[str] = ()) -> list[str]:
+    """Sentences about journal mode, size and these columns; blocking.
+
+    Raises `SourceError` if the file cannot be opened.
 
     Call it after a snapshot was taken: taking it proves that opening the file does no harm.
     """
@@ -28,10 +31,15 @@ def check_notes(path: Path) -> list[str]:
         raise explain(exc, path, path.parent) from exc
     seconds = size_bytes / 1e9 * COPY_S_PER_GB
     size = f"{size_bytes / 1e6:,.1f} MB"
+    notes = [
+        f"{column} is computed by a function that only the application has: it counts as missing."
+        for column in computed_by_application
+    ]
     if mode == "wal":
-        return [f"{size} in WAL mode: writers never wait for the copy, which takes about {seconds:.2f} s."]
+        return [*notes, f"{size} in WAL mode: writers never wait for the copy, which takes about {seconds:.2f} s."]
     return [
+        *notes,
         f"{size} in rollback-journal mode ({mode}): while the copy is made, a writer may have to wait about "
         f"{seconds:.2f} s (about {COPY_S_PER_GB} s per GB). If that is too long, change the database to WAL mode, "
-        "where writers never wait, or to PostgreSQL."
+        "where writers never wait, or to PostgreSQL.",
     ]

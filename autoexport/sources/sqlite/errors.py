@@ -55,6 +55,12 @@ def explain(error: BaseException, path: Path, private: Path) -> SourceError:
             f"{path} has columns that only its application can compare: {error}.",
             hint="Map the keys to columns without that collation under [tables] in autoexport.toml.",
         )
+    if str(error).startswith(("no such function", "unknown function", "unsafe use of")):
+        return SourceError(
+            f"{path} has values that only its application can compute: {error}.",
+            hint="Leave the view or the column out under [tables] in autoexport.toml: table = false, or, under "
+            "columns, <field> = false.",
+        )
     return _error_for(code or 0, path, private, error)
 
 

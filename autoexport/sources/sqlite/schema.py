@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import xxhash
@@ -17,7 +19,7 @@ WHERE (type = 'view' OR type = 'table' AND rootpage > 0) AND name NOT LIKE 'sqli
 """
 _VIRTUAL = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage = 0 ORDER BY name"
 _COLUMNS = """
-SELECT m.name, x.name, x.type, x."notnull", x.pk
+SELECT m.name, x.name, x.type, x."notnull", x.pk, x.hidden
 FROM sqlite_master m, pragma_table_xinfo(m.name) x WHERE m.type = 'table' AND m.rootpage > 0 AND x.hidden <> 1
 ORDER BY m.name, x.cid
 """
@@ -32,6 +34,9 @@ SELECT m.name, l.name, i.name
 FROM sqlite_master m, pragma_index_list(m.name) l, pragma_index_info(l.name) i
 WHERE m.type = 'table' AND m.rootpage > 0 AND l.partial = 0 ORDER BY m.name, l.name, i.seqno
 """
+
+_COMPUTED = 2
+"""`hidden` of a column that is computed whenever it is read (sqlite.org/pragma.html#pragma_table_xinfo)."""
 
 # The words with which applications and their libraries declare columns. They come before SQLite's own rules of
 # affinity (https://www.sqlite.org/datatype3.html, section 3.1), which distinguish only five classes.
@@ -60,22 +65,34 @@ def column_kind(declared: str) -> ColumnKind:
     return next((kind for word, kind in _WORDS if word in upper), "other")
 
 
-def read_catalog(connection: Any) -> Catalog:
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """The catalog, and the columns that it lacks because only the application can compute them."""
+
+    catalog: Catalog
+    computed_by_application: tuple[str, ...]
+
+
+def read_catalog(connection: Any) -> Declarations:
     """Read the tables and views of a database; `connection` is a synchronous SQLAlchemy connection."""
 
     def rows(statement: str, *parameters: Any) -> list[Any]:
         return list(connection.exec_driver_sql(statement, parameters))
 
     columns: dict[str, list[Any]] = defaultdict(list)
-    for table, *declared in rows(_COLUMNS):
-        columns[table].append(declared)
-    foreign: dict[tuple[str, int], list[Any]] = defaultdict(list)
+    computed_elsewhere = []
+    for table, name, *declared, hidden in rows(_COLUMNS):
+        if hidden == _COMPUTED and not _is_computable(connection, table, name):
+            computed_elsewhere.append(f"{table}.{name}")
+        else:
+            columns[table].append([name, *declared])
+    foreign: dict[str, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for table, key, *referred in rows(_FOREIGN_KEYS):
-        foreign[table, key].append(referred)
-    indexes: dict[tuple[str, str], list[str]] = defaultdict(list)
+        foreign[table][key].append(referred)
+    indexes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for table, index, column in rows(_INDEXES):
         if column is not None:
-            indexes[table, index].append(column)
+            indexes[table][index].append(column)
     declared_tables = rows(_TABLES)
     for name, kind in declared_tables:
         if kind == "view":
@@ -86,7 +103,7 @@ def read_catalog(connection: Any) -> Catalog:
         name: tuple(row[0] for row in sorted(columns[name], key=lambda row: row[3]) if row[3]) for name in columns
     }
     virtual = () if declared_tables else tuple(name for (name,) in rows(_VIRTUAL))
-    return Catalog(
+    catalog = Catalog(
         tuple(
             Table(
                 name=name,
@@ -102,15 +119,29 @@ def read_catalog(connection: Any) -> Catalog:
                     for column, declared, notnull, _ in columns[name]
                 ),
                 primary_key=primary.get(name, ()),
-                foreign_keys=tuple(
-                    _foreign_key(links, primary) for (table, _), links in foreign.items() if table == name
-                ),
-                indexes=_index_columns(name, indexes, primary),
+                foreign_keys=tuple(_foreign_key(links, primary) for links in foreign[name].values()),
+                indexes=_index_columns(indexes[name].values(), primary.get(name, ())),
             )
             for name, kind in declared_tables
         ),
         (UnseenTables("", virtual),) if virtual else (),
     )
+    return Declarations(catalog, tuple(computed_elsewhere))
+
+
+def _is_computable(connection: Any, table: str, column: str) -> bool:
+    """Whether SQLite alone can compute a generated column: its expression may call a function of the application.
+
+    `connection` is a synchronous SQLAlchemy connection.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    quoted_column, quoted_table = (name.replace('"', '""') for name in (column, table))
+    try:
+        connection.exec_driver_sql(f'SELECT "{quoted_column}" FROM "{quoted_table}" LIMIT 0')  # noqa: S608
+    except DBAPIError:
+        return False
+    return True
 
 
 def _view_columns(connection: Any, view: str) -> list[Any]:
@@ -122,12 +153,10 @@ def _view_columns(connection: Any, view: str) -> list[Any]:
         return []
 
 
-def _index_columns(
-    table: str, indexes: dict[tuple[str, str], list[str]], primary: dict[str, tuple[str, ...]]
-) -> tuple[tuple[str, ...], ...]:
-    own = {tuple(columns) for (owner, _), columns in indexes.items() if owner == table}
-    if primary.get(table):
-        own.add(primary[table])
+def _index_columns(indexes: Iterable[list[str]], primary: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    own = {tuple(columns) for columns in indexes}
+    if primary:
+        own.add(primary)
     return tuple(sorted(own))
 
 

@@ -55,6 +55,7 @@ class SqliteSource:
         self.database = os.fsencode(self.path.name).decode("utf-8", "replace")
         self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
         self._private = options.state
+        self._computed_by_application: tuple[str, ...] = ()
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
@@ -103,7 +104,8 @@ class SqliteSource:
             encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
             copy.unlink()
-            catalog = await connection.run_sync(read_catalog)
+            declared = await connection.run_sync(read_catalog)
+            self._computed_by_application = declared.computed_by_application
             changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), notes)
         except DBAPIError as error:
             raise explain(error.orig or error, self.path, self._private) from error
@@ -114,7 +116,7 @@ class SqliteSource:
             # BINARY compares the stored bytes, whose order in UTF-16 is not that of the code points.
             collation = CODE_POINT
         paths = (self.path, self._private)
-        return SqliteSnapshot(session, changes, taken_at, catalog, collation, size_bytes, paths)
+        return SqliteSnapshot(session, changes, taken_at, declared.catalog, collation, size_bytes, paths)
 
     def _copy(self, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         status = self._check_file()
@@ -155,8 +157,8 @@ class SqliteSource:
         return watch_file(self.path, interval_s, hooks=hooks, wake=wake or asyncio.Event())
 
     async def check_notes(self) -> list[str]:
-        """Notes of `check` about the file. Raises `SourceError`."""
-        return await in_thread(check_notes, self.path)
+        """Notes of `check` about the file, and about the last snapshot. Raises `SourceError`."""
+        return await in_thread(check_notes, self.path, self._computed_by_application)
 
     async def aclose(self) -> None:
         """Do nothing: the source holds nothing between snapshots."""
