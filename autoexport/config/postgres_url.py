@@ -93,7 +93,9 @@ def with_service(database: DatabaseURL, environ: Mapping[str, str]) -> DatabaseU
 def _database(given: Mapping[str, str], hosts: tuple[tuple[str, int | None], ...]) -> DatabaseURL:
     """The record of these hosts and other parameters."""
     parameters = {
-        _OTHER_DRIVERS.get(name, name): value for name, value in given.items() if value or name == "password"
+        _OTHER_DRIVERS.get(name, name): _one_schema(value) if name == "schema" else value
+        for name, value in given.items()
+        if value or name == "password"
     }
     refuse_unsupported(parameters)
     ssl_mode(parameters)
@@ -112,6 +114,11 @@ def _database(given: Mapping[str, str], hosts: tuple[tuple[str, int | None], ...
         parameters=parameters,
         ignored=ignored,
     )
+
+
+def _one_schema(name: str) -> str:
+    """The search path of one schema, by its exact name as Prisma takes it; the others are lists as in SQL."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def _split_userinfo(rest: str) -> tuple[str, str]:

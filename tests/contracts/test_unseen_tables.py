@@ -55,7 +55,7 @@ async def test_a_schema_that_is_not_on_the_search_path(elsewhere: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["options=-csearch_path%3D%22Anno%22", "schema=Anno", "currentSchema=Anno,public"]
+    "option", ["options=-csearch_path%3D%22Anno%22", "schema=Anno", "currentSchema=%22Anno%22,public"]
 )
 async def test_a_schema_in_the_url(elsewhere: str, option: str) -> None:
     """Prisma and JDBC have words of their own for the search path."""
