@@ -117,7 +117,8 @@ class Incremental(RuleBasedStateMachine):
         self.own = History(database.own, variant, self.counter)
         self.other = History(database.connect(), variant, self.counter)
         self.own.populate(images)
-        self.exporting = Exporting(database.url, Path(self.directory.name), tables=SPARE_IGNORED, **chosen)
+        settings: dict[str, object] = {"tables": SPARE_IGNORED} | chosen
+        self.exporting = Exporting(database.url, Path(self.directory.name), **settings)
         self.export(during=[])
 
     def teardown(self) -> None:
@@ -261,7 +262,7 @@ class PostgresHistory(Incremental):
         chosen: dict[str, object] = {}
         if data.draw(st.booleans()):
             database.script(ARRAYS)
-            chosen["tables"] = {"annotations": {"columns": {"polygon": "outline"}}}
+            chosen["tables"] = {"annotations": {"columns": {"polygon": "outline"}} | SPARE_IGNORED["annotations"]}
         images, most_dirty = data.draw(st.integers(0, 60)), data.draw(st.sampled_from([0.5, 1.0]))
         self.begin(database, variant, images, most_dirty, **chosen)
         self.late = History(database.connect(), variant, self.counter)
