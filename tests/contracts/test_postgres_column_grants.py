@@ -134,6 +134,30 @@ async def test_truncated_after_the_snapshot(
     assert await annotations_of(reader_url) == before
 
 
+async def test_replaced_after_the_snapshot(
+    reader_url: str,
+    application: PostgresConnection,
+    after_the_snapshot: Callable[[Callable[[], object]], None],
+) -> None:
+    """A migration fills a new table and gives it the name of the old one, whose file stays."""
+    grant(application)
+    before = await annotations_of(reader_url)
+    ((columns,),) = [(names,) for table, names in application.execute(COLUMNS) if table == "annotations"]
+    numbers = iter(range(9))
+
+    def replace() -> None:
+        number = next(numbers)
+        application.script(
+            f"BEGIN; CREATE TABLE fresh (LIKE annotations INCLUDING ALL); INSERT INTO fresh TABLE annotations;"
+            f"GRANT SELECT ({columns}) ON fresh TO reader; CREATE SCHEMA IF NOT EXISTS apart;"
+            f"ALTER TABLE annotations RENAME TO old{number}; ALTER TABLE old{number} SET SCHEMA apart;"
+            "ALTER TABLE fresh RENAME TO annotations; COMMIT"
+        )
+
+    after_the_snapshot(replace)
+    assert await annotations_of(reader_url) == before
+
+
 async def test_a_partition_truncated_after_the_snapshot(
     reader_url: str,
     application: PostgresConnection,

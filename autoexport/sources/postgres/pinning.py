@@ -18,8 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from autoexport.model.catalog import Table
 
+# A name may lead to another table by now: migrations rename a new table to the name of the old one.
+_RENAMED = """
+SELECT count(*) FROM unnest($1::text[], $2::text[]) AS named(schema, name)
+LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = named.schema
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = named.name
+WHERE c.oid IS DISTINCT FROM
+  pg_catalog.to_regclass(pg_catalog.format('%I.%I', named.schema, named.name))::oid
+"""
+
 # The relations below: partitions, tables that inherit, and the tables that a view reads.
-# `pg_relation_filenode` reads the catalog as it is now, everything else as the snapshot sees it.
+# `pg_relation_filenode` and `to_regclass` read the catalog as it is now, everything else as the snapshot sees it.
 _REWRITTEN = """
 WITH RECURSIVE relations AS (
   SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -57,7 +66,10 @@ async def pin(
     commands = [f"SET LOCAL lock_timeout = {round(try_s * 1000)}", *reading]
     await driver.execute("; ".join([*commands, f"SET LOCAL lock_timeout = {round(limit_s * 1000)}"]))
     names = [table.schema for table in tables], [table.name for table in tables]
-    return not (await connection.exec_driver_sql(_REWRITTEN, names)).scalar_one()
+    for question in (_REWRITTEN, _RENAMED):
+        if (await connection.exec_driver_sql(question, names)).scalar_one():
+            return False
+    return True
 
 
 def quoted(table: Table) -> str:
