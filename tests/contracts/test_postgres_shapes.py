@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.contracts.postgres_snapshots import snapshot_of
 from tests.postgres import SUPERUSER, PostgresServer
@@ -36,7 +37,7 @@ Exports = Callable[..., Exported]
 
 
 @pytest.fixture
-def exports(empty_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Exports:
+def exports(empty_url: str, tmp_path: Path) -> Exports:
     """Exports one annotation with a column of some type.
 
     Returns its record, the count of repaired values and the logged warnings.
@@ -47,10 +48,11 @@ def exports(empty_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
             connection.script(_TABLES.format(columns=f"{name} {declared}"))
             connection.script(f"INSERT INTO annotations VALUES (1, 1, 'car', {value})")
         trial = Trial(empty_url, tmp_path / "exports")
-        manifest = trial.export().manifest
+        with capture_logs() as logs:
+            manifest = trial.export().manifest
         tree = json.loads((trial.directory / "database_export.json").read_bytes())
         (annotation,) = tree["projects"][0]["datasets"][0]["images"][0]["annotations"]
-        warnings = [record.getMessage() for record in caplog.records if "mapping.warning" in record.getMessage()]
+        warnings = [entry["warning"] for entry in logs if entry["event"] == "mapping.warning"]
         assert trial.differences() == []
         return annotation, manifest.repaired, warnings
 
