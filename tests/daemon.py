@@ -49,12 +49,13 @@ class Daemon:
         interval_s: float = 0.5,
         env: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "autoexport"),
     ) -> None:
         self.directory = directory
         self._file = None if url.startswith("postgresql:") else Path(url.removeprefix("sqlite:///"))
         self.log = directory.parent / f"daemon-{directory.name}-{os.urandom(4).hex()}.log"
         command = [
-            *prefix, sys.executable, "-m", "autoexport", "--monitor", "--database-url", url,
+            *prefix, sys.executable, *program, "--monitor", "--database-url", url,
             "--export-dir", str(directory), "--interval", str(interval_s),
             "--log-format", "json", "--log-level", "debug", *arguments,
         ]  # fmt: skip

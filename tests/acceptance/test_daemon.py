@@ -11,16 +11,16 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.applications import create_sqlite, fill_sqlite
-from tests.bench.generate import write_sqlite
 from tests.conftest import run_autoexport
 from tests.daemon import (
+    LIMIT_S,
     PUBLISHED,
     Daemon,
     generation,
@@ -29,7 +29,7 @@ from tests.daemon import (
     wait_until,
 )
 from tests.databases import Database, SqliteDatabase
-from tests.deadlines import deadline_s, slowness
+from tests.deadlines import deadline_s
 from tests.postgres import PostgresServer
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
@@ -376,42 +376,60 @@ def test_tables_that_mean_nothing_are_told_at_once(tmp_path: Path, exports: Path
 # --- the end -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database whose first export takes a second or two, on a slow machine too.
+# In this daemon alone, an export that has made its plan waits until the test lets it go on.
+# So the export still runs when a signal arrives, however fast the machine is.
+_HELD_DAEMON = """
+import asyncio, pathlib, sys
+from autoexport.cli import main
+from autoexport.pipeline.derive import Derivation
 
-    So it can be caught in the export, and the export ends well within the time that a stopped daemon gives it.
-    """
-    path = tmp_path_factory.mktemp("larger") / "larger.sqlite3"
-    images = max(1000, round(15_000 / slowness()))
-    write_sqlite(path, images, 4, seed=1, indexes=True, journal="delete")
-    return path
+go = pathlib.Path(sys.argv[1])
+render = Derivation._render
+
+async def held(*arguments, **named):
+    go.with_name("held").touch()
+    while not go.exists():
+        await asyncio.sleep(0.01)
+    return await render(*arguments, **named)
+
+Derivation._render = held
+sys.exit(main(sys.argv[2:]))
+"""
 
 
-def test_sigterm_lets_the_export_in_hand_finish(larger: Path, exports: Path) -> None:
+@contextmanager
+def held_in_an_export(url: str, exports: Path) -> Iterator[tuple[Daemon, Path]]:
+    """A daemon in the middle of an export, and the file that lets the export go on once it exists."""
+    go = exports.parent / "go"
+    with Daemon(url, exports, program=("-c", _HELD_DAEMON, str(go))) as daemon:
+        wait_until(lambda: go.with_name("held").exists() or daemon.process.poll() is not None, "it exports")
+        yield daemon, go
+
+
+@in_delete_mode
+def test_sigterm_lets_the_export_in_hand_finish(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """SIGTERM lets the export finish: exit code 0, whole files and no leftovers."""
-    with Daemon(str(larger), exports) as daemon:
-        daemon.wait_for("snapshot.opened")
-        assert generation(exports) == 0, "the export is still in hand"
-        assert daemon.stop() == 0
+    with held_in_an_export(sqlite_database.url, exports) as (daemon, go):
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for("stop.asked")
+        assert generation(exports) == 0
+        go.touch()
+        assert daemon.process.wait(deadline_s(LIMIT_S)) == 0
         assert generation(exports) == 1
-        with closing(sqlite3.connect(larger)) as connection:
-            (images,) = connection.execute("SELECT count(*) FROM images").fetchone()
+        (images,) = sqlite_database.execute("SELECT count(*) FROM images")[0]
         assert json.loads((exports / "database_export.json").read_text())["export_info"]["total_images"] == images
         assert leftovers(exports) == []
 
 
 @pytest.mark.parametrize("first_export", [True, False], ids=["first", "later"])
-def test_a_second_signal_gives_up(larger: Path, exports: Path, tmp_path: Path, first_export: bool) -> None:
+@in_delete_mode
+def test_a_second_signal_gives_up(sqlite_database: SqliteDatabase, exports: Path, first_export: bool) -> None:
     """A second signal ends the daemon at once, with the old files and no leftovers."""
-    path = tmp_path / "larger.sqlite3"
-    shutil.copy(larger, path)
     if not first_export:
-        assert run_autoexport("--database-url", str(path), "--export-dir", str(exports)).exit_code == 0
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE images SET width = width + 1")
-    with Daemon(str(path), exports) as daemon:
-        daemon.wait_for("snapshot.opened")
+        where = ("--database-url", sqlite_database.url, "--export-dir", str(exports))
+        assert run_autoexport(*where).exit_code == 0
+        sqlite_database.execute("UPDATE images SET width = width + 1")
+    with held_in_an_export(sqlite_database.url, exports) as (daemon, _):
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait_for("stop.asked")
         assert daemon.stop() == 128 + signal.SIGTERM
