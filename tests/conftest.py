@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
@@ -68,6 +69,9 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: pytest_timeout.Setting
 
 def pytest_configure(config: pytest.Config) -> None:
     """Guard the processes of the tests until pytest ends, also those of its workers."""
+    # A shell that starts pytest in the background lets it ignore SIGINT, and its children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     stack = ExitStack()
     stack.enter_context(processes.guarded())
     config.add_cleanup(stack.close)
