@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from autoexport.model.blocks import Everything
-from autoexport.model.catalog import Scalar
+from autoexport.model.blocks import Changes, Everything
+from autoexport.model.catalog import Key, Scalar
 
 _FEWEST_ROWS = 16
 _MOST_ROWS = 512
@@ -42,9 +42,30 @@ async def partitions(
         await result.close()
 
 
-def too_many_changed() -> Everything:
-    """The answer if the keys of the changed images would take too much memory."""
-    return Everything(f"more than {MOST_CHANGED_IMAGES:,} images may have changed")
+class ChangedImages:
+    """Gathers the keys of changed images, up to `MOST_CHANGED_IMAGES`."""
+
+    def __init__(self) -> None:
+        self._images: set[Key] = set()
+        self._orphans_seen = False
+
+    async def gather(self, parts: AsyncIterator[Sequence[Sequence[Any]]]) -> bool:
+        """Read rows of one key, null for a row without an image; false if the keys have become too many."""
+        async for part in parts:
+            for (key,) in part:
+                if key is None:
+                    self._orphans_seen = True
+                else:
+                    self._images.add(key)
+            if len(self._images) > MOST_CHANGED_IMAGES:
+                return False
+        return True
+
+    def answer(self) -> Changes | Everything:
+        """The changes; everything if the keys of the images would take too much memory."""
+        if len(self._images) > MOST_CHANGED_IMAGES:
+            return Everything(f"more than {MOST_CHANGED_IMAGES:,} images may have changed")
+        return Changes(self._images, self._orphans_seen)
 
 
 def next_size(rows: int, length: int, most: int) -> int:

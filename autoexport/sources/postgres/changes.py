@@ -21,10 +21,10 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, li
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from autoexport.model.blocks import Changes, Everything
-from autoexport.model.catalog import Column, Key
+from autoexport.model.catalog import Column
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
-from autoexport.sources.partitions import MOST_CHANGED_IMAGES, too_many_changed
+from autoexport.sources.partitions import ChangedImages
 
 _FORMAT = 1
 _OLDEST = 1_000_000_000
@@ -221,18 +221,11 @@ def _bounds(snapshot: str) -> tuple[int, int]:
 
 
 async def _changed_images(snapshot: Snapshot, mapping: Mapping, xmin: int) -> Changes | Everything:
-    images: set[Key] = set()
-    orphans_seen = False
+    changed = ChangedImages()
     for statement in _statements(snapshot, mapping, xmin):
-        async for part in snapshot.stream(statement):
-            for (key,) in part:
-                if key is None:
-                    orphans_seen = True
-                else:
-                    images.add(key)  # type: ignore[arg-type]
-            if len(images) > MOST_CHANGED_IMAGES:
-                return too_many_changed()
-    return Changes(images, orphans_seen)
+        if not await changed.gather(snapshot.stream(statement)):
+            break
+    return changed.answer()
 
 
 def _statements(snapshot: Snapshot, mapping: Mapping, xmin: int) -> Iterator[Select[Any]]:

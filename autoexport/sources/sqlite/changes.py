@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Select, and_, literal_column, or_, select
 
 from autoexport.model.blocks import Changes, Everything
-from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.contract import Snapshot
-from autoexport.sources.partitions import MOST_CHANGED_IMAGES, too_many_changed
+from autoexport.sources.partitions import ChangedImages
 from autoexport.sources.sql import SqlTables
 from autoexport.sources.sqlite.fingerprint import (
     Difference,
@@ -99,8 +98,7 @@ class PageChanges:
         self, snapshot: Snapshot, mapping: Mapping, ranges: dict[str, Iterator[RowidRange]]
     ) -> Changes | Everything:
         tables = SqlTables(snapshot, mapping)
-        images: set[Key] = set()
-        orphans_seen = False
+        changed = ChangedImages()
         for logical in ("images", "annotations"):
             if logical not in tables.mapped:
                 continue
@@ -110,15 +108,9 @@ class PageChanges:
             of_table = ranges[tables.mapped[logical].table.name]
             while group := await in_thread(_next_group, of_table):
                 statement = _image_keys(tables, logical, rowid, group)
-                async for part in snapshot.stream(statement):
-                    for (key,) in part:
-                        if key is None:
-                            orphans_seen = True
-                        else:
-                            images.add(key)  # type: ignore[arg-type]
-                    if len(images) > MOST_CHANGED_IMAGES:
-                        return too_many_changed()
-        return Changes(images, orphans_seen)
+                if not await changed.gather(snapshot.stream(statement)):
+                    return changed.answer()
+        return changed.answer()
 
 
 def _next_group(ranges: Iterator[RowidRange]) -> list[RowidRange]:
