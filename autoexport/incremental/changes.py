@@ -37,10 +37,6 @@ class Assessment:
     blocks: Blocks
     trusted: bool
 
-    def kept(self) -> list[BlockRecord]:
-        """The records of the blocks that the plan keeps."""
-        return [self.blocks.records[index] for index in self.plan.keep]
-
     def dirty_share(self) -> float:
         """The share of the ledger's blocks that the plan does not keep."""
         return 1 - len(self.plan.keep) / max(1, len(self.blocks.records))
@@ -155,7 +151,7 @@ def conserved(assessment: Assessment, fresh: Sequence[BlockRecord], ledger: Ledg
         return False
     if _ids(assessment.plan.replaced(assessment.blocks.records)) != _ids(fresh):
         return False
-    published = [record.counts for record in (*assessment.kept(), *fresh)]
+    published = [record.counts for record in (*assessment.plan.kept(assessment.blocks.records), *fresh)]
     sums = {
         "images": sum(counts.images for counts in published),
         "annotations": sum(counts.annotations for counts in published),

@@ -37,6 +37,10 @@ class Plan:
         """`full` or `incremental`."""
         return "full" if self.ranges is None else "incremental"
 
+    def kept(self, records: Sequence[BlockRecord]) -> list[BlockRecord]:
+        """The blocks of the ledger that are kept."""
+        return [records[index] for index in self.keep]
+
     def replaced(self, records: Sequence[BlockRecord]) -> list[BlockRecord]:
         """The blocks of the ledger that are not kept."""
         keep = set(self.keep)

@@ -177,7 +177,7 @@ class Derivation:
             verdict = await judge(self.reader, self.builder, assessment, fresh, ledger, totals)
             plan = verdict.plan
             if plan.ranges is not None:
-                kept = [assessment.blocks.records[index] for index in plan.keep]
+                kept = plan.kept(assessment.blocks.records)
                 if verdict.lost:
                     fresh += await self._render_ranges(verdict.lost, int(rows * verdict.lost_share), len(kept))
                 return plan, sorted(kept + fresh, key=lambda record: (record.dataset, record.first)), fresh
