@@ -26,6 +26,9 @@ from autoexport.errors import ConfigurationError
 from autoexport.sources.postgres.errors import DRIVER_ERRORS
 
 CONNECT_TIMEOUT_S = 15.0
+OPEN_TIMEOUT_S = 5.0
+"""Time limit for opening a connection beside another: a pool without a spare one would let it wait."""
+
 CLOSE_TIMEOUT_S = 2.0
 _QUIET_S, _BETWEEN_S, _PROBES = 60, 10, 6
 """Seconds, seconds and number: the kernel probes a connection that is silent for a minute, and gives it up after

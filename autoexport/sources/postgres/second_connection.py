@@ -16,13 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from autoexport.errors import SourceError
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
+from autoexport.sources.postgres.engine import OPEN_TIMEOUT_S
 from autoexport.sources.postgres.errors import DRIVER_ERRORS
 from autoexport.sources.postgres.portal import Portals, Rows
 
 log = get_logger()
-
-OPEN_TIMEOUT_S = 5.0
-"""Time limit for opening a second connection: a pool without a spare one would let it wait."""
 
 KEEP_S = 20.0
 """The longest time that a connection stays unused: well below the usual limits for idle transactions."""

@@ -22,7 +22,14 @@ from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
-from autoexport.sources.postgres.engine import close_in_time, decode_leniently, driver_of, make_engine, unique_name
+from autoexport.sources.postgres.engine import (
+    OPEN_TIMEOUT_S,
+    close_in_time,
+    decode_leniently,
+    driver_of,
+    make_engine,
+    unique_name,
+)
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
@@ -30,7 +37,7 @@ from autoexport.sources.postgres.schema import Declarations, configured_schemas,
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
-from autoexport.sources.postgres.watch import OPEN_TIMEOUT_S, CommitWatch
+from autoexport.sources.postgres.watch import CommitWatch
 
 OLDEST_VERSION = 13
 LOCK_TIMEOUT_S = 30.0

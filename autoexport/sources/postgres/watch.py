@@ -19,15 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from autoexport.errors import SourceError
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.wake import pause
+from autoexport.sources.postgres.engine import OPEN_TIMEOUT_S
 from autoexport.sources.postgres.errors import explained, is_late, lacks_room
 from autoexport.sources.postgres.portal import Portals
 
 CHECK_TIMEOUT_S = 30.0
 KEPT_TIMEOUT_S = 10.0
 """Time limit for a check on a connection that was idle: a firewall may have forgotten it without a word."""
-
-OPEN_TIMEOUT_S = 5.0
-"""Time limit for opening a connection beside the kept one: a pool without a spare one would let it wait."""
 
 ROOM_S = 2.0
 _ROOM_TRY_S = 0.05
