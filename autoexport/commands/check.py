@@ -17,7 +17,7 @@ from autoexport.incremental.changes import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
-from autoexport.mapping.sql_names import quoted
+from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
 from autoexport.pipeline.ownership import is_foreign
@@ -26,12 +26,11 @@ from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
 from autoexport.sources.check_queries import (
     EXCEL_CELL,
-    ambiguous_boxes,
     key_types,
     left_out,
     long_cells,
     orphans,
-    unreadable_boxes,
+    unread_boxes,
 )
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
@@ -87,7 +86,7 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         orphan_counts = await orphans(reader, totals)
         lost = await left_out(snapshot, mapping)
         always_full = await _always_full(reader, mapping)
-        ambiguous, unreadable = await ambiguous_boxes(reader), await unreadable_boxes(reader)
+        ambiguous, unreadable = await unread_boxes(reader)
         long = await long_cells(reader)
     notes = [*await source.check_notes(), *_cell_notes(long)]
     if always_full:
@@ -198,13 +197,12 @@ def _lacks_index(mapped: TableMapping) -> bool:
 def _missing_index(mapped: TableMapping, rows: int) -> str:
     name = mapped.table.full_name
     link = mapped.parent_link.name if mapped.parent_link else ""
-    schema = f"{quoted(mapped.table.schema)}." if mapped.table.schema else ""
-    table = schema + quoted(mapped.table.name)
     seconds = rows / _SCAN_ROWS_PER_S
     return (
         f"{name}.{link} has no index, so each incremental export reads all {rows:,} rows of {name} "
         f"(about {seconds:.1f} s). To create one:\n"
-        f"CREATE INDEX {quoted(f'ix_{mapped.table.name}_{link}')} ON {table} ({quoted(link)});"
+        f"CREATE INDEX {quoted(f'ix_{mapped.table.name}_{link}')} "
+        f"ON {quoted_table(mapped.table)} ({quoted(link)});"
     )
 
 

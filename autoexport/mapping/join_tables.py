@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from autoexport.mapping.columns import by_names
 from autoexport.mapping.links import declared_links
 from autoexport.mapping.overrides import proposal, toml_lines
-from autoexport.mapping.sql_names import quoted
+from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named
 from autoexport.model.catalog import Catalog, Column, Table
 
@@ -30,7 +30,7 @@ def view_hint(catalog: Catalog, images: tuple[Table, Column], parents: Sequence[
 
 
 def _link(catalog: Catalog, join: Table, table: Table, key: Column, names: tuple[str, ...]) -> Column | None:
-    declared = [link.column for link in declared_links(catalog, join, table, key).values()]
+    declared = _declared_links_of(catalog, join, table, key)
     elsewhere = {name for foreign in join.foreign_keys for name in foreign.columns}
     named = [column for column in by_names(join, names) if column.name not in elsewhere]
     return next(iter(declared + named), None)
@@ -41,12 +41,13 @@ def _hint(
 ) -> str:
     (table, key), setting = images, LINK_SETTING[logical]
     view = f"{table.name}_with_{setting.removesuffix('_id')}"
-    schema = f"{quoted(table.schema)}." if table.schema else ""
     to_images, to_parent = (quoted(column.name) for column in links)
     # The operator executes it, not this program.
     statement = (
-        f"CREATE VIEW {schema}{quoted(view)} AS SELECT i.*, (SELECT j.{to_parent} FROM {_full(join)} j "  # noqa: S608
-        f"WHERE j.{to_images} = i.{quoted(key.name)} ORDER BY 1 LIMIT 1) AS {setting} FROM {_full(table)} i;"
+        f"CREATE VIEW {quoted_table(table, view)} AS "  # noqa: S608
+        f"SELECT i.*, (SELECT j.{to_parent} FROM {quoted_table(join)} j "
+        f"WHERE j.{to_images} = i.{quoted(key.name)} ORDER BY 1 LIMIT 1) AS {setting} "
+        f"FROM {quoted_table(table)} i;"
     )
     lines = [toml_lines("images", table=view, **({} if key.name == "id" else {"id": key.name}))]
     lines += [
@@ -61,7 +62,3 @@ def _hint(
 
 def _declared_links_of(catalog: Catalog, child: Table, table: Table, key: Column) -> list[Column]:
     return [link.column for link in declared_links(catalog, child, table, key).values()]
-
-
-def _full(table: Table) -> str:
-    return f"{quoted(table.schema)}.{quoted(table.name)}" if table.schema else quoted(table.name)

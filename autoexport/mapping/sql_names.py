@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from autoexport.model.catalog import Table
+
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _WORDS = """
 add after all alter analyse analyze and any array as asc asymmetric attach authorization autoincrement
@@ -32,3 +34,9 @@ def quoted(name: str) -> str:
     if _PLAIN.fullmatch(name) and name not in _RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_table(table: Table, name: str | None = None) -> str:
+    """The name of a table, or another `name` in its place, with the schema of the table."""
+    own = quoted(name or table.name)
+    return f"{quoted(table.schema)}.{own}" if table.schema else own

@@ -52,26 +52,28 @@ async def _has_rows(snapshot: Snapshot, unmapped: Table) -> bool:
     return bool(found)
 
 
-async def unreadable_boxes(reader: SnapshotReader) -> int:
-    """Count the boxes, among the first 1,000, whose JSON gives no box. Lists of four numbers are not counted.
+async def unread_boxes(reader: SnapshotReader) -> tuple[int, int]:
+    """Count the boxes, among the first 1,000, that are ambiguous, and those whose JSON gives no box.
 
-    Raises `SourceError`.
+    A list of four numbers is ambiguous without a configured `box_format`. In an array column none is counted as
+    such: the mapping itself warns about arrays. From then on the snapshot is read leniently. Raises `SourceError`.
     """
-    tables = reader.tables
-    if tables.mapping.box != "json" or tables.mapping.annotations is None:
-        return 0
-    column = tables.mapping.annotations.fields["box_json"]
+    mapping, tables = reader.tables.mapping, reader.tables
+    if mapping.box != "json" or mapping.annotations is None:
+        return 0, 0
+    column = mapping.annotations.fields["box_json"]
     await reader.snapshot.read_leniently()
     statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
-    count = 0
+    ambiguous = unreadable = 0
     async for part in reader.snapshot.stream(statement.limit(_SAMPLED_BOXES)):
         stored = [value for (value,) in part]
-        boxes, _ = corners({"box_json": stored}, tables.mapping, len(stored))
-        count += sum(
-            not boxed and not is_ambiguous(value) and parse(value)[0] is not None
-            for value, boxed in zip(stored, boxes["boxed"], strict=True)
-        )
-    return count
+        boxes, _ = corners({"box_json": stored}, mapping, len(stored))
+        for value in (value for value, boxed in zip(stored, boxes["boxed"], strict=True) if not boxed):
+            if is_ambiguous(value):
+                ambiguous += mapping.box_format is None and column.kind != "array"
+            else:
+                unreadable += parse(value)[0] is not None
+    return ambiguous, unreadable
 
 
 async def long_cells(reader: SnapshotReader) -> dict[str, int]:
@@ -98,26 +100,6 @@ async def long_cells(reader: SnapshotReader) -> dict[str, int]:
                 if int(str(length)) > EXCEL_CELL
             }
     return longest
-
-
-async def ambiguous_boxes(reader: SnapshotReader) -> int:
-    """Count the boxes, among the first 1,000, that are a list of four numbers without a configured `box_format`.
-
-    0 if boxes are no JSON column, or an array column: the mapping itself warns about arrays. From then on
-    the snapshot is read leniently. Raises `SourceError`.
-    """
-    mapping, tables = reader.tables.mapping, reader.tables
-    if mapping.box != "json" or mapping.box_format is not None or mapping.annotations is None:
-        return 0
-    column = mapping.annotations.fields["box_json"]
-    if column.kind == "array":
-        return 0
-    await reader.snapshot.read_leniently()
-    statement = select(tables.read("annotations", column)).where(tables.at("annotations", column).is_not(None))
-    count = 0
-    async for part in reader.snapshot.stream(statement.limit(_SAMPLED_BOXES)):
-        count += sum(is_ambiguous(value) for (value,) in part)
-    return count
 
 
 async def key_types(reader: SnapshotReader, logical: str) -> set[type]:

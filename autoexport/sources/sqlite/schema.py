@@ -134,11 +134,11 @@ def _is_computable(connection: Any, table: str, column: str) -> bool:
 
     `connection` is a synchronous SQLAlchemy connection.
     """
+    import sqlalchemy as sql
     from sqlalchemy.exc import DBAPIError
 
-    quoted_column, quoted_table = (name.replace('"', '""') for name in (column, table))
     try:
-        connection.exec_driver_sql(f'SELECT "{quoted_column}" FROM "{quoted_table}" LIMIT 0')  # noqa: S608
+        connection.execute(sql.select(sql.column(column)).select_from(sql.table(table)).limit(0))
     except DBAPIError:
         return False
     return True
