@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 import autoexport
 from tests import processes
 from tests.applications import create_sqlite, fill_postgres, fill_sqlite
-from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.databases import Connection, Database, PostgresDatabase, SqliteDatabase
 from tests.deadlines import deadline_s, slowness
 from tests.postgres import NEWEST, PostgresServer, running_server
 from tests.postgres_connection import PostgresConnection
@@ -197,6 +197,19 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         made = _sample_sqlite(tmp_path / "application.sqlite3", request.param)
     yield made
     made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Connection]]:
+    """The URL of a database without tables, and a session."""
+    if request.param == "sqlite":
+        database = SqliteDatabase(tmp_path / "app.sqlite3")
+        with closing(database.connect()) as connection:
+            yield database.url, connection
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.database("template0") as url, closing(PostgresDatabase(url).connect()) as session:
+        yield url, session
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,31 +12,17 @@ from autoexport import Settings
 from autoexport.cli import main
 from autoexport.errors import MappingError
 from autoexport.pipeline.exporter import run_once
-from tests.databases import Connection, PostgresDatabase, SqliteDatabase
-from tests.postgres import PostgresServer
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Connection]]:
-    """The URL of a database without tables, and a session."""
-    if request.param == "sqlite":
-        database = SqliteDatabase(tmp_path / "app.sqlite3")
-        with closing(database.connect()) as connection:
-            yield database.url, connection
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    with server.database("template0") as url, closing(PostgresDatabase(url).connect()) as session:
-        yield url, session
+from tests.databases import Connection
 
 
 @pytest.mark.parametrize(
     "column", ["dataset_id", "datasetId", "dataset Id", 'dataset"  id', "order", "group", "ümlaut"]
 )
 def test_the_suggested_index(
-    application: tuple[str, Connection], capsys: pytest.CaptureFixture[str], column: str
+    bare_database: tuple[str, Connection], capsys: pytest.CaptureFixture[str], column: str
 ) -> None:
     """The statement can be executed; then `check` has nothing more to suggest."""
-    url, session = application
+    url, session = bare_database
     quoted = column.replace('"', '""')
     session.script(
         f"""CREATE TABLE "Dataset" (id INTEGER PRIMARY KEY, name TEXT);
@@ -53,9 +37,9 @@ def test_the_suggested_index(
     assert "CREATE INDEX" not in capsys.readouterr().out
 
 
-def test_an_empty_table_of_labels(application: tuple[str, Connection]) -> None:
+def test_an_empty_table_of_labels(bare_database: tuple[str, Connection]) -> None:
     """It says no more than none: the labels come from the annotations' names, until the table has a row."""
-    url, session = application
+    url, session = bare_database
     session.script(
         """CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);
         CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT, project_id INTEGER);
@@ -82,9 +66,9 @@ def test_an_empty_table_of_labels(application: tuple[str, Connection]) -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_images_that_a_table_joins_to_datasets(application: tuple[str, Connection], declared: bool) -> None:
+def test_images_that_a_table_joins_to_datasets(bare_database: tuple[str, Connection], declared: bool) -> None:
     """The hint's view and settings are all that is needed, and the annotations are kept."""
-    url, session = application
+    url, session = bare_database
     to_images, to_datasets = ("REFERENCES images", 'REFERENCES "Dataset"') if declared else ("", "")
     session.script(
         f"""CREATE TABLE "Dataset" (id INTEGER PRIMARY KEY, name TEXT);

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ import pytest
 
 from autoexport import Settings
 from autoexport.pipeline.exporter import run_once
-from tests.databases import Connection, PostgresDatabase, SqliteDatabase
-from tests.postgres import PostgresServer
+from tests.databases import Connection, SqliteDatabase
 
 TABLES = """
 CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT, is_labeled {0}, is_verified {1}, width {2},
@@ -34,18 +31,13 @@ CREATE DOMAIN truths AS truth;
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Connection]]:
-    """The URL of a database without tables, and a session."""
-    if request.param == "sqlite":
-        database = SqliteDatabase(tmp_path / "app.sqlite3")
-        with closing(database.connect()) as connection:
-            yield database.url, connection
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    with server.database("template0") as url, closing(PostgresDatabase(url).connect()) as session:
+@pytest.fixture
+def application(bare_database: tuple[str, Connection]) -> tuple[str, Connection]:
+    """The URL of a database without tables, and a session; PostgreSQL has types of an application."""
+    url, session = bare_database
+    if url.startswith("postgresql"):
         session.script(POSTGRES_TYPES)
-        yield url, session
+    return url, session
 
 
 async def exported(url: str, directory: Path, **tables: Any) -> tuple[list[dict[str, Any]], int]:
