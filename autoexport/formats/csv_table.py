@@ -5,13 +5,12 @@ Text and dates are quoted, numbers are bare, null is empty.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import Format, FormatOptions, Output
+from autoexport.formats.csv_cells import byte_order_mark, cell_at, cells_of
 from autoexport.model.blocks import Block, BlockRef
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
 from autoexport.values.scalars import encoded
@@ -31,14 +30,6 @@ IMAGE_COLUMNS = (
     "is_auto_labeled", "is_verified", "created_at", "updated_at",
 )  # fmt: skip
 
-# The openers that spreadsheets take for formulas. OWASP, "CSV Injection", lists the signs, their full-width forms
-# and the ends of lines; its ASVS 5.0, 1.2.10, adds NUL.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-# JSON escapes the four control characters. In UTF-8, the full-width signs begin with the byte EF. So do some other
-# characters, and those cells are looked at one by one.
-_OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
 _LIST_UNITS = 32_766
 """The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of
@@ -64,11 +55,8 @@ class _Table:
         return b"", 0
 
     def image_at(self, body: bytes, offset: int) -> str:
-        """The first cell of the row. Quotes are counted, because a quoted cell may contain line ends."""
-        start = offset
-        while start and (body[start - 1 : start] != b"\n" or body.count(b'"', 0, start) % 2):
-            start -= 1
-        return body[start : body.find(b",", start)].decode("utf-8", "replace")
+        """The first cell of the row."""
+        return cell_at(body, offset, 0)
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
         """The header and the rows."""
@@ -81,7 +69,7 @@ class _Table:
         return sum(self._line(row)[1] for row in self._rows(tree))
 
     def _header(self) -> bytes:
-        return (b"\xef\xbb\xbf" if self.bom else b"") + ",".join(self.columns).encode() + b"\n"
+        return byte_order_mark(self.bom) + ",".join(self.columns).encode() + b"\n"
 
     def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
         return iter(())
@@ -91,37 +79,7 @@ class _Table:
         return b",".join(cells) + b"\n", guarded
 
     def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
-        """The cells of values and the number of guarded ones; `json_cells` is their JSON if it is known."""
-        cells = json_cells or encoded(column)
-        kinds = set(map(type, column))
-        if str in kinds:
-            # If JSON writes a text without an escape, CSV writes it in the same way.
-            joined = b",".join(cells)
-            opened = self.guard and _OPENED.search(joined)
-            if datetime in kinds or b"\\" in joined or opened:
-                return self._one_by_one(column, cells)
-        elif datetime in kinds:
-            cells = b"\n".join(cells).replace(b"T", b" ").split(b"\n")
-        if type(None) in kinds:
-            cells = [b"" if cell == b"null" else cell for cell in cells]
-        return cells, 0
-
-    def _one_by_one(self, column: Sequence[Any], json_cells: list[bytes]) -> tuple[list[bytes], int]:
-        cells, guarded = [], 0
-        for value, cell in zip(column, json_cells, strict=True):
-            if isinstance(value, str):
-                neutral = self._neutral(value)
-                guarded += neutral is not value
-                cells.append(b'"' + neutral.replace('"', '""').encode() + b'"')
-            elif isinstance(value, datetime):
-                cells.append(cell.replace(b"T", b" "))
-            else:
-                cells.append(b"" if value is None else cell)
-        return cells, guarded
-
-    def _neutral(self, text: str) -> str:
-        formula = self.guard and text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
-        return "'" + text if formula else text
+        return cells_of(column, self.guard, json_cells)
 
 
 class ProjectsTable(_Table):

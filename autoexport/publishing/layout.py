@@ -56,7 +56,9 @@ def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], part_ind
             separator = b"".join(between)
             if not _extend_last(layout, part, separator, output.separator):
                 flush()
-                layout.pieces.append(Segment(part.fresh, part.offset, part.length))
+                # Images without annotations have no bytes in annotations.csv, and no file to copy them from.
+                if part.length:
+                    layout.pieces.append(Segment(part.fresh, part.offset, part.length))
             between.clear()
             layout.offsets.append((layout.length, part))
             layout.crc = combine(layout.crc, part.crc, part.length)
