@@ -300,14 +300,6 @@ def expected_json_lines(connection: Readable) -> list[Record]:
     return lines
 
 
-def expected_text(connection: Readable, file: str) -> str:
-    """The exact text of one file other than database_export.json, without a byte order mark."""
-    if file != "images.jsonl":
-        return expected_csv_text(connection, file)
-    lines = expected_json_lines(connection)
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-
 def expected_csv_text(connection: Readable, file: str, guard: bool = True) -> str:
     """The exact text of one CSV file, without a byte order mark."""
     header, *rows = expected_csv(connection, file)

@@ -64,7 +64,8 @@ def killed(station: str, moment: str, url: str, exports: Path) -> None:
     """Run a daemon until it kills itself at this step."""
     done = subprocess.run(
         [sys.executable, "-c", _DAEMON, STATIONS[station], moment, url, str(exports)], cwd=exports.parent,
-        env=program_environment(ALL_OUTPUT_VARIABLES), capture_output=True, text=True, timeout=deadline_s(60), check=False,
+        env=program_environment(ALL_OUTPUT_VARIABLES), capture_output=True, text=True, timeout=deadline_s(60),
+        check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
 
