@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from autoexport.config.options import Option
 from autoexport.model.blocks import Block, BlockRef
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+
+Owner = tuple[ProjectNode, DatasetNode]
+"""The project and the dataset of a block."""
 
 FormatOptions = Mapping[str, Any]
 """The value of every declared option by its name: Python's own scalars, which cross to a rendering process."""
@@ -45,6 +48,20 @@ class Format(Protocol):
 
     def guarded(self, tree: Tree) -> int:
         """The number of guarded cells outside the blocks."""
+        ...
+
+
+@runtime_checkable
+class BatchFormat(Protocol):
+    """A format that can render many small blocks at once, for less than each alone. No format has to."""
+
+    def blocks(
+        self, block: Block, lengths: Sequence[int], owners: Sequence[Owner]
+    ) -> tuple[list[bytes], list[int]]:
+        """The bytes of each block, and the number of its guarded cells, as `Format.block` returns them.
+
+        `block` holds the values of all; `lengths` are the numbers of images of each.
+        """
         ...
 
 

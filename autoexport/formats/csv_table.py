@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate, chain, repeat
+from operator import add
 from typing import Any
 
 from autoexport.config.options import Option
-from autoexport.formats.contract import Format, FormatOptions, Output
+from autoexport.formats.contract import Format, FormatOptions, Output, Owner
 from autoexport.model.blocks import Block, BlockRef
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
 from autoexport.values.scalars import encoded
@@ -178,22 +180,44 @@ class ImagesTable(_Table):
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The rows of a block."""
-        length = len(block.spans)
-        above = [self._cells([node.values[name]]) for node in (project, dataset) for name in ("id", "name")]
-        guarded = length * sum(number for _, number in above)
+        (body,), (guarded,) = self.blocks(block, [len(block.spans)], [(project, dataset)])
+        return body, guarded
+
+    def blocks(
+        self, block: Block, lengths: Sequence[int], owners: Sequence[Owner]
+    ) -> tuple[list[bytes], list[int]]:
+        """The rows of each block."""
+        ends = list(accumulate(lengths))
+        parts = list(map(slice, [0, *ends], ends))
+        above, guarded_above = self._above(owners)
+        guarded = [length * own for length, own in zip(lengths, guarded_above, strict=True)]
         columns = []
         for name in IMAGE_COLUMNS:
             if name == _PARENT_OF_IMAGE[0]:
-                # What all rows have, and has its columns beside one another, is one cell.
-                columns.append([b",".join(cell for (cell,), _ in above)] * length)
+                columns.append(list(chain.from_iterable(map(repeat, above, lengths))))
             elif name == "annotation_count":
                 columns.append(encoded(block.spans))
             elif name not in _PARENT_OF_IMAGE:
                 field = "id" if name == "image_id" else name
                 cells, more = self._cells(block.images[field], block.json_cells.get(field))
                 columns.append(cells)
-                guarded += more
-        return b"\n".join(map(b",".join, zip(*columns, strict=True))) + b"\n", guarded
+                if more:
+                    own_guarded = (self._cells(block.images[field][part])[1] for part in parts)
+                    guarded = list(map(add, guarded, own_guarded))
+        lines = list(map(b",".join, zip(*columns, strict=True)))
+        return [b"\n".join([*lines[part], b""]) for part in parts], guarded
+
+    def _above(self, owners: Sequence[Owner]) -> tuple[list[bytes], list[int]]:
+        """The cells that all rows of a block repeat, which stand beside one another, as one; and how many of them
+        are guarded."""
+        columns, guarded = [], [0] * len(owners)
+        for index, name in ((0, "id"), (0, "name"), (1, "id"), (1, "name")):
+            values = [owner[index].values[name] for owner in owners]
+            cells, more = self._cells(values)
+            columns.append(cells)
+            if more:
+                guarded = [number + self._cells([value])[1] for number, value in zip(guarded, values, strict=True)]
+        return list(map(b",".join, zip(*columns, strict=True))), guarded
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
         """The header, then the blocks of all datasets."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import orjson
 
 from autoexport.config.options import Option
-from autoexport.formats.contract import FormatOptions, Output
+from autoexport.formats.contract import FormatOptions, Output, Owner
 from autoexport.model.blocks import Block, BlockRef, Counts
 from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, PROJECT_FIELDS
 from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
@@ -73,38 +74,55 @@ class JsonDocument:
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The images of a block, separated as they are in the file."""
-        between, last = self._between(block)
+        (body,), _ = self.blocks(block, [len(block.spans)], [(project, dataset)])
+        return body, 0
+
+    def blocks(
+        self, block: Block, lengths: Sequence[int], owners: Sequence[Owner]
+    ) -> tuple[list[bytes], list[int]]:
+        """The images of each block, separated as they are in the file."""
+        between, tails = self._between(block, lengths)
+        guarded = [0] * len(lengths)
         if not between:
-            return last, 0
+            return [tail for _, tail in tails], guarded
         parts = [between, *self._annotations(block)]
         # One list and one join for the whole block: a `bytes` for each annotation would take twice as long.
         pieces = [part if isinstance(part, bytes) else b"" for part in parts] * len(between)
         for place, part in enumerate(parts):
             if not isinstance(part, bytes):
                 pieces[place :: len(parts)] = part
-        return b"".join(pieces) + last, 0
+        bodies, begun = [], 0
+        for end, tail in tails:
+            bodies.append(b"".join(pieces[begun : end * len(parts)]) + tail)
+            begun = end * len(parts)
+        return bodies, guarded
 
     def image_at(self, body: bytes, offset: int) -> str:
         """The id of the image that begins last before this byte."""
         begun = [found for found in _IMAGE_BEGINS.finditer(body) if found.start() <= offset]
         return begun[-1][1].decode() if begun else ""
 
-    def _between(self, block: Block) -> tuple[list[bytes], bytes]:
-        """What stands before each annotation: a comma, or all from the annotation before to the one that is the
-        first of its image; and what stands after the last one."""
+    def _between(self, block: Block, lengths: Sequence[int]) -> tuple[list[bytes], list[tuple[int, bytes]]]:
+        """The text before each annotation: a comma, or all from the annotation before to the one that is the
+        first of its image. Also, for each block, the number of annotations up to its end, and the text after its
+        last one."""
         cells = [_cells(block.json_cells, block.images, name) for name in IMAGE_FIELDS]
         heads = map(self._image.__mod__, zip(*cells, encoded(block.spans), strict=True))
         end = b"\n" + b" " * (self._annotation_indent - 2) + b"]" + self._image_ends
         between = [self.separator] * sum(block.spans)
-        at, text = 0, b""
-        for head, span in zip(heads, block.spans, strict=True):
-            if span:
-                between[at] = text + head + b"[\n"
-                at += span
-                text = end + self.separator
-            else:
-                text += head + b"[]" + self._image_ends + self.separator
-        return between, text[: -len(self.separator)]
+        tails = []
+        at, images = 0, zip(heads, block.spans, strict=True)
+        for length in lengths:
+            text = b""
+            for head, span in islice(images, length):
+                if span:
+                    between[at] = text + head + b"[\n"
+                    at += span
+                    text = end + self.separator
+                else:
+                    text += head + b"[]" + self._image_ends + self.separator
+            tails.append((at, text[: -len(self.separator)]))
+        return between, tails
 
     def _annotations(self, block: Block) -> list[bytes | list[bytes]]:
         """What annotations are put together from, in order: text that all of them have, and columns of cells."""

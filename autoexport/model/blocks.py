@@ -90,11 +90,11 @@ class FlatRows:
 
 @dataclass(slots=True)
 class BlockRows:
-    """The raw rows of a block, or of a piece of it.
+    """The raw rows of a block, of a piece of it, or of several small blocks that follow one another.
 
     The images are in id order, and so are the annotations of each. The fields are logical ones; a field that the
     database lacks is absent. `spans` is the number of annotations of each image. `ends`: no further piece of the
-    same block follows.
+    last block follows. `members`: if there are several blocks, the dataset and the number of images of each.
     """
 
     dataset: Key
@@ -102,6 +102,11 @@ class BlockRows:
     annotations: FlatRows
     spans: list[int]
     ends: bool = True
+    members: Sequence[tuple[Key, int]] = ()
+
+    def blocks(self) -> Sequence[tuple[Key, int]]:
+        """The dataset and the number of images of each block that has rows here."""
+        return self.members or [(self.dataset, len(self.spans))]
 
     def image_keys(self) -> Sequence[Key]:
         """The keys of the images."""
@@ -134,7 +139,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Block:
-    """The values of one block for the formats: columns by the name of the published field.
+    """The values of a block, or of several that follow one another: columns by the name of the published field.
 
     In `annotations`, the box is in four columns `x_min` to `y_max`, all None without a box. `polygon` holds JSON
     on one line. `spans` is the number of annotations of each image. `json_cells` caches the JSON of columns that
@@ -144,7 +149,7 @@ class Block:
     images: dict[str, Sequence[Any]]
     annotations: dict[str, Sequence[Any]]
     spans: list[int]
-    counts: Counts
+    counts: Counts = field(default_factory=Counts)
     json_cells: dict[str, list[bytes]] = field(default_factory=dict)
 
 

@@ -183,13 +183,15 @@ class Derivation:
                 rendering(self.spooled, self.mapping, self.job.options, expected) as renderer,
             ):
                 async for rows in blocks:
-                    project, dataset = self.builder.places[rows.dataset]
-                    await renderer.add(rows, project, dataset)
-                    images = rows.image_keys()
-                    first = first or [images[0]]
-                    if rows.ends:
-                        keys.append((dataset.key, first[0], images[-1]))
-                        first = []
+                    members = rows.blocks()
+                    await renderer.add(rows, [self.builder.places[dataset] for dataset, _ in members])
+                    images, end = rows.image_keys(), 0
+                    for index, (dataset, length) in enumerate(members, 1):
+                        begun, end = end, end + length
+                        first = first or [images[begun]]
+                        if rows.ends or index < len(members):
+                            keys.append((dataset, first[0], images[end - 1]))
+                            first = []
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.worker_cpu_s += renderer.worker_cpu_s

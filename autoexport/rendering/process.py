@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import RenderError
-from autoexport.formats.contract import FormatOptions
+from autoexport.formats.contract import FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
-from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.messages import END, LENGTH, Start, block_message, decoded, encoded, ready
+from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, ready, rows_message
 from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
@@ -76,8 +75,7 @@ class WorkerProcessRenderer:
     """Sends blocks to a worker process and collects its answers while it works.
 
     The protocol (`messages`): `Start` is answered by `ready`; pieces of blocks and END are sent without waiting
-    for answers. The worker answers the last piece of each block, an error at once, and END with its processor
-    time.
+    for answers. The worker answers when blocks end, an error at once, and END with its processor time.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, writer: PipeWriter, spools: Sequence[Spool]) -> None:
@@ -86,7 +84,7 @@ class WorkerProcessRenderer:
         self._writer = writer
         self._from_worker = process.stdout
         self._spools = spools
-        self._blocks_added = 0
+        self._blocks_added = self._blocks_answered = 0
         self._all_done = False
         self.worker_cpu_s = 0.0
         self._answers: asyncio.Task[deque[bytes]] | None = None
@@ -111,15 +109,15 @@ class WorkerProcessRenderer:
         self._answers = asyncio.create_task(self._collect(), name="rendering")
         return True
 
-    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        """Send one more piece of a block, as `Renderer.add` has it."""
+    async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
+        """Send one more piece of a block, or several blocks, as `Renderer.add` has it."""
         assert self._answers is not None  # noqa: S101 - it has begun
-        self._blocks_added += rows.ends
+        self._blocks_added += len(rows.blocks()) - (not rows.ends)
         await self._writer.sent(self._answers)
         if self._answers.done():
             await self.finish()  # The worker ended before its time: this raises the reason.
         else:
-            self._writer.send(block_message(rows, project, dataset))
+            self._writer.send(rows_message(rows, owners))
 
     async def finish(self) -> list[Rendered]:
         """Send END and wait for all answers, as `Renderer.finish` has it."""
@@ -129,7 +127,7 @@ class WorkerProcessRenderer:
             self._writer.send(encoded(END))
             await self._writer.sent(self._answers)
         answers = await self._answers
-        if not self._all_done or len(answers) != self._blocks_added:
+        if not self._all_done or self._blocks_answered != self._blocks_added:
             await self._process.wait()
             raise RenderError(
                 f"The rendering process ended before its time, with exit code {self._process.returncode}.",
@@ -158,14 +156,19 @@ class WorkerProcessRenderer:
                 break
             if kind == "os error":
                 raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
-            if kind != "block":
+            if kind != "blocks":
                 raise RenderError(f"A block could not be rendered: {content[0]}.", hint="Please report this.")
+            self._blocks_answered += len(content[0])
             blocks.append(answer)
         return blocks
 
     def _rendered_blocks(self, answers: deque[bytes]) -> list[Rendered]:
         # Popped one by one: the memory of each answer is free as soon as it is decoded.
-        return [rendered_block(self._spools, *decoded(answers.popleft())[1:]) for _ in range(len(answers))]
+        return [
+            rendered_block(self._spools, *digest)
+            for _ in range(len(answers))
+            for digest in decoded(answers.popleft())[1]
+        ]
 
     async def _answer(self) -> bytes | None:
         """The next answer without its length, still encoded; None after the last one."""

@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from autoexport.formats.contract import FormatOptions
+from autoexport.formats.contract import FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
-from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.bodies import BlockDigest, bodies_of
+from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.process import process_renderer
 from autoexport.rendering.spool import Rendered, Spool, rendered_block
 from autoexport.runtime.logs import get_logger
@@ -29,8 +28,9 @@ class Renderer(Protocol):
     worker_cpu_s: float
     """Processor time used outside this process, in seconds; known after `finish`."""
 
-    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        """Render one more piece, now or later. Raises `PublishError` or `RenderError`, also of earlier pieces."""
+    async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
+        """Render one more piece, or several blocks, now or later; `owners` are the projects and datasets of the
+        blocks. Raises `PublishError` or `RenderError`, also of earlier pieces."""
         ...
 
     async def finish(self) -> list[Rendered]:
@@ -63,13 +63,12 @@ class ThreadRenderer:
         self._mapping = mapping
         self._rendered: list[Rendered] = []
 
-    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        piece = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
-        for spool, body in zip(self._spools, piece.bodies, strict=True):
-            await spool.append(body)
-        self._block_digest.add(piece)
-        if rows.ends:
-            self._rendered.append(rendered_block(self._spools, *self._block_digest.end()))
+    async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
+        pieces = await asyncio.to_thread(all_bodies_of, rows, self._mapping, self._outputs, owners)
+        for index, spool in enumerate(self._spools):
+            await spool.append([piece.bodies[index] for piece in pieces])
+        ended = self._block_digest.add_all(pieces, ends=rows.ends)
+        self._rendered += [rendered_block(self._spools, *digest) for digest in ended]
 
     async def finish(self) -> list[Rendered]:
         return self._rendered

@@ -30,10 +30,10 @@ class Spool:
         descriptor: int = self._stream.fileno()
         return descriptor
 
-    async def append(self, body: bytes) -> None:
-        """Append a piece of a block. Raises `PublishError`."""
+    async def append(self, bodies: Sequence[bytes]) -> None:
+        """Append blocks, or pieces of blocks. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
-            await self._stream.write(body + self.output.separator)
+            await self._stream.write(self.output.separator.join([*bodies, b""]))
 
     def added(self, length: int, crc: int) -> Part:
         """Note a block of so many bytes that was appended, here or by the worker process; where it lies."""

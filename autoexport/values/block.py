@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from autoexport.model.blocks import Block, BlockRows, Counts
@@ -59,53 +60,81 @@ _TYPES = {"bbox", "polygon", "classification"}
 
 
 def render(rows: BlockRows, mapping: BoxMapping) -> Block:
-    """Compute all published columns of these rows, and the counts."""
+    """Compute all published columns of the rows of one block, and the counts."""
+    block, counts = render_together(rows, mapping)
+    (block.counts,) = counts
+    return block
+
+
+def render_together(rows: BlockRows, mapping: BoxMapping) -> tuple[Block, list[Counts]]:
+    """Compute all published columns of the rows of several blocks at once, and the counts of each block."""
+    lengths = [length for _, length in rows.blocks()]
+    of_images = _slices(lengths)
+    ends = [0, *accumulate(rows.spans)]
+    of_annotations = [slice(ends[part.start], ends[part.stop]) for part in of_images]
+    repaired = [0] * len(lengths)
     stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    images, repaired_of_images = _ruled(stored_images, IMAGE_RULES, len(rows.spans))
-    annotations, repaired_of_annotations = _ruled(stored_annotations, ANNOTATION_RULES, sum(rows.spans))
-    boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
+    images = _ruled(stored_images, IMAGE_RULES, of_images, repaired)
+    annotations = _ruled(stored_annotations, ANNOTATION_RULES, of_annotations, repaired)
+    boxes, repaired_boxes = corners(stored_annotations, mapping, ends[-1])
+    if repaired_boxes:
+        for index, part in enumerate(of_annotations):
+            own = {name: column[part] for name, column in stored_annotations.items()}
+            repaired[index] += corners(own, mapping, part.stop - part.start)[1]
     annotations.update(boxes)
     _derive_names(images)
     if "is_labeled" not in stored_images:
         images["is_labeled"] = [span > 0 for span in rows.spans]
     annotations["type"] = _types(annotations)
-    return Block(
-        images=images,
-        annotations=annotations,
-        spans=rows.spans,
-        counts=Counts(
-            images=len(rows.spans),
-            labeled=images["is_labeled"].count(True),
-            annotations=sum(rows.spans),
-            splits=_counted(images["split"], UNASSIGNED),
-            labels=_counted(annotations["label"]),
-            repaired=repaired_of_images + repaired_of_annotations + repaired_boxes,
-        ),
-    )
+    labeled, splits, labels = images["is_labeled"], images["split"], annotations["label"]
+    counts = [
+        Counts(
+            images=length,
+            labeled=labeled[own].count(True),
+            annotations=below.stop - below.start,
+            splits=_counted(splits[own], UNASSIGNED),
+            labels=_counted(labels[below]),
+            repaired=repairs,
+        )
+        for length, own, below, repairs in zip(lengths, of_images, of_annotations, repaired, strict=True)
+    ]
+    return Block(images, annotations, rows.spans), counts
+
+
+def _slices(lengths: Sequence[int]) -> list[slice]:
+    ends = list(accumulate(lengths))
+    return list(map(slice, [0, *ends], ends))
 
 
 def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Apply the value rules to a row of a small table. Also returns the number of repaired values."""
-    ruled, repaired = _ruled(
-        {name: [value] for name, value in row.items()}, {name: PARENT_RULES[name] for name in fields}, 1
-    )
-    return {name: column[0] for name, column in ruled.items()}, repaired
+    repaired = [0]
+    rules = {name: PARENT_RULES[name] for name in fields}
+    ruled = _ruled({name: [value] for name, value in row.items()}, rules, [slice(0, 1)], repaired)
+    return {name: column[0] for name, column in ruled.items()}, repaired[0]
 
 
 def _ruled(
-    columns: dict[str, Sequence[Scalar]], rules: dict[str, Rule], length: int
-) -> tuple[dict[str, Sequence[Any]], int]:
-    """Apply a rule to each column; a column that the database lacks is None in all `length` rows."""
+    columns: dict[str, Sequence[Scalar]], rules: dict[str, Rule], parts: Sequence[slice], repaired: list[int]
+) -> dict[str, Sequence[Any]]:
+    """Apply a rule to each column, and add the repaired values of each part to `repaired`.
+
+    A column that the database lacks is None in all rows.
+    """
     ruled: dict[str, Sequence[Any]] = {}
-    total_repaired = 0
-    nulls = [None] * length
+    nulls = [None] * parts[-1].stop
     for name, rule in rules.items():
-        if name in columns:
-            ruled[name], repaired = rule(columns[name])
-            total_repaired += repaired
-        else:
+        if name not in columns:
             ruled[name] = nulls
-    return ruled, total_repaired
+            continue
+        ruled[name], total = rule(columns[name])
+        if total and len(parts) == 1:
+            repaired[0] += total
+        elif total:
+            # Rare: the rule says how many values it repaired, but not where.
+            for index, part in enumerate(parts):
+                repaired[index] += rule(columns[name][part])[1]
+    return ruled
 
 
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:
