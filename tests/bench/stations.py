@@ -26,7 +26,8 @@ PARTS = {
     "walk": "autoexport.sources.sqlite.changes:fingerprint",
     "compare": "autoexport.sources.sqlite.changes:compare autoexport.sources.sqlite.changes:changed_ranges",
     "render": "autoexport.rendering.bodies:render_together",
-    "format": "autoexport.formats.json_document:JsonDocument.blocks autoexport.formats.csv_table:ImagesTable.blocks",
+    "format": "autoexport.formats.json_document:JsonDocument.blocks "
+    "autoexport.formats.csv_table:ImagesTable.blocks",
     "lay out": "autoexport.pipeline.generation:Generation.lay_out",
     "compare bytes": "autoexport.publishing.directory:find_identical",
     "splice": "autoexport.publishing.directory:stage",
