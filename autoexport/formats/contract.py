@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from autoexport.config.options import Option
-from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.tree import DatasetNode, ProjectNode, Section, Tree
 
 Owner = tuple[ProjectNode, DatasetNode]
 """The project and the dataset of a block."""
@@ -42,8 +42,9 @@ class Format(Protocol):
         """The id, as it is written, of the image that a byte of a block's body belongs to."""
         ...
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The whole file in order: bytes, and references where a block's bytes go."""
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
+        """The whole file in order: bytes, and references where a block's bytes go, or the text of a section of a
+        `SectionFormat`."""
         ...
 
     def guarded(self, tree: Tree) -> int:
@@ -62,6 +63,20 @@ class BatchFormat(Protocol):
 
         `block` holds the values of all; `lengths` are the numbers of images of each.
         """
+        ...
+
+
+@runtime_checkable
+class SectionFormat(Protocol):
+    """A format that renders sections by themselves: those that did not change are kept. No format has to.
+
+    Its `assemble` yields a reference for each section where the tree has `parts`; the text around them may depend
+    on the tree's time stamp and counts, that of a section may not. Its `guarded` is only asked about trees
+    without `parts`.
+    """
+
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """The text of a section in order, with the number of guarded cells in it."""
         ...
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import Format, FormatOptions, Output, Owner
-from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
 from autoexport.values.scalars import encoded
 
 PROJECT_COLUMNS = (
@@ -34,7 +34,7 @@ IMAGE_COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _OPENED = re.compile(rb'"[=+\-@]')
-_SPLITS = ("train", "val", "test", "unassigned")
+_SPLIT_COLUMNS = [(f"{word}_count", word) for word in ("train", "val", "test", "unassigned")]
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -61,25 +61,48 @@ class _Table:
             start -= 1
         return body[start : body.find(b",", start)].decode("utf-8", "replace")
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
         """The header and the rows."""
         yield self._header()
-        for row in self._rows(tree):
-            yield self._line(row)[0]
+        if tree.parts is not None:
+            yield from self._sections(tree.parts)
+            return
+        for project in tree.projects:
+            for piece in self.section(Section("projects", [project])):
+                if not isinstance(piece, Guarded):
+                    yield piece
+
+    def _sections(self, parts: Sequence[Part]) -> Iterator[SectionRef]:
+        for part in parts:
+            if isinstance(part, int):
+                yield SectionRef(part)
+            else:
+                head, below = part
+                yield SectionRef(head)
+                yield from map(SectionRef, below)
+
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """The rows of a section."""
+        rows = self._rows(section)
+        if rows:
+            columns, guarded = [], 0
+            for name in self.columns:
+                cells, more = self._cells([row[name] for row in rows])
+                columns.append(cells)
+                guarded += more
+            yield b"\n".join([*map(b",".join, zip(*columns, strict=True)), b""])
+            yield Guarded(guarded)
 
     def guarded(self, tree: Tree) -> int:
         """The guarded cells of the rows."""
-        return sum(self._line(row)[1] for row in self._rows(tree))
+        pieces = (piece for project in tree.projects for piece in self.section(Section("projects", [project])))
+        return sum(piece.cells for piece in pieces if isinstance(piece, Guarded))
 
     def _header(self) -> bytes:
         return (b"\xef\xbb\xbf" if self.bom else b"") + ",".join(self.columns).encode() + b"\n"
 
-    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
-        return iter(())
-
-    def _line(self, row: Mapping[str, Any]) -> tuple[bytes, int]:
-        cells, guarded = self._cells([row[name] for name in self.columns])
-        return b",".join(cells) + b"\n", guarded
+    def _rows(self, section: Section) -> list[Mapping[str, Any]]:
+        return []
 
     def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
         """The cells of values, and how many were guarded; `json_cells` is their JSON, where it is known."""
@@ -121,9 +144,11 @@ class ProjectsTable(_Table):
     file_name = "projects.csv"
     columns = PROJECT_COLUMNS
 
-    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
-        for project in tree.projects:
-            yield {
+    def _rows(self, section: Section) -> list[Mapping[str, Any]]:
+        if section.kind == "datasets":
+            return []
+        return [
+            {
                 **project.values,
                 "project_id": project.values["id"],
                 "project_name": project.values["name"],
@@ -134,6 +159,8 @@ class ProjectsTable(_Table):
                 "label_count": len(project.labels),
                 "labels": "; ".join(_names(project)),
             }
+            for project in section.projects
+        ]
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
@@ -150,25 +177,28 @@ class DatasetsTable(_Table):
     file_name = "datasets.csv"
     columns = DATASET_COLUMNS
 
-    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
-        for project in tree.projects:
-            for dataset in project.datasets:
-                splits = dataset.counts.splits
-                yield {
-                    **dataset.values,
-                    "dataset_id": dataset.values["id"],
-                    "dataset_name": dataset.values["name"],
-                    "project_id": project.values["id"],
-                    "project_name": project.values["name"],
-                    "image_count": dataset.counts.images,
-                    **{f"{word}_count": splits.get(word, 0) for word in _SPLITS},
-                    "labeled_image_count": dataset.counts.labeled,
-                    "annotation_count": dataset.counts.annotations,
-                }
+    def _rows(self, section: Section) -> list[Mapping[str, Any]]:
+        if section.kind == "head":
+            return []
+        return [
+            {
+                **dataset.values,
+                "dataset_id": dataset.values["id"],
+                "dataset_name": dataset.values["name"],
+                "project_id": project.values["id"],
+                "project_name": project.values["name"],
+                "image_count": dataset.counts.images,
+                **{column: dataset.counts.splits.get(word, 0) for column, word in _SPLIT_COLUMNS},
+                "labeled_image_count": dataset.counts.labeled,
+                "annotation_count": dataset.counts.annotations,
+            }
+            for project in section.projects
+            for dataset in project.datasets
+        ]
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
-        return sum(len(project.datasets) for project in tree.projects)
+        return tree.count_datasets()
 
 
 class ImagesTable(_Table):
@@ -219,13 +249,12 @@ class ImagesTable(_Table):
                 guarded = [number + self._cells([value])[1] for number, value in zip(guarded, values, strict=True)]
         return list(map(b",".join, zip(*columns, strict=True))), guarded
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The header, then the blocks of all datasets."""
-        yield self._header()
-        for project in tree.projects:
-            for dataset in project.datasets:
-                for block in dataset.blocks:
-                    yield BlockRef(block)
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """The blocks of all datasets."""
+        if section.kind != "head":
+            for project in section.projects:
+                for dataset in project.datasets:
+                    yield from map(BlockRef, dataset.blocks)
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""

@@ -8,17 +8,17 @@ indented by two.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Literal
 
 import orjson
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import FormatOptions, Output, Owner
-from autoexport.model.blocks import Block, BlockRef, Counts
-from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, PROJECT_FIELDS
-from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
+from autoexport.model.blocks import Block, BlockRef, Counts, Guarded, SectionRef
+from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
+from autoexport.model.tree import DatasetNode, LabelNode, Part, ProjectNode, Section, Tree, in_order
 from autoexport.values.boxes import CORNERS
 from autoexport.values.json_columns import parse, spaced
 from autoexport.values.scalars import encode, encoded
@@ -47,6 +47,10 @@ _DATASET_LINES = (
     ("image_count", "labeled_image_count", "annotation_count"),
 )
 
+_DATASETS_FOLLOW = b',\n      "datasets": '
+_LABELS_TOGETHER = 500
+"""Labels that are encoded at once: a project may have hundreds of thousands."""
+
 JsonStyle = Literal["records", "pretty"]
 
 
@@ -65,6 +69,10 @@ class JsonDocument:
             if pretty
             else b', "annotation_count": %b, "annotations": '
         )
+        # How a list of labels goes on, and how it and the counts by label end.
+        self._list_between = b"," if pretty else b", "
+        self._list_ends = b"\n      ]" if pretty else b"]"
+        self._counts_end = b"\n          }" if pretty else b"}"
         self._image_ends = b"\n            }" if pretty else b"}"
         self._annotation_indent = 16 if pretty else 14
         self._annotation_frame = _frame(_ANNOTATION_KEYS, self._annotation_indent, pretty)
@@ -164,53 +172,126 @@ class JsonDocument:
 
     # --- the tree ----------------------------------------------------------------------------------
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
         """The document in order."""
         info = {
             "format_version": FORMAT_VERSION,
             "timestamp": tree.timestamp,
             "total_projects": len(tree.projects),
-            "total_datasets": sum(len(project.datasets) for project in tree.projects),
+            "total_datasets": tree.count_datasets(),
             "total_images": tree.counts.images,
             "total_annotations": tree.counts.annotations,
             "total_labels": tree.total_labels,
         }
         yield b'{\n  "export_info": ' + self._inline(info, 2) + b',\n  "projects": '
-        yield from _list((self._project(project) for project in tree.projects), 2)
+        if tree.parts is None:
+            yield from _list(([*self._projects([project])] for project in tree.projects), 2)
+        else:
+            yield from _list(map(self._part, tree.parts), 2)
         yield b"\n}\n"
 
-    def _project(self, project: ProjectNode) -> Iterator[bytes | BlockRef]:
-        head = {name: project.values[name] for name in PROJECT_FIELDS}
-        head["dataset_count"] = len(project.datasets)
-        head |= _count_fields(project.counts)
-        yield b"    {\n" + self._members(head, _PROJECT_LINES, 6)
-        yield b',\n      "labels": ' + self._labels(project.labels)
-        yield b',\n      "datasets": '
-        yield from _list((self._dataset(dataset) for dataset in project.datasets), 6)
+    def _part(self, part: Part) -> Iterator[bytes | SectionRef]:
+        if isinstance(part, int):
+            yield SectionRef(part)
+            return
+        head, below = part
+        yield SectionRef(head)
+        yield from _list(([SectionRef(section)] for section in below), 6)
         yield b"\n    }"
 
-    def _labels(self, labels: Sequence[LabelNode]) -> bytes:
-        return self._inline([{**label.values, "annotation_count": label.annotation_count} for label in labels], 6)
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """Projects or datasets, separated as they are in the file; or a project up to its datasets."""
+        if section.kind == "projects":
+            yield from self._projects(section.projects)
+        elif section.kind == "head":
+            (opening,) = self._project_openings(section.projects)
+            yield from opening
+        else:
+            yield from self._datasets([dataset for project in section.projects for dataset in project.datasets])
 
-    def _dataset(self, dataset: DatasetNode) -> Iterator[bytes | BlockRef]:
-        head = dict(dataset.values) | _count_fields(dataset.counts)
-        yield b"        {\n" + self._members(head, _DATASET_LINES, 10)
-        splits = {word: dataset.counts.splits.get(word, 0) for word in _SPLITS}
-        splits |= {word: number for word, number in sorted(dataset.counts.splits.items()) if word not in splits}
-        yield b',\n          "splits": ' + self._inline(splits, 10)
-        yield b',\n          "label_counts": ' + self._inline(dict(sorted(dataset.counts.labels.items())), 10)
-        yield b',\n          "images": '
-        yield from _list(([BlockRef(block)] for block in dataset.blocks), 10)
-        yield b"\n        }"
+    def _projects(self, projects: Sequence[ProjectNode]) -> Iterator[bytes | BlockRef]:
+        between = b""
+        for project, opening in zip(projects, self._project_openings(projects), strict=True):
+            yield between
+            yield from opening
+            if project.datasets:
+                yield b"[\n"
+                yield from self._datasets(list(project.datasets))
+                yield b"\n      ]\n    }"
+            else:
+                yield b"[]\n    }"
+            between = b",\n"
 
-    def _members(self, values: Mapping[str, Any], lines: Sequence[Sequence[str]], indent: int) -> bytes:
-        """What a node says of itself: several members a line, or one in the pretty style."""
+    def _project_openings(self, projects: Sequence[ProjectNode]) -> Iterator[Iterator[bytes]]:
+        """The text of each project up to the list of its datasets."""
+        counts = [_count_fields(project.counts) for project in projects]
+        values = [
+            {**project.values, "dataset_count": len(project.datasets), **own}
+            for project, own in zip(projects, counts, strict=True)
+        ]
+        for project, members in zip(projects, self._members(values, _PROJECT_LINES, 6), strict=True):
+            yield chain(
+                [b"    {\n" + members + b',\n      "labels": '], self._labels(project.labels), [_DATASETS_FOLLOW]
+            )
+
+    def _labels(self, labels: Collection[LabelNode]) -> Iterator[bytes]:
+        remaining = iter(labels)
+        some = list(islice(remaining, _LABELS_TOGETHER))
+        if not some:
+            yield b"[]"
+        between = b"["
+        while some:
+            listed = [{**label.values, "annotation_count": label.annotation_count} for label in some]
+            text = self._inline(listed, 6)
+            some = list(islice(remaining, _LABELS_TOGETHER))
+            # Without its own brackets: the list goes on.
+            ends = self._list_ends if not some else b""
+            yield between + text[1 : -len(self._list_ends)] + ends
+            between = self._list_between
+
+    def _datasets(self, datasets: Sequence[DatasetNode]) -> Iterator[bytes | BlockRef]:
+        values = [dataset.values | _count_fields(dataset.counts) for dataset in datasets]
+        between = b"        {\n"
+        for dataset, members in zip(datasets, self._members(values, _DATASET_LINES, 10), strict=True):
+            yield between + members + b',\n          "splits": ' + self._splits(dataset.counts.splits)
+            yield b',\n          "label_counts": '
+            yield from self._label_counts(dataset.counts.labels)
+            yield b',\n          "images": '
+            yield from _list(([BlockRef(block)] for block in dataset.blocks), 10)
+            yield b"\n        }"
+            between = b",\n        {\n"
+
+    def _splits(self, counted: Mapping[str, int]) -> bytes:
+        splits = {word: counted.get(word, 0) for word in _SPLITS}
+        if len(counted) > sum(map(bool, splits.values())):
+            splits |= {word: number for word, number in sorted(counted.items()) if word not in splits}
+        return self._inline(splits, 10)
+
+    def _label_counts(self, counted: Mapping[str, int]) -> Iterator[bytes]:
+        remaining = iter(in_order(counted))
+        some = dict(islice(remaining, _LABELS_TOGETHER))
+        if not some:
+            yield b"{}"
+        between = b"{"
+        while some:
+            text = self._inline(some, 10)
+            some = dict(islice(remaining, _LABELS_TOGETHER))
+            ends = self._counts_end if not some else b""
+            yield between + text[1 : -len(self._counts_end)] + ends
+            between = self._list_between
+
+    def _members(
+        self, nodes: Sequence[Mapping[str, Any]], lines: Sequence[Sequence[str]], indent: int
+    ) -> Iterator[bytes]:
+        """What each node says of itself: several members a line, or one in the pretty style."""
+        if not nodes:
+            return iter(())
         if self.style == "pretty":
             lines = [(name,) for line in lines for name in line]
         margin = b" " * indent
-        return b",\n".join(
-            margin + b", ".join(encode(name) + b": " + encode(values[name]) for name in line) for line in lines
-        )
+        frame = b",\n".join(margin + b", ".join(encode(name) + b": %b" for name in line) for line in lines)
+        columns = [encoded([values[name] for values in nodes]) for line in lines for name in line]
+        return map(frame.__mod__, zip(*columns, strict=True))
 
     def _inline(self, value: Any, indent: int) -> bytes:
         """A small value: on one line, or indented in the pretty style."""

@@ -1,4 +1,4 @@
-"""The private memory: what was published, block by block, and of which state of the database.
+"""The private memory: what was published, section by section, and of which state of the database.
 
 Two files in the state directory. `ledger.json` says how the published files are made up; `position`
 says where the database stood, in the source's own words, and may be renewed alone when the database
@@ -9,9 +9,10 @@ means a full export.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,15 +20,18 @@ import orjson
 import xxhash
 
 from autoexport.incremental.position import _PIECE_BYTES, _POSITION, save_position
-from autoexport.model.blocks import BlockRecord, Part, _packed
-from autoexport.model.catalog import Key
+from autoexport.model.blocks import BlockRecord, SectionPlace, SectionRecord, Sums
+from autoexport.model.scratch import Scratch, Stored
 from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
 from autoexport.values.encoders import changed
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
 _LEDGER = "ledger.json"
-_BLOCKS = b',"blocks":[\n'
+_SECTIONS = b',"sections":[\n'
+_BODY = b",[\n"
+_NEXT = b"]],\n"
+_LAST = b"0]"
 
 _SEAL = b',\n"seal":"'
 _SEAL_BYTES = len(_SEAL) + 16 + len(b'"}\n')
@@ -38,9 +42,10 @@ class Ledger:
     """What is known of the last publish.
 
     `database`, `settings` and `mapping` are digests. `unpublished` counts, by logical table, the live rows that
-    have no parent. `datasets` are the keys of all published datasets, empty ones too. `forgotten` is why the
-    blocks were given up during this export; None where they were not. `encoders` are the fingerprints of the
-    encoders that wrote the files; an older ledger has none.
+    have no parent. `sections` hold all published datasets, empty ones too, and their blocks; `block_files` are the
+    indexes of the files that have blocks. `kinds` are the types of the keys of datasets and of images, empty if
+    there are none. `forgotten` is why the sections were given up during this export; None where they were not.
+    `encoders` are the fingerprints of the encoders that wrote the files; an older ledger has none.
     """
 
     database: str
@@ -51,14 +56,19 @@ class Ledger:
     files: dict[str, FileIdentity]
     tables: dict[str, str] = field(default_factory=dict)
     unpublished: dict[str, int] = field(default_factory=dict)
-    datasets: list[Key] = field(default_factory=list)
-    blocks: list[BlockRecord] = field(default_factory=list)
+    kinds: tuple[str, str] = ("", "")
+    block_files: Sequence[int] = ()
+    sections: Iterable[SectionRecord] = ()
     encoders: Mapping[str, str] = field(default_factory=dict)
     forgotten: str | None = None
 
-    def forget_blocks(self, reason: str) -> None:
-        """Give up the blocks and their memory: everything is rendered now, also if this export has to restart."""
-        self.blocks, self.forgotten = [], reason
+    def forget_sections(self, reason: str) -> None:
+        """Give up the sections: everything is rendered now, also if this export has to restart."""
+        self.sections, self.forgotten = (), reason
+
+    def blocks(self) -> Iterator[BlockRecord]:
+        """The blocks of all sections."""
+        return chain.from_iterable(section.blocks(self.block_files) for section in self.sections)
 
     def misfit(
         self,
@@ -96,20 +106,42 @@ class Ledger:
 def load_ledger(state: Path) -> Ledger | None:
     """The ledger of a state directory, or None where there is none that can be read.
 
-    Block by block, because all of it parsed at once would take six times as much memory as the blocks themselves.
+    The datasets and blocks of a section stay in the file until they are asked for.
     """
     try:
-        with (state / _LEDGER).open("rb") as file:
-            end = _sealed_bytes(file)
-            file.seek(0)
-            head = file.readline()
-            raw = orjson.loads(head.removesuffix(_BLOCKS) + b"}")
+        file = _LedgerFile(state / _LEDGER)
+        with os.fdopen(os.dup(file.descriptor), "rb") as lines:
+            end = _sealed_bytes(lines)
+            lines.seek(0)
+            head = lines.readline()
+            raw = orjson.loads(head.removesuffix(_SECTIONS) + b"}")
             if raw.pop("version") != LEDGER_VERSION:
                 return None
             raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
-            return Ledger(**raw, blocks=list(_blocks(file, end - len(head))))
+            raw["kinds"] = tuple(raw["kinds"])
+            return Ledger(**raw, sections=list(_sections(lines, file, end)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+class _LedgerFile:
+    """An open ledger: also when another one has taken its name, its sections can be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def append(self, data: bytes) -> int:
+        """A ledger is only read."""
+        raise NotImplementedError
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Some bytes of it."""
+        return os.pread(self.descriptor, length, offset)
 
 
 def _sealed_bytes(file: BinaryIO) -> int:
@@ -126,27 +158,16 @@ def _sealed_bytes(file: BinaryIO) -> int:
     return end
 
 
-def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
-    """The blocks of as many bytes, a line each; what many of them have in common is held once."""
-    common: dict[Any, Any] = {}
-    for line in lines:
-        size_bytes -= len(line)
-        ended = size_bytes <= 0
-        # The last line is followed by the seal, in place of a comma.
-        row = line[: len(line) + size_bytes].removesuffix(b"]") if ended else line.removesuffix(b",\n")
-        if row:
-            dataset, first, last, counts, parents, ids, parts = orjson.loads(row)
-            yield BlockRecord(
-                common.setdefault(dataset, dataset),
-                first,
-                last,
-                _packed(counts),
-                common.setdefault(parents, parents),
-                ids,
-                [Part(*part) for part in parts],
-            )
-        if ended:
-            return
+def _sections(lines: BinaryIO, file: Scratch, end: int) -> Iterator[SectionRecord]:
+    """The sections of a ledger up to the offset `end`: each a line about it, and the lines of its body."""
+    offset = lines.tell()
+    while offset < end - len(_LAST):
+        line = lines.readline()
+        digest, counted, empty, sums, places, length = orjson.loads(line.removesuffix(_BODY) + b"]")
+        body = Stored(file, offset + len(line), length)
+        places = [SectionPlace(*place) for place in places]
+        yield SectionRecord(digest, counted, empty, Sums(*sums), places, body)
+        offset = lines.seek(offset + len(line) + length + len(_NEXT))
 
 
 def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -> None:
@@ -170,22 +191,23 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
         },
         "tables": ledger.tables,
         "unpublished": ledger.unpublished,
-        "datasets": ledger.datasets,
+        "kinds": ledger.kinds,
+        "block_files": list(ledger.block_files),
         "encoders": ledger.encoders,
     }
-    replace_durably(state / _LEDGER, _sealed(_written(head, ledger.blocks)), mode=0o600)
+    replace_durably(state / _LEDGER, _sealed(_written(head, ledger.sections)), mode=0o600)
     if position is not None:
         save_position(state, ledger.generation, position)
 
 
-def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
-    yield orjson.dumps(head)[:-1] + _BLOCKS
-    for number, block in enumerate(blocks):
-        parts = [[part.offset, part.length, part.crc] for part in block.parts]
-        counts = orjson.Fragment(block.packed)
-        row = [block.dataset, block.first, block.last, counts, block.parents, block.ids, parts]
-        yield (b",\n" if number else b"") + orjson.dumps(row)
-    yield b"]"
+def _written(head: dict[str, Any], sections: Iterable[SectionRecord]) -> Iterator[bytes]:
+    yield orjson.dumps(head)[:-1] + _SECTIONS
+    for section in sections:
+        sums = [getattr(section.sums, name) for name in Sums.__slots__]
+        places = [(place.offset, place.length, place.crc, place.guarded) for place in section.places]
+        about = [section.digest, section.counted, section.empty, sums, places, section.body.length]
+        yield b"".join((orjson.dumps(about)[:-1], _BODY, section.body.read(), _NEXT))
+    yield _LAST
 
 
 def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import marshal
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 import orjson
 
 from autoexport.model.catalog import Key, Scalar
+from autoexport.model.scratch import Stored
 
 Value = Scalar | datetime
 """A value to which the rules of `autoexport.values` were applied."""
@@ -52,6 +54,130 @@ class BlockRecord:
         """The unpacked counts."""
         images, labeled, annotations, splits, labels, repaired, guarded = orjson.loads(self.packed)
         return Counts(images, labeled, annotations, Counter(splits), Counter(labels), repaired, guarded)
+
+
+class BlockRecords(Sequence[BlockRecord]):
+    """Block records, packed: one takes 0.2 KB instead of 1, and each access makes another object."""
+
+    def __init__(self, records: Iterable[BlockRecord] = ()) -> None:
+        self._packed: list[bytes] = []
+        for record in records:
+            self.append(record)
+
+    def append(self, record: BlockRecord) -> None:
+        """Add a record."""
+        parts = [(part.offset, part.length, part.crc, part.fresh) for part in record.parts]
+        packed = (record.dataset, record.first, record.last, record.packed, record.parents, record.ids, parts)
+        self._packed.append(marshal.dumps(packed, 2))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, index: int) -> BlockRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> BlockRecords: ...
+    def __getitem__(self, index: int | slice) -> BlockRecord | BlockRecords:
+        if isinstance(index, slice):
+            some = BlockRecords()
+            some._packed = self._packed[index]
+            return some
+        record = BlockRecord(*marshal.loads(self._packed[index]))  # noqa: S302 - packed by this process
+        record.parts = [Part(*part) for part in record.parts]  # type: ignore[misc]
+        return record
+
+    def datasets(self) -> Iterator[Key]:
+        """The dataset of each record."""
+        return (marshal.loads(packed)[0] for packed in self._packed)  # noqa: S302 - packed by this process
+
+    def picked(self, indexes: Iterable[int]) -> BlockRecords:
+        """The records with these indexes, in their order."""
+        some = BlockRecords()
+        some._packed = [self._packed[index] for index in indexes]
+        return some
+
+    def __add__(self, other: BlockRecords) -> BlockRecords:
+        some = BlockRecords()
+        some._packed = self._packed + other._packed
+        return some
+
+
+@dataclass(slots=True)
+class Sums:
+    """The sums of the counts of a section's blocks, and of its own values.
+
+    `labels` is the number of labels that its projects list. `ids` is the sum of `BlockRecord.ids`, modulo 2^64.
+    """
+
+    images: int = 0
+    labeled: int = 0
+    annotations: int = 0
+    repaired: int = 0
+    guarded: int = 0
+    ids: int = 0
+    labels: int = 0
+    blocks: int = 0
+
+    def add(self, other: Sums) -> None:
+        """Add those of another section."""
+        for name in Sums.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.ids %= 2**64
+
+
+@dataclass(slots=True)
+class SectionPlace:
+    """The place of a section's text in one published file, in bytes, its CRC-32, and the cells guarded in it."""
+
+    offset: int = 0
+    length: int = 0
+    crc: int = 0
+    guarded: int = 0
+
+
+@dataclass(slots=True)
+class SectionRecord:
+    """A published section.
+
+    `digest` is that of its rows, `counted` that of its counts. `empty`: a dataset of it has no block. `places` has
+    an item for each file. `body` holds its datasets and blocks, as the ledger writes them; the offsets of the
+    blocks are those within the section.
+    """
+
+    digest: str
+    counted: str
+    empty: bool
+    sums: Sums
+    places: list[SectionPlace]
+    body: Stored
+
+    def lines(self) -> Iterator[Any]:
+        """The keys of the datasets, then the blocks, as lists."""
+        for line in self.body.read().split(b",\n"):
+            yield orjson.loads(line)
+
+    def datasets(self) -> list[Key]:
+        """The keys of the datasets."""
+        keys: list[Key] = next(self.lines())
+        return keys
+
+    def label_counts(self) -> Iterator[Mapping[str, int]]:
+        """The counts of the labels of each block."""
+        lines = self.lines()
+        next(lines)
+        return (line[3][4] for line in lines)
+
+    def blocks(self, files: Sequence[int]) -> Iterator[BlockRecord]:
+        """The blocks; `files` are the indexes, in `places`, of the files that have blocks."""
+        lines = self.lines()
+        next(lines)
+        begins = [self.places[file].offset for file in files]
+        for dataset, first, last, counts, parents, ids, parts in lines:
+            placed = [
+                Part(begin + offset, length, crc)
+                for begin, (offset, length, crc) in zip(begins, parts, strict=True)
+            ]
+            yield BlockRecord(dataset, first, last, _packed(counts), parents, ids, placed)
 
 
 def pack(counts: Counts) -> bytes:
@@ -121,7 +247,7 @@ class Counts:
     labeled: int = 0
     annotations: int = 0
     splits: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)
+    labels: Mapping[str, int] = field(default_factory=Counter)
     repaired: int = 0
     guarded: int = 0
 
@@ -132,7 +258,9 @@ class Counts:
         self.annotations += other.annotations
         self.repaired += other.repaired
         self.guarded += other.guarded
-        for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
+        labels = self.labels
+        assert isinstance(labels, Counter)  # noqa: S101 - only the counts of a node may be kept elsewhere
+        for mine, theirs in ((self.splits, other.splits), (labels, other.labels)):
             for name, count in theirs.items():
                 mine[name] += count
 
@@ -182,6 +310,20 @@ class Range:
     dataset: Key
     after: Key | None
     to: Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A remark, in the text of a section, that so many cells of it were guarded."""
+
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class SectionRef:
+    """A placeholder, in the text of a file, for that of the section of this index."""
+
+    section: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, SectionFormat
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
-from autoexport.model.blocks import BlockRecord
-from autoexport.model.catalog import Key
+from autoexport.model.blocks import BlockRecords, SectionRecord
 from autoexport.model.mapping import Mapping
+from autoexport.model.scratch import Scratch
 from autoexport.model.tree import Totals, Tree
+from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout, lay_out
 from autoexport.publishing.manifest import FileRecord, Manifest
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder
+from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 from autoexport.sources.contract import Position
 
 
@@ -26,51 +28,53 @@ from autoexport.sources.contract import Position
 class Generation:
     """Everything that reading and rendering found out; the snapshot is closed by then.
 
-    `ledger` is the one that the kept blocks come from, None if everything was rendered. `worker_cpu_s` are the
-    seconds of a core that a rendering process used.
+    `ledger` is the one that the kept blocks come from, None if everything was rendered. `kept` are the sections of
+    which nothing changed, by index, `records` the blocks of all others. `kinds` are the types of the keys of
+    datasets and images, None if a later export cannot keep the blocks. `worker_cpu_s` are the seconds of a core
+    that a rendering process used.
     """
 
     database: str
     formats: Sequence[Format]
     spooled: Sequence[Spool]
+    scratch: Scratch
     mapping: Mapping
     builder: TreeBuilder
     totals: Totals
     taken_at: datetime
     plan: Plan
-    records: list[BlockRecord]
+    records: BlockRecords
+    kept: dict[int, SectionRecord]
+    kinds: tuple[str, str] | None
     rendered_images: int
     position: Position | None
     ledger: Ledger | None
     worker_cpu_s: float = 0.0
+    sections: Sections = field(init=False)
+
+    def __post_init__(self) -> None:
+        published = self.ledger.sections if self.ledger is not None else ()
+        self.sections = Sections(
+            self.builder, self.formats, self.records, self.kept, list(published), self.scratch
+        )
 
     def known(self, file_name: str) -> FileIdentity | None:
         """The identity of the published file that kept blocks are in."""
         return self.ledger.files.get(file_name) if self.ledger is not None else None
 
     def tree(self) -> Tree:
-        """The finished tree; call it once."""
-        return self.builder.finish(self.taken_at.replace(microsecond=0), self.records)
-
-    def certainly_differs(self) -> bool:
-        """Whether a block has other bytes than before. The layouts tell that as well, but later.
-
-        Only if the same ranges of images were rendered: bytes that were merely cut elsewhere are no difference.
-        """
-        if self.ledger is None:
-            return False
-        before = self.plan.replaced(self.ledger.blocks)
-        after = [record for record in self.records if any(part.fresh for part in record.parts)]
-        if list(map(_range, before)) != list(map(_range, after)):
-            return False
-        return list(map(_bytes, before)) != list(map(_bytes, after))
+        """The finished tree; call it once. Raises `PublishError` if the disk is full."""
+        with disk_errors_explained(WORKING_FILES):
+            self.sections.lay_out()
+        return self.sections.counted.tree(self.taken_at.replace(microsecond=0))
 
     def lay_out(self, tree: Tree) -> list[Layout]:
-        """The layouts of all files."""
+        """The layouts of all files. Raises `PublishError` if the disk is full."""
         layouts, index = [], 0
-        for output in self.formats:
-            layouts.append(lay_out(output, tree, self.records, index))
-            index += output.has_blocks
+        with disk_errors_explained(WORKING_FILES):
+            for output, texts in zip(self.formats, self.sections.texts, strict=True):
+                layouts.append(lay_out(output, tree, self.records, index, texts, self.scratch))
+                index += output.has_blocks
         return layouts
 
     def spool_of(self, layout: Layout) -> int | None:
@@ -81,7 +85,7 @@ class Generation:
     def unpublished(self, tree: Tree) -> dict[str, int]:
         """The number of live rows that have no parent, by logical table."""
         published = {
-            "datasets": sum(len(project.datasets) for project in tree.projects),
+            "datasets": tree.count_datasets(),
             "images": tree.counts.images,
             "annotations": tree.counts.annotations,
         }
@@ -103,7 +107,7 @@ class Generation:
             },
             counts={
                 "projects": len(tree.projects),
-                "datasets": sum(len(project.datasets) for project in tree.projects),
+                "datasets": tree.count_datasets(),
                 "images": tree.counts.images,
                 "annotations": tree.counts.annotations,
                 "labels": tree.total_labels,
@@ -111,7 +115,7 @@ class Generation:
             orphans=self.unpublished(tree),
             soft_deleted={name: count for name, count in self.totals.soft_deleted.items() if count},
             repaired=tree.counts.repaired,
-            guarded=tree.counts.guarded + sum(output.guarded(tree) for output in self.formats),
+            guarded=tree.counts.guarded + self._guarded(tree, layouts),
             duration_seconds=round(duration_s, 3),
             rendered_images=self.rendered_images,
             mode="full" if self.plan.ranges is None else "incremental",
@@ -119,10 +123,9 @@ class Generation:
             rendered_bytes=sum(layout.length for layout in layouts) - kept,
         )
 
-
-def _range(record: BlockRecord) -> tuple[Key, Key, Key]:
-    return record.dataset, record.first, record.last
-
-
-def _bytes(record: BlockRecord) -> list[tuple[int, int]]:
-    return [(part.length, part.crc) for part in record.parts]
+    def _guarded(self, tree: Tree, layouts: Sequence[Layout]) -> int:
+        """The number of guarded cells outside the blocks."""
+        return sum(
+            layout.guarded if isinstance(output, SectionFormat) else output.guarded(tree)
+            for layout, output in zip(layouts, self.formats, strict=True)
+        )

@@ -7,17 +7,16 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from autoexport.errors import RenderError
 from autoexport.formats.contract import FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
 from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, ready, rows_message
-from autoexport.rendering.spool import Rendered, Spool, rendered_block
+from autoexport.rendering.spool import Rendered, Spool, rendered_blocks
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.pipe_writer import PipeWriter, open_pipe
-from autoexport.runtime.threads import in_thread
 from autoexport.values.boxes import BoxMapping
 
 log = get_logger()
@@ -119,7 +118,7 @@ class WorkerProcessRenderer:
         else:
             self._writer.send(rows_message(rows, owners))
 
-    async def finish(self) -> list[Rendered]:
+    async def finish(self) -> Iterator[Rendered]:
         """Send END and wait for all answers, as `Renderer.finish` has it."""
         assert self._answers is not None  # noqa: S101 - it has begun
         await self._writer.sent(self._answers)
@@ -133,7 +132,7 @@ class WorkerProcessRenderer:
                 f"The rendering process ended before its time, with exit code {self._process.returncode}.",
                 hint="Was it killed, or short of memory? See the kernel's log. The exporter tries again.",
             )
-        return await in_thread(self._rendered_blocks, answers)
+        return rendered_blocks(self._spools, answers)
 
     async def end(self) -> None:
         """Kill the process, if it still runs, and close the pipe."""
@@ -146,7 +145,7 @@ class WorkerProcessRenderer:
         await self._process.wait()
 
     async def _collect(self) -> deque[bytes]:
-        """The answers about blocks, still encoded: decoded they would take three times as much memory."""
+        """The digests of the blocks, still packed: unpacked they would take three times as much memory."""
         blocks: deque[bytes] = deque()
         while (answer := await self._answer()) is not None:
             kind, *content = decoded(answer)
@@ -158,17 +157,10 @@ class WorkerProcessRenderer:
                 raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
             if kind != "blocks":
                 raise RenderError(f"A block could not be rendered: {content[0]}.", hint="Please report this.")
-            self._blocks_answered += len(content[0])
-            blocks.append(answer)
+            number, digests = content
+            self._blocks_answered += number
+            blocks.append(digests)
         return blocks
-
-    def _rendered_blocks(self, answers: deque[bytes]) -> list[Rendered]:
-        # Popped one by one: the memory of each answer is free as soon as it is decoded.
-        return [
-            rendered_block(self._spools, *digest)
-            for _ in range(len(answers))
-            for digest in decoded(answers.popleft())[1]
-        ]
 
     async def _answer(self) -> bytes | None:
         """The next answer without its length, still encoded; None after the last one."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from autoexport.formats.contract import FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
 from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.process import process_renderer
-from autoexport.rendering.spool import Rendered, Spool, rendered_block
+from autoexport.rendering.spool import Rendered, Spool, packed, rendered_blocks
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import is_interpreter
 from autoexport.values.boxes import BoxMapping
@@ -33,7 +34,7 @@ class Renderer(Protocol):
         blocks. Raises `PublishError` or `RenderError`, also of earlier pieces."""
         ...
 
-    async def finish(self) -> list[Rendered]:
+    async def finish(self) -> Iterator[Rendered]:
         """Wait for all pieces; the rendered blocks, in the order of `add`. Raises as `add`."""
         ...
 
@@ -61,14 +62,14 @@ class ThreadRenderer:
         self._outputs = [spool.output for spool in spools]
         self._block_digest = BlockDigest(self._outputs)
         self._mapping = mapping
-        self._rendered: list[Rendered] = []
+        self._ended: deque[bytes] = deque()
 
     async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
         pieces = await asyncio.to_thread(all_bodies_of, rows, self._mapping, self._outputs, owners)
         for index, spool in enumerate(self._spools):
             await spool.append([piece.bodies[index] for piece in pieces])
-        ended = self._block_digest.add_all(pieces, ends=rows.ends)
-        self._rendered += [rendered_block(self._spools, *digest) for digest in ended]
+        # Encoded, as a worker process sends them: they take a third of the memory.
+        self._ended.append(packed(self._block_digest.add_all(pieces, ends=rows.ends)))
 
-    async def finish(self) -> list[Rendered]:
-        return self._rendered
+    async def finish(self) -> Iterator[Rendered]:
+        return rendered_blocks(self._spools, self._ended)

@@ -6,6 +6,7 @@ It loads neither SQL nor settings, and ends when its input ends, whichever way i
 from __future__ import annotations
 
 import gc
+import marshal
 import os
 import signal
 import sys
@@ -59,7 +60,7 @@ def _render(
     for index, (output, descriptor) in enumerate(zip(outputs, start.spools, strict=True)):
         write_all(descriptor, output.separator.join([*(piece.bodies[index] for piece in pieces), b""]))
     ended = block_digest.add_all(pieces, ends=rows.ends)
-    return ("blocks", ended) if ended else None
+    return ("blocks", len(ended), marshal.dumps(ended, 2)) if ended else None
 
 
 def _receive(stream: BinaryIO) -> tuple[Any, ...] | None:

@@ -108,10 +108,17 @@ def _slices(lengths: Sequence[int]) -> list[slice]:
 
 def ruled_parent(row: dict[str, Scalar], fields: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Apply the value rules to a row of a small table. Also returns the number of repaired values."""
+    ruled, repaired = ruled_parents({name: [value] for name, value in row.items()}, fields, 1)
+    return {name: column[0] for name, column in ruled.items()}, repaired
+
+
+def ruled_parents(
+    columns: dict[str, Sequence[Scalar]], fields: Sequence[str], length: int
+) -> tuple[dict[str, Sequence[Any]], int]:
+    """Apply the value rules to rows of a small table, by column. Also returns the number of repaired values."""
     repaired = [0]
     rules = {name: PARENT_RULES[name] for name in fields}
-    ruled = _ruled({name: [value] for name, value in row.items()}, rules, [slice(0, 1)], repaired)
-    return {name: column[0] for name, column in ruled.items()}, repaired[0]
+    return _ruled(columns, rules, [slice(0, length)], repaired), repaired[0]
 
 
 def _ruled(

@@ -28,7 +28,7 @@ PARTS = {
     "render": "autoexport.rendering.bodies:render_together",
     "format": "autoexport.formats.json_document:JsonDocument.blocks "
     "autoexport.formats.csv_table:ImagesTable.blocks",
-    "lay out": "autoexport.pipeline.generation:Generation.lay_out",
+    "lay out": "autoexport.pipeline.generation:Generation.tree autoexport.pipeline.generation:Generation.lay_out",
     "compare bytes": "autoexport.publishing.directory:find_identical",
     "splice": "autoexport.publishing.directory:stage",
     "fsync": "os:fsync",

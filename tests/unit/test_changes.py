@@ -161,7 +161,7 @@ class Watched:
         """What the last export left of itself."""
         ledger = load_ledger(self.exporting.directory / ".autoexport")
         assert ledger is not None
-        return ledger.blocks
+        return list(ledger.blocks())
 
     def after(self, *statements: str) -> Compared:
         """What an export does after these statements, each committed by itself."""
