@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import accumulate, chain, repeat
 from operator import add
@@ -12,6 +12,7 @@ from typing import Any
 from autoexport.config.options import Option
 from autoexport.formats.contract import Format, FormatOptions, Output, Owner
 from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.mapping import DATASET_FIELDS, PROJECT_FIELDS
 from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
 from autoexport.values.scalars import encoded
 
@@ -34,7 +35,7 @@ IMAGE_COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _OPENED = re.compile(rb'"[=+\-@]')
-_SPLIT_COLUMNS = [(f"{word}_count", word) for word in ("train", "val", "test", "unassigned")]
+_SPLITS = ("train", "val", "test", "unassigned")
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -83,13 +84,12 @@ class _Table:
 
     def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
         """The rows of a section."""
-        rows = self._rows(section)
-        if rows:
-            columns, guarded = [], 0
-            for name in self.columns:
-                cells, more = self._cells([row[name] for row in rows])
-                columns.append(cells)
-                guarded += more
+        columns, guarded = [], 0
+        for column in self._columns(section):
+            cells, more = self._cells(column)
+            columns.append(cells)
+            guarded += more
+        if columns and columns[0]:
             yield b"\n".join([*map(b",".join, zip(*columns, strict=True)), b""])
             yield Guarded(guarded)
 
@@ -101,7 +101,8 @@ class _Table:
     def _header(self) -> bytes:
         return (b"\xef\xbb\xbf" if self.bom else b"") + ",".join(self.columns).encode() + b"\n"
 
-    def _rows(self, section: Section) -> list[Mapping[str, Any]]:
+    def _columns(self, section: Section) -> list[list[Any]]:
+        """The values of a section, in the order of the columns."""
         return []
 
     def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
@@ -144,22 +145,22 @@ class ProjectsTable(_Table):
     file_name = "projects.csv"
     columns = PROJECT_COLUMNS
 
-    def _rows(self, section: Section) -> list[Mapping[str, Any]]:
-        if section.kind == "datasets":
-            return []
+    def _columns(self, section: Section) -> list[list[Any]]:
+        projects = section.projects if section.kind != "datasets" else []
+        of = {name: [project.values[name] for project in projects] for name in PROJECT_FIELDS}
         return [
-            {
-                **project.values,
-                "project_id": project.values["id"],
-                "project_name": project.values["name"],
-                "dataset_count": len(project.datasets),
-                "image_count": project.counts.images,
-                "labeled_image_count": project.counts.labeled,
-                "annotation_count": project.counts.annotations,
-                "label_count": len(project.labels),
-                "labels": "; ".join(_names(project)),
-            }
-            for project in section.projects
+            of["id"],
+            of["name"],
+            [len(project.datasets) for project in projects],
+            [project.counts.images for project in projects],
+            of["created_at"],
+            of["updated_at"],
+            of["description"],
+            of["project_type"],
+            [project.counts.labeled for project in projects],
+            [project.counts.annotations for project in projects],
+            [len(project.labels) for project in projects],
+            ["; ".join(_names(project)) for project in projects],
         ]
 
     def rows(self, tree: Tree) -> int:
@@ -177,23 +178,22 @@ class DatasetsTable(_Table):
     file_name = "datasets.csv"
     columns = DATASET_COLUMNS
 
-    def _rows(self, section: Section) -> list[Mapping[str, Any]]:
-        if section.kind == "head":
-            return []
+    def _columns(self, section: Section) -> list[list[Any]]:
+        projects = section.projects if section.kind != "head" else []
+        datasets = [dataset for project in projects for dataset in project.datasets]
+        of = {name: [dataset.values[name] for dataset in datasets] for name in DATASET_FIELDS}
         return [
-            {
-                **dataset.values,
-                "dataset_id": dataset.values["id"],
-                "dataset_name": dataset.values["name"],
-                "project_id": project.values["id"],
-                "project_name": project.values["name"],
-                "image_count": dataset.counts.images,
-                **{column: dataset.counts.splits.get(word, 0) for column, word in _SPLIT_COLUMNS},
-                "labeled_image_count": dataset.counts.labeled,
-                "annotation_count": dataset.counts.annotations,
-            }
-            for project in section.projects
-            for dataset in project.datasets
+            of["id"],
+            of["name"],
+            [project.values["id"] for project in projects for _ in project.datasets],
+            [project.values["name"] for project in projects for _ in project.datasets],
+            [dataset.counts.images for dataset in datasets],
+            *([dataset.counts.splits.get(word, 0) for dataset in datasets] for word in _SPLITS),
+            [dataset.counts.labeled for dataset in datasets],
+            [dataset.counts.annotations for dataset in datasets],
+            of["description"],
+            of["created_at"],
+            of["updated_at"],
         ]
 
     def rows(self, tree: Tree) -> int:

@@ -8,7 +8,7 @@ indented by two.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import orjson
 from autoexport.config.options import Option
 from autoexport.formats.contract import FormatOptions, Output, Owner
 from autoexport.model.blocks import Block, BlockRef, Counts, Guarded, SectionRef
-from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
+from autoexport.model.mapping import ANNOTATION_FIELDS, DATASET_FIELDS, IMAGE_FIELDS, LABEL_FIELDS, PROJECT_FIELDS
 from autoexport.model.tree import DatasetNode, LabelNode, Part, ProjectNode, Section, Tree, in_order
 from autoexport.values.boxes import CORNERS
 from autoexport.values.json_columns import parse, spaced
@@ -48,6 +48,11 @@ _DATASET_LINES = (
 )
 
 _DATASETS_FOLLOW = b',\n      "datasets": '
+_NEXT_DATASET = b",\n        {\n"
+_IMAGES_END = b"\n          ]\n        }" + _NEXT_DATASET
+_NO_IMAGES_END = b"]\n        }" + _NEXT_DATASET
+_SPLITS_FRAME = b"{" + b", ".join(encode(word) + b": %d" for word in _SPLITS) + b"}"
+_LABEL_FRAME = b"{" + b", ".join(encode(name) + b": %b" for name in (*LABEL_FIELDS, "annotation_count")) + b"}"
 _LABELS_TOGETHER = 500
 """Labels that are encoded at once: a project may have hundreds of thousands."""
 
@@ -204,70 +209,130 @@ class JsonDocument:
         if section.kind == "projects":
             yield from self._projects(section.projects)
         elif section.kind == "head":
-            (opening,) = self._project_openings(section.projects)
-            yield from opening
+            for opening in self._project_openings(section.projects):
+                yield from opening
         else:
-            yield from self._datasets([dataset for project in section.projects for dataset in project.datasets])
+            datasets = [dataset for project in section.projects for dataset in project.datasets]
+            yield from self._datasets(datasets, self._descriptions(datasets))
 
     def _projects(self, projects: Sequence[ProjectNode]) -> Iterator[bytes | BlockRef]:
-        between = b""
-        for project, opening in zip(projects, self._project_openings(projects), strict=True):
-            yield between
-            yield from opening
-            if project.datasets:
-                yield b"[\n"
-                yield from self._datasets(list(project.datasets))
-                yield b"\n      ]\n    }"
+        text = b""
+        datasets = [list(project.datasets) for project in projects]
+        descriptions = self._descriptions(list(chain.from_iterable(datasets)))
+        for own, opening in zip(datasets, self._project_openings(projects), strict=True):
+            for index, piece in enumerate(opening):
+                if index:
+                    yield text
+                    text = b""
+                text += piece
+            if own:
+                yield text + b"[\n"
+                yield from self._datasets(own, descriptions)
+                text = b"\n      ]\n    },\n"
             else:
-                yield b"[]\n    }"
-            between = b",\n"
+                text += b"[]\n    },\n"
+        yield text[: -len(self.separator)]
 
-    def _project_openings(self, projects: Sequence[ProjectNode]) -> Iterator[Iterator[bytes]]:
+    def _project_openings(self, projects: Sequence[ProjectNode]) -> Iterator[Iterable[bytes]]:
         """The text of each project up to the list of its datasets."""
-        counts = [_count_fields(project.counts) for project in projects]
-        values = [
-            {**project.values, "dataset_count": len(project.datasets), **own}
-            for project, own in zip(projects, counts, strict=True)
-        ]
-        for project, members in zip(projects, self._members(values, _PROJECT_LINES, 6), strict=True):
-            yield chain(
-                [b"    {\n" + members + b',\n      "labels": '], self._labels(project.labels), [_DATASETS_FOLLOW]
-            )
+        columns: dict[str, list[Any]] = {
+            name: [project.values[name] for project in projects] for name in PROJECT_FIELDS
+        }
+        columns["dataset_count"] = [len(project.datasets) for project in projects]
+        columns |= _count_columns([project.counts for project in projects])
+        members = self._members(columns, _PROJECT_LINES, 6)
+        labels = self._few_labels([project.labels for project in projects])
+        for project, own, few in zip(projects, members, labels, strict=True):
+            text = b"    {\n" + own + b',\n      "labels": '
+            if few is not None:
+                yield (text + few + _DATASETS_FOLLOW,)
+            else:
+                yield chain((text,), self._many_labels(project.labels), (_DATASETS_FOLLOW,))
 
-    def _labels(self, labels: Collection[LabelNode]) -> Iterator[bytes]:
+    def _few_labels(self, lists: Sequence[Collection[LabelNode]]) -> Iterable[bytes | None]:
+        """The labels of each project; None if they are many, or in the pretty style."""
+        if self.style == "pretty":
+            return [None] * len(lists)
+        short = [len(labels) if len(labels) <= _LABELS_TOGETHER else 0 for labels in lists]
+        nodes = [label for labels, length in zip(lists, short, strict=True) if length for label in labels]
+        columns = [encoded([label.values[name] for label in nodes]) for name in LABEL_FIELDS]
+        counts = encoded([label.annotation_count for label in nodes])
+        cells = map(_LABEL_FRAME.__mod__, zip(*columns, counts, strict=True))
+        return [
+            b"[" + b", ".join(islice(cells, length)) + b"]" if length or not labels else None
+            for labels, length in zip(lists, short, strict=True)
+        ]
+
+    def _many_labels(self, labels: Collection[LabelNode]) -> Iterator[bytes]:
         remaining = iter(labels)
         some = list(islice(remaining, _LABELS_TOGETHER))
         if not some:
             yield b"[]"
         between = b"["
         while some:
-            listed = [{**label.values, "annotation_count": label.annotation_count} for label in some]
-            text = self._inline(listed, 6)
+            text = self._inline(
+                [{**label.values, "annotation_count": label.annotation_count} for label in some], 6
+            )
             some = list(islice(remaining, _LABELS_TOGETHER))
             # Without its own brackets: the list goes on.
             ends = self._list_ends if not some else b""
             yield between + text[1 : -len(self._list_ends)] + ends
             between = self._list_between
 
-    def _datasets(self, datasets: Sequence[DatasetNode]) -> Iterator[bytes | BlockRef]:
-        values = [dataset.values | _count_fields(dataset.counts) for dataset in datasets]
-        between = b"        {\n"
-        for dataset, members in zip(datasets, self._members(values, _DATASET_LINES, 10), strict=True):
-            yield between + members + b',\n          "splits": ' + self._splits(dataset.counts.splits)
-            yield b',\n          "label_counts": '
-            yield from self._label_counts(dataset.counts.labels)
-            yield b',\n          "images": '
-            yield from _list(([BlockRef(block)] for block in dataset.blocks), 10)
-            yield b"\n        }"
-            between = b",\n        {\n"
+    def _descriptions(self, datasets: Sequence[DatasetNode]) -> Iterator[tuple[bytes, bytes | None]]:
+        """For each dataset, the text before its counts by label, and these unless they are many."""
+        columns: dict[str, list[Any]] = {
+            name: [dataset.values[name] for dataset in datasets] for name in DATASET_FIELDS
+        }
+        columns |= _count_columns([dataset.counts for dataset in datasets])
+        members = self._members(columns, _DATASET_LINES, 10)
+        counted = self._few_counts([dataset.counts.labels for dataset in datasets])
+        splits = (self._splits(dataset.counts.splits) for dataset in datasets)
+        frame = b'%b,\n          "splits": %b,\n          "label_counts": '
+        return zip(map(frame.__mod__, zip(members, splits, strict=True)), counted, strict=True)
+
+    def _datasets(
+        self, datasets: Sequence[DatasetNode], descriptions: Iterator[tuple[bytes, bytes | None]]
+    ) -> Iterator[bytes | BlockRef]:
+        text = b"        {\n"
+        for dataset, (own, few) in zip(datasets, descriptions, strict=False):
+            text += own
+            if few is not None:
+                text += few
+            else:
+                yield text
+                yield from self._many_counts(dataset.counts.labels)
+                text = b""
+            text += b',\n          "images": [\n'
+            for block in dataset.blocks:
+                yield text
+                yield BlockRef(block)
+                text = b",\n"
+            text = _IMAGES_END if dataset.blocks else text[:-1] + _NO_IMAGES_END
+        yield text[: -len(_NEXT_DATASET)]
 
     def _splits(self, counted: Mapping[str, int]) -> bytes:
-        splits = {word: counted.get(word, 0) for word in _SPLITS}
-        if len(counted) > sum(map(bool, splits.values())):
-            splits |= {word: number for word, number in sorted(counted.items()) if word not in splits}
+        counts = tuple(counted.get(word, 0) for word in _SPLITS)
+        if self.style != "pretty" and len(counted) == sum(map(bool, counts)):
+            return _SPLITS_FRAME % counts
+        splits = dict(zip(_SPLITS, counts, strict=True))
+        splits |= {word: number for word, number in sorted(counted.items()) if word not in splits}
         return self._inline(splits, 10)
 
-    def _label_counts(self, counted: Mapping[str, int]) -> Iterator[bytes]:
+    def _few_counts(self, counted: Sequence[Mapping[str, int]]) -> Iterable[bytes | None]:
+        """The counts by label of each dataset; None if they are many, or in the pretty style."""
+        if self.style == "pretty":
+            return [None] * len(counted)
+        short = [len(own) if len(own) <= _LABELS_TOGETHER else 0 for own in counted]
+        items = [item for own, length in zip(counted, short, strict=True) if length for item in in_order(own)]
+        names = encoded([name for name, _ in items])
+        cells = map(b"%b: %d".__mod__, zip(names, [count for _, count in items], strict=True))
+        return [
+            b"{" + b", ".join(islice(cells, length)) + b"}" if length or not own else None
+            for own, length in zip(counted, short, strict=True)
+        ]
+
+    def _many_counts(self, counted: Mapping[str, int]) -> Iterator[bytes]:
         remaining = iter(in_order(counted))
         some = dict(islice(remaining, _LABELS_TOGETHER))
         if not some:
@@ -281,17 +346,15 @@ class JsonDocument:
             between = self._list_between
 
     def _members(
-        self, nodes: Sequence[Mapping[str, Any]], lines: Sequence[Sequence[str]], indent: int
-    ) -> Iterator[bytes]:
+        self, columns: Mapping[str, Sequence[Any]], lines: Sequence[Sequence[str]], indent: int
+    ) -> Iterable[bytes]:
         """What each node says of itself: several members a line, or one in the pretty style."""
-        if not nodes:
-            return iter(())
         if self.style == "pretty":
             lines = [(name,) for line in lines for name in line]
         margin = b" " * indent
         frame = b",\n".join(margin + b", ".join(encode(name) + b": %b" for name in line) for line in lines)
-        columns = [encoded([values[name] for values in nodes]) for line in lines for name in line]
-        return map(frame.__mod__, zip(*columns, strict=True))
+        cells = [encoded(columns[name]) for line in lines for name in line]
+        return map(frame.__mod__, zip(*cells, strict=True))
 
     def _inline(self, value: Any, indent: int) -> bytes:
         """A small value: on one line, or indented in the pretty style."""
@@ -310,11 +373,11 @@ class JsonDocument:
         return tree.counts.images
 
 
-def _count_fields(counts: Counts) -> dict[str, int]:
+def _count_columns(counts: Sequence[Counts]) -> dict[str, list[int]]:
     return {
-        "image_count": counts.images,
-        "labeled_image_count": counts.labeled,
-        "annotation_count": counts.annotations,
+        "image_count": [own.images for own in counts],
+        "labeled_image_count": [own.labeled for own in counts],
+        "annotation_count": [own.annotations for own in counts],
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import marshal
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,7 +52,7 @@ class BlockRecord:
     def counts(self) -> Counts:
         """The unpacked counts."""
         images, labeled, annotations, splits, labels, repaired, guarded = orjson.loads(self.packed)
-        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), repaired, guarded)
+        return Counts(images, labeled, annotations, splits, labels, repaired, guarded)
 
 
 class BlockRecords(Sequence[BlockRecord]):
@@ -133,6 +132,10 @@ class SectionPlace:
     length: int = 0
     crc: int = 0
     guarded: int = 0
+
+    def same_text(self, other: SectionPlace) -> bool:
+        """Whether the text has the same length and checksum."""
+        return (self.length, self.crc) == (other.length, other.crc)
 
 
 @dataclass(slots=True)
@@ -246,8 +249,8 @@ class Counts:
     images: int = 0
     labeled: int = 0
     annotations: int = 0
-    splits: Counter[str] = field(default_factory=Counter)
-    labels: Mapping[str, int] = field(default_factory=Counter)
+    splits: dict[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
     repaired: int = 0
     guarded: int = 0
 
@@ -259,10 +262,10 @@ class Counts:
         self.repaired += other.repaired
         self.guarded += other.guarded
         labels = self.labels
-        assert isinstance(labels, Counter)  # noqa: S101 - only the counts of a node may be kept elsewhere
+        assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
         for mine, theirs in ((self.splits, other.splits), (labels, other.labels)):
             for name, count in theirs.items():
-                mine[name] += count
+                mine[name] = mine.get(name, 0) + count
 
 
 @dataclass(slots=True)

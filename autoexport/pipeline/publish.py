@@ -78,7 +78,7 @@ class _Publication:
     def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
         """The layouts with the published time stamp, if every published file has exactly their bytes."""
         timestamp = previous.read_at
-        if timestamp is None:
+        if timestamp is None or self.generation.sections.differ:
             return None
         if set(previous.files) != {output.file_name for output in self.generation.formats}:
             return None

@@ -23,7 +23,8 @@ class Sections:
     """The sections of the next generation in every format, fresh or kept.
 
     `kept` are those of which nothing changed; `published` are all that the ledger knows. `records` are the blocks
-    of the others. `lay_out` each of them before the tree is finished.
+    of the others. `lay_out` each of them before the tree is finished. `differ`: a section certainly has another
+    text than the published one.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Sections:
     ) -> None:
         self.counted = CountedSections(builder, records, kept, scratch)
         self.block_files = [index for index, output in enumerate(formats) if output.has_blocks]
+        self.differ = False
         self._formats = formats
         self._outline = builder.outline
         self._records = records
@@ -87,10 +89,13 @@ class Sections:
         if len(counted.blocks) <= _UNPACKED_BLOCKS:
             records = {block: self._records[block] for block in counted.blocks}
         self._empty[index] = counted.empty
+        before = self._published.get(self._digests[index])
         for file, texts in enumerate(self.texts):
             if texts is None:
                 continue
-            offsets = texts.add(index, counted.section, records)
+            offsets, place = texts.add(index, counted.section, records)
+            if before is not None and not place.same_text(before.places[file]):
+                self.differ = True
             if file in self.block_files:
                 for block, offset in zip(counted.blocks, offsets, strict=True):
                     self._offsets[file][block] = offset

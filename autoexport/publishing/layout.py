@@ -172,8 +172,11 @@ class SectionTexts:
         """Keep a section as it stands in the published file."""
         self._kept[section] = place
 
-    def add(self, index: int, section: Section, records: Records) -> list[int]:
-        """Lay out a section; the offset in it of each block in order. The text refers to blocks by `records`."""
+    def add(self, index: int, section: Section, records: Records) -> tuple[list[int], SectionPlace]:
+        """Lay out a section; the offset in it of each block in order, and its place, at the offset 0.
+
+        The text refers to blocks by `records`.
+        """
         begun, guarded, offsets = len(self._pieces), 0, []
         writer = _Writer(self._pieces, self._separator)
         for piece in self._output.section(section):
@@ -188,7 +191,7 @@ class SectionTexts:
         writer.flush()
         place = SectionPlace(0, writer.length, writer.crc, guarded)
         self._fresh[index] = begun, len(self._pieces), place
-        return offsets
+        return offsets, place
 
     def write(self, index: int, writer: _Writer) -> SectionPlace:
         """Add a section to a file; its place there."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import marshal
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import xxhash
@@ -15,7 +14,8 @@ import xxhash
 from autoexport.model.blocks import BlockRecords, Counts, SectionRecord, Sums
 from autoexport.model.scratch import Scratch
 from autoexport.model.tree import DatasetNode, ProjectNode, Section, Tree, in_order
-from autoexport.rendering.label_counts import MOST_HELD, LabelCounts
+from autoexport.rendering import label_counts
+from autoexport.rendering.label_counts import LabelCounts
 from autoexport.rendering.outline import ALL, hashed
 from autoexport.rendering.tree import NamedLabels, TableLabels, TreeBuilder
 
@@ -132,19 +132,15 @@ class CountedSections:
     def _add(self, mine: Counts, other: Counts) -> None:
         """Add counts, and go on in the scratch file if the labels become many."""
         labels = mine.labels
-        if isinstance(labels, Counter) and len(labels) + len(other.labels) > MOST_HELD:
+        if isinstance(labels, dict) and len(labels) + len(other.labels) > label_counts.MOST_HELD:
             many = LabelCounts(self._scratch)
             many.add(labels)
             mine.labels = labels = many
         if isinstance(labels, LabelCounts):
             labels.add(other.labels)
-            other = Counts(
-                other.images, other.labeled, other.annotations, other.splits, Counter(), other.repaired,
-                other.guarded,
-            )  # fmt: skip
-            held, mine.labels = mine.labels, Counter()
-            mine.add(other)
-            mine.labels = held
+            mine.labels = {}
+            mine.add(replace(other, labels={}))
+            mine.labels = labels
         else:
             mine.add(other)
 
