@@ -246,7 +246,7 @@ def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
 
 def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of ours in the other process comes back in words."""
-    broken = "import autoexport.rendering.worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
+    broken = "import autoexport.rendering.worker as worker; worker.all_bodies_of = lambda *_: 1 / 0; worker.main()"
     monkeypatch.setattr(rendering_process, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
     with pytest.raises(RenderError, match="ZeroDivisionError"):
         small.export()

@@ -21,7 +21,11 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from autoexport.formats import json_document
 from autoexport.incremental import changes, plan
+from autoexport.pipeline import sections
+from autoexport.publishing import splice
+from autoexport.rendering import label_counts, outline, spool
 from autoexport.sources import gather, reader
 from autoexport.sources.sqlite import private_copy
 from tests.applications import postgres_schema
@@ -60,6 +64,17 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (reader, "READ_IN_HALVES", range(1, 10**9)),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),
+    (changes, "_DATASETS_AT_ONCE", 2),
+    (gather, "TOGETHER_IMAGES", 6),
+    (outline, "LARGE_DATASETS", 2),
+    (outline, "SECTION_NODES", 3),
+    (label_counts, "MOST_HELD", 3),
+    (label_counts, "_TOGETHER", 2),
+    (sections, "_UNPACKED_BLOCKS", 2),
+    (json_document, "_LABELS_TOGETHER", 2),
+    (splice, "SMALL_BYTES", 500),
+    (splice, "_JOINED_BYTES", 2_000),
+    (spool, "_HELD_BYTES", 3_000),
     (os, "fsync", without_waiting_for_the_disk),
 )
 """Limits under which a small database has as many blocks as a large one."""

@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from autoexport.incremental import plan
-from autoexport.incremental.changes import Assessment, can_be_kept, conserved
+from autoexport.incremental.changes import Assessment, conserved
+from autoexport.incremental.key_kinds import can_be_kept
 from autoexport.incremental.ledger import Ledger, load_ledger
 from autoexport.incremental.plan import Blocks, Plan
 from autoexport.model.blocks import BlockRecord, Counts, pack
@@ -165,7 +166,7 @@ class Watched:
         """The blocks in the ledger of the last export."""
         ledger = load_ledger(self.exporting.directory / ".autoexport")
         assert ledger is not None
-        return ledger.blocks
+        return list(ledger.blocks())
 
     def after(self, *statements: str) -> Compared:
         """Run these statements, each in its own transaction, and export."""
