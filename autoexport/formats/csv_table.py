@@ -5,15 +5,14 @@ Text and dates are quoted, numbers are bare, null is empty.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import accumulate, chain, repeat
 from operator import add
 from typing import Any
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import Format, FormatOptions, Output, Owner
+from autoexport.formats.csv_cells import CsvCells, joined
 from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
 from autoexport.model.mapping import DATASET_FIELDS, PROJECT_FIELDS
 from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
@@ -34,19 +33,7 @@ IMAGE_COLUMNS = (
     "is_auto_labeled", "is_verified", "created_at", "updated_at",
 )  # fmt: skip
 
-# The openers that spreadsheets take for formulas. OWASP, "CSV Injection", lists the signs, their full-width forms
-# and the ends of lines; its ASVS 5.0, 1.2.10, adds NUL.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-# JSON escapes the four control characters. In UTF-8, the full-width signs begin with the byte EF. So do some other
-# characters, and those cells are looked at one by one.
-_OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
-_LIST_UNITS = 32_766
-"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of
-which one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
-
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -60,6 +47,7 @@ class _Table:
 
     def __init__(self, guard: bool = True, bom: bool = False) -> None:
         self.guard = guard
+        self._cells = CsvCells(guard)
         self.bom = bom
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
@@ -97,7 +85,7 @@ class _Table:
         """The rows of a section."""
         columns, guarded = [], 0
         for column in self._columns(section):
-            cells, more = self._cells(column)
+            cells, more = self._cells.cells(column)
             columns.append(cells)
             guarded += more
         if columns and columns[0]:
@@ -115,39 +103,6 @@ class _Table:
     def _columns(self, section: Section) -> list[list[Any]]:
         """The values of a section, in the order of the columns."""
         return []
-
-    def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
-        """The cells of values and the number of guarded ones; `json_cells` is their JSON if it is known."""
-        cells = json_cells or encoded(column)
-        kinds = set(map(type, column))
-        if str in kinds:
-            # If JSON writes a text without an escape, CSV writes it in the same way.
-            joined = b",".join(cells)
-            opened = self.guard and _OPENED.search(joined)
-            if datetime in kinds or b"\\" in joined or opened:
-                return self._one_by_one(column, cells)
-        elif datetime in kinds:
-            cells = b"\n".join(cells).replace(b"T", b" ").split(b"\n")
-        if type(None) in kinds:
-            cells = [b"" if cell == b"null" else cell for cell in cells]
-        return cells, 0
-
-    def _one_by_one(self, column: Sequence[Any], json_cells: list[bytes]) -> tuple[list[bytes], int]:
-        cells, guarded = [], 0
-        for value, cell in zip(column, json_cells, strict=True):
-            if isinstance(value, str):
-                neutral = self._neutral(value)
-                guarded += neutral is not value
-                cells.append(b'"' + neutral.replace('"', '""').encode() + b'"')
-            elif isinstance(value, datetime):
-                cells.append(cell.replace(b"T", b" "))
-            else:
-                cells.append(b"" if value is None else cell)
-        return cells, guarded
-
-    def _neutral(self, text: str) -> str:
-        formula = self.guard and text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
-        return "'" + text if formula else text
 
 
 class ProjectsTable(_Table):
@@ -171,7 +126,7 @@ class ProjectsTable(_Table):
             [project.counts.labeled for project in projects],
             [project.counts.annotations for project in projects],
             [len(project.labels) for project in projects],
-            [_joined(_names(project)) for project in projects],
+            [joined(_names(project)) for project in projects],
         ]
 
     def rows(self, tree: Tree) -> int:
@@ -179,27 +134,8 @@ class ProjectsTable(_Table):
         return len(tree.projects)
 
 
-def _names(project: ProjectNode) -> list[str]:
-    return [str(label.values["name"]) for label in project.labels if label.values["name"] is not None]
-
-
-def _joined(names: Sequence[str]) -> str:
-    """The names in one cell. A list that is too long ends with an ellipsis, after a whole name."""
-    whole = "; ".join(names)
-    if _units(whole) <= _LIST_UNITS:
-        return whole
-    shown: list[str] = []
-    units_left = _LIST_UNITS - len("…")
-    for name in names:
-        units_left -= _units(name) + len("; ")
-        if units_left < 0:
-            break
-        shown.append(name)
-    return "; ".join([*shown, "…"])
-
-
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
+def _names(project: ProjectNode) -> Iterator[str]:
+    return (str(label.values["name"]) for label in project.labels if label.values["name"] is not None)
 
 
 class DatasetsTable(_Table):
@@ -259,24 +195,28 @@ class ImagesTable(_Table):
                 columns.append(encoded(block.spans))
             elif name not in _PARENT_OF_IMAGE:
                 field = "id" if name == "image_id" else name
-                cells, more = self._cells(block.images[field], block.json_cells.get(field))
+                cells, more = self._cells.cells(block.images[field], block.json_cells.get(field))
                 columns.append(cells)
                 if more:
-                    own_guarded = (self._cells(block.images[field][part])[1] for part in parts)
+                    own_guarded = (self._cells.cells(block.images[field][part])[1] for part in parts)
                     guarded = list(map(add, guarded, own_guarded))
         lines = list(map(b",".join, zip(*columns, strict=True)))
         return [b"\n".join([*lines[part], b""]) for part in parts], guarded
 
     def _above(self, owners: Sequence[Owner]) -> tuple[list[bytes], list[int]]:
-        """The cells that all rows of a block repeat, which stand beside one another, as one; and how many of them
-        are guarded."""
+        """For each block, the cells that all its rows repeat, joined, and the number of guarded ones.
+
+        These columns are neighbours, so one text holds them all.
+        """
         columns, guarded = [], [0] * len(owners)
         for index, name in ((0, "id"), (0, "name"), (1, "id"), (1, "name")):
             values = [owner[index].values[name] for owner in owners]
-            cells, more = self._cells(values)
+            cells, more = self._cells.cells(values)
             columns.append(cells)
             if more:
-                guarded = [number + self._cells([value])[1] for number, value in zip(guarded, values, strict=True)]
+                guarded = [
+                    number + self._cells.cells([value])[1] for number, value in zip(guarded, values, strict=True)
+                ]
         return list(map(b",".join, zip(*columns, strict=True))), guarded
 
     def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:

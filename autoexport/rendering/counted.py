@@ -201,7 +201,7 @@ class _Projects(Collection[ProjectNode]):
 
 
 class _Datasets(Collection[DatasetNode]):
-    """The datasets of a large project, likewise."""
+    """The datasets of a large project, of which only those of one section are in memory at a time."""
 
     def __init__(self, sections: CountedSections, below: Sequence[int], count: int) -> None:
         self._sections, self._below, self._count = sections, below, count

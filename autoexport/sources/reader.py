@@ -14,8 +14,9 @@ from autoexport.model.blocks import BlockRows, Range
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import ParentRows, Parents, Totals
+from autoexport.sources.block_size import BlockSize
 from autoexport.sources.contract import Snapshot
-from autoexport.sources.gather import BlockSize, Stream, gather
+from autoexport.sources.gather import Stream, gather
 from autoexport.sources.sql import SqlTables
 from autoexport.sources.statements import Statements
 

@@ -22,7 +22,8 @@ from autoexport.model.blocks import BlockRows, FlatRows, Range, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.rendering.bodies import BlockDigest, all_bodies_of, bodies_of
 from autoexport.rendering.messages import LENGTH, decoded, read_rows, rows_message
-from autoexport.sources.gather import BlockSize, Row, Stream, gather
+from autoexport.sources.block_size import BlockSize
+from autoexport.sources.gather import Row, Stream, gather
 from tests.trees import block_rows, mapping
 
 Spans = list[list[int]]
