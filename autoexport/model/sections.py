@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import orjson
 
+from autoexport.model import packing
 from autoexport.model.blocks import BlockRecord, Part, pack_fields
 from autoexport.model.catalog import Key
 from autoexport.model.scratch import Stored
@@ -26,7 +26,7 @@ class BlockRecords(Sequence[BlockRecord]):
         """Add a record."""
         parts = [(part.offset, part.length, part.crc, part.fresh) for part in record.parts]
         packed = (record.dataset, record.first, record.last, record.packed, record.parents, record.ids, parts)
-        self._packed.append(marshal.dumps(packed, 2))
+        self._packed.append(packing.pack(packed))
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -40,13 +40,13 @@ class BlockRecords(Sequence[BlockRecord]):
             some = BlockRecords()
             some._packed = self._packed[index]
             return some
-        record = BlockRecord(*marshal.loads(self._packed[index]))  # noqa: S302 - packed by this process
+        record = BlockRecord(*packing.unpack(self._packed[index]))
         record.parts = [Part(*part) for part in record.parts]  # type: ignore[misc]
         return record
 
     def datasets(self) -> Iterator[Key]:
         """The dataset of each record."""
-        return (marshal.loads(packed)[0] for packed in self._packed)  # noqa: S302 - packed by this process
+        return (packing.unpack(packed)[0] for packed in self._packed)
 
     def picked(self, indexes: Iterable[int]) -> BlockRecords:
         """The records with these indexes, in their order."""

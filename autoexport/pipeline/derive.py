@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import marshal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,6 +17,7 @@ from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import map_catalog, mapping_digest
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.mapping.unseen import hidden, no_tables
+from autoexport.model import packing
 from autoexport.model.blocks import BlockRecord, BlockRows, Range
 from autoexport.model.catalog import Catalog, Key
 from autoexport.model.mapping import Mapping
@@ -245,13 +245,13 @@ def _keys(rows: BlockRows, digests: Sequence[str], first: list[Key]) -> bytes:
             first.append(images[begun])
         if rows.ends or index < len(digests):
             keys.append((dataset, first.pop(), images[end - 1], digest))
-    return marshal.dumps(keys, 2)
+    return packing.pack(keys)
 
 
 def _record(records: BlockRecords, keys: deque[bytes], rendered: Iterator[Rendered]) -> None:
     """Record the rendered blocks, and free their packed keys one after the other."""
     while keys:
-        for dataset, first, last, parents in marshal.loads(keys.popleft()):  # noqa: S302 - packed by this process
+        for dataset, first, last, parents in packing.unpack(keys.popleft()):
             made = next(rendered)
             records.append(BlockRecord(dataset, first, last, made.packed, parents, made.ids, made.parts))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from datetime import datetime
 
 import xxhash
 
+from autoexport.model import packing
 from autoexport.model.blocks import Counts
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord, Sums
@@ -228,7 +228,7 @@ def _sum_up(sums: Sums, counts: Counts) -> None:
 
 
 def _counted_digest(counts: Counts) -> str:
-    digest = xxhash.xxh3_64(marshal.dumps((counts.images, counts.labeled, counts.annotations), 2))
+    digest = xxhash.xxh3_64(packing.pack((counts.images, counts.labeled, counts.annotations)))
     for name, count in in_order(counts.labels):
         digest.update(b"%d:%b\n" % (count, name.encode("utf-8", "surrogatepass")))
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import marshal
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from operator import itemgetter
 
 import xxhash
 
+from autoexport.model import packing
 from autoexport.model.scratch import Scratch
 
 MOST_HELD = 20_000
@@ -86,13 +86,13 @@ class LabelCounts(Mapping[str, int]):
         """Keep a sorted part in the scratch file; its places there."""
         places = []
         while some := list(islice(counted, _TOGETHER)):
-            packed = marshal.dumps(some, 2)
+            packed = packing.pack(some)
             places.append((self._scratch.append(packed), len(packed)))
         return places
 
     def _read(self, places: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
         for offset, length in places:
-            yield from marshal.loads(self._scratch.read(offset, length))  # noqa: S302 - packed by this process
+            yield from packing.unpack(self._scratch.read(offset, length))
 
     def _index(self) -> None:
         """Sort the counts by a 64-bit hash of the name, which takes 16 bytes for each."""

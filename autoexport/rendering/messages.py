@@ -6,7 +6,6 @@ program writes to the pipes, and no message is ever stored.
 
 from __future__ import annotations
 
-import marshal
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import orjson
 
 from autoexport.formats.contract import FormatOptions, Owner
+from autoexport.model import packing
 from autoexport.model.blocks import BlockRows, FlatRows
 from autoexport.model.mapping import BoxFormat, BoxReading, KeepQuery
 from autoexport.model.tree import DatasetNode, ProjectNode
@@ -37,18 +37,15 @@ def ready() -> tuple[Any, ...]:
     return "ready", fingerprints()
 
 
-_VERSION = 2  # of marshal: later versions look for identical objects, which takes longer than it saves
-
-
 def encoded(content: tuple[Any, ...]) -> bytes:
     """A message with its length in front."""
-    data = marshal.dumps(content, _VERSION)
+    data = packing.pack(content)
     return LENGTH.pack(len(data)) + data
 
 
 def decoded(data: bytes) -> tuple[Any, ...]:
     """A message, without its length."""
-    content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - only the other end of the pipe sends it
+    content: tuple[Any, ...] = packing.unpack(data)
     return content
 
 

@@ -6,7 +6,6 @@ knows, so that only a change costs time and memory: a database may have as many 
 
 from __future__ import annotations
 
-import marshal
 import zlib
 from array import array
 from bisect import bisect_right
@@ -20,6 +19,7 @@ from typing import Any
 import xxhash
 
 from autoexport.mapping.keys import SOLE_KEY, not_unique
+from autoexport.model import packing
 from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import ParentRows, Parents, Part, SectionKind
@@ -30,8 +30,6 @@ LARGE_DATASETS = 64
 SECTION_NODES = 64
 """About how many projects and datasets a section has. Each section costs a kept export about 20 microseconds, and
 each node of a section that changed about 50."""
-
-_MARSHAL = 2  # later versions look for identical objects, which makes the bytes depend on more than the values
 
 ALL = -1
 """Stands for the index of a project where every project lists all labels."""
@@ -55,7 +53,7 @@ class SectionRows:
 
     def rows(self) -> list[tuple[Row, list[Row]]]:
         """Each project with its datasets."""
-        rows: list[tuple[Row, list[Row]]] = marshal.loads(self.packed)  # noqa: S302 - packed by this process
+        rows: list[tuple[Row, list[Row]]] = packing.unpack(self.packed)
         return rows
 
 
@@ -110,7 +108,7 @@ class Outline:
     def labels_of(self, project: Key) -> list[Row]:
         """The rows of the labels that a project lists."""
         packed = self._labels.get(ALL) or self._labels.get(project)
-        rows: list[Row] = marshal.loads(packed) if packed else []  # noqa: S302 - packed by this process
+        rows: list[Row] = packing.unpack(packed) if packed else []
         return rows
 
     def _raw(self, section: int) -> list[tuple[Row, Row]]:
@@ -185,7 +183,7 @@ class Outline:
             return 0, {}
         by_dataset = self.mapping.labels_by_dataset
         if mapped.parent_link is None or (not by_dataset and self.mapping.projects is None):
-            return len(labels.rows), {ALL: marshal.dumps(list(labels.rows), _MARSHAL)}
+            return len(labels.rows), {ALL: packing.pack(list(labels.rows))}
         keys, parent = list(by_key), labels.fields.index("parent")
         below: dict[Key, list[Row]] = defaultdict(list)
         published = 0
@@ -197,7 +195,7 @@ class Outline:
             if owner in by_key:
                 published += 1
                 below[keys[by_key[owner]]].append(row)
-        return published, {owner: marshal.dumps(rows, _MARSHAL) for owner, rows in below.items()}
+        return published, {owner: packing.pack(rows) for owner, rows in below.items()}
 
     # --- sections ------------------------------------------------------------------------------------
 
@@ -242,7 +240,7 @@ class Outline:
     def _add(
         self, kind: SectionKind, rows: list[tuple[Row, list[Row]]], begin: int, end: int, labels: Sequence[bytes]
     ) -> int:
-        packed = marshal.dumps(rows, _MARSHAL)
+        packed = packing.pack(rows)
         digest = xxhash.xxh3_64(self._common + kind.encode() + packed)
         for own in labels:
             digest.update(own)

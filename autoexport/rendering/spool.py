@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
 import secrets
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Any
 import aiofiles
 
 from autoexport.formats.contract import Format
+from autoexport.model import packing
 from autoexport.model.blocks import Part
 from autoexport.rendering.bodies import Digest
 from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors_explained, write_all
@@ -132,7 +132,7 @@ class Rendered:
 
 def packed(digests: Sequence[Digest]) -> bytes:
     """Encode the digests of blocks."""
-    return marshal.dumps(list(digests), 2)
+    return packing.pack(list(digests))
 
 
 def rendered_blocks(spools: Sequence[Spool], digests: deque[bytes]) -> Iterator[Rendered]:
@@ -141,5 +141,5 @@ def rendered_blocks(spools: Sequence[Spool], digests: deque[bytes]) -> Iterator[
     The memory of these is free as soon as they are decoded.
     """
     while digests:
-        for counts, ids, lengths in marshal.loads(digests.popleft()):  # noqa: S302 - packed by this program
+        for counts, ids, lengths in packing.unpack(digests.popleft()):
             yield Rendered(counts, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])

@@ -6,7 +6,6 @@ It loads neither SQL nor settings, and ends when its input ends, whichever way i
 from __future__ import annotations
 
 import gc
-import marshal
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autoexport.formats import chosen_formats
+from autoexport.model import packing
 from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, read_rows, ready
 from autoexport.runtime.files import write_all
@@ -60,7 +60,7 @@ def _render(
     for index, (output, descriptor) in enumerate(zip(outputs, start.spools, strict=True)):
         write_all(descriptor, output.separator.join([*(piece.bodies[index] for piece in pieces), b""]))
     ended = block_digest.add_all(pieces, ends=rows.ends)
-    return ("blocks", len(ended), marshal.dumps(ended, 2)) if ended else None
+    return ("blocks", len(ended), packing.pack(ended)) if ended else None
 
 
 def _receive(stream: BinaryIO) -> tuple[Any, ...] | None:
