@@ -37,7 +37,7 @@ def read_preset(preset: str, text: str) -> ApplicationSchema:
 
 
 def recognise(catalog: Catalog, configured: TablesConfig | None = None) -> ApplicationSchema | None:
-    """The application whose database this is; None if no signature fits, or if the settings say `preset = false`."""
+    """The application whose database this is; None if no signature fits, or with `preset = false`."""
     if configured is not None and configured.get("preset") is False:
         return None
     return next((schema for schema in schemas() if schema.fits(catalog)), None)
@@ -62,14 +62,12 @@ def with_schema(
         if not isinstance(lower, dict) or not isinstance(upper, dict) or _replaces(upper, lower):
             merged[logical] = upper
         else:
-            merged[logical] = _overruled(
-                _complete(logical, {**place, **lower} if "table" in lower else lower), upper
-            )
+            merged[logical] = _overruled(_complete(logical, {**lower, **place}), upper)
     return merged
 
 
 def _place(schema: ApplicationSchema, configured: TablesConfig, catalog: Catalog | None) -> dict[str, object]:
-    """The setting that names the PostgreSQL schema of the application, if tables of other schemas could be meant."""
+    """The setting that names the schema of the application, if tables of another one could be meant."""
     told = any(isinstance(table, dict) and "schema" in table for table in configured.values())
     found = schema.found_in(catalog) if catalog is not None and not told else []
     if len(found) != 1 or found[0] is None or catalog is None:
@@ -85,7 +83,7 @@ def _replaces(upper: dict[str, object], lower: dict[str, object]) -> bool:
 def _complete(logical: str, settings: dict[str, object]) -> dict[str, object]:
     """The settings of a preset's table, with `false` for every column that they do not name."""
     if not isinstance(settings.get("table"), str):
-        return settings
+        return {name: value for name, value in settings.items() if name != "schema"}
     columns = settings.get("columns", {})
     named: dict[str, object] = dict(columns) if isinstance(columns, dict) else {}
     return {**settings, "columns": {**dict.fromkeys(SETTINGS[logical], False), **named}}
