@@ -101,6 +101,8 @@ class Settings(_FormatSettings):
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
     log_format: Annotated[LogFormat | None, Word] = None
     log_level: Annotated[LogLevel | None, Word] = None
+    preset: bool = True
+    predictions: bool = False
     tables: dict[str, Any] = Field(default_factory=dict)
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -145,6 +147,13 @@ class Settings(_FormatSettings):
     def format_options(self) -> dict[str, Any]:
         """The value of every option that a format declares, by name."""
         return {name: getattr(self, name) for name in _FORMAT_OPTIONS}
+
+    @property
+    def tables_config(self) -> dict[str, Any]:
+        """`tables`, with `preset` and `predictions` where they are not as usual."""
+        options = {"preset": self.preset, "predictions": self.predictions}
+        usual = {name: type(self).model_fields[name].default for name in options}
+        return {**self.tables, **{name: value for name, value in options.items() if value != usual[name]}}
 
     @property
     def effective_log_format(self) -> LogFormat:

@@ -43,6 +43,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "state_directory": None,
         "pg_prepared_statements": True,
         "pg_statement_timeout": 0.0,
+        "preset": True,
+        "predictions": False,
         "log_format": None,
         "log_level": None,
         "tables": {},
