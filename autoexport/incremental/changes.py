@@ -109,8 +109,10 @@ async def _assess_changes(
         and reader.tables.is_primary_key("images")
         and reader.tables.links_by_primary_key()
     )
-    reason = f"{len(changes.images)} images may have changed"
-    return Assessment(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
+    count = len(changes.images)
+    reason = f"{count} image{'' if count == 1 else 's'} may have changed"
+    plan = make_plan(blocks, builder.places, dirty, whole, reason)
+    return Assessment(replace(plan, changed_images=count), blocks, trusted)
 
 
 async def judge(
