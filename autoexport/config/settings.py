@@ -12,9 +12,10 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationE
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoexport.config.address import DatabaseURL
-from autoexport.config.database_url import parse_database_url
+from autoexport.config.database_url import parse_database_url, published_name
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.options import Option
+from autoexport.config.postgres_url import with_service
 from autoexport.errors import ConfigurationError
 
 FORMAT_OPTIONS = "autoexport.formats:declared_options"
@@ -137,6 +138,14 @@ class Settings(_FormatSettings):
     def resolved_database_url(self) -> str:
         """`database_url`, password included. Raises `ConfigurationError` if there is none."""
         return self.database_url if self.database_url.strip() else self.database.display
+
+    @property
+    def database_name(self) -> str | None:
+        """The name of the database without its path and its login, for logs; None if none is named."""
+        try:
+            return published_name(with_service(self.database, os.environ), os.environ)
+        except ConfigurationError:
+            return None
 
     @property
     def state_dir(self) -> Path:
