@@ -49,7 +49,8 @@ def _no_flag(value: object) -> object:
 
 
 Word = BeforeValidator(_word)
-Seconds = Annotated[float, BeforeValidator(_no_flag)]
+Number = Annotated[float, BeforeValidator(_no_flag)]
+Seconds = Number
 Directory = Annotated[Path, BeforeValidator(_home)]
 
 
@@ -97,6 +98,7 @@ class Settings(_FormatSettings):
     environment: Annotated[Environment, Word] = "development"
     database_url: str = Field(default="", repr=False)
     enable_hooks: bool = True
+    pace: Number = Field(default=0.1, ge=0.001, le=10, allow_inf_nan=False)
     state_directory: Directory | None = None
     pg_prepared_statements: bool = True
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
@@ -246,6 +248,7 @@ def _explained(exc: ValidationError, places: Mapping[str, str]) -> Configuration
 
 _ALLOWED: Mapping[str, str] = {
     "check_interval": "a number of seconds from 0.05 to 86400",
+    "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
     "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",
     "environment": "development, production or testing",
     "log_format": "json or console",

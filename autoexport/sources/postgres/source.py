@@ -21,6 +21,7 @@ from autoexport.config.database_url import published_name
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
+from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import (
@@ -148,8 +149,9 @@ class PostgresSource:
         deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
         remapped = 0
         while remapped < _ATTEMPTS:
-            if not await self._lock_in_time(connection):
-                self._locked = ()
+            with waiting():
+                if not await self._lock_in_time(connection):
+                    self._locked = ()
             declared = await read_catalog(connection, self._schemas)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
@@ -160,7 +162,9 @@ class PostgresSource:
             else:
                 try:
                     others = unlocked([*tables, *left_out], declared.lockable)
-                    if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
+                    with waiting():
+                        pinned = await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S)
+                    if pinned:
                         return AsyncSession(connection), declared, tables
                     if late:
                         break
