@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 
 from autoexport.config.options import Option
+from autoexport.formats.block_file import BlockFile
 from autoexport.formats.contract import FormatOptions, Output
-from autoexport.formats.csv_cells import byte_order_mark, cell_at, cells_of, documents
-from autoexport.model.blocks import Block, BlockRef
+from autoexport.formats.csv_cells import CsvCells, byte_order_mark, cell_at, documents
+from autoexport.model.blocks import Block
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
 
 COLUMNS = (
@@ -19,29 +20,28 @@ COLUMNS = (
 _OWN = COLUMNS[COLUMNS.index("type") :]
 
 
-class AnnotationsTable:
+class AnnotationsTable(BlockFile):
     """A row for each annotation, in the order of the tree. Images without annotations have no row."""
 
     file_name = "annotations.csv"
-    has_blocks = True
-    separator = b""
 
     def __init__(self, guard: bool = True, bom: bool = False) -> None:
         self.guard = guard
+        self._cells = CsvCells(guard)
         self.bom = bom
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The rows of a block; no bytes if no image of it has an annotation."""
         if not any(block.spans):
             return b"", 0
-        ids, guarded = cells_of(block.annotations["id"], self.guard)
+        ids, guarded = self._cells.cells(block.annotations["id"])
         images, of_images = self._images(block, project, dataset)
         columns: list[Iterable[bytes]] = [ids, chain.from_iterable(map(repeat, images, block.spans))]
         for name in _OWN:
             if name == "polygon":
                 columns.append(documents(block.annotations[name]))
             else:
-                cells, more = cells_of(block.annotations[name], self.guard)
+                cells, more = self._cells.cells(block.annotations[name])
                 columns.append(cells)
                 guarded += more
         rows = b"\n".join(map(b",".join, zip(*columns, strict=True))) + b"\n"
@@ -49,13 +49,11 @@ class AnnotationsTable:
 
     def _images(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[list[bytes], int]:
         """The cells from `image_id` to `split` of each image, and the number of guarded ones in all rows."""
-        above = [
-            cells_of([node.values[name]], self.guard) for node in (project, dataset) for name in ("id", "name")
-        ]
+        above = [self._cells.cells([node.values[name]]) for node in (project, dataset) for name in ("id", "name")]
         guarded = sum(block.spans) * sum(number for _, number in above)
         columns = {}
         for name in ("id", "filename", "split"):
-            columns[name], more = cells_of(block.images[name], self.guard, block.json_cells.get(name))
+            columns[name], more = self._cells.cells(block.images[name], block.json_cells.get(name))
             if more:
                 guarded += self._guarded_rows(block.images[name], block.spans)
         parents = [b",".join(cell for (cell,), _ in above)] * len(block.spans)
@@ -63,26 +61,19 @@ class AnnotationsTable:
         return [*map(b",".join, cells)], guarded
 
     def _guarded_rows(self, column: Sequence[object], spans: Sequence[int]) -> int:
-        return sum(span * cells_of([value], self.guard)[1] for value, span in zip(column, spans, strict=True))
+        return sum(span * self._cells.cells([value])[1] for value, span in zip(column, spans, strict=True))
 
     def image_at(self, body: bytes, offset: int) -> str:
         """The second cell of the row."""
         return cell_at(body, offset, COLUMNS.index("image_id"))
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The header, then the blocks of all datasets."""
-        yield byte_order_mark(self.bom) + ",".join(COLUMNS).encode() + b"\n"
-        for project in tree.projects:
-            for dataset in project.datasets:
-                yield from map(BlockRef, dataset.blocks)
+    def header(self) -> bytes:
+        """The names of the columns."""
+        return byte_order_mark(self.bom) + ",".join(COLUMNS).encode() + b"\n"
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
         return tree.counts.annotations
-
-    def guarded(self, tree: Tree) -> int:
-        """None: every guarded cell is in a block."""
-        return 0
 
 
 def _make(options: FormatOptions) -> list[AnnotationsTable]:

@@ -7,13 +7,14 @@ of whole numbers has a fraction later. So every number of a confidence, a box or
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from autoexport.config.options import Option
+from autoexport.formats.block_file import BlockFile
 from autoexport.formats.contract import FormatOptions, Output
-from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.mapping import IMAGE_FIELDS
+from autoexport.model.blocks import Block
+from autoexport.model.mapping import IMAGE_FIELDS, SHAPE_FIELDS
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
 from autoexport.values.boxes import CORNERS
 from autoexport.values.scalars import encode, encoded
@@ -29,6 +30,9 @@ _KEYS = (
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
 
+_POINTED, _POINTED_DOCUMENTS = ("confidence", "rotation"), ("polygon", "points")
+_DOCUMENTS = ("mask", "attributes")
+
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _LINE_BEGINS = re.compile(rb'\{"id": (' + _STRING + rb"|[^,]+)")
 
@@ -38,12 +42,10 @@ _POINTLESS_INSIDE = re.compile(rb"(?:^|(?<=[\[ ]))(-?[0-9]+)(?=[eE,\]}\n]|\Z)", 
 _STRINGS = re.compile(rb"(" + _STRING + rb")")
 
 
-class JsonLines:
+class JsonLines(BlockFile):
     """A line for each image, in the order of the tree."""
 
     file_name = "images.jsonl"
-    has_blocks = True
-    separator = b""
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The lines of a block."""
@@ -76,34 +78,26 @@ class JsonLines:
         match = _LINE_BEGINS.match(body, body.rfind(b"\n", 0, offset) + 1)
         return match[1].decode("utf-8", "replace") if match else ""
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The blocks of all datasets."""
-        for project in tree.projects:
-            for dataset in project.datasets:
-                yield from map(BlockRef, dataset.blocks)
-
     def rows(self, tree: Tree) -> int:
         """The number of images."""
         return tree.counts.images
-
-    def guarded(self, tree: Tree) -> int:
-        """None: JSON always has the exact text."""
-        return 0
 
 
 def _annotation_parts(columns: dict[str, Sequence[Any]]) -> list[bytes | list[bytes]]:
     """The parts of an annotation in order: texts that all have, and columns of cells."""
     parts: list[bytes | list[bytes]] = []
     text = b"{"
-    for name in _KEYS:
+    for name in _KEYS + tuple(name for name in SHAPE_FIELDS if name in columns):
         parts.append(text + encode(name) + b": ")
         if name == "bbox":
             parts.append(_boxes(columns))
-        elif name == "polygon":
+        elif name in _POINTED_DOCUMENTS:
             parts.append(_pointed_documents(columns[name]))
+        elif name in _DOCUMENTS:
+            parts.append([document or b"null" for document in columns[name]])
         else:
             cells = encoded(columns[name])
-            parts.append(_pointed(columns[name], cells) if name == "confidence" else cells)
+            parts.append(_pointed(columns[name], cells) if name in _POINTED else cells)
         text = b", "
     return [*parts, b"}"]
 

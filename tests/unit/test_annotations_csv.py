@@ -57,7 +57,7 @@ def test_every_annotation_repeats_its_image() -> None:
     }
 
 
-@pytest.mark.parametrize("polygon", ["[[1, 2.5], [3, 4]]", '[{"x": 1, "y": 2, "tag": "a,\\"b\\nc"}]', '"=1+1"'])
+@pytest.mark.parametrize("polygon", ["[[1, 2.5], [3, 4]]", '[{"x": 1, "tag": "a,\\"b\\nc"}]', '"=1+1"'])
 def test_polygons_are_json_in_a_cell(polygon: str) -> None:
     """JSON text opens no formula, so no `'` comes before it."""
     (row,) = rows_of({"id": 1, "annotations": [{"id": 1, "polygon": polygon}]})
