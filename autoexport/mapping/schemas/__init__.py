@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from autoexport.mapping.overrides import TablesConfig
+from autoexport.mapping.queries import QUERY_SETTINGS
 from autoexport.mapping.schemas.contract import ApplicationSchema
 from autoexport.model.catalog import Catalog
 
@@ -35,9 +36,12 @@ def with_schema(schema: ApplicationSchema | None, configured: TablesConfig | Non
 
 
 def _overruled(below: TablesConfig, above: TablesConfig) -> dict[str, object]:
-    merged = {**below, **above}
+    # A query and a table are in place of each other: the configured one wins.
+    replaced = {"table": QUERY_SETTINGS, "schema": QUERY_SETTINGS, "query": ("table", "schema", "where", "expand")}
+    dropped = {name for given in above for name in replaced.get(given, ())}
+    merged = {**{name: value for name, value in below.items() if name not in dropped}, **above}
     for name in below.keys() & above.keys():
         lower, upper = below[name], above[name]
-        if isinstance(lower, dict) and isinstance(upper, dict):
+        if isinstance(lower, dict) and isinstance(upper, dict) and name not in QUERY_SETTINGS:
             merged[name] = _overruled(lower, upper)
     return merged

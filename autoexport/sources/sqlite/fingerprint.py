@@ -102,13 +102,15 @@ class Difference:
 
     `everything` says why the two cannot be compared; None if they can. `dirty_leaves` are, by table, the leaves
     that are new or different. `other_changed` are the changed pages that may be overflow pages. `identical`: no
-    page differs, except perhaps page 1.
+    page differs, except perhaps page 1. `moved` are the tables of which any page changed, came or went; the
+    owners of `other_changed` pages are added to it by `changed_ranges`.
     """
 
     everything: str | None = None
     dirty_leaves: dict[str, array[int]] = field(default_factory=dict)
     other_changed: array[int] = field(default_factory=lambda: array("I"))
     identical: bool = False
+    moved: set[str] = field(default_factory=set)
 
 
 def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes, notes: PageNotes) -> Fingerprint:
@@ -170,6 +172,7 @@ def changed_ranges(
         if owning is None:
             return Everything("long values may have changed, and SQLite's dbstat cannot tell their tables")
         leaves = {name: chain(dirty, owning[name]) for name, dirty in leaves.items()}
+        difference.moved |= {name for name, found in owning.items() if found}
     return {table.name: rowid_ranges(fd, table, leaves[table.name]) for table in new.tables}
 
 
@@ -226,7 +229,11 @@ def _sort_changed(
     difference.identical = False
     pages = (zip(owners, memoryview(hashes).cast("Q"), strict=True) for owners, hashes in (before, after))
     for page, (was, now) in enumerate(zip_longest(*pages), start=first_page):
-        if now is None or was == now:
+        if was == now:
+            continue
+        owners = (state[0] for state in (was, now) if state is not None)
+        difference.moved |= {tables[owner - 1].name for owner in owners if NO_ROWS < owner < FREE}
+        if now is None:
             continue
         if (owner := now[0]) == MAYBE_OVERFLOW:
             difference.other_changed.append(page)
