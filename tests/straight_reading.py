@@ -79,6 +79,8 @@ def _annotation(row: Record) -> Record:
     if None not in corners:
         bbox = {"x_min": row["x_min"], "y_min": row["y_min"], "x_max": row["x_max"], "y_max": row["y_max"]}
     polygon = None if row["segmentation"] is None else json.loads(row["segmentation"])
+    if polygon and isinstance(polygon[0], dict):
+        polygon = [[point["x"], point["y"]] for point in polygon]
     kind = "polygon" if polygon is not None else "bbox" if bbox is not None else "classification"
     return {
         "id": row["id"], "type": kind, "label": row["class_name"], "label_id": row["class_id"],
@@ -185,7 +187,7 @@ def expected_document(connection: Readable, timestamp: str = "") -> Record:
     """
     projects = _tree(connection)
     info = {
-        "format_version": 1,
+        "format_version": 2,
         "timestamp": timestamp,
         "total_projects": len(projects),
         "total_datasets": sum(project["dataset_count"] for project in projects),

@@ -80,7 +80,7 @@ def annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[Ta
         lack = lack or missing_link(relation, table, images.table, images.key)
     box, role.box = find_box(table, configured)
     role.found.fields.update(box)
-    role.found.warnings += box_warnings(table, box)
+    role.found.warnings += box_warnings(table, box, turned="rotation" in role.found.fields)
     if role.box is None:
         role.found.warnings += unread_boxes(table, configured)
     if role.box is None and "polygon" not in role.found.fields and not _has_label(table, configured):

@@ -30,9 +30,18 @@ ANNOTATION_FIELDS = (
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
 
+SHAPE_FIELDS = ("rotation", "points", "mask", "attributes", "track_id", "frame", "keyframe")
+"""Fields of annotations that are published only where the mapping has them.
+
+`rotation` is in degrees, clockwise. `points`, `mask` and `attributes` are JSON. `keyframe`: the shape was drawn at
+this frame of its track.
+"""
+
 LABEL_FIELDS = ("id", "name", "color")
 
-NUMBER_FIELDS = ("width", "height", "file_size", "confidence", "box_0", "box_1", "box_2", "box_3")
+NUMBER_FIELDS = (
+    "width", "height", "file_size", "confidence", "box_0", "box_1", "box_2", "box_3", "rotation", "frame",
+)  # fmt: skip
 """The fields of images and annotations that hold numbers."""
 
 
