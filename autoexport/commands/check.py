@@ -13,7 +13,7 @@ from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, SourceError
-from autoexport.incremental.changes import obstacle
+from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
@@ -80,7 +80,7 @@ async def check(settings: Settings) -> int:
 
 async def _inspect(source: Source, settings: Settings) -> CheckFindings:
     async with source.snapshot() as snapshot:
-        mapping = map_catalog(snapshot.catalog, settings.tables)
+        mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
@@ -231,6 +231,8 @@ def _print(display: str, directory: Path, findings: CheckFindings) -> None:
     say(f"Export    {directory}")
     if mapping.application:
         say(f"Known as  a database of {mapping.application}")
+    if mapping.preset:
+        say(f"Preset    {mapping.preset} ([tables] overrules it, preset = false in autoexport.toml leaves it)")
     say()
     print_table("Mapping", ("table", "field", "column"), describe(mapping))
     say()

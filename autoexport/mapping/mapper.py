@@ -25,7 +25,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     setting, and `MappingError` if a table or a link is missing or ambiguous. The hint contains the lines of
     configuration that resolve it.
     """
-    schema = recognise(catalog)
+    schema = recognise(catalog, overrides)
     configured = configured_tables(catalog, overrides)
     survey = Survey(catalog, configured)
     hierarchy = survey.hierarchy()
@@ -56,6 +56,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, roles, labelling, left_out))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
+        preset=schema.preset if schema is not None and schema.tables else "",
         keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,
@@ -74,7 +75,7 @@ def configured_tables(catalog: Catalog, overrides: TablesConfig | None) -> dict[
     Raises `ConfigurationError` for an unknown setting or a wrong value.
     """
     read_overrides(overrides)  # A mistake in the file is told as such, not as one of a schema.
-    return read_overrides(with_schema(recognise(catalog), overrides))
+    return read_overrides(with_schema(recognise(catalog, overrides), overrides, catalog))
 
 
 def _warnings(

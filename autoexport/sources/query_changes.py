@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from itertools import chain
 from typing import Any
 
 import orjson
@@ -29,6 +28,7 @@ from autoexport.model.mapping import Mapping
 from autoexport.runtime.logs import get_logger
 from autoexport.sources.contract import Position, Snapshot
 from autoexport.sources.partitions import ChangedImages
+from autoexport.sources.pieces import Pieces
 from autoexport.sources.sql import SqlTables, subquery
 
 BUCKETS = 1 << 18
@@ -89,7 +89,7 @@ class QueryPosition:
 
 def split_position(since: Iterator[bytes]) -> tuple[dict[str, int], dict[str, Sums], Iterator[bytes]] | None:
     """The row counts, the sums and the inner position of a `QueryPosition`; None if it is none."""
-    reader = _Pieces(since)
+    reader = Pieces(since)
     if reader.take(len(_MAGIC)) != _MAGIC:
         return None
     try:
@@ -272,23 +272,3 @@ def _hash(key: Key | Scalar) -> int:
 
 def _group(hashed: int) -> int:
     return hashed % BUCKETS
-
-
-class _Pieces:
-    """A stream of pieces, of which the beginning is read in amounts of any size."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._buffer = bytearray()
-
-    def take(self, size_bytes: int) -> bytes:
-        """The next `size_bytes` bytes; fewer at the end."""
-        while len(self._buffer) < size_bytes and (piece := next(self._pieces, None)) is not None:
-            self._buffer += piece
-        taken = bytes(self._buffer[:size_bytes])
-        del self._buffer[:size_bytes]
-        return taken
-
-    def rest(self) -> Iterator[bytes]:
-        """The pieces after the last byte that was taken."""
-        return chain([bytes(self._buffer)], self._pieces)

@@ -1,1 +1,1 @@
-"""Databases of labelling applications, as far as presets and examples read them; every other column has a canary."""
+"""Databases of labelling applications, as far as presets read them, with canaries in the other columns."""

@@ -1,4 +1,4 @@
-"""The database of CVAT on PostgreSQL, as its Django models declare it, as far as the preset reads it, and changes."""
+"""The database of CVAT on PostgreSQL, as its Django models declare it, and changes to it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ CANARY = "canary-cvat-77d0"
 _TABLES = f"""
 CREATE TABLE auth_user (id serial PRIMARY KEY, username varchar(150) NOT NULL, password varchar(128) NOT NULL);
 CREATE TABLE authtoken_token (key varchar(60) PRIMARY KEY, user_id int NOT NULL);
-CREATE TABLE engine_cloudstorage (id serial PRIMARY KEY, resource varchar(222) NOT NULL, credentials varchar(1024));
+CREATE TABLE engine_cloudstorage (id serial PRIMARY KEY, resource varchar(222) NOT NULL,
+  credentials varchar(1024));
 CREATE TABLE engine_project (id serial PRIMARY KEY, name varchar(256) NOT NULL, owner_id int,
   bug_tracker varchar(2000) NOT NULL DEFAULT '{CANARY}-tracker', status varchar(32) NOT NULL DEFAULT 'annotation',
   created_date timestamptz NOT NULL, updated_date timestamptz NOT NULL);
-CREATE TABLE engine_data (id serial PRIMARY KEY, size int NOT NULL, start_frame int NOT NULL, stop_frame int NOT NULL,
-  frame_filter varchar(256) NOT NULL DEFAULT '', storage varchar(60) NOT NULL DEFAULT '{CANARY}-storage',
+CREATE TABLE engine_data (id serial PRIMARY KEY, size int NOT NULL, start_frame int NOT NULL,
+  stop_frame int NOT NULL, frame_filter varchar(256) NOT NULL DEFAULT '',
+  storage varchar(60) NOT NULL DEFAULT '{CANARY}-storage',
   cloud_storage_id int, deleted_frames text NOT NULL DEFAULT '');
 CREATE TABLE engine_task (id serial PRIMARY KEY, project_id int REFERENCES engine_project (id),
   name varchar(256) NOT NULL, mode varchar(32) NOT NULL DEFAULT 'annotation',
@@ -28,7 +30,8 @@ CREATE TABLE engine_image (id serial PRIMARY KEY, data_id int REFERENCES engine_
 CREATE TABLE engine_segment (id serial PRIMARY KEY, task_id int NOT NULL REFERENCES engine_task (id),
   start_frame int NOT NULL, stop_frame int NOT NULL, frames text NOT NULL DEFAULT '{CANARY}-frames');
 CREATE TABLE engine_job (id serial PRIMARY KEY, segment_id int NOT NULL REFERENCES engine_segment (id),
-  assignee_id int, state varchar(60) NOT NULL DEFAULT '{CANARY}-state', type varchar(32) NOT NULL DEFAULT 'annotation',
+  assignee_id int, state varchar(60) NOT NULL DEFAULT '{CANARY}-state',
+  type varchar(32) NOT NULL DEFAULT 'annotation',
   created_date timestamptz NOT NULL, updated_date timestamptz NOT NULL);
 CREATE TABLE engine_label (id serial PRIMARY KEY, task_id int REFERENCES engine_task (id),
   project_id int REFERENCES engine_project (id), name varchar(64) NOT NULL, color varchar(8) NOT NULL DEFAULT '',
@@ -67,9 +70,9 @@ _TIME = "2026-05-04T11:00:00+00"
 class Cvat:
     """A database of CVAT, filled through a session, and a random history of it. Foreign keys are not enforced."""
 
-    def __init__(self, connection: Connection, *, seed: int = 0, tasks: int = 4, frames: int = 8) -> None:
+    def __init__(self, connection: Connection, *, seed: int = 0, tasks: int = 10, frames: int = 8) -> None:
         self.connection = connection
-        self.random = random.Random(seed)  # noqa: S311 - a history that can be repeated
+        self.random = random.Random(seed)
         connection.script(_TABLES)
         connection.script(
             f"INSERT INTO auth_user VALUES (1, 'a', '{CANARY}-password');"
@@ -85,7 +88,7 @@ class Cvat:
         self._run("INSERT INTO engine_attributespec (label_id, name) VALUES (1, 'colour'), (2, 'make')")
         for number in range(tasks):
             self.add_task(frames if number else frames // 2)
-        for _ in range(6 * tasks):
+        for _ in range(3 * tasks):
             self.add_shape()
             self.add_keyframe()
             self.add_tag()
@@ -104,7 +107,8 @@ class Cvat:
         """Add a task of every second or of all frames, with two jobs."""
         step, start = self.random.choice(((1, 0), (2, 10)))
         [(data,)] = self.connection.execute(
-            "INSERT INTO engine_data (size, start_frame, stop_frame, frame_filter) VALUES (?, ?, ?, ?) RETURNING id",
+            "INSERT INTO engine_data (size, start_frame, stop_frame, frame_filter) VALUES (?, ?, ?, ?) "
+            "RETURNING id",
             frames, start, start + step * (frames - 1), f"step={step}" if step > 1 else "",
         )  # fmt: skip
         for number in range(frames):
@@ -194,8 +198,8 @@ class Cvat:
                 self.add_shape, self.add_shape, self.add_attribute, self.add_tag, self.add_keyframe, self.add_task,
                 self.edit_shape, self.edit_shape, self.move_shape, self.move_job, self.move_job, self.retype_job,
                 self.retype_job, self.delete_frames, self.delete_frames, self.delete_row, self.delete_row,
-                self.delete_row, self.rename, self.edit_attribute, self.move_task, self.resize_step, self.hide_frame,
-                self.touch_unread, self.touch_unread,
+                self.delete_row, self.rename, self.edit_attribute, self.move_task, self.resize_step,
+                self.hide_frame,                 self.touch_unread, self.touch_unread,
             )
         )  # fmt: skip
         change()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-
 from tests.databases import Connection
 
 CANARY = "canary-doccano-3b91"
@@ -13,7 +12,8 @@ _TABLES = """
 CREATE TABLE auth_user (id integer PRIMARY KEY, username varchar(150) NOT NULL, password varchar(128) NOT NULL);
 CREATE TABLE authtoken_token (key varchar(60) PRIMARY KEY, user_id integer NOT NULL);
 CREATE TABLE projects_project (id integer PRIMARY KEY, name varchar(100) NOT NULL, description text NOT NULL,
-  guideline text NOT NULL, created_at {time} NOT NULL, updated_at {time} NOT NULL, project_type varchar(30) NOT NULL);
+  guideline text NOT NULL, created_at {time} NOT NULL,
+  updated_at {time} NOT NULL, project_type varchar(30) NOT NULL);
 CREATE TABLE examples_example (id integer PRIMARY KEY, uuid varchar(60) NOT NULL, meta text NOT NULL,
   filename varchar(1024) NOT NULL, text text NULL, created_at {time} NOT NULL, updated_at {time} NOT NULL,
   project_id integer NOT NULL REFERENCES projects_project (id), upload_name varchar(512) NOT NULL);
@@ -25,7 +25,8 @@ CREATE TABLE label_types_categorytype (id integer PRIMARY KEY, text varchar(100)
   background_color varchar(7) NOT NULL, text_color varchar(60) NOT NULL,
   project_id integer NOT NULL REFERENCES projects_project (id));
 CREATE TABLE labels_boundingbox (id integer PRIMARY KEY, uuid varchar(60) NOT NULL, prob {real} NOT NULL,
-  created_at {time} NOT NULL, updated_at {time} NOT NULL, x {real} NOT NULL, y {real} NOT NULL, width {real} NOT NULL,
+  created_at {time} NOT NULL, updated_at {time} NOT NULL,
+  x {real} NOT NULL, y {real} NOT NULL, width {real} NOT NULL,
   height {real} NOT NULL, example_id bigint NOT NULL REFERENCES examples_example (id),
   label_id bigint NOT NULL REFERENCES label_types_categorytype (id));
 CREATE TABLE labels_segmentation (id integer PRIMARY KEY, uuid varchar(60) NOT NULL, prob {real} NOT NULL,
@@ -50,9 +51,11 @@ class Doccano:
     Foreign keys are not enforced, so that rows can lose what they refer to.
     """
 
-    def __init__(self, connection: Connection, *, sqlite: bool, seed: int = 0, examples: int = 40) -> None:
+    def __init__(
+        self, connection: Connection, *, sqlite: bool, seed: int = 0, projects: int = 24, examples: int = 120
+    ) -> None:
         self.connection = connection
-        self.random = random.Random(seed)  # noqa: S311 - a history that can be repeated
+        self.random = random.Random(seed)
         self._ids = 100
         types = {"time": "datetime", "real": "real", "json": "text"}
         if not sqlite:
@@ -60,8 +63,8 @@ class Doccano:
         connection.script(_TABLES.format(**types))
         connection.execute("INSERT INTO auth_user VALUES (1, 'a', ?)", f"{CANARY}-password")
         connection.execute("INSERT INTO authtoken_token VALUES (?, 1)", f"{CANARY}-token")
-        for number, kind in enumerate(TYPES, start=1):
-            self.project(number, kind)
+        for number in range(1, projects + 1):
+            self.project(number, TYPES[number % len(TYPES)])
             self.label(number)
             self.label(number)
         for _ in range(examples):
@@ -128,8 +131,8 @@ class Doccano:
             (
                 self.example, self.add_annotation, self.add_annotation, self.move_annotation, self.edit_annotation,
                 self.delete_annotation, self.delete_annotation, self.confirm, self.confirm, self.reopen,
-                self.move_example, self.delete_example, self.rename_project, self.retype_project, self.rename_label,
-                self.touch_unread, self.touch_unread,
+                self.move_example, self.delete_example, self.rename_project, self.retype_project,
+                self.rename_label,                self.touch_unread, self.touch_unread,
             )
         )  # fmt: skip
         change()
