@@ -6,16 +6,14 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoexport.commands.terminal import print_table, say, say_wrapped
+from autoexport.commands.check_findings import CheckFindings, print_findings
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
-from autoexport.errors import AnnotationsLeftOut, SourceError
-from autoexport.incremental.changes import obstacle
+from autoexport.errors import SourceError
+from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
-from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
@@ -43,25 +41,6 @@ _WORTH_S = 0.1
 """A shorter cost is not worth a warning."""
 
 
-@dataclass(slots=True)
-class CheckFindings:
-    """The results of `check`. Warnings name problems that the operator may want to solve, notes state facts.
-
-    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted. `left_out` is
-    the error of an export that would lose annotations. `blocked`: an export would fail for another reason, which
-    is among the warnings.
-    """
-
-    database: str
-    mapping: Mapping
-    totals: Totals
-    orphans: dict[str, int]
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    left_out: AnnotationsLeftOut | None = None
-    blocked: bool = False
-
-
 async def check(settings: Settings, *, verbose: bool = False, more: str = "autoexport check --verbose") -> int:
     """Inspect the database and the export directory, print the results and return 0, even with warnings.
 
@@ -80,7 +59,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     findings.blocked = findings.blocked or bool(warnings)
     if database.ignored:
         findings.notes.append(f"These options of the URL have no effect: {', '.join(database.ignored)}.")
-    _print(database.display, settings.export_directory, findings, None if verbose else more)
+    print_findings(database.display, settings.export_directory, findings, None if verbose else more)
     if findings.left_out is not None:
         raise findings.left_out
     return 0
@@ -88,7 +67,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
 
 async def _inspect(source: Source, settings: Settings) -> CheckFindings:
     async with source.snapshot() as snapshot:
-        mapping = map_catalog(snapshot.catalog, settings.tables)
+        mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
@@ -246,49 +225,3 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):
         return [f"{directory} holds the export of another database ({manifest.database}): set --export-dir."]
     return []
-
-
-# --- on the screen -------------------------------------------------------------------------------
-
-
-def _print(display: str, directory: Path, findings: CheckFindings, more: str | None) -> None:
-    """Print the verdict and the problems first. `more` is the command that shows the mapping; None: print it."""
-    mapping = findings.mapping
-    say_wrapped(_verdict(directory, findings))
-    for warning in findings.warnings:
-        say_wrapped(f"warning: {warning}")
-    for note in findings.notes:
-        say_wrapped(f"note: {note}")
-    if mapping.application:
-        say(f"note: This is a database of {mapping.application}.")
-    say()
-    print_table(f"Rows of {display}", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3))
-    if mapping.not_found:
-        say_wrapped(f"Not found, so null or derived: {', '.join(mapping.not_found)}")
-    say()
-    if more is None:
-        print_table("Mapping", ("table", "field", "column"), describe(mapping))
-    else:
-        say(f"Mapping of tables and columns: {more}")
-
-
-def _verdict(directory: Path, findings: CheckFindings) -> str:
-    count = len(findings.warnings)
-    warnings = f", {count} warning{'' if count == 1 else 's'}" if count else ""
-    if findings.left_out is not None or findings.blocked:
-        return f"Blocked{warnings}: an export to {directory} would fail."
-    live = findings.totals.live
-    rows = " and ".join(f"{live[name]:,} {name}" for name in ("images", "annotations") if name in live)
-    return f"Ready{warnings}: an export to {directory} would read {rows}."
-
-
-def _rows(findings: CheckFindings) -> list[list[str]]:
-    return [
-        [
-            logical,
-            f"{findings.totals.live.get(logical, 0):,}",
-            f"{findings.totals.soft_deleted.get(logical, 0):,}",
-            f"{findings.orphans[logical]:,}" if logical in findings.orphans else "",
-        ]
-        for logical in findings.mapping.tables()
-    ]

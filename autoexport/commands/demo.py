@@ -89,6 +89,8 @@ def demo_settings(directory: Path) -> dict[str, Any]:
         "database_url": f"sqlite:///{quote(os.fsencode(directory / 'database.db'))}",
         "export_directory": exports,
         "state_directory": exports / ".autoexport",
+        "preset": True,
+        "predictions": False,
         "tables": {},
     }
 

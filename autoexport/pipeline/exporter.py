@@ -27,7 +27,7 @@ class Outcome:
     `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
     or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
     of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
-    missing in the files.
+    missing in the files. `full`: everything was rendered.
     """
 
     published: bool
@@ -37,6 +37,7 @@ class Outcome:
     files: Identities
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
+    full: bool = False
 
 
 async def export_once(
@@ -78,6 +79,7 @@ async def export_once(
         published.files,
         generation.worker_cpu_s,
         generation.left_out,
+        plan.ranges is None,
     )
 
 

@@ -369,7 +369,7 @@ def test_an_unexpected_error_is_told_without_its_secrets(
     """A defect is one line and a hint as well; its traceback, if wanted, is redacted."""
     module = ModuleType("check")
 
-    async def check(settings: Settings) -> int:
+    async def check(settings: Settings, **options: object) -> int:
         raise RuntimeError(f"first line\nconnecting to postgresql://u:{SECRET}@h/db")
 
     module.check = check  # type: ignore[attr-defined]

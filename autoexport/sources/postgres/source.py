@@ -21,6 +21,7 @@ from autoexport.config.database_url import published_name
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
+from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import (
@@ -32,9 +33,10 @@ from autoexport.sources.postgres.engine import (
     unique_name,
 )
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
-from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
+from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
@@ -68,7 +70,7 @@ class PostgresSource:
         self._options = options
         self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
-        self._schemas = configured_schemas(options.tables)
+        self._catalog = KnownCatalog(configured_schemas(options.tables))
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         if options.prepared_statements:
             event.listen(self._engine.sync_engine, "connect", lift_limits, insert=True)
@@ -148,9 +150,10 @@ class PostgresSource:
         deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
         remapped = 0
         while remapped < _ATTEMPTS:
-            if not await self._lock_in_time(connection):
-                self._locked = ()
-            declared = await read_catalog(connection, self._schemas)
+            with waiting():
+                if not await self._lock_in_time(connection):
+                    self._locked = ()
+            declared = await self._catalog.read(connection)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
             late = asyncio.get_running_loop().time() > deadline
@@ -160,7 +163,9 @@ class PostgresSource:
             else:
                 try:
                     others = unlocked([*tables, *left_out], declared.lockable)
-                    if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
+                    with waiting():
+                        pinned = await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S)
+                    if pinned:
                         return AsyncSession(connection), declared, tables
                     if late:
                         break
