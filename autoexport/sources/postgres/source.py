@@ -36,6 +36,7 @@ from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstat
 from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
+from autoexport.sources.postgres.query_tables import with_queries
 from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
