@@ -120,8 +120,14 @@ class Derivation:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
         totals = await self.reader.totals()
-        parents = await self.reader.parents()
-        self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parents)
+        self.builder = await in_thread(
+            TreeBuilder,
+            await self.reader.parents(),
+            mapping,
+            self.job.source.database,
+            ruled_parents,
+            self.scratch,
+        )
         assessment = await self._assess(ledger, "it was asked for" if full else everything)
         log.debug(
             "plan.made",
