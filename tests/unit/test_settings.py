@@ -40,6 +40,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "json_style": "records",
         "csv_guard": True,
         "csv_bom": False,
+        "export_annotations_csv": False,
+        "export_jsonl": False,
         "state_directory": None,
         "pg_prepared_statements": True,
         "pace": 0.1,

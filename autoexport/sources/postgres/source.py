@@ -33,10 +33,11 @@ from autoexport.sources.postgres.engine import (
     unique_name,
 )
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.query_tables import with_queries
-from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
+from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
@@ -70,7 +71,7 @@ class PostgresSource:
         self._options = options
         self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
-        self._schemas = configured_schemas(options.tables)
+        self._catalog = KnownCatalog(configured_schemas(options.tables))
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         if options.prepared_statements:
             event.listen(self._engine.sync_engine, "connect", lift_limits, insert=True)
@@ -153,7 +154,7 @@ class PostgresSource:
             with waiting():
                 if not await self._lock_in_time(connection):
                     self._locked = ()
-            declared = await read_catalog(connection, self._schemas)
+            declared = await self._catalog.read(connection)
             declared = await with_queries(connection, declared, self._options.tables)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
