@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 from autoexport.model.blocks import Block, BlockRows, Counts
@@ -71,6 +72,9 @@ class Mended:
     repaired: int = 0
     redacted: int = 0
 
+    def __add__(self, other: Mended) -> Mended:
+        return Mended(self.repaired + other.repaired, self.redacted + other.redacted)
+
 
 class RowMapping(BoxMapping, Protocol):
     """What the value rules need of the mapping."""
@@ -82,45 +86,71 @@ class RowMapping(BoxMapping, Protocol):
 
 
 def render(rows: BlockRows, mapping: RowMapping) -> Block:
-    """Compute all published columns of these rows, and the counts."""
+    """Compute all published columns of the rows of one block, and the counts."""
+    block, counts = render_together(rows, mapping)
+    (block.counts,) = counts
+    return block
+
+
+def render_together(rows: BlockRows, mapping: RowMapping) -> tuple[Block, list[Counts]]:
+    """Compute all published columns of the rows of several blocks at once, and the counts of each block."""
+    lengths = [length for _, length in rows.blocks()]
+    of_images = _slices(lengths)
+    ends = [0, *accumulate(rows.spans)]
+    of_annotations = [slice(ends[part.start], ends[part.stop]) for part in of_images]
+    mended = [Mended() for _ in lengths]
     stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    keep = mapping.keep_query
     worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
-    images, of_images = _ruled(
-        stored_images, _replaced(IMAGE_RULES, worded), len(rows.spans), keep.get("images", {})
+    keep = mapping.keep_query
+    images = _ruled(stored_images, _replaced(IMAGE_RULES, worded), keep.get("images", {}), of_images, mended)
+    annotations = _ruled(
+        stored_annotations,
+        _replaced(ANNOTATION_RULES, worded),
+        keep.get("annotations", {}),
+        of_annotations,
+        mended,
     )
-    annotations, of_annotations = _ruled(
-        stored_annotations, _replaced(ANNOTATION_RULES, worded), sum(rows.spans), keep.get("annotations", {})
-    )
-    boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
+    boxes, repaired_boxes = corners(stored_annotations, mapping, ends[-1])
+    if repaired_boxes:
+        for part, own in zip(of_annotations, mended, strict=True):
+            columns = {name: column[part] for name, column in stored_annotations.items()}
+            own.repaired += corners(columns, mapping, part.stop - part.start)[1]
     annotations.update(boxes)
     _derive_names(images)
     if "is_labeled" not in stored_images:
         images["is_labeled"] = [span > 0 for span in rows.spans]
     annotations["type"] = _types(annotations)
-    return Block(
-        images=images,
-        annotations=annotations,
-        spans=rows.spans,
-        counts=Counts(
-            images=len(rows.spans),
-            labeled=images["is_labeled"].count(True),
-            annotations=sum(rows.spans),
-            splits=_counted(images["split"], UNASSIGNED),
-            labels=_counted(annotations["label"]),
-            repaired=of_images.repaired + of_annotations.repaired + repaired_boxes,
-            redacted=of_images.redacted + of_annotations.redacted,
-        ),
-    )
+    labeled, splits, labels = images["is_labeled"], images["split"], annotations["label"]
+    counts = [
+        Counts(
+            images=length,
+            labeled=labeled[own].count(True),
+            annotations=below.stop - below.start,
+            splits=_counted(splits[own], UNASSIGNED),
+            labels=_counted(labels[below]),
+            repaired=repairs.repaired,
+            redacted=repairs.redacted,
+        )
+        for length, own, below, repairs in zip(lengths, of_images, of_annotations, mended, strict=True)
+    ]
+    return Block(images, annotations, rows.spans), counts
 
 
-def ruled_parent(
-    row: dict[str, Scalar], fields: Sequence[str], keep: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, Any], Mended]:
-    """Apply the value rules to a row of a small table. `keep` are the query parameters that stay, by field."""
-    columns = {name: [value] for name, value in row.items()}
-    ruled, mended = _ruled(columns, {name: PARENT_RULES[name] for name in fields}, 1, keep)
-    return {name: column[0] for name, column in ruled.items()}, mended
+def _slices(lengths: Sequence[int]) -> list[slice]:
+    ends = list(accumulate(lengths))
+    return list(map(slice, [0, *ends], ends))
+
+
+def ruled_parents(
+    columns: Mapping[str, Sequence[Scalar]], fields: Sequence[str], length: int, keep: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Sequence[Any]], Mended]:
+    """Apply the value rules to `length` rows of a small table, by column.
+
+    `keep` are the query parameters of URLs that stay, by field.
+    """
+    mended = Mended()
+    rules = {name: PARENT_RULES[name] for name in fields}
+    return _ruled(columns, rules, keep, [slice(0, length)], [mended]), mended
 
 
 def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule]:
@@ -130,24 +160,41 @@ def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule
 def _ruled(
     columns: Mapping[str, Sequence[Scalar]],
     rules: Mapping[str, Rule],
-    length: int,
     keep: Mapping[str, Sequence[str]],
-) -> tuple[dict[str, Sequence[Any]], Mended]:
-    """Apply a rule to each column; a column that the database lacks is None in all `length` rows."""
+    parts: Sequence[slice],
+    mended: Sequence[Mended],
+) -> dict[str, Sequence[Any]]:
+    """Apply a rule to each column, and add the mended values of each part to `mended`.
+
+    A column that the database lacks is None in all rows.
+    """
     ruled: dict[str, Sequence[Any]] = {}
-    mended = Mended()
-    nulls = [None] * length
+    nulls = [None] * parts[-1].stop
     for name, rule in rules.items():
         if name not in columns:
             ruled[name] = nulls
             continue
-        column = columns[name]
-        if rule in _TEXT_RULES:
-            column, redacted = cut_urls(column, keep.get(name, ()))
-            mended.redacted += redacted
-        ruled[name], repaired = rule(column)
-        mended.repaired += repaired
-    return ruled, mended
+        ruled[name], total = _apply(rule, columns[name], keep.get(name, ()))
+        if len(parts) == 1:
+            _count(mended[0], total)
+        elif total.repaired or total.redacted:
+            # The rules say how many values they mended, but not where.
+            for part, own in zip(parts, mended, strict=True):
+                _count(own, _apply(rule, columns[name][part], keep.get(name, ()))[1])
+    return ruled
+
+
+def _apply(rule: Rule, column: Sequence[Scalar], keep: Sequence[str]) -> tuple[Sequence[Any], Mended]:
+    redacted = 0
+    if rule in _TEXT_RULES:
+        column, redacted = cut_urls(column, keep)
+    ruled, repaired = rule(column)
+    return ruled, Mended(repaired, redacted)
+
+
+def _count(mended: Mended, more: Mended) -> None:
+    mended.repaired += more.repaired
+    mended.redacted += more.redacted
 
 
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:

@@ -36,7 +36,9 @@ def umask() -> Iterator[None]:
 
 
 def layout(name: str, content: bytes) -> Layout:
-    return Layout(name, [content], len(content), zlib.crc32(content))
+    made = Layout(name, length=len(content), crc=zlib.crc32(content))
+    made.pieces.add_text(content)
+    return made
 
 
 def manifest(generation: int = 1, *names: str, database: str = "app.db") -> Manifest:
