@@ -11,6 +11,7 @@ from autoexport.formats.contract import Format, FormatOptions, Output
 FORMATS = {
     "json": "autoexport.formats.json_document:OUTPUT",
     "csv": "autoexport.formats.csv_table:OUTPUT",
+    "coco": "autoexport.formats.coco:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""
 
@@ -23,8 +24,9 @@ def outputs() -> Iterator[Output]:
 
 
 def declared_options() -> list[Option]:
-    """The options of all outputs. The settings have a field for each."""
-    return [option for output in outputs() for option in (output.switch, *output.options)]
+    """The options of all outputs, those that several share once. The settings have a field for each."""
+    options = {option.name: option for output in outputs() for option in (output.switch, *output.options)}
+    return list(options.values())
 
 
 def chosen_formats(options: FormatOptions) -> list[Format]:

@@ -36,6 +36,7 @@ class Manifest:
     repaired: int = 0
     guarded: int = 0
     redacted: int = 0
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     duration_seconds: float = 0.0
     rendered_images: int = 0
     mode: Mode = "full"
@@ -54,6 +55,8 @@ class Manifest:
     def to_json(self) -> bytes:
         """The bytes of the file."""
         record = {"format_version": self.format_version, **asdict(self)}
+        if not self.left_out:
+            del record["left_out"]  # the plain outputs leave nothing out
         return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod

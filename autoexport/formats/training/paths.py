@@ -12,7 +12,8 @@ _LINE_ENDS = re.compile(r"[\n\r\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """The ends of a line to Python's `splitlines`, by which ultralytics reads a list, and NUL, which no path holds."""
 
 _SUFFIXES = (
-    "avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp", "pfm",
+    "avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpeg2000", "jpg", "mpo", "png", "tif", "tiff", "webp",
+    "pfm",
 )  # fmt: skip
 """The images that ultralytics opens (`IMG_FORMATS`, data/utils.py of 8.4); it skips all others."""
 

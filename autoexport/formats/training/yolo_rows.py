@@ -1,8 +1,8 @@
 """Encodes the images of a block as lines of YOLO's lists and as label files, and the YAML that names them.
 
-The rules are those of ultralytics 8.4, `data/utils.py`: it drops an image with one bad row, so none is written. A
-row has a class from 0 on, and coordinates as fractions of the image's size: centre and size of a box (`detect`), or
-the points of a polygon (`segment`).
+The rules are those of ultralytics 8.4, `data/utils.py`: it drops an image with one bad row, so none is written.
+A row has a class from 0 on, and coordinates as fractions of the image's size: centre and size of a box (`detect`),
+or the points of a polygon (`segment`).
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ class LabelFile:
 
 @dataclass(frozen=True, slots=True)
 class YoloRows:
-    """The rules of label files that hold for all projects. `doubled` are keys of images whose label file is that of
-    an image before them."""
+    """The rules of label files that hold for all projects.
+
+    `doubled` are keys of images whose label file is that of an image before them.
+    """
 
     task: YoloTask = "detect"
     units: BoxUnits = "pixels"
