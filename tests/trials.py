@@ -20,6 +20,7 @@ from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
+from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
 from tests.straight_reading import expected_csv_text, expected_document
 
@@ -27,6 +28,16 @@ Contents = dict[str, bytes]
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
 _PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json", "publishing"}
+
+
+def published_names(directory: Path) -> list[str]:
+    """The paths of all files of outputs that are there, those in folders too."""
+    found = []
+    for name in file_names():
+        path = directory / name
+        below = path.rglob("*") if path.is_dir() else [path]
+        found += [str(file.relative_to(directory)) for file in below if file.is_file()]
+    return sorted(found)
 
 
 class RowsHook:
@@ -77,11 +88,9 @@ class Trial:
 
     def contents(self) -> Contents:
         """The published files that are there, without the time stamp of the tree."""
-        found = {name: self.directory / name for name in file_names()}
         return {
-            name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1)
-            for name, path in found.items()
-            if path.exists()
+            name: _TIMESTAMP.sub(rb"\1", (self.directory / name).read_bytes(), count=1)
+            for name in published_names(self.directory)
         }
 
     def leftovers(self) -> list[str]:
@@ -89,17 +98,22 @@ class Trial:
         public = {*file_names(), "manifest.json", self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
-        return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
+        left = [name for name in found if name not in public] + [n for n in private if n not in _PRIVATE]
+        nested = [name for name in published_names(self.directory) if "/" in name]
+        if nested:
+            listed = json.loads((self.directory / "manifest.json").read_bytes())["files"]
+            left += [name for name in nested if name not in listed]
+        return sorted(left)
 
     def check_set(self) -> bool:
         """Check that every file can be parsed. Returns whether the set fits its manifest."""
-        for path in (self.directory / name for name in ("database_export.json", "manifest.json")):
-            if path.exists():
-                json.loads(path.read_bytes())
-        for name in file_names()[1:]:
-            if (self.directory / name).exists():
-                text = (self.directory / name).read_text(encoding="utf-8")
-                assert text.endswith("\n"), f"{name} ends in the middle of a line"
+        for name in (*published_names(self.directory), "manifest.json"):
+            path = self.directory / name
+            if path.exists() and not name.endswith(TEMP_SUFFIX):
+                text = path.read_text(encoding="utf-8")
+                assert text.endswith("\n") or not text, f"{name} ends in the middle of a line"
+                if name.endswith(".json"):
+                    json.loads(text)
         return self.fits_manifest()
 
     def fits_manifest(self) -> bool:
@@ -128,7 +142,7 @@ def check_equals(database: Path, directory: Path) -> None:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         expected = expected_document(connection, document["export_info"]["timestamp"])
         assert json.dumps(document) == json.dumps(expected)
-        for name in file_names()[1:]:
+        for name in (name for name in file_names() if name.endswith(".csv")):
             assert (directory / name).read_bytes().decode() == expected_csv_text(connection, name)
 
 

@@ -37,3 +37,8 @@ def chosen_formats(options: FormatOptions) -> list[Format]:
 def file_names() -> tuple[str, ...]:
     """The names of all files that an output may write, in the order of publication."""
     return tuple(name for output in outputs() for name in output.file_names)
+
+
+def file_patterns() -> tuple[str, ...]:
+    """The patterns of all files in folders that an output may write."""
+    return tuple(pattern for output in outputs() for pattern in output.patterns)

@@ -125,4 +125,5 @@ OUTPUT = Output(
     options=SHARED,
     file_names=(CocoFiles.file_name,),
     make=_make,
+    patterns=CocoFiles.patterns,
 )

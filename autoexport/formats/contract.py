@@ -126,7 +126,7 @@ class SectionFormat(Protocol):
 class Output:
     """The declaration of a format: the option that turns it on, its other options and its file names.
 
-    The file name of a `FileSetFormat` is its folder.
+    The file name of a `FileSetFormat` is its folder, and `patterns` are those of its files.
 
     `make` returns a `Format` for each file. It gets the values of all options.
     """
@@ -135,3 +135,4 @@ class Output:
     options: tuple[Option, ...]
     file_names: tuple[str, ...]
     make: Callable[[FormatOptions], Sequence[Format]]
+    patterns: tuple[str, ...] = ()

@@ -186,10 +186,11 @@ def remove_others(directory: Path, patterns: Sequence[str], names: Collection[st
         for path in directory.glob(pattern):
             if path not in keep and not path.is_dir():
                 path.unlink()
-                for folder in path.parents:
-                    if folder == directory or any(folder.iterdir()):
-                        break
-                    folder.rmdir()
+    folders = {parent for pattern in patterns for parent in Path(pattern).parents} - {Path()}
+    for parent in sorted(folders, key=lambda path: -len(path.parts)):
+        for folder in directory.glob(str(parent)):
+            with suppress(OSError):
+                folder.rmdir()  # it is empty, or it stays
 
 
 def _identity(item: Staged, target: Path) -> FileIdentity:
