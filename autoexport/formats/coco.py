@@ -31,6 +31,7 @@ class CocoFiles:
     has_blocks = True
     separator = b",\n"
     part_count = 2 * len(SPLITS)
+    published_tallies = _PUBLISHED
     patterns = ("coco/*/annotations/instances_*.json", "coco/*/classes.json")
 
     def __init__(self, rows: CocoRows) -> None:

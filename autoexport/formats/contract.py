@@ -68,11 +68,16 @@ class FileSetFormat(Protocol):
     and are not empty; `files` does not yield it.
     """
 
+    file_name: str
+
     part_count: int
     """The number of parts of each block."""
 
     patterns: tuple[str, ...]
     """The paths that its files may have, as patterns of `glob`. Others than the published ones are removed."""
+
+    published_tallies: tuple[str, ...]
+    """The names of those tallies that count published rows. The others count what was left out or changed."""
 
     def parts(
         self, block: Block, project: ProjectNode, dataset: DatasetNode

@@ -55,8 +55,6 @@ class Manifest:
     def to_json(self) -> bytes:
         """The bytes of the file."""
         record = {"format_version": self.format_version, **asdict(self)}
-        if not self.left_out:
-            del record["left_out"]  # the plain outputs leave nothing out
         return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod

@@ -127,7 +127,7 @@ def _blocks(
     if isinstance(output, BatchFormat):
         return output.blocks(block, lengths, owners)
     bodies, guarded = [], []
-    for own, owner in zip(_each(block, lengths), owners, strict=True):
+    for own, owner in zip(each_block(block, lengths), owners, strict=True):
         body, cells = output.block(own, *owner)
         bodies.append(body)
         guarded.append(cells)
@@ -139,14 +139,14 @@ def _file_set_parts(
 ) -> list[list[bytes]]:
     """For each part, the bytes of each block; the tallies are added to the counts."""
     made = []
-    for own, owner, counted in zip(_each(block, lengths), owners, counts, strict=True):
+    for own, owner, counted in zip(each_block(block, lengths), owners, counts, strict=True):
         parts, tallies = output.parts(own, *owner)
         made.append(parts)
         counted.tallies.update({name: count for name, count in tallies.items() if count})
     return list(map(list, zip(*made, strict=True)))
 
 
-def _each(block: Block, lengths: Sequence[int]) -> Iterator[Block]:
+def each_block(block: Block, lengths: Sequence[int]) -> Iterator[Block]:
     """The blocks whose values a block holds, cut by their numbers of images."""
     if len(lengths) == 1:
         yield block
