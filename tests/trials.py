@@ -22,7 +22,8 @@ from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
 from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
-from tests.straight_reading import expected_csv_text, expected_document
+from tests.outputs import ALL_OUTPUTS
+from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
 Contents = dict[str, bytes]
 
@@ -58,14 +59,15 @@ class RowsHook:
 
 
 class Trial:
-    """One database and one export directory.
+    """One database and one export directory, with all outputs on unless the settings say otherwise.
 
     Each export is by a new exporter, which starts from the files alone.
     """
 
     def __init__(self, url: str, directory: Path, **settings: Any) -> None:
         self.directory = directory
-        self.settings = Settings(database_url=url, export_directory=directory, **settings)
+        chosen = ALL_OUTPUTS | settings
+        self.settings = Settings(database_url=url, export_directory=directory, **chosen)
         self.state = self.settings.state_dir
 
     def export(self, *, full: bool = False, progress: Progress | None = None) -> Outcome:
@@ -110,10 +112,7 @@ class Trial:
         for name in (*published_names(self.directory), "manifest.json"):
             path = self.directory / name
             if path.exists() and not name.endswith(TEMP_SUFFIX):
-                text = path.read_text(encoding="utf-8")
-                assert text.endswith("\n") or not text, f"{name} ends in the middle of a line"
-                if name.endswith(".json"):
-                    json.loads(text)
+                check_parses(path)
         return self.fits_manifest()
 
     def fits_manifest(self) -> bool:
@@ -136,14 +135,32 @@ class Trial:
         check_equals(database, self.directory)
 
 
+def check_parses(path: Path) -> None:
+    """Check that a published file is whole, as far as it can be seen without the database."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        json.loads(text)
+    if path.suffix == ".jsonl":
+        # A value may contain U+2028, at which `splitlines` would break.
+        for line in text.split("\n")[:-1]:
+            json.loads(line)
+    assert not text or text.endswith("\n"), f"{path.name} ends in the middle of a line"
+
+
 def check_equals(database: Path, directory: Path) -> None:
     """Check that every published file equals a plain reading of this SQLite file, and fits the manifest."""
     document = json.loads((directory / "database_export.json").read_bytes())
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         expected = expected_document(connection, document["export_info"]["timestamp"])
         assert json.dumps(document) == json.dumps(expected)
-        for name in (name for name in file_names() if name.endswith(".csv")):
-            assert (directory / name).read_bytes().decode() == expected_csv_text(connection, name)
+        names = json.loads((directory / "manifest.json").read_bytes())["files"].keys()
+        for name in sorted(name for name in names if "/" not in name and name != "database_export.json"):
+            text = (directory / name).read_bytes().decode()
+            if name.endswith(".csv"):
+                assert text == expected_csv_text(connection, name)
+            else:
+                lines = [json.loads(line) for line in text.split("\n") if line]
+                assert json.dumps(lines) == json.dumps(expected_json_lines(connection))
 
 
 def open_descriptors() -> int:

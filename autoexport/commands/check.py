@@ -81,7 +81,7 @@ async def check(settings: Settings) -> int:
 
 async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFindings:
     async with source.snapshot() as snapshot:
-        mapping = map_catalog(snapshot.catalog, settings.tables)
+        mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
@@ -246,6 +246,8 @@ def _print(display: str, directory: Path, findings: CheckFindings) -> None:
     say(f"Export    {directory}")
     if mapping.application:
         say(f"Known as  a database of {mapping.application}")
+    if mapping.preset:
+        say(f"Preset    {mapping.preset} ([tables] overrules it, preset = false in autoexport.toml leaves it)")
     say()
     print_table("Mapping", ("table", "field", "column"), describe(mapping))
     say()

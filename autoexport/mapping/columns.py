@@ -241,11 +241,17 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
     return {}, None
 
 
-def box_warnings(table: Table, box: Iterable[str]) -> list[str]:
-    """Warnings about columns that say more of a box than the four that are read; `box` are the fields found."""
+def box_warnings(table: Table, box: Iterable[str], *, turned: bool = False) -> list[str]:
+    """Warnings about columns that say more of a box than the four that are read; `box` are the fields found.
+
+    `turned`: the rotation of the boxes is read.
+    """
+    if "box_0" in box and turned:
+        return []
     if "box_0" in box:
         return [
-            f"{table.full_name}.{column.name} is not read: turned boxes are exported as if they were not turned."
+            f"{table.full_name}.{column.name} is not read: turned boxes are exported as if they were not turned "
+            f"(tables.annotations.columns.rotation reads degrees clockwise about the centre)."
             for column in by_names(table, TURN_NAMES)
             if fits(column, "box_0")
         ]

@@ -25,8 +25,8 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     configuration that resolve it.
     """
     read_overrides(overrides)  # A mistake in the file is told as such, not as one of a schema.
-    schema = recognise(catalog)
-    configured = read_overrides(with_schema(schema, overrides))
+    schema = recognise(catalog, overrides)
+    configured = read_overrides(with_schema(schema, overrides, catalog))
     survey = Survey(catalog, configured)
     hierarchy = survey.hierarchy()
     annotations = find_annotations(survey, hierarchy)
@@ -55,6 +55,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         warnings=tuple(dict.fromkeys(_warnings(survey, hierarchy, roles, labelling, left_out))),
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
+        preset=schema.preset if schema is not None and schema.tables else "",
         keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,

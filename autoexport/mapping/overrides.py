@@ -17,7 +17,13 @@ from autoexport.model.mapping import BoxFormat
 _KEEP_QUERY = 'Give a list of names of query parameters: keep_query = ["id"].'
 
 TablesConfig = ReadOnly[str, object]
-"""The section as parsed: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`."""
+"""The section as parsed: `{"images": {"table": "asset", "columns": {"file_path": "storage_key"}}}`.
+
+`MAPPING_OPTIONS` may stand beside the logical tables.
+"""
+
+MAPPING_OPTIONS = ("preset", "predictions")
+"""Two settings about all tables: whether a preset counts, and whether predictions are exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ def read_overrides(config: TablesConfig | None) -> dict[str, TableOverride]:
     """
     config = config or {}
     for name in config:
-        _require_known(f"tables.{name}", str(name), SETTINGS)
+        if name not in MAPPING_OPTIONS:
+            _require_known(f"tables.{name}", str(name), SETTINGS)
     return {logical: _read_table(logical, config.get(logical, {})) for logical in SETTINGS}
 
 

@@ -120,3 +120,14 @@ class Catalog:
     unseen: tuple[UnseenTables, ...] = ()
     role: str = ""
     search_path: str = ""
+    _by_name: dict[str, list[Table]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index the tables: a database may have thousands, each with foreign keys to be followed."""
+        for table in self.tables:
+            self._by_name.setdefault(table.name.lower(), []).append(table)
+
+    def named(self, name: str) -> list[Table]:
+        """The tables of this name, of every schema; else those whose names differ from it only in case."""
+        alike = self._by_name.get(name.lower(), [])
+        return [table for table in alike if table.name == name] or list(alike)

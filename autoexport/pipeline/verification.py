@@ -34,7 +34,7 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
     if not target.directory.exists():
         return [f"{target.directory} is missing: nothing was exported"]
     async with target.hold():
-        claimed = await in_thread(claim, job)
+        claimed = await claim(job)
         manifest = await in_thread(target.read_manifest)
         if manifest is None:
             return [f"{MANIFEST_NAME} is missing or cannot be read"]

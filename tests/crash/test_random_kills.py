@@ -21,9 +21,6 @@ from tests.writer import SEALED, Writer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a descriptor is of, /proc tells")
 
-OUTPUTS = ("export_coco",)
-"""The switches of the outputs that are on beside those of the defaults."""
-
 CI_KILLS, SOAK_KILLS = 10, 340
 """For each kind of database: 30 and 1,020 together."""
 
@@ -77,11 +74,11 @@ def kill_again_and_again(database: Database, trial: Trial, kills: int, draw: ran
     After about half of the kills the next export may finish.
     """
     tally = Tally()
-    with Yard(database.url, trial.directory, OUTPUTS) as yard, Writer(database.url, seed=1):
+    with Yard(database.url, trial.directory) as yard, Writer(database.url, seed=1):
         longest_s = yard.order("whole").duration_s
         while tally.kills < kills:
             order = (
-                f"call {draw.randint(1, 250)}" if draw.random() < 0.5 else f"after {draw.uniform(0, longest_s)}"
+                f"call {draw.randint(1, 110)}" if draw.random() < 0.5 else f"after {draw.uniform(0, longest_s)}"
             )
             death = yard.order(order)
             tally.add(death, mixed=not check_directory(trial))
@@ -100,7 +97,7 @@ def prepare(database: Database) -> None:
 def run(database: Database, directory: Path, kills: int, seed: int) -> Tally:
     """Kill exports, let the last one finish, and check that its files equal the database, without leftovers."""
     prepare(database)
-    trial = Trial(database.url, directory, **dict.fromkeys(OUTPUTS, True))
+    trial = Trial(database.url, directory)
     tally = kill_again_and_again(database, trial, kills, random.Random(seed))
     trial.export()
     assert trial.fits_manifest()

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,12 +37,10 @@ class Death:
 class Yard:
     """The process that runs and kills the exports."""
 
-    def __init__(self, url: str, directory: Path, outputs: Sequence[str] = ()) -> None:
-        """`outputs` are the switches of outputs that are on beside those of the defaults."""
-        on = {f"DB_EXPORT_{name.upper()}": "true" for name in outputs}
+    def __init__(self, url: str, directory: Path) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.yard", url, str(directory)], cwd=REPOSITORY,
-            env=program_environment() | on, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=program_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
 

@@ -23,6 +23,7 @@ from tests.conftest import program_environment
 from tests.daemon import wait_until
 from tests.databases import SqliteDatabase
 from tests.deadlines import deadline_s
+from tests.outputs import ALL_OUTPUT_VARIABLES
 from tests.processes import started
 from tests.trials import Trial, open_descriptors
 
@@ -101,7 +102,8 @@ def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDat
     with holding(sqlite_database.path, script) as process:
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url,
                    "--export-dir", str(trial.directory)]  # fmt: skip
-        with started(command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        environment = program_environment(ALL_OUTPUT_VARIABLES)
+        with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
             if sqlite_database.kind == "sqlite-delete":
                 wait_until(lambda: list(trial.state.glob("copy-*")), "it is about to copy")
             process.kill()

@@ -17,9 +17,11 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.config.address import DatabaseURL
+from autoexport.config.database_url import published_name
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
+from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import (
@@ -31,9 +33,10 @@ from autoexport.sources.postgres.engine import (
     unique_name,
 )
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
-from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
+from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
@@ -65,9 +68,9 @@ class PostgresSource:
 
     def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
         self._options = options
-        self.database = _server_and_name(url)
+        self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
-        self._schemas = configured_schemas(options.tables)
+        self._catalog = KnownCatalog(configured_schemas(options.tables))
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         if options.prepared_statements:
             event.listen(self._engine.sync_engine, "connect", lift_limits, insert=True)
@@ -147,9 +150,10 @@ class PostgresSource:
         deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
         remapped = 0
         while remapped < _ATTEMPTS:
-            if not await self._lock_in_time(connection):
-                self._locked = ()
-            declared = await read_catalog(connection, self._schemas)
+            with waiting():
+                if not await self._lock_in_time(connection):
+                    self._locked = ()
+            declared = await self._catalog.read(connection)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
             late = asyncio.get_running_loop().time() > deadline
@@ -159,7 +163,9 @@ class PostgresSource:
             else:
                 try:
                     others = unlocked([*tables, *left_out], declared.lockable)
-                    if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
+                    with waiting():
+                        pinned = await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S)
+                    if pinned:
                         return AsyncSession(connection), declared, tables
                     if late:
                         break
@@ -272,17 +278,6 @@ class PostgresSource:
     async def aclose(self) -> None:
         """Dispose of the engine, which holds no connection between snapshots."""
         await self._engine.dispose()
-
-
-def _server_and_name(url: DatabaseURL) -> str:
-    """`host:port/name`, with libpq's environment variables for what the URL leaves out."""
-    hosts = url.hosts or ((os.environ.get("PGHOST", ""), None),)
-    shown = []
-    for host, port in hosts:
-        name = "localhost" if not host or host.startswith("/") else f"[{host}]" if ":" in host else host
-        shown.append(f"{name}:{port}" if port not in (None, 5432) else name)
-    database = url.database or os.environ.get("PGDATABASE") or url.user or os.environ.get("PGUSER", "")
-    return f"{','.join(shown)}/{database}"
 
 
 def _lockable(tables: Sequence[Table], declared: Declarations) -> tuple[str, ...]:
