@@ -22,23 +22,13 @@ from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
 from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
-from tests.outputs import ALL_OUTPUTS
+from tests.outputs import ALL_OUTPUTS, published_names
 from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
 Contents = dict[str, bytes]
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
 _PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json", "publishing"}
-
-
-def published_names(directory: Path) -> list[str]:
-    """The paths of all files of outputs that are there, those in folders too."""
-    found = []
-    for name in file_names():
-        path = directory / name
-        below = path.rglob("*") if path.is_dir() else [path]
-        found += [str(file.relative_to(directory)) for file in below if file.is_file()]
-    return sorted(found)
 
 
 class RowsHook:

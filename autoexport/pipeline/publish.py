@@ -74,8 +74,8 @@ class _Publication:
             return None
         layouts, files = found
         if not await in_thread(self._position_suffices):
-            await in_thread(self._save, layouts, files, previous)
             await in_thread(self._remove_others, previous)
+            await in_thread(self._save, layouts, files, previous)
         return Published(previous, False, files)
 
     def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
@@ -119,8 +119,9 @@ class _Publication:
         """Stage and commit the files that differ, then save the ledger."""
         layouts = await in_thread(self.generation.lay_out, self.tree)
         manifest, files = await self._commit(layouts)
-        await in_thread(self._save, layouts, files, manifest)
+        # Before the ledger: if the exporter is killed in between, the next one finds no fitting ledger and repeats it.
         await in_thread(self._remove_others, manifest)
+        await in_thread(self._save, layouts, files, manifest)
         return Published(manifest, True, files)
 
     def _remove_others(self, manifest: Manifest) -> None:

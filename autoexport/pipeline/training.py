@@ -19,12 +19,15 @@ from autoexport.model.mapping import LABEL_FIELDS
 from autoexport.publishing.contract import Target
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.duplicates import Duplicates
+from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values import scalars
 from autoexport.values.integer_ids import IdRule, fits
 from autoexport.values.scalars import encode
 from autoexport.values.urls import cut_urls
+
+log = get_logger()
 
 _ID_BITS = 53
 _NAME = LABEL_FIELDS.index("name")
@@ -99,7 +102,9 @@ def _published(target: Target) -> dict[bytes, list[str]]:
     found: dict[bytes, list[str]] = {}
     for text in target.read_all("*/*/classes.json"):
         document = read_document(text)
-        if document is not None:
+        if document is None:
+            log.warning("export.classes", hint="a classes.json cannot be read: restore it, or classes may change")
+        else:
             project = encode(document[0])
             first, second = sorted((found.get(project, []), document[1]), key=len, reverse=True)
             found[project] = list(dict.fromkeys([*first, *second]))

@@ -172,10 +172,10 @@ def test_nothing_changed_nothing_written(application: sqlite3.Connection, tmp_pa
 def test_switching_it_on_and_off(application: sqlite3.Connection, tmp_path: Path) -> None:
     """Either costs a full export, which says so; the files stay when the output is off."""
     url, directory = f"sqlite:///{tmp_path}/app.db", tmp_path / "exports"
-    Trial(url, directory).export()
+    Trial(url, directory, export_coco=False).export()
     assert Trial(url, directory, export_coco=True).export().reason == "the settings changed"
     files = coco_files(directory)
-    off = Trial(url, directory).export()
+    off = Trial(url, directory, export_coco=False).export()
     assert off.reason == "the settings changed"
     assert coco_files(directory) == files
     assert json.loads((directory / "manifest.json").read_bytes())["left_out"] == {}

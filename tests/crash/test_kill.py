@@ -18,8 +18,8 @@ from tests.conftest import program_environment
 from tests.daemon import generation, leftovers, project_names
 from tests.databases import SqliteDatabase
 from tests.deadlines import deadline_s
-from tests.outputs import ALL_OUTPUT_VARIABLES, ALL_OUTPUTS
-from tests.trials import check_parses, published_names
+from tests.outputs import ALL_OUTPUT_VARIABLES, ALL_OUTPUTS, published_names
+from tests.trials import check_parses
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 

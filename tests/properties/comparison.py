@@ -21,8 +21,7 @@ from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import ExportJob
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
-from tests.outputs import ALL_OUTPUTS
-from tests.trials import published_names
+from tests.outputs import ALL_OUTPUTS, published_names
 
 FileState = tuple[int, int, int, int]
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
