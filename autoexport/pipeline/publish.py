@@ -119,7 +119,7 @@ class _Publication:
         """Stage and commit the files that differ, then save the ledger."""
         layouts = await in_thread(self.generation.lay_out, self.tree)
         manifest, files = await self._commit(layouts)
-        # Before the ledger: if the exporter is killed in between, the next one finds no fitting ledger and repeats it.
+        # Before the ledger is saved: an exporter that is killed in between leaves a ledger that does not fit.
         await in_thread(self._remove_others, manifest)
         await in_thread(self._save, layouts, files, manifest)
         return Published(manifest, True, files)
