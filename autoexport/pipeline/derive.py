@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from autoexport.errors import AnnotationsLeftOut, MappedTableGone, MappingError, UndecodableText
+from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
 from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
 from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, judge
@@ -15,18 +15,16 @@ from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
-from autoexport.mapping.mapper import map_catalog, mapping_digest
-from autoexport.mapping.overrides import TablesConfig
-from autoexport.mapping.unseen import hidden, no_tables
+from autoexport.mapping.mapper import mapping_digest
 from autoexport.model import packing
 from autoexport.model.blocks import BlockRecord, BlockRows, Range
-from autoexport.model.catalog import Catalog, Key
-from autoexport.model.mapping import Mapping
+from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
+from autoexport.pipeline.mapped import mapping_of
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
 from autoexport.rendering.spool import Rendered, ScratchFile, Spool, spools
@@ -117,7 +115,7 @@ class Derivation:
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
-        mapping = await in_thread(_mapping, self.snapshot.catalog, self.job.tables, None if full else ledger)
+        mapping = await in_thread(mapping_of, self.snapshot.catalog, self.job.tables, None if full else ledger)
         self.mapping = mapping
         lost = await left_out(self.snapshot, mapping)
         if lost is not None and self.complete:
@@ -298,34 +296,3 @@ def _record(records: BlockRecords, keys: deque[bytes], rendered: Iterator[Render
         for dataset, first, last, parents in packing.unpack(keys.popleft()):
             made = next(rendered)
             records.append(BlockRecord(dataset, first, last, made.packed, parents, made.ids, made.parts))
-
-
-def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:
-    """Map the tables of the snapshot. Raises `MappingError`, or `MappedTableGone` for a missing exported table."""
-    if not catalog.tables and ledger is None:
-        raise no_tables(catalog)
-    gone: set[str] = set()
-    if ledger is not None:
-        gone = {name for name in ledger.tables.values() if not catalog.exists(name)}
-    try:
-        mapping = map_catalog(catalog, tables)
-    except MappingError as error:
-        if gone:
-            raise _gone(gone, catalog) from error
-        raise
-    if ledger is not None and gone and set(ledger.tables) - set(mapping.tables()):
-        raise _gone(gone, catalog)
-    for warning in mapping.warnings:
-        log.warning("mapping.warning", warning=warning)
-    return mapping
-
-
-def _gone(tables: set[str], catalog: Catalog) -> MappedTableGone:
-    hint = hidden(tables, catalog)
-    if hint:
-        names = ", ".join(sorted(tables))
-        return MappedTableGone(f"A table that was exported before can no longer be seen: {names}.", hint=hint)
-    return MappedTableGone(
-        f"A table that was exported before is missing: {', '.join(sorted(tables))}.",
-        hint="The old files stay. If the table is gone for good, run `python -m autoexport --full` once.",
-    )
