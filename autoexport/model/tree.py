@@ -40,13 +40,19 @@ class DatasetNode:
 
 @dataclass(slots=True)
 class ProjectNode:
-    """A project: its fields, its labels, its datasets in id order."""
+    """A project: its fields, its labels, its datasets in id order.
+
+    `folder` and `classes` are those of the formats for training: the name of its folder, and its classes in their
+    order. They are empty if no such format is on.
+    """
 
     key: Key
     values: dict[str, Value]
     labels: Collection[LabelNode] = field(default_factory=list)
     datasets: Collection[DatasetNode] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    folder: str = ""
+    classes: Sequence[str] = ()
 
 
 def in_order(counted: Mapping[str, int]) -> Iterable[tuple[str, int]]:

@@ -29,7 +29,8 @@ class TreeBuilder:
     """Builds the nodes of one snapshot, a section at a time.
 
     `rule` applies the value rules to rows, by column, and counts the values that it mended. Raises `SourceError`
-    if two rows of a table have the same key.
+    if two rows of a table have the same key. `training` has the folder and the classes of each project, by key, if
+    a format for training is on.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class TreeBuilder:
     ) -> None:
         self.mapping = mapping
         self.outline = Outline(parents, mapping, database, scratch)
+        self.training: Mapping[Key, tuple[str, Sequence[str]]] = {}
         self._rule = rule
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._named = list(level.fields).index("named") if "named" in level.fields else None
@@ -69,7 +71,8 @@ class TreeBuilder:
     def _embedded(self, owner: Owner, referred: Any) -> str:
         project, dataset = owner[0].values, owner[1].values
         repeated = (project["id"], project["name"], dataset["id"], dataset["name"])
-        return hashed((repeated, referred, self.outline.label_digest))
+        digest = (repeated, referred, self.outline.label_digest)
+        return hashed((digest, owner[0].folder) if owner[0].folder else digest)
 
     # --- nodes ---------------------------------------------------------------------------------------
 
@@ -98,13 +101,26 @@ class TreeBuilder:
     def _projects(self, rows: Sequence[Row]) -> tuple[list[ProjectNode], Mended]:
         if self.mapping.projects is None:
             blank: dict[str, Any] = dict.fromkeys(PROJECT_FIELDS)
-            return [ProjectNode(SOLE_KEY, {**blank, "id": key, "name": name}) for key, name in rows], Mended()
+            return [
+                self._trained(ProjectNode(SOLE_KEY, {**blank, "id": key, "name": name})) for key, name in rows
+            ], Mended()
         values, mended = self._columns("projects", self.outline.project_fields, rows, PROJECT_FIELDS)
         keys = map(self.outline.project_key, rows)
         return [
-            ProjectNode(key, dict(zip(PROJECT_FIELDS, own, strict=True)))
+            self._trained(ProjectNode(key, dict(zip(PROJECT_FIELDS, own, strict=True))))
             for key, own in zip(keys, values, strict=True)
         ], mended
+
+    def _trained(self, project: ProjectNode) -> ProjectNode:
+        """The project with its folder and its classes."""
+        project.folder, project.classes = self.training.get(project.key, ("", ()))
+        return project
+
+    def project_nodes(self) -> Iterator[ProjectNode]:
+        """The nodes of all projects in publication order, without labels and counts."""
+        for part in self.outline.parts:
+            section, _ = self.nodes(part if isinstance(part, int) else part[0])
+            yield from section.projects
 
     def _datasets(self, owners: Sequence[ProjectNode], rows: Sequence[Row]) -> tuple[list[DatasetNode], Mended]:
         nodes = []
