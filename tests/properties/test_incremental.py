@@ -100,7 +100,7 @@ def steps(*tables: dict[str, Any]) -> st.SearchStrategy[Step]:
 ORDINARY_STEP = steps(dict.fromkeys(ORDINARY))
 STEP = st.one_of(ORDINARY_STEP, steps(OPERATIONS))
 FEW_ROWS = re.compile(
-    r"\d+ images may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for"
+    r"\d+ images? may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for"
     r"|there is no ledger|the integer ids changed"
 )
 """The reasons that exports may give after changes of a few rows."""
