@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
+from autoexport.commands.interruption import Interrupted, until_interrupted
 from autoexport.config.settings import Settings, debugging_was_asked_for
 from autoexport.errors import AutoexportError
 from autoexport.runtime.redaction import redact
@@ -20,6 +22,9 @@ from autoexport.runtime.tuning import collect_seldom, return_memory
 from autoexport.version import __version__
 
 INTERRUPTED = 130
+_told = threading.Event()
+"""Set when the interruption was reported: two threads may try to."""
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 EXAMPLES = """\b
@@ -130,7 +135,7 @@ def _run_monitor(settings: Settings) -> int:
     """Export and keep the files current until a signal. If exports are switched off, only answer systemd."""
     from autoexport.commands.monitor import monitor
 
-    return _run(monitor(settings))
+    return asyncio.run(monitor(settings))
 
 
 @cli.command()
@@ -204,7 +209,7 @@ def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
 
 
 def _run(coroutine: Coroutine[Any, Any, int]) -> int:
-    return asyncio.run(coroutine)
+    return asyncio.run(until_interrupted(coroutine, _leave))
 
 
 def _log_overruled(settings: Settings, monitor: bool) -> None:
@@ -241,7 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
-        return _interrupted()
+        return _interrupted(INTERRUPTED)
+    except Interrupted as exc:
+        return _interrupted(exc.exit_code)
     except click.ClickException as exc:
         return _usage_error(exc)
     except AutoexportError as exc:
@@ -275,9 +282,17 @@ def _usage_error(exc: click.ClickException) -> int:
     return 2
 
 
-def _interrupted() -> int:
-    _complain("interrupted: the published files are complete and unchanged")
-    return INTERRUPTED
+def _interrupted(code: int) -> int:
+    if not _told.is_set():
+        _told.set()
+        _complain("interrupted: the published files are complete and unchanged")
+    return code
+
+
+def _leave(code: int) -> None:
+    """End the process although threads still work. Their unfinished files are private."""
+    _interrupted(code)
+    os._exit(code)
 
 
 def _reader_gone() -> int:
