@@ -130,7 +130,7 @@ class Naive:
         return self._finite(parsed)
 
     def polygon(self, value: Any) -> Any:
-        """As a document, but flat lists of at least six numbers and GeoJSON become points."""
+        """As a document, but flat lists of six numbers or more, GeoJSON and objects of x and y become pairs."""
         before, parsed = self.repaired, self.document(value)
         if isinstance(value, Text) and isinstance(parsed, str) and self.repaired > before:
             words = value.decode("utf-8", "replace").replace(",", " ").replace(";", " ").split(" ")
@@ -141,6 +141,9 @@ class Naive:
         if isinstance(parsed, dict) and parsed.get("type") == "Polygon":
             points = [[point[:2] for point in ring] for ring in parsed["coordinates"]]
             return points[0] if len(points) == 1 else points
+        if isinstance(parsed, list) and parsed and all(isinstance(point, dict) for point in parsed):
+            pairs_ = [[point.get("x"), point.get("y")] for point in parsed]
+            return pairs_ if all(map(_are_numbers, pairs_)) else parsed
         rings = parsed if isinstance(parsed, list) and parsed and isinstance(parsed[0], list) else [parsed]
         if not all(_is_flat(ring) for ring in rings):
             return parsed
@@ -162,8 +165,10 @@ class Naive:
 
 def _is_flat(ring: Any) -> bool:
     """Whether this is a list of six or more numbers of up to 64 bits."""
-    if not isinstance(ring, list) or len(ring) < 6:
-        return False
+    return isinstance(ring, list) and len(ring) >= 6 and _are_numbers(ring)
+
+
+def _are_numbers(ring: list[Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in ring)
 
 

@@ -13,6 +13,7 @@ from autoexport.daemon.systemd import SystemdNotifier
 from autoexport.runtime.interruption import interrupt_work
 from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
+from autoexport.version import __version__
 
 LEAVE_S = 1.5
 """Seconds that cancelling an export may take; then the process exits, even if a thread still works."""
@@ -36,6 +37,15 @@ async def monitor(settings: Settings) -> int:
     task = asyncio.create_task(exporter.run(stop, monitor=True), name="exporter")
     signals = _Signals(exporter, stop, task, manager)
     signals.install()
+    if settings.enable_auto_export:
+        log.info(
+            "monitor.started",
+            version=__version__,
+            database_url=settings.database.display,
+            directory=str(settings.export_directory.absolute()),
+            interval_seconds=settings.check_interval,
+            pid=os.getpid(),
+        )
     await asyncio.wait({task})
     manager.stopping()
     if task.cancelled():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from autoexport.errors import AutoexportError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -91,11 +95,12 @@ def _bar(total_rows: int | None) -> Bar:
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+    title: str, header: Sequence[str] | None, rows: Sequence[Sequence[str]], right: Sequence[int] = ()
 ) -> None:
     """Print a table on a terminal; elsewhere plain lines, with two or more spaces between columns.
 
-    `right` holds the indexes of right-aligned columns. Cells are text, never markup.
+    `header` is None for a table without one. `right` holds the indexes of right-aligned columns. Cells are text,
+    never markup.
     """
     if not sys.stdout.isatty():
         _print_plain(title, header, rows, right)
@@ -104,17 +109,20 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
-    for index, name in enumerate(header):
+    table = Table(title=Text(title), title_justify="left", show_header=header is not None)
+    for index, name in enumerate(header or [""] * len(rows[0])):
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
 
 
-def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    lines = [[visible(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
+def _print_plain(
+    title: str, header: Sequence[str] | None, rows: Sequence[Sequence[str]], right: Sequence[int]
+) -> None:
+    shown = [header, *rows] if header is not None else list(rows)
+    lines = [[visible(cell) for cell in row] for row in shown]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     say(title)
     for line in lines:
         cells = [
@@ -125,9 +133,45 @@ def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def say(line: str = "") -> None:
-    """Print one line on standard output. Characters that its encoding lacks are escaped."""
+    """Print one line on standard output. Characters that its encoding lacks are escaped.
+
+    A reader that has gone, such as `head`, ends no command. Raises `AutoexportError` for a full disk.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    with _writing():
+        sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def flush() -> None:
+    """Write out what was printed, with the errors of `say`."""
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        silence()
+    except OSError as exc:
+        silence()
+        raise unwritable(exc) from exc
+
+
+def unwritable(error: OSError) -> AutoexportError:
+    """The error for standard output that cannot be written."""
+    return AutoexportError(
+        f"Standard output cannot be written: {error.strerror or error}.",
+        hint="Free some space on its disk, or send the output elsewhere.",
+    )
+
+
+def silence() -> None:
+    """Send the rest of standard output nowhere: the interpreter writes it out at exit, and would complain."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.close(descriptor)
 
 
 def say_wrapped(text: str) -> None:

@@ -12,9 +12,10 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationE
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoexport.config.address import DatabaseURL
-from autoexport.config.database_url import parse_database_url
+from autoexport.config.database_url import parse_database_url, published_name
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.options import Option
+from autoexport.config.postgres_url import with_service
 from autoexport.errors import ConfigurationError
 
 FORMAT_OPTIONS = "autoexport.formats:declared_options"
@@ -103,6 +104,8 @@ class Settings(_FormatSettings):
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
     log_format: Annotated[LogFormat | None, Word] = None
     log_level: Annotated[LogLevel | None, Word] = None
+    preset: bool = True
+    predictions: bool = False
     tables: dict[str, Any] = Field(default_factory=dict)
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -139,6 +142,14 @@ class Settings(_FormatSettings):
         return self.database_url if self.database_url.strip() else self.database.display
 
     @property
+    def database_name(self) -> str | None:
+        """The name of the database without its path and its login, for logs; None if none is named."""
+        try:
+            return published_name(with_service(self.database, os.environ), os.environ)
+        except ConfigurationError:
+            return None
+
+    @property
     def state_dir(self) -> Path:
         """The private directory: `state_directory`, or `.autoexport` in the export directory."""
         return self.state_directory or self.export_directory / ".autoexport"
@@ -147,6 +158,13 @@ class Settings(_FormatSettings):
     def format_options(self) -> dict[str, Any]:
         """The value of every option that a format declares, by name."""
         return {name: getattr(self, name) for name in _FORMAT_OPTIONS}
+
+    @property
+    def tables_config(self) -> dict[str, Any]:
+        """`tables`, with `preset` and `predictions` where they are not as usual."""
+        options = {"preset": self.preset, "predictions": self.predictions}
+        usual = {name: type(self).model_fields[name].default for name in options}
+        return {**self.tables, **{name: value for name, value in options.items() if value != usual[name]}}
 
     @property
     def effective_log_format(self) -> LogFormat:

@@ -11,6 +11,8 @@ from autoexport.formats.contract import Format, FormatOptions, Output
 FORMATS = {
     "json": "autoexport.formats.json_document:OUTPUT",
     "csv": "autoexport.formats.csv_table:OUTPUT",
+    "annotations_csv": "autoexport.formats.annotations_csv:OUTPUT",
+    "jsonl": "autoexport.formats.json_lines:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""
 

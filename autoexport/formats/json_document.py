@@ -18,13 +18,13 @@ from autoexport.config.options import Option
 from autoexport.formats.contract import FormatOptions, Output, Owner
 from autoexport.formats.json_tree import JsonStyle, TreeText, listed
 from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
-from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
+from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, SHAPE_FIELDS
 from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
 from autoexport.values.boxes import CORNERS
 from autoexport.values.json_columns import parse
 from autoexport.values.scalars import encode, encoded
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _ANNOTATION_KEYS = (
     "id", "type", "label", "label_id", "confidence", "bbox", "polygon",
@@ -32,6 +32,9 @@ _ANNOTATION_KEYS = (
 )  # fmt: skip
 
 _ANNOTATION_COLUMNS = tuple(name for key in _ANNOTATION_KEYS for name in (CORNERS if key == "bbox" else (key,)))
+
+_DOCUMENTS = frozenset({"polygon", "points", "mask", "attributes"})
+"""The keys of annotations whose columns hold JSON."""
 
 _IMAGE_BEGINS = re.compile(rb'^ {12}\{\s*"id": ("(?:[^"\\]|\\.)*"|[^,"]+)', re.MULTILINE)
 
@@ -54,7 +57,7 @@ class JsonDocument:
         )
         self._image_ends = b"\n            }" if pretty else b"}"
         self._annotation_indent = 16 if pretty else 14
-        self._annotation_frame = _frame(_ANNOTATION_KEYS, self._annotation_indent, pretty)
+        self._frames: dict[tuple[str, ...], bytes] = {}
         self._box_frame = _frame(CORNERS, self._annotation_indent + 2, pretty).lstrip()
 
     # --- blocks ------------------------------------------------------------------------------------
@@ -118,16 +121,22 @@ class JsonDocument:
         """The parts of an annotation in order: text that all annotations have, and columns of cells."""
         columns = block.annotations
         parts: list[bytes | list[bytes]] = []
-        frame = iter(self._annotation_frame.split(b"%b"))
-        for name in _ANNOTATION_KEYS:
+        keys = _ANNOTATION_KEYS + tuple(name for name in SHAPE_FIELDS if name in columns)
+        frame = iter(self._annotation_frame(keys).split(b"%b"))
+        for name in keys:
             parts.append(next(frame))
             if name == "bbox":
                 parts += self._boxes(columns)
-            elif name == "polygon":
-                parts.append(self._polygons(columns["polygon"]))
+            elif name in _DOCUMENTS:
+                parts.append(self._documents(columns[name]))
             else:
                 parts.append(encoded(columns[name]))
         return _joined([*parts, next(frame)])
+
+    def _annotation_frame(self, keys: tuple[str, ...]) -> bytes:
+        if keys not in self._frames:
+            self._frames[keys] = _frame(keys, self._annotation_indent, self.style == "pretty")
+        return self._frames[keys]
 
     def _boxes(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes | list[bytes]]:
         boxed = columns["boxed"]
@@ -143,13 +152,13 @@ class JsonDocument:
         boxes = map(self._box_frame.__mod__, zip(*corners, strict=True))
         return [[box if has_box else b"null" for box, has_box in zip(boxes, boxed, strict=True)]]
 
-    def _polygons(self, column: Sequence[bytes | None]) -> bytes | list[bytes]:
+    def _documents(self, column: Sequence[bytes | None]) -> bytes | list[bytes]:
         if column.count(None) == len(column):
             return b"null"
         if self.style != "pretty":
-            return [polygon or b"null" for polygon in column]
+            return [document or b"null" for document in column]
         indent = b"\n" + b" " * (self._annotation_indent + 2)
-        parsed = [parse(polygon.decode())[0] if polygon else None for polygon in column]
+        parsed = [parse(document.decode())[0] if document else None for document in column]
         return [orjson.dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", indent) for value in parsed]
 
     # --- the tree ----------------------------------------------------------------------------------

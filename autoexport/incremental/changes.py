@@ -171,10 +171,12 @@ async def _assess_changes(
         and reader.tables.is_primary_key("images")
         and reader.tables.links_by_primary_key()
     )
-    reason = f"{len(changes.images)} images may have changed"
+    count = len(changes.images)
+    reason = f"{count} image{'' if count == 1 else 's'} may have changed"
     assessment = Assessment(render_all(reason), blocks, trusted, found.kept)
     others = assessment.kept_blocks()
-    assessment.plan = make_plan(blocks, builder.datasets, dirty, whole, reason, others=others)
+    plan = make_plan(blocks, builder.datasets, dirty, whole, reason, others=others)
+    assessment.plan = replace(plan, changed_images=count)
     return assessment
 
 

@@ -26,12 +26,14 @@ SMALL_BYTES = 100_000
 class Plan:
     """Blocks to keep, by their index in the ledger, and ranges to render, in the order of the tree's keys.
 
-    `ranges` is None when everything is rendered. `reason` explains the plan.
+    `ranges` is None when everything is rendered. `reason` explains the plan. `changed_images` is the number of
+    images that may be new or different; None if it is unknown.
     """
 
     keep: tuple[int, ...]
     ranges: tuple[Range, ...] | None
     reason: str
+    changed_images: int | None = None
 
     @property
     def mode(self) -> str:

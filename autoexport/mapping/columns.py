@@ -130,6 +130,8 @@ def find_fields(logical: str, table: Table, configured: TableOverride) -> TableF
                 f"rows are distinguished by {key.name} alone."
             )
     settings = FIELD_NAMES[logical]
+    if table.query is not None:  # Its columns are called as the fields are.
+        settings = {setting: (setting, *names) for setting, names in settings.items()}
     for setting in settings:
         chosen = overridden(logical, setting, table, configured)
         if chosen is not None:
@@ -241,11 +243,17 @@ def find_box(table: Table, configured: TableOverride) -> tuple[dict[str, Column]
     return {}, None
 
 
-def box_warnings(table: Table, box: Iterable[str]) -> list[str]:
-    """Warnings about columns that say more of a box than the four that are read; `box` are the fields found."""
+def box_warnings(table: Table, box: Iterable[str], *, turned: bool = False) -> list[str]:
+    """Warnings about columns that say more of a box than the four that are read; `box` are the fields found.
+
+    `turned`: the rotation of the boxes is read.
+    """
+    if "box_0" in box and turned:
+        return []
     if "box_0" in box:
         return [
-            f"{table.full_name}.{column.name} is not read: turned boxes are exported as if they were not turned."
+            f"{table.full_name}.{column.name} is not read: turned boxes are exported as if they were not turned "
+            f"(tables.annotations.columns.rotation reads degrees clockwise about the centre)."
             for column in by_names(table, TURN_NAMES)
             if fits(column, "box_0")
         ]

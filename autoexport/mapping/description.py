@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoexport.mapping.synonyms import BOX_FIELDS, FOUND_FIELDS, LINK_SETTING
-from autoexport.model.mapping import Mapping, TableMapping
+from autoexport.model.mapping import SHAPE_FIELDS, Mapping, TableMapping
 
 _INSTEAD = {
     "projects": "one project holds everything",
@@ -34,6 +34,7 @@ def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
             rows.append((logical, name, note or (column.name if column else _absent(f"{logical}.{name}"))))
         if logical == "annotations":
             rows.append((logical, "box", _box(mapping, table)))
+            rows += [(logical, name, table.fields[name].name) for name in SHAPE_FIELDS if name in table.fields]
         rows += _link(mapping, logical, table)
         rows += [(logical, "deleted", f"{column.name}: marked rows are not exported") for column in table.deleted]
     return rows

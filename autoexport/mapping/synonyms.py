@@ -12,6 +12,7 @@ from autoexport.model.mapping import (
     IMAGE_FIELDS,
     LABEL_FIELDS,
     PROJECT_FIELDS,
+    SHAPE_FIELDS,
     BoxFormat,
     BoxReading,
 )
@@ -101,6 +102,7 @@ FIELD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "model_id": ("model_id", "model", "model_name"),
         "created_at": _CREATED,
         "updated_at": _UPDATED,
+        **dict.fromkeys(SHAPE_FIELDS, ()),
     },
     "labels": {
         "name": ("name", "title", "label_name", "class_name", "label"),
@@ -108,7 +110,8 @@ FIELD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 """Columns by logical table and field, in order of preference. Keys, links, boxes and the label of an annotation
-have their own rules. No field is read from a URL, which may contain a signed token."""
+have their own rules. The fields of shapes are never searched: their unit and sense differ between applications. No
+field is read from a URL, which may contain a signed token."""
 
 BOXES: tuple[tuple[BoxReading, tuple[str, str, str, str]], ...] = (
     ("corners", ("x_min", "y_min", "x_max", "y_max")),
@@ -160,7 +163,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "projects": (*PROJECT_FIELDS, "deleted"),
     "datasets": (*DATASET_FIELDS, "deleted"),
     "images": (*IMAGE_FIELDS, "dataset_id", "project_id", "deleted"),
-    "annotations": (*ANNOTATION_FIELDS, "image_id", "deleted"),
+    "annotations": (*ANNOTATION_FIELDS, *SHAPE_FIELDS, "image_id", "deleted"),
     "labels": (*LABEL_FIELDS, "project_id", "dataset_id", "deleted"),
 }
 """The settings allowed under `[tables.….columns]`."""
@@ -199,6 +202,13 @@ KINDS: dict[str, frozenset[ColumnKind]] = {
     "box_3": _NUMBERS,
     "box_json": _BOXES,
     "polygon": _BOXES | {"geometric"},
+    "rotation": _NUMBERS,
+    "points": _BOXES | {"geometric"},
+    "mask": _BOXES,
+    "attributes": _BOXES,
+    "track_id": KEYS,
+    "frame": _NUMBERS,
+    "keyframe": _FLAGS,
     "is_labeled": _FLAGS,
     "is_auto_labeled": _FLAGS,
     "is_verified": _FLAGS,

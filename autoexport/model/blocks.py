@@ -171,11 +171,14 @@ class Changes:
     """The images whose rows may be new or different since a position: at least those that are.
 
     `images` are keys as stored in the images table. `orphans_seen`: a changed row names a parent that does not
-    exist, so equal row counts prove nothing. Deleted rows leave no trace here.
+    exist, so equal row counts prove nothing. Deleted rows leave no trace here. `unmoved`: no row of the tables is
+    new, different or gone. `reason` says how the changes were found, if there was a choice.
     """
 
     images: Set[Key]
     orphans_seen: bool = False
+    unmoved: bool = field(default=False, compare=False)
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,18 @@ ANNOTATION_FIELDS = (
     "is_auto_generated", "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
 
+SHAPE_FIELDS = ("rotation", "points", "mask", "attributes", "track_id", "frame", "keyframe")
+"""Fields of annotations that are published only where the mapping has them.
+
+`rotation` is in degrees, clockwise. `points`, `mask` and `attributes` are JSON. `keyframe`: the shape was drawn at
+this frame of its track.
+"""
+
 LABEL_FIELDS = ("id", "name", "color")
 
-NUMBER_FIELDS = ("width", "height", "file_size", "confidence", "box_0", "box_1", "box_2", "box_3")
+NUMBER_FIELDS = (
+    "width", "height", "file_size", "confidence", "box_0", "box_1", "box_2", "box_3", "rotation", "frame",
+)  # fmt: skip
 """The fields of images and annotations that hold numbers."""
 
 
@@ -79,7 +88,8 @@ class Mapping:
     `box` says how `box_0` to `box_3` are read, or "json" if the box is the JSON column `box_json`. Then
     `box_format` says how a list of four numbers is read; None: it is ambiguous and not read. `box` is None without
     boxes. `label_joined`: the label of an annotation is the name of the row of `labels` with its `label_id`.
-    `application` is the name of the known application whose database this is, empty for any other.
+    `application` is the name of the known application whose database this is, empty for any other. `preset` is the
+    name of the preset that maps it, empty if it has none.
     `not_found` names the logical tables and fields that the database lacks, such as `images.width`.
     `left_out` are the tables that would lose annotations if they have rows. `ignored` are the tables of which the
     configuration says that they are not exported.
@@ -97,6 +107,7 @@ class Mapping:
     warnings: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
     application: str = ""
+    preset: str = ""
     keep_query: KeepQuery = field(default_factory=dict)
     left_out: tuple[LeftOutTable, ...] = ()
     ignored: tuple[str, ...] = ()

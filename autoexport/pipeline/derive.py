@@ -262,7 +262,7 @@ def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | Non
         raise no_tables(catalog)
     gone: set[str] = set()
     if ledger is not None:
-        gone = set(ledger.tables.values()) - {table.full_name for table in catalog.tables}
+        gone = {name for name in ledger.tables.values() if not catalog.exists(name)}
     try:
         mapping = map_catalog(catalog, tables)
     except MappingError as error:

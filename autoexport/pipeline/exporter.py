@@ -16,7 +16,6 @@ from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.progress import Progress
-from autoexport.runtime.threads import in_thread
 
 log = get_logger()
 
@@ -57,7 +56,7 @@ async def export_once(
     """
     started = time.monotonic()
     async with job.target.hold():
-        claimed = await in_thread(claim, job)
+        claimed = await claim(job)
         complete = not goes_on or claimed.previous is None
         async with derive(job, claimed.ledger, full=full, progress=progress, complete=complete) as generation:
             published = await publish(job, generation, claimed, started, throttle)
@@ -68,6 +67,8 @@ async def export_once(
         generation=manifest.generation,
         mode=plan.mode,
         reason=plan.reason,
+        changed_images=plan.changed_images,
+        rendered_images=generation.rendered_images,
         seconds=duration_s,
     )
     return Outcome(

@@ -45,7 +45,7 @@ class ExportJob:
             target=open_target(settings.export_directory, settings.state_dir),
             formats=tuple(chosen_formats(options)),
             options=options,
-            tables=settings.tables or None,
+            tables=settings.tables_config or None,
             state=settings.state_dir.absolute(),
             digest=_digest(options),
         )

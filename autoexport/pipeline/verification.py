@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,16 +26,17 @@ _SHOWN = 60
 """The number of bytes of a difference that are shown from each side."""
 
 
-async def differences(job: ExportJob, progress: Progress | None = None) -> list[str]:
+async def differences(job: ExportJob, progress: Progress | None = None, *, hold: bool = True) -> list[str]:
     """The differences between the files and a fresh snapshot of the database, one line each. It publishes nothing.
 
-    Raises `AutoexportError` if the database or the files cannot be read.
+    `hold`: hold the target, so that no exporter publishes meanwhile. A user who may only read cannot. Raises
+    `AutoexportError` if the database or the files cannot be read.
     """
     target = job.target
     if not target.directory.exists():
         return [f"{target.directory} is missing: nothing was exported"]
-    async with target.hold():
-        claimed = await in_thread(claim, job)
+    async with target.hold() if hold else contextlib.nullcontext():
+        claimed = await claim(job)
         manifest = await in_thread(target.read_manifest)
         if manifest is None:
             return [f"{MANIFEST_NAME} is missing or cannot be read"]

@@ -131,6 +131,9 @@ class _Writer:
             self.flush()
 
     def segment(self, segment: Segment, crc: int) -> None:
+        if not segment.length:
+            # Images without annotations have no bytes in annotations.csv, and no file to copy them from.
+            return
         between = b"".join(self._between)
         joins = self._follows and between == self._separator
         if joins and self._pieces.extend_segment(segment, len(between)):

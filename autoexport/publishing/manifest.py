@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import orjson
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)
 MANIFEST_NAME = "manifest.json"
 Mode = Literal["full", "incremental"]
 
@@ -61,7 +62,7 @@ class Manifest:
         """Parse the bytes of a manifest; None if this version did not write them."""
         try:
             record: dict[str, Any] = orjson.loads(text)
-            if record["format_version"] != FORMAT_VERSION:
+            if record["format_version"] not in _READABLE:
                 return None
             record["files"] = {name: FileRecord(**entry) for name, entry in record["files"].items()}
             return cls(**record)

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from autoexport.errors import ConfigurationError, PublishError
 from autoexport.publishing.locks import LEADER_LOCK, PUBLISH_LOCK, Lock
-from autoexport.runtime.files import TEMP_SUFFIX, create_new, disk_errors_explained, explain_os_error, write_all
+from autoexport.runtime.files import (
+    TEMP_SUFFIX,
+    create_new,
+    disk_errors_explained,
+    explain_os_error,
+    give_hint,
+    other_owner,
+    write_all,
+)
 
 WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spool|pages)-[0-9a-f]{16}")
 """Names of the files in the state directory that exist only during an export."""
@@ -122,7 +130,11 @@ def _check(directory: Path, state: Path) -> None:
                 hint="Choose another --export-dir, or move that file away.",
             )
         if not os.access(path, os.W_OK | os.X_OK):
-            raise PublishError(f"No permission to write to {path}.", hint="Let this user write to that directory.")
+            owner = other_owner(path)
+            raise PublishError(
+                f"No permission to write to {path}{'' if owner is None else f', which belongs to {owner}'}.",
+                hint="Let this user write to that directory." if owner is None else give_hint(path, owner),
+            )
     if state.is_symlink():
         raise PublishError(
             f"{state} is a symbolic link.", hint="Set DB_EXPORT_STATE_DIRECTORY to the directory itself."

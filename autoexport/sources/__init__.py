@@ -26,12 +26,12 @@ def open_source(settings: Settings) -> Source:
     Raises `ConfigurationError` for a URL that no source understands, and for a `[tables]` part that means
     nothing: what trying again cannot mend is said before a database is waited for.
     """
-    read_overrides(settings.tables)
+    read_overrides(settings.tables_config)
     url = with_service(parse_database_url(settings.resolved_database_url), os.environ)
     module, _, name = SOURCES[url.dialect].partition(":")
     options = SourceOptions(
         state=settings.state_dir,
-        tables=settings.tables,
+        tables=settings.tables_config,
         prepared_statements=settings.pg_prepared_statements,
         statement_timeout_s=settings.pg_statement_timeout,
     )

@@ -31,6 +31,9 @@ READ_IN_HALVES = range(50_000, 20_000_000)
 """So many annotations are read in two halves, if the database can work on both at once. Fewer are not worth a
 second connection. With more, the second half would have to wait too long."""
 
+_WIDE_FIELDS = ("polygon", "mask", "points", "box_json")
+"""Fields whose values may be long; the first one that the database has decides how many rows are read at once."""
+
 T = TypeVar("T")
 
 
@@ -178,7 +181,7 @@ class SnapshotReader:
     async def _annotations(self, condition: ColumnElement[bool] | None) -> Stream:
         fields = list(self.tables.fields("annotations"))
         leading = 1 if self._statements.unique_image_keys else 2
-        wide_field = next((fields.index(name) for name in ("polygon", "box_json") if name in fields), None)
+        wide_field = next((fields.index(name) for name in _WIDE_FIELDS if name in fields), None)
         wide_column = wide_field + leading if wide_field is not None else None
         rows = await self._in_halves(wide_column) if condition is None else None
         if rows is None:

@@ -71,7 +71,7 @@ class Statements:
         if above in tables.mapped and tables.mapped[logical].parent_link is not None:
             fields["parent"] = tables.read_key(above)
             condition = and_(tables.link(logical, above), tables.live(above))
-            joined = joined.outerjoin(tables.sql[above], condition)  # type: ignore[assignment]
+            joined = joined.outerjoin(tables.sql[above], condition)
         named_by_images = tables.mapping.images.parent_column
         if logical == tables.dataset_level() and named_by_images is not None:
             fields["named"] = tables.read(logical, named_by_images)

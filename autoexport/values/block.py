@@ -12,8 +12,10 @@ from autoexport.model.blocks import Block, BlockRows, Counts
 from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import KeepQuery
 from autoexport.values import scalars
-from autoexport.values.boxes import BoxMapping, corners
-from autoexport.values.polygons import polygons
+from autoexport.values.boxes import CORNERS, BoxMapping, corners
+from autoexport.values.json_columns import documents
+from autoexport.values.polygons import points, polygons
+from autoexport.values.turned import turn_boxes
 from autoexport.values.urls import cut_urls
 from autoexport.values.worded import numbers_in_words
 
@@ -49,6 +51,17 @@ ANNOTATION_RULES: dict[str, Rule] = {
     "created_at": scalars.times,
     "updated_at": scalars.times,
 }
+SHAPE_RULES: dict[str, Rule] = {
+    "rotation": scalars.numbers,
+    "points": points,
+    "mask": documents,
+    "attributes": documents,
+    "track_id": scalars.texts,
+    "frame": scalars.numbers,
+    "keyframe": scalars.flags,
+}
+"""The rules of the columns that a block has only where the mapping has them."""
+
 PARENT_RULES: dict[str, Rule] = {
     "id": scalars.texts,
     "name": scalars.names,
@@ -62,7 +75,10 @@ _TEXT_RULES = (scalars.texts, scalars.names, scalars.splits)
 
 UNASSIGNED = "unassigned"
 _EMPTY_SHAPES = {b"[]", b"{}", b'""', b"0", b"0.0", b"-0.0", b"false"}
-_TYPES = {"bbox", "polygon", "classification"}
+_TYPES = {
+    "bbox", "polygon", "classification", "points", "keypoints", "polyline", "ellipse", "mask", "cuboid",
+    "skeleton", "text",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -103,13 +119,9 @@ def render_together(rows: BlockRows, mapping: RowMapping) -> tuple[Block, list[C
     worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
     keep = mapping.keep_query
     images = _ruled(stored_images, _replaced(IMAGE_RULES, worded), keep.get("images", {}), of_images, mended)
-    annotations = _ruled(
-        stored_annotations,
-        _replaced(ANNOTATION_RULES, worded),
-        keep.get("annotations", {}),
-        of_annotations,
-        mended,
-    )
+    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in rows.annotations.fields}
+    rules, kept = _replaced({**ANNOTATION_RULES, **shapes}, worded), keep.get("annotations", {})
+    annotations = _ruled(stored_annotations, rules, kept, of_annotations, mended)
     boxes, repaired_boxes = corners(stored_annotations, mapping, ends[-1])
     if repaired_boxes:
         for part, own in zip(of_annotations, mended, strict=True):
@@ -119,7 +131,10 @@ def render_together(rows: BlockRows, mapping: RowMapping) -> tuple[Block, list[C
     _derive_names(images)
     if "is_labeled" not in stored_images:
         images["is_labeled"] = [span > 0 for span in rows.spans]
-    annotations["type"] = _types(annotations)
+    types: Sequence[str] = _types(annotations)
+    if "rotation" in shapes:
+        types = turn_boxes(annotations, types, CORNERS)
+    annotations["type"] = types
     labeled, splits, labels = images["is_labeled"], images["split"], annotations["label"]
     counts = [
         Counts(
@@ -207,15 +222,22 @@ def _derive_names(images: dict[str, Sequence[Any]]) -> None:
 
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
-    """The stored type if it is one of the three, else the type derived from polygon and box."""
+    """The stored type if it is a published one, else the type derived from the shapes."""
     stored = annotations["type"]
     if _TYPES.issuperset(stored):
         return stored  # type: ignore[return-value]
-    shapes, boxed = annotations["polygon"], annotations["boxed"]
+    polygons_, boxed = annotations["polygon"], annotations["boxed"]
     derived = [
         "polygon" if shape and shape not in _EMPTY_SHAPES else "bbox" if box else "classification"
-        for shape, box in zip(shapes, boxed, strict=True)
+        for shape, box in zip(polygons_, boxed, strict=True)
     ]
+    for word in ("points", "mask"):
+        if word in annotations:
+            weaker = ("classification",) if word == "points" else ("bbox", "points", "classification")
+            derived = [
+                word if shape and kind in weaker else kind
+                for kind, shape in zip(derived, annotations[word], strict=True)
+            ]
     if stored.count(None) == len(stored):
         return derived
     return [

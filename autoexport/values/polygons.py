@@ -1,4 +1,4 @@
-"""Applies the value rule of polygons: lists of points, from flat lists of numbers and from GeoJSON, too."""
+"""Applies the value rules of polygons and points: lists of `[x, y]`, whichever way they are stored."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ _FEWEST_NUMBERS = 6
 
 _FLAT_TEXT = re.compile(r"[ \t]*-?[0-9.]+(?:[ \t]*[,; \t][ \t]*-?[0-9.]+){5,}[ \t]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_FEW_NUMBERS = re.compile(rb"\[[-+.0-9eE]+, [-+.0-9eE]+(?:, [-+.0-9eE]+, [-+.0-9eE]+)?\]")
 
-# A flat list, a list that begins with one, an object with coordinates, or text: as the JSON rule writes them.
-_DIALECT = re.compile(rb'\[-?[0-9]|\[\[-?[0-9][^\]]*(?:,[^,\]]*){5}\]|\{.*"coordinates"|"[ \\0-9.-]')
+# As the JSON rule writes them: a flat list, a list that begins with one, a list of objects, an object with
+# coordinates, or text.
+_DIALECT = re.compile(rb'\[-?[0-9]|\[\[-?[0-9][^\]]*(?:,[^,\]]*){5}\]|\[\{|\{.*"coordinates"|"[ \\0-9.-]')
 
 
 def polygons(column: Sequence[Scalar]) -> Ruled:
     """Apply the JSON rule, and write other dialects of polygons as lists of `[x, y]`; several rings as their list.
 
-    These are `[x, y, x, y, …]`, also as bare text, lists of such lists (COCO), and GeoJSON. What looks like one of
-    them and is none stays as stored and counts as repaired.
+    These are `{"x", "y"}` in place of pairs, `[x, y, x, y, …]`, also as bare text, lists of such lists (COCO), and
+    GeoJSON. What looks like one of them and is none stays as stored and counts as repaired.
     """
     ordinary = published(column)
     if ordinary is not None:
-        return ordinary
+        return [text if text is None or text[1:2] != b"{" else _as_pairs(text) for text in ordinary[0]], 0
     ruled, repaired = rendered(column)
     if not any(text is not None and _DIALECT.match(text) for text in ruled):
         return ruled, repaired
@@ -42,6 +44,8 @@ def _polygon(stored: Scalar, text: bytes | None) -> tuple[bytes | None, int]:
     """A stored value and its JSON as a polygon, and how many more values count as repaired than in the JSON."""
     if text is None or not _DIALECT.match(text) or has_long_integer(text):
         return text, 0
+    if text.startswith(b"[{"):
+        return _pairs_of_objects(text), 0
     if text.startswith(b'"'):
         numbers = _bare_numbers(stored)
         rings, counted = _flat_rings(orjson.loads(numbers)) if numbers else None, 1
@@ -53,6 +57,23 @@ def _polygon(stored: Scalar, text: bytes | None) -> tuple[bytes | None, int]:
     if not rings or not all(rings):
         return text, 1 - counted
     return spaced(encode(rings[0] if len(rings) == 1 else rings)), -counted
+
+
+def points(column: Sequence[Scalar]) -> Ruled:
+    """Apply the rule of polygons, in which a flat list of two or four numbers is one point or two."""
+    ruled, repaired = polygons(column)
+    few = [text is not None and _FEW_NUMBERS.fullmatch(text) is not None for text in ruled]
+    return [_as_points(text) if flat else text for text, flat in zip(ruled, few, strict=True)], repaired
+
+
+def _as_points(text: bytes) -> bytes:
+    flat = orjson.loads(text)
+    return spaced(encode([flat[index : index + 2] for index in range(0, len(flat), 2)]))
+
+
+def _as_pairs(text: bytes) -> bytes:
+    """A published list of `{"x", "y"}` as one of `[x, y]`."""
+    return text.replace(b'{"x": ', b"[").replace(b', "y": ', b", ").replace(b"}", b"]")
 
 
 def _bare_numbers(stored: Scalar) -> str:
@@ -73,6 +94,12 @@ def _flat_rings(parsed: list[Any]) -> list[Any] | None:
     if any(len(ring) % 2 for ring in lists):
         return []
     return [[ring[index : index + 2] for index in range(0, len(ring), 2)] for ring in lists]
+
+
+def _pairs_of_objects(text: bytes) -> bytes:
+    """A list of objects as pairs, if each of them has two numbers, x and y; else the text as it is."""
+    found = [(each.get("x"), each.get("y")) if isinstance(each, dict) else (None,) for each in orjson.loads(text)]
+    return spaced(encode(found)) if all(_is_number(value) for pair in found for value in pair) else text
 
 
 def _geojson_rings(parsed: dict[str, Any]) -> list[Any] | None:

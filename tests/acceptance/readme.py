@@ -23,6 +23,7 @@ from autoexport.pipeline.exporter import run_once
 from tests.conftest import REPOSITORY, Finished, program_environment, run_autoexport
 from tests.daemon import LIMIT_S, wait_until
 from tests.deadlines import deadline_s
+from tests.outputs import ALL_OUTPUTS
 from tests.processes import started
 
 README = "README.md"
@@ -86,6 +87,9 @@ INSERT INTO annotations VALUES
         '2024-01-15 09:12:00', '2024-01-15 09:12:00');
 """
 """The database whose files autoexport/formats/README.md shows."""
+
+ALL_ON = "".join(f"{name} = true\n" for name in ALL_OUTPUTS)
+"""The configuration file that turns every output on."""
 
 RENAMED = """
 CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);

@@ -13,6 +13,7 @@ import pytest
 from autoexport import Settings
 from autoexport.formats import file_names
 from tests.acceptance.readme import (
+    ALL_ON,
     CONFIG,
     EXAMPLE,
     FORMATS,
@@ -94,7 +95,7 @@ def test_every_command_block_runs(block: Block, reader: Surroundings) -> None:
         given = re.search(r"--export-dir (\S+)", block.text)
         done = reader.run_until_published(given[1] if given else "database_exports", *command)
         assert done.exit_code in (0, -15), done.stdout  # bash itself may be ended by the signal
-        assert "exporter.stopped" in done.stdout
+        assert done.stdout.splitlines()[-1].endswith(" stopped")
         return
     done = reader.run(*command)
     assert done.exit_code == (NOT_RUNNING if "autoexport status" in block.text else 0), done.stdout + done.stderr
@@ -199,11 +200,12 @@ def _without_timestamp(text: str) -> str:
 
 
 def test_the_file_examples_are_what_is_written(tmp_path: Path) -> None:
-    """The JSON and the CSV examples are, to the byte, the files of a database that holds what they show."""
-    exports = export_of(EXAMPLE, tmp_path)
+    """The examples are, to the byte, the files of a database that holds what they show."""
+    exports = export_of(EXAMPLE, tmp_path, ALL_ON)
     (document,) = blocks("json", FORMATS)
     assert _without_timestamp((exports / "database_export.json").read_text()) == _without_timestamp(document.text)
-    for block, name in zip(blocks("csv", FORMATS), ("projects.csv", "datasets.csv", "images.csv"), strict=True):
+    names = ("projects.csv", "datasets.csv", "images.csv", "annotations.csv", "images.jsonl")
+    for block, name in zip([*blocks("csv", FORMATS), *blocks("jsonl", FORMATS)], names, strict=True):
         assert (exports / name).read_text() == block.text
 
 
@@ -221,7 +223,7 @@ def test_the_excerpt_is_from_the_example() -> None:
 
 def test_the_digest_is_what_the_documents_say(tmp_path: Path) -> None:
     """`crc32:` and the CRC-32 of the bytes in eight hexadecimal digits."""
-    exports = export_of(EXAMPLE, tmp_path)
+    exports = export_of(EXAMPLE, tmp_path, ALL_ON)
     files = load(exports / "manifest.json")["files"]
     assert isinstance(files, dict)
     for name in file_names():

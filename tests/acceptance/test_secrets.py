@@ -56,7 +56,7 @@ def test_no_password_gets_out_of_a_daemon(
             [*command, "--export-dir", str(exports)], env=program_environment(env), stdout=file, stderr=file
         ) as daemon,
     ):
-        wait_until(lambda: b"export.published" in log.read_bytes(), "it has published")
+        wait_until(lambda: b"published generation" in log.read_bytes(), "it has published")
         title = Path(f"/proc/{daemon.pid}/cmdline").read_bytes() + Path(f"/proc/{daemon.pid}/comm").read_bytes()
         try:
             postgres_server.admin(f"ALTER ROLE application PASSWORD '{WRONG_PASSWORD}'")

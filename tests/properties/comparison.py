@@ -21,6 +21,7 @@ from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import ExportJob
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
+from tests.outputs import ALL_OUTPUTS
 
 FileState = tuple[int, int, int, int]
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
@@ -38,21 +39,21 @@ class Compared:
 class Exporting:
     """Exports a database into a directory, each time by a new exporter that starts from the files alone.
 
-    Any difference from a full export raises AssertionError.
+    All outputs are on unless the settings say otherwise. Any difference from a full export raises AssertionError.
     """
 
     def __init__(self, url: str, directory: Path, **settings: object) -> None:
         self.directory = directory / "exports"
         self._fresh = directory / "fresh"
         self._url = url
-        self._settings = settings
+        self._settings = ALL_OUTPUTS | settings
 
     async def export(
         self, during: Callable[[], None] = lambda: None, *, full: bool = False, repairing: bool = False
     ) -> Compared:
         """Export and compare; `during` runs between the snapshot and the reading of it.
 
-        Set `repairing` if other files than the four may have to be written as well.
+        Set `repairing` if other files may have to be written as well.
         """
         settings = self._set(self.directory)
         before, stood = self.states(), self._contents(self.directory)

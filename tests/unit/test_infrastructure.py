@@ -45,7 +45,7 @@ def test_straight_reading_of_the_real_database(real_database: Path) -> None:
     connection = sqlite3.connect(real_database)
     document = expected_document(connection, "now")
     assert document["export_info"] == {
-        "format_version": 1, "timestamp": "now", "total_projects": 6, "total_datasets": 10,
+        "format_version": 2, "timestamp": "now", "total_projects": 6, "total_datasets": 10,
         "total_images": 69, "total_annotations": 347, "total_labels": 11,
     }  # fmt: skip
     datasets = [dataset for project in document["projects"] for dataset in project["datasets"]]

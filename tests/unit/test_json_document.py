@@ -17,7 +17,7 @@ STYLES: tuple[JsonStyle, ...] = ("records", "pretty")
 
 CONTRACT = """\
 {
-  "export_info": {"format_version": 1, "timestamp": "2024-01-20T10:30:00Z", "total_projects": 1, "total_datasets": 1, "total_images": 1, "total_annotations": 2, "total_labels": 1},
+  "export_info": {"format_version": 2, "timestamp": "2024-01-20T10:30:00Z", "total_projects": 1, "total_datasets": 1, "total_images": 1, "total_annotations": 2, "total_labels": 1},
   "projects": [
     {
       "id": 1, "name": "Vehicle Detection", "description": null, "project_type": "Object Detection",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autoexport.values.json_columns import documents
-from autoexport.values.polygons import polygons
+from autoexport.values.polygons import points, polygons
 
 SQUARE = [[0, 0], [4, 0], [4, 4.5], [0, 4]]
 HOLE = [[1, 1], [2, 1], [1, 2]]
@@ -30,6 +30,8 @@ def read(*column: Any) -> tuple[list[Any], int]:
         ("0,0 4,0 4,4.5 0,4", SQUARE),
         ("[[0,0,4,0,4,4.5,0,4]]", SQUARE),
         ("[[0, 0, 4, 0, 4, 4.5, 0, 4], [1, 1, 2, 1, 1, 2]]", [SQUARE, HOLE]),
+        ('[{"x": 0, "y": 0}, {"x": 4, "y": 0}, {"x": 4, "y": 4.5}, {"x": 0, "y": 4}]', SQUARE),
+        ('[{"y":0,"x":0},{"x":4,"y":0},{"x":4,"y":4.5,"z":1},{"x":0,"y":4}]', SQUARE),
         (json.dumps({"type": "Polygon", "coordinates": [SQUARE]}), SQUARE),
         (json.dumps({"type": "Polygon", "coordinates": [SQUARE, HOLE]}), [SQUARE, HOLE]),
         (json.dumps({"coordinates": [[SQUARE], [HOLE]], "type": "MultiPolygon"}), [SQUARE, HOLE]),
@@ -53,7 +55,6 @@ def test_other_dialects(stored: str, expected: Any) -> None:
     [
         json.dumps(SQUARE),
         "[[1,2],[3,4]]",
-        '[{"x": 1, "y": 2}, {"x": 3, "y": 4}, {"x": 3, "y": 5}]',
         "[[1, 2, 0.5], [3, 4, 0.5], [5, 6, 0.5]]",
         "[1, 2, 3, 4]",
         "[1, 2, 9.5]",
@@ -61,6 +62,9 @@ def test_other_dialects(stored: str, expected: Any) -> None:
         '[1, 2, 3, 4, 5, "6"]',
         '{"type": "Point", "coordinates": [1, 2]}',
         '{"points": [1, 2, 3, 4, 5, 6]}',
+        '[{"x": 1, "y": 2}, {"x": 3}]',
+        '[{"x": 1, "y": 2}, [3, 4]]',
+        '[{"x": 1, "y": 12345678901234567890}]',
         "[[[1, 2], [3, 4], [5, 6]]]",
         "[1, 2, 3, 4, 5, 12345678901234567890]",
         "not json",
@@ -87,3 +91,21 @@ def test_everything_else_takes_the_rule_of_json(stored: Any) -> None:
 def test_what_looks_like_a_polygon_and_is_none(stored: str) -> None:
     """It stays as stored and is counted."""
     assert read(stored, json.dumps(SQUARE)) == ([json.loads(stored), SQUARE], 1)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ("[5, 6]", [[5, 6]]),
+        ("[5,6,7.5,8]", [[5, 6], [7.5, 8]]),
+        ("[[5, 6]]", [[5, 6]]),
+        ("[1, 2, 3, 4, 5, 6]", [[1, 2], [3, 4], [5, 6]]),
+        ('[{"x": 5, "y": 6}]', [[5, 6]]),
+        ("[5, 6, 7]", [5, 6, 7]),
+        ("null", None),
+    ],
+)
+def test_points(stored: str, expected: Any) -> None:
+    """A flat list of two or four numbers is one point or two, and not a polygon."""
+    (text, none), repaired = points([stored, None])
+    assert (None if text is None else json.loads(text), none, repaired) == (expected, None, 0)

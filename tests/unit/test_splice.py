@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoexport.errors import PublishError
+from autoexport.formats.annotations_csv import AnnotationsTable
 from autoexport.formats.contract import Format
 from autoexport.formats.csv_table import ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
@@ -166,6 +167,18 @@ def test_parts_that_are_not_neighbours_are_not_joined(output: Format) -> None:
         assert sum(isinstance(piece, Segment) for piece in swapped.pieces) == 3 + (1 if output.separator else 0)
         assert sum(isinstance(piece, Segment) for piece in mixed.pieces) == 3 + (1 if output.separator else 0)
         assert shop.stage(mixed, shop.identity()).temp.read_bytes() == tree.written(output)
+
+
+def test_blocks_without_bytes_can_be_kept() -> None:
+    """Images without annotations have no bytes in annotations.csv, whether any other image has some or not."""
+    output = AnnotationsTable()
+    for annotated in ([], [{"id": 1, "label": "a"}]):
+        images = [{"id": 1}, {"id": 2, "annotations": annotated}, {"id": 3}]
+        tree = built([Project({"id": 1, "name": "p"}, [], [Dataset({"id": 1, "name": "d"}, images)])], cycle([1]))
+        with workshop(output) as shop:
+            layout = shop.lay_out(tree.tree, shop.publish(tree))
+            assert find_identical(layout, shop.spool, shop.directory, shop.identity())
+            assert shop.stage(layout, shop.identity()).temp.read_bytes() == tree.written(output)
 
 
 def test_a_file_without_blocks() -> None:

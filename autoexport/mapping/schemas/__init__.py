@@ -1,43 +1,103 @@
-"""The registry of known applications: one line here and one file beside this one for each."""
+"""Presets: one TOML file beside this one for each known application, found by the tables of the database."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
-from importlib import import_module
+from functools import lru_cache
+from importlib.resources import files
 
-from autoexport.mapping.overrides import TablesConfig
-from autoexport.mapping.schemas.contract import ApplicationSchema
+from autoexport.mapping.overrides import MAPPING_OPTIONS, TablesConfig
+from autoexport.mapping.schemas.contract import DATABASES, ApplicationSchema
+from autoexport.mapping.synonyms import SETTINGS
 from autoexport.model.catalog import Catalog
 
-SCHEMAS = {
-    "auto_labeling_tool": "autoexport.mapping.schemas.auto_labeling_tool:SCHEMA",
-}
-"""Where each application is declared; the first one that fits is taken."""
+
+@lru_cache(maxsize=1)
+def schemas() -> tuple[ApplicationSchema, ...]:
+    """Every shipped preset, by name; the first one that fits is taken."""
+    found = (item for item in files(__name__).iterdir() if item.name.endswith(".toml"))
+    return tuple(
+        read_preset(item.name.removesuffix(".toml"), item.read_text(encoding="utf-8"))
+        for item in sorted(found, key=lambda item: item.name)
+    )
 
 
-def schemas() -> Iterator[ApplicationSchema]:
-    """Every registered application."""
-    for declared in SCHEMAS.values():
-        module, _, name = declared.partition(":")
-        yield getattr(import_module(module), name)
+def read_preset(preset: str, text: str) -> ApplicationSchema:
+    """The preset of this name, from the text of its file."""
+    declared = tomllib.loads(text)
+    return ApplicationSchema(
+        name=declared["name"],
+        signature={table: frozenset(columns) for table, columns in declared["when"].items()},
+        tables=declared.get("tables", {}),
+        preset=preset,
+        databases=tuple(declared.get("databases", DATABASES)),
+        predictions=declared.get("predictions", {}),
+    )
 
 
-def recognise(catalog: Catalog) -> ApplicationSchema | None:
-    """The application whose database this is, or None if no signature fits."""
+def recognise(catalog: Catalog, configured: TablesConfig | None = None) -> ApplicationSchema | None:
+    """The application whose database this is; None if no signature fits, or with `preset = false`."""
+    if configured is not None and configured.get("preset") is False:
+        return None
     return next((schema for schema in schemas() if schema.fits(catalog)), None)
 
 
-def with_schema(schema: ApplicationSchema | None, configured: TablesConfig | None) -> TablesConfig | None:
-    """The settings of a schema, overruled key by key by the configured ones."""
+def with_schema(
+    schema: ApplicationSchema | None, configured: TablesConfig | None, catalog: Catalog | None = None
+) -> TablesConfig | None:
+    """The settings of a preset, overruled by the configured ones.
+
+    A configured `table` or `query` replaces the preset's settings of that logical table, any other setting only
+    itself. Of a table of the preset, no column is searched by its name. `catalog` tells the schema of the tables.
+    """
     if schema is None or not schema.tables:
         return configured
-    return _overruled(schema.tables, configured or {})
+    above = dict(configured or {})
+    below = {**schema.tables, **(schema.predictions if above.get("predictions") is True else {})}
+    place = _place(schema, above, catalog)
+    merged: dict[str, object] = {name: above[name] for name in MAPPING_OPTIONS if name in above}
+    for logical in SETTINGS:
+        lower, upper = below.get(logical, {}), above.get(logical, {})
+        if not isinstance(lower, dict) or not isinstance(upper, dict) or _replaces(upper, lower):
+            merged[logical] = upper
+        else:
+            merged[logical] = _overruled(_complete(logical, {**lower, **place}), upper)
+    return merged
 
 
-def _overruled(below: TablesConfig, above: TablesConfig) -> dict[str, object]:
+def _place(schema: ApplicationSchema, configured: TablesConfig, catalog: Catalog | None) -> dict[str, object]:
+    """The setting that names the schema of the application, if tables of another one could be meant."""
+    told = any(isinstance(table, dict) and "schema" in table for table in configured.values())
+    found = schema.found_in(catalog) if catalog is not None and not told else []
+    if len(found) != 1 or found[0] is None or catalog is None:
+        return {}
+    several = {table.name for table in catalog.tables if table.schema != found[0]}
+    return {"schema": found[0]} if several & set(schema.signature) else {}
+
+
+def _replaces(upper: dict[str, object], lower: dict[str, object]) -> bool:
+    return "query" in upper or ("table" in upper and upper["table"] != lower.get("table"))
+
+
+def _complete(logical: str, settings: dict[str, object]) -> dict[str, object]:
+    """The settings of a preset's table, with `false` for every column that they do not name."""
+    if not isinstance(settings.get("table"), str):
+        return {name: value for name, value in settings.items() if name != "schema"}
+    columns = settings.get("columns", {})
+    named: dict[str, object] = dict(columns) if isinstance(columns, dict) else {}
+    return {**settings, "columns": {**dict.fromkeys(SETTINGS[logical], False), **named}}
+
+
+def _overruled(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
     merged = {**below, **above}
     for name in below.keys() & above.keys():
         lower, upper = below[name], above[name]
         if isinstance(lower, dict) and isinstance(upper, dict):
             merged[name] = _overruled(lower, upper)
     return merged
+
+
+def presets() -> Iterator[tuple[str, str]]:
+    """The name of each preset, and of its application."""
+    return ((schema.preset, schema.name) for schema in schemas())

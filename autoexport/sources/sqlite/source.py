@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from autoexport.config.address import DatabaseURL
-from autoexport.config.database_url import file_uri
+from autoexport.config.database_url import file_uri, published_name
 from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.runtime.interruption import interruptible
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
@@ -37,6 +37,7 @@ from autoexport.sources.sqlite.errors import explain
 from autoexport.sources.sqlite.openable import refuse_to_leave_traces
 from autoexport.sources.sqlite.page_scan import PageNotes
 from autoexport.sources.sqlite.private_copy import copy_database
+from autoexport.sources.sqlite.query_tables import with_queries
 from autoexport.sources.sqlite.schema import read_catalog, read_roots
 from autoexport.sources.sqlite.snapshot import CACHE_KIB, CODE_POINT, CodePointOrder, SqliteSnapshot
 from autoexport.sources.sqlite.watch import watch_file
@@ -53,9 +54,10 @@ class SqliteSource:
         if url.path is None:
             raise SourceError("The URL names no file.", hint="Give sqlite:///path/to/file.db.")
         self.path = Path(os.path.abspath(url.path))
-        self.database = os.fsencode(self.path.name).decode("utf-8", "replace")
+        self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
         self._private = options.state
+        self._tables = options.tables
         self._computed_by_application: tuple[str, ...] = ()
 
     @contextlib.asynccontextmanager
@@ -108,6 +110,7 @@ class SqliteSource:
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
             copy.unlink()
             declared = await connection.run_sync(read_catalog)
+            catalog = await connection.run_sync(with_queries, declared.catalog, self._tables)
             self._computed_by_application = declared.computed_by_application
             changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), notes)
         except DBAPIError as error:
@@ -119,7 +122,7 @@ class SqliteSource:
             # BINARY compares the stored bytes, whose order in UTF-16 is not that of the code points.
             collation = CODE_POINT
         paths = (self.path, self._private)
-        return SqliteSnapshot(session, changes, taken_at, declared.catalog, collation, size_bytes, paths)
+        return SqliteSnapshot(session, changes, taken_at, catalog, collation, size_bytes, paths)
 
     def _copy(self, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         status = self._check_file()
