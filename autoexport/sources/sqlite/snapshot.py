@@ -33,6 +33,7 @@ from autoexport.sources.partitions import partitions
 from autoexport.sources.query_changes import QueryChanges, queries_of
 from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.errors import explain
+from autoexport.sources.sqlite.gate import Gate
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
 
 CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
@@ -185,12 +186,14 @@ class SqliteSnapshot:
         return await self._pages.changes(self, self._queries, mapping, since)
 
 
-class CodePointOrder(sqlite3.Connection):
-    """A connection with the collation `CODE_POINT`, which compares text by code point."""
+class ReadingConnection(sqlite3.Connection):
+    """A connection with a gate, and with the collation `CODE_POINT`, which compares text by code point."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.create_collation(CODE_POINT, _by_code_point)
+        self.gate = Gate()
+        self.set_authorizer(self.gate)
 
 
 def _by_code_point(left: str, right: str) -> int:
