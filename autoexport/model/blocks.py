@@ -57,7 +57,7 @@ def pack(counts: Counts) -> bytes:
     return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded, counts.redacted, counts.tallies,
+            counts.repaired, counts.guarded, counts.redacted, counts.tallies, counts.verified, counts.unsized,
         ]
     )  # fmt: skip
 
@@ -116,7 +116,8 @@ class BlockRows:
 class Counts:
     """The counts of a block, a dataset or a project: always of rows, never from counters in the database.
 
-    `tallies` are counts of the formats' own, such as the rows that one of them left out, by name.
+    `tallies` are counts of the formats' own, such as the rows that one of them left out, by name. `unsized` is the
+    number of images without a width or a height.
     """
 
     images: int = 0
@@ -128,6 +129,8 @@ class Counts:
     guarded: int = 0
     redacted: int = 0
     tallies: dict[str, int] = field(default_factory=dict)
+    verified: int = 0
+    unsized: int = 0
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part."""
@@ -137,6 +140,8 @@ class Counts:
         self.repaired += other.repaired
         self.guarded += other.guarded
         self.redacted += other.redacted
+        self.verified += other.verified
+        self.unsized += other.unsized
         labels = self.labels
         assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
         for mine, theirs in (

@@ -136,6 +136,7 @@ def render_together(rows: BlockRows, mapping: RowMapping) -> tuple[Block, list[C
         types = turn_boxes(annotations, types, CORNERS)
     annotations["type"] = types
     labeled, splits, labels = images["is_labeled"], images["split"], annotations["label"]
+    verified, sized = images["is_verified"], _sized(images)
     counts = [
         Counts(
             images=length,
@@ -145,10 +146,18 @@ def render_together(rows: BlockRows, mapping: RowMapping) -> tuple[Block, list[C
             labels=_counted(labels[below]),
             repaired=repairs.repaired,
             redacted=repairs.redacted,
+            verified=verified[own].count(True),
+            unsized=length - sized[own].count(True),
         )
         for length, own, below, repairs in zip(lengths, of_images, of_annotations, mended, strict=True)
     ]
     return Block(images, annotations, rows.spans), counts
+
+
+def _sized(images: Mapping[str, Sequence[Any]]) -> Sequence[bool]:
+    """Whether each image has a width and a height."""
+    widths, heights = images["width"], images["height"]
+    return [bool(width and height) for width, height in zip(widths, heights, strict=True)]
 
 
 def _slices(lengths: Sequence[int]) -> list[slice]:
