@@ -187,6 +187,21 @@ def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
     assert images.read_bytes() == whole
 
 
+def test_an_output_that_is_switched_off_and_on_again(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """Its files are ours and are replaced, also after exports without them; one that was edited is kept."""
+    exports = tmp_path / "exports"
+    trial = Trial(sqlite_database.url, exports)
+    trial.export()
+    without = Trial(sqlite_database.url, exports, export_csv=False)
+    for name in ("once", "twice"):
+        sqlite_database.execute("UPDATE projects SET name = ?", name)
+        without.export()
+    (exports / "datasets.csv").write_text("by hand")
+    trial.export()
+    assert "twice" in (exports / "projects.csv").read_text()
+    assert [path.name for path in exports.glob("*.before-autoexport")] == ["datasets.csv.before-autoexport"]
+
+
 def test_files_of_another_directory_are_not_ours(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
     """With a separate state directory and another export directory, foreign files in it are kept."""
     first = Trial(sqlite_database.url, tmp_path / "first", state_directory=tmp_path / "state")
