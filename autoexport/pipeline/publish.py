@@ -18,7 +18,7 @@ from autoexport.publishing.contract import Identities
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
-from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
+from autoexport.publishing.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
 from autoexport.publishing.splice import Staged
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
@@ -66,7 +66,7 @@ class _Publication:
     async def unchanged(self) -> Published | None:
         """Save only the position, if the published files are already right; None if they are not."""
         previous = self.claimed.previous
-        if previous is None or not self.claimed.intact:
+        if previous is None or not self.claimed.intact or previous.format_version != FORMAT_VERSION:
             return None
         found = await in_thread(self._identical, previous)
         if found is None:
