@@ -208,7 +208,7 @@ def test_an_output_that_is_switched_off_and_on_again(sqlite_database: SqliteData
 def test_an_export_of_the_first_format_is_taken_over(
     sqlite_database: SqliteDatabase, tmp_path: Path, export_json: bool
 ) -> None:
-    """One full export: the generation keeps counting, no file is kept aside, and the next export has nothing to do."""
+    """One full export: the generation counts on, no file is kept aside, and the next one has nothing to do."""
     exports = tmp_path / "exports"
     trial = Trial(sqlite_database.url, exports, export_json=export_json)
     trial.export()
