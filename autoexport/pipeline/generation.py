@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from autoexport.errors import AnnotationsLeftOut
-from autoexport.formats.contract import Format, SectionFormat
+from autoexport.formats.contract import Format, RowFormat, SectionFormat
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.model.mapping import Mapping
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals, Tree
+from autoexport.pipeline.row_files import lay_out_row_file
 from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
@@ -29,13 +31,15 @@ from autoexport.sources.contract import Position
 class Generation:
     """The result of reading and rendering, after the snapshot is closed.
 
-    `ledger` is the ledger of the kept blocks; None if everything was rendered. `kept` are the unchanged sections
-    by index, and `records` are the blocks of all others. `kinds` are the types of the keys of datasets and images.
-    `kinds` and `position` are None if the next export cannot keep any block. `worker_cpu_s` is the CPU time of the
-    rendering process in seconds. `left_out` names annotations that the mapping leaves out.
+    `directory` holds the published files. `ledger` is the ledger of the kept blocks; None if everything was
+    rendered. `kept` are the unchanged sections by index, and `records` are the blocks of all others. `kinds` are
+    the types of the keys of datasets and images. `kinds` and `position` are None if the next export cannot keep
+    any block. `worker_cpu_s` is the CPU time of the rendering process in seconds. `left_out` names annotations
+    that the mapping leaves out.
     """
 
     database: str
+    directory: Path
     formats: Sequence[Format]
     spooled: Sequence[Spool]
     scratch: Scratch
@@ -53,6 +57,8 @@ class Generation:
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
     sections: Sections = field(init=False)
+    # Encoding takes time, and these files do not depend on the time stamp.
+    _row_files: dict[str, Layout] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         published = self.ledger.sections if self.ledger is not None else ()
@@ -75,9 +81,18 @@ class Generation:
         layouts, index = [], 0
         with disk_errors_explained(WORKING_FILES):
             for output, texts in zip(self.formats, self.sections.texts, strict=True):
-                layouts.append(lay_out(output, tree, self.records, index, texts, self.scratch))
+                layout = self._row_files.get(output.file_name)
+                if layout is None:
+                    layout = lay_out(output, tree, self.records, index, texts, self.scratch)
+                    if isinstance(output, RowFormat):
+                        layout = self._row_files[output.file_name] = self._lay_out_row_file(output, layout)
+                layouts.append(layout)
                 index += output.has_blocks
         return layouts
+
+    def _lay_out_row_file(self, output: RowFormat, rows: Layout) -> Layout:
+        spool, known = self.spool_of(rows), self.known(rows.file_name)
+        return lay_out_row_file(output, rows, spool, self.directory, known, self.scratch)
 
     def spool_of(self, layout: Layout) -> int | None:
         """The descriptor of the spool with the fresh blocks of a file; None for a file without blocks."""

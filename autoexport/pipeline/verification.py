@@ -19,7 +19,7 @@ from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
 from autoexport.publishing.splice import contents
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.values.encoders import changed, fingerprints
+from autoexport.values.encoders import changed
 
 _SHOWN = 60
 """The number of bytes of a difference that are shown from each side."""
@@ -51,7 +51,7 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
 def changed_encoders(job: ExportJob) -> list[str]:
     """The names of the encoders that changed since the files were written. This may explain a difference."""
     ledger = load_ledger(job.state)
-    return changed(ledger.encoders, fingerprints()) if ledger is not None else []
+    return changed(ledger.encoders, job.encoders()) if ledger is not None else []
 
 
 def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:

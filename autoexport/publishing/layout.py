@@ -5,9 +5,9 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from autoexport.formats.contract import Format, SectionFormat
+from autoexport.formats.contract import Copied, Format, Readable, RowFormat, RowRange, SectionFormat
 from autoexport.model.blocks import BlockRecord, BlockRef, Guarded, SectionRef
 from autoexport.model.scratch import MemoryScratch, Scratch
 from autoexport.model.sections import SectionPlace
@@ -238,3 +238,28 @@ def lay_out(
     writer.flush()
     layout.length, layout.crc = writer.length, writer.crc
     return layout
+
+
+def lay_out_rows(
+    output: RowFormat, rows: Layout, fresh: Readable, published: Readable, scratch: Scratch
+) -> Layout:
+    """Lay out the file of a `RowFormat`, from the layout of its rows, in which every length is a number of rows.
+
+    The places of sections and blocks stay numbers of rows. `fresh` has the rendered blocks.
+    """
+    layout = replace(rows, pieces=Pieces(scratch))
+    writer = _Writer(layout.pieces, b"")
+    for piece in output.groups(_row_ranges(rows.pieces), fresh, published):
+        if isinstance(piece, Copied):
+            writer.segment(Segment(False, piece.offset, piece.length), piece.crc)
+        else:
+            writer.text(piece)
+    writer.flush()
+    layout.length, layout.crc = writer.length, writer.crc
+    return layout
+
+
+def _row_ranges(pieces: Pieces) -> Iterator[RowRange]:
+    for piece in pieces:
+        if isinstance(piece, Segment):
+            yield piece.fresh, piece.offset, piece.length

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from autoexport.formats.contract import BatchFormat
+from autoexport.formats.contract import BatchFormat, RowFormat
 from autoexport.model.blocks import Block, BlockRows, Counts, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.block import RowMapping, render_together
@@ -44,6 +44,7 @@ class BlockDigest:
 
     def __init__(self, outputs: Sequence[Format]) -> None:
         self._separators = [output.separator for output in outputs]
+        self._row_formats = [output if isinstance(output, RowFormat) else None for output in outputs]
         self._begin()
 
     def _begin(self) -> None:
@@ -54,6 +55,9 @@ class BlockDigest:
         """Add the next piece of the block."""
         for index, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
             length, crc = self._parts[index]
+            if (rows := self._row_formats[index]) is not None:
+                self._parts[index] = length + rows.measure(body), 0
+                continue
             if self._counts.images:
                 length, crc = length + len(separator), zlib.crc32(separator, crc)
             self._parts[index] = length + len(body), zlib.crc32(body, crc)

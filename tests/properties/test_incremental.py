@@ -21,7 +21,7 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from autoexport.formats import json_tree
+from autoexport.formats import json_tree, row_groups
 from autoexport.incremental import changes, plan
 from autoexport.pipeline import sections
 from autoexport.publishing import splice
@@ -75,6 +75,10 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (splice, "SMALL_BYTES", 500),
     (splice, "_JOINED_BYTES", 2_000),
     (spool, "_HELD_BYTES", 3_000),
+    (row_groups, "SPACING_ROWS", 4),
+    (row_groups, "LEAST_ROWS", 3),
+    (row_groups, "MOST_ROWS", 9),
+    (row_groups, "LARGE_BYTES", 2_000),
     (os, "fsync", without_waiting_for_the_disk),
 )
 """Limits under which a small database has as many blocks as a large one."""
@@ -100,7 +104,8 @@ def steps(*tables: dict[str, Any]) -> st.SearchStrategy[Step]:
 ORDINARY_STEP = steps(dict.fromkeys(ORDINARY))
 STEP = st.one_of(ORDINARY_STEP, steps(OPERATIONS))
 FEW_ROWS = re.compile(
-    r"\d+ images may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for|there is no ledger"
+    r"\d+ images? may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for|"
+    r"there is no ledger"
 )
 """The reasons that exports may give after changes of a few rows."""
 

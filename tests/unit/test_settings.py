@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "csv_bom": False,
         "export_annotations_csv": False,
         "export_jsonl": False,
+        "export_parquet": False,
         "state_directory": None,
         "pg_prepared_statements": True,
         "pace": 0.1,
