@@ -13,6 +13,7 @@ from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, SourceError
+from autoexport.formats import chosen_formats
 from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
@@ -63,6 +64,7 @@ async def check(settings: Settings) -> int:
     (`SourceError`) or its tables cannot be mapped (`MappingError`), the latter after the results if there are any.
     """
     database = with_service(settings.database, os.environ)
+    chosen_formats(settings.format_options)  # an output may need a package that is not installed
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:

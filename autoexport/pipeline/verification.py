@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, RowFormat
 from autoexport.incremental.ledger import load_ledger
 from autoexport.model.tree import Tree
 from autoexport.pipeline.derive import derive
@@ -112,8 +112,10 @@ def _describe(generation: Generation, layout: Layout, output: Format, descriptor
     """Describe the difference at a byte of the file, with its project, dataset and image if it is in a block."""
     place = f"{layout.file_name}, byte {offset:,}"
     published = os.pread(descriptor, _SHOWN, offset)
-    owner = generation.sections.block_at(layout, offset)
     shown = f"the file has {_quoted(published)}"
+    if isinstance(output, RowFormat):
+        return f"{place}: {shown}"
+    owner = generation.sections.block_at(layout, offset)
     if owner is None:
         return f"{place}, outside the images: {shown}"
     record, start, part = owner
