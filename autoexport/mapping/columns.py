@@ -130,6 +130,8 @@ def find_fields(logical: str, table: Table, configured: TableOverride) -> TableF
                 f"rows are distinguished by {key.name} alone."
             )
     settings = FIELD_NAMES[logical]
+    if table.query is not None:  # Its columns are called as the fields are.
+        settings = {setting: (setting, *names) for setting, names in settings.items()}
     for setting in settings:
         chosen = overridden(logical, setting, table, configured)
         if chosen is not None:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from autoexport.errors import ConfigurationError, MappingError
+from autoexport.mapping.queries import QUERY_SETTINGS, QueryOverride, read_query
 from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, is_private, plain
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
@@ -38,6 +39,7 @@ class TableOverride:
     box_format: BoxFormat | None = None
     keep_query: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    query: QueryOverride | None = None
 
     def ignores(self, table: Table) -> bool:
         """Whether the configuration says that this table, although it looks like one of these, is not exported."""
@@ -65,7 +67,7 @@ def _read_table(logical: str, configured: object) -> TableOverride:
             hint=f"For example: {toml_lines(logical, table='my_table')}",
         )
     own = ("box_format", "ignore") if logical == "annotations" else ()
-    allowed = ("table", "schema", "columns", "keep_query", *own)
+    allowed = ("table", "schema", "columns", "keep_query", *QUERY_SETTINGS, *own)
     for name in configured:
         _require_known(f"{setting}.{name}", str(name), allowed)
     table = configured.get("table")
@@ -89,6 +91,7 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         box_format=cast("BoxFormat | None", box_format),
         keep_query=_read_keep_query(logical, configured.get("keep_query", {})),
         ignore=_read_names(f"{setting}.ignore", configured.get("ignore", [])),
+        query=read_query(logical, configured),
     )
 
 

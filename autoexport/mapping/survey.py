@@ -67,9 +67,9 @@ class Survey:
         self.catalog = catalog
         self.configured = configured
         self.assigned = {
-            logical: named_tables(catalog, logical, override)
+            logical: [catalog.queries[logical]] if override.query else named_tables(catalog, logical, override)
             for logical, override in configured.items()
-            if override.table is not None
+            if override.table is not None or override.query is not None
         }
         self._refuse_double_use()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from autoexport.formats.contract import RowFormat
 from autoexport.model.scratch import Scratch
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, lay_out_rows
+from autoexport.publishing.layout import Layout
+from autoexport.publishing.row_layout import lay_out_rows
 from autoexport.publishing.splice import changed_meanwhile, open_published
 
 

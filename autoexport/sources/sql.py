@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, column, func, literal, select, table, true
+from sqlalchemy import ColumnElement, FromClause, and_, column, func, literal, select, table, text, true
 
 from autoexport.mapping.keys import SOLE_KEY
 from autoexport.mapping.synonyms import is_time_of_deletion
@@ -14,7 +15,7 @@ from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
 
 _FLAGS = ("boolean", "integer", "numeric", "real")
-_ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
+ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
 
 
 class SqlTables:
@@ -24,7 +25,9 @@ class SqlTables:
         self.snapshot = snapshot
         self.mapping = mapping
         self.mapped = mapping.tables()
-        self.sql = {name: _sql_table(mapped).alias(_ALIASES[name]) for name, mapped in self.mapped.items()}
+        self.sql: dict[str, FromClause] = {
+            name: _sql_table(mapped).alias(ALIASES[name]) for name, mapped in self.mapped.items()
+        }
         self.chain = self._chain()
         self.keyless: set[str] = set()
         """Logical tables with rows whose primary key is null. `SnapshotReader.totals` adds them."""
@@ -167,14 +170,23 @@ class SqlTables:
         return fields
 
 
-def _sql_table(mapped: TableMapping) -> FromClause:
+def _sql_table(mapped: TableMapping) -> Any:
     named = {item.name for item in mapped.fields.values()} | {item.name for item in mapped.deleted}
     if mapped.parent_link is not None:
         named.add(mapped.parent_link.name)
     # A foreign key may refer to a column other than the published key. The child decides which, so the
     # expression offers every column that could be referred to.
     named |= {item.name for item in mapped.table.columns if item.name in _referable(mapped)}
+    if mapped.table.query is not None:
+        return subquery(mapped.table.query.sql, sorted(named))
     return table(mapped.table.name, *(column(name) for name in sorted(named)), schema=mapped.table.schema)
+
+
+def subquery(sql: str, columns: Sequence[str]) -> Any:
+    """A query in place of a table, with some of its columns. It has no parameters: its colons are meant as
+    such.
+    """
+    return text(sql.replace(":", r"\:")).columns(*(column(name) for name in columns))
 
 
 def _referable(mapped: TableMapping) -> set[str]:

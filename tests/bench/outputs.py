@@ -7,7 +7,7 @@ from pathlib import Path
 from autoexport.formats import outputs as registered
 from tests.bench.changing import change
 from tests.bench.memory import peak_mb
-from tests.bench.results import Table, Value, middle, ratio
+from tests.bench.results import Table, middle, ratio
 from tests.bench.running import Command, Contender, Score, exporter, must, python, race, run_once
 from tests.bench.scenario import Bench
 
