@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet
 
 Row = dict[str, Any]
@@ -77,7 +78,7 @@ def _annotation(above: Row, image: Row, annotation: Row) -> Row:
 
 
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _integer(value: Any) -> int | None:

@@ -148,6 +148,11 @@ def stage(
                             _copy(source, descriptor, piece, layout.file_name, throttle)
                     _check_unchanged(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
+                if status.st_size != layout.length:
+                    raise PublishError(
+                        f"{layout.file_name} has {status.st_size:,} bytes instead of {layout.length:,}.",
+                        hint="A read or a write was short. The exporter tries again.",
+                    )
             finally:
                 os.close(descriptor)
         finally:
