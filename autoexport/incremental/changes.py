@@ -153,8 +153,8 @@ def conserved(assessment: Assessment, fresh: Sequence[BlockRecord], ledger: Ledg
         return False
     published = [record.counts for record in (*assessment.plan.kept(assessment.blocks.records), *fresh)]
     sums = {
-        "images": sum(counts.images for counts in published),
-        "annotations": sum(counts.annotations for counts in published),
+        "images": sum(counts.image_rows for counts in published),
+        "annotations": sum(counts.annotation_rows for counts in published),
     }
     return all(count + ledger.unpublished.get(name, 0) == totals.live.get(name, 0) for name, count in sums.items())
 
@@ -184,7 +184,7 @@ async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int])
         index
         for index, (images, annotations) in counted.items()
         if (counts := blocks.records[index].counts)
-        and (images, annotations) != (counts.images, counts.annotations)
+        and (images, annotations) != (counts.image_rows, counts.annotation_rows)
     }
 
 

@@ -24,7 +24,7 @@ from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
 from autoexport.values.encoders import changed
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
 _LEDGER = "ledger.json"
 _BLOCKS = b',"blocks":[\n'
 _SEAL = b',\n"seal":"'

@@ -44,6 +44,8 @@ class TableRole:
             parent_link=link.column if link else None,
             parent_column=link.parent_column if link else None,
             deleted=self.found.deleted,
+            where=self.found.where,
+            expand=self.found.expand,
         )
 
 
@@ -107,7 +109,7 @@ class Survey:
         found = find_fields(logical, table, self.configured[logical])
         lack = None if "id" in found.fields else Lack(Missing.KEY)
         wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
-        if wanted and not set(wanted) & set(found.fields):
+        if wanted and not set(wanted) & set(found.fields) and not (logical == "images" and found.expand):
             lack = lack or Lack(Missing.NAME, " or ".join(wanted))
         return TableRole(table, found), lack
 

@@ -59,7 +59,7 @@ def pack(counts: Counts) -> bytes:
     return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded, counts.redacted,
+            counts.repaired, counts.guarded, counts.redacted, counts.hidden_images, counts.added_annotations,
         ]
     )  # fmt: skip
 
@@ -111,7 +111,11 @@ class BlockRows:
 
 @dataclass(slots=True)
 class Counts:
-    """The counts of a block, a dataset or a project: always of rows, never from counters in the database."""
+    """The counts of a block, a dataset or a project: always of rows, never from counters in the database.
+
+    `hidden_images` are rows of the images table that are no images. `added_annotations` is by how many there are
+    more annotations than stored rows of them, because a row may hold several or none.
+    """
 
     images: int = 0
     labeled: int = 0
@@ -121,6 +125,18 @@ class Counts:
     repaired: int = 0
     guarded: int = 0
     redacted: int = 0
+    hidden_images: int = 0
+    added_annotations: int = 0
+
+    @property
+    def image_rows(self) -> int:
+        """The number of stored rows of images."""
+        return self.images + self.hidden_images
+
+    @property
+    def annotation_rows(self) -> int:
+        """The number of stored rows of annotations."""
+        return self.annotations - self.added_annotations
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part."""
@@ -130,6 +146,8 @@ class Counts:
         self.repaired += other.repaired
         self.guarded += other.guarded
         self.redacted += other.redacted
+        self.hidden_images += other.hidden_images
+        self.added_annotations += other.added_annotations
         for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
             for name, count in theirs.items():
                 mine[name] += count

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from autoexport.model.blocks import Counts, Value
 from autoexport.model.catalog import Key, Scalar
@@ -34,13 +36,19 @@ class DatasetNode:
 
 @dataclass(slots=True)
 class ProjectNode:
-    """A project: its fields, its labels, its datasets in id order."""
+    """A project: its fields, its labels, its datasets in id order.
+
+    `label_colors` are the labels that its document declares, by name. `facts` are what a dialect has to know of
+    the project to read the documents of its images.
+    """
 
     key: Key
     values: dict[str, Value]
     labels: list[LabelNode] = field(default_factory=list)
     datasets: list[DatasetNode] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    label_colors: Mapping[str, str | None] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -35,6 +35,9 @@ from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
+_EXPANDED_ROWS = 4
+"""A stored row that holds several annotations takes about as long to render as so many rows."""
+
 
 @contextlib.asynccontextmanager
 async def derive(
@@ -137,7 +140,7 @@ class Derivation:
             taken_at=self.snapshot.taken_at,
             plan=plan,
             records=records,
-            rendered_images=sum(record.counts.images for record in fresh),
+            rendered_images=sum(record.counts.image_rows for record in fresh),
             position=await self._position(records),
             ledger=ledger if plan.ranges is not None else None,
             worker_cpu_s=self.worker_cpu_s,
@@ -170,7 +173,9 @@ class Derivation:
         self, assessment: Assessment, ledger: Ledger | None, totals: Totals
     ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
         """The final plan, the records of all blocks in the order of the tree's keys, and the fresh ones."""
-        plan, rows = assessment.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
+        weight = _EXPANDED_ROWS if "annotations" in self.mapping.expand else 1
+        rows = totals.live.get("images", 0) + totals.live.get("annotations", 0) * weight
+        plan = assessment.plan
         if ledger is not None and plan.ranges is not None:
             expected = int(rows * assessment.dirty_share())
             fresh = await self._render_ranges(plan.ranges, expected, len(plan.keep))

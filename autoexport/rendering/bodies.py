@@ -29,6 +29,11 @@ class Bodies:
     counts: Counts
     ids: int
 
+    @property
+    def shown(self) -> bool:
+        """Whether the piece has bytes: it has none if no row of it is an image."""
+        return self.counts.images > 0 or not self.counts.hidden_images
+
 
 class BlockDigest:
     """Sums up the pieces of a block, as the ledger keeps it.
@@ -46,11 +51,17 @@ class BlockDigest:
 
     def add(self, piece: Bodies) -> None:
         """Add the next piece of the block."""
+        if not piece.shown:
+            self._add_counts(piece)
+            return
         for index, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
             length, crc = self._parts[index]
             if self._counts.images:
                 length, crc = length + len(separator), zlib.crc32(separator, crc)
             self._parts[index] = length + len(body), zlib.crc32(body, crc)
+        self._add_counts(piece)
+
+    def _add_counts(self, piece: Bodies) -> None:
         self._counts.add(piece.counts)
         self._ids = (self._ids + piece.ids) % 2**64
 
@@ -68,9 +79,12 @@ def bodies_of(
     rows: BlockRows, mapping: RowMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
 ) -> Bodies:
     """Render a piece of a block in each of these formats; `mapping` says how boxes are read and written."""
-    block = render(rows, mapping)
+    block = render(rows, mapping, project.facts)
     bodies = []
     for output in outputs:
+        if not block.spans and block.counts.hidden_images:
+            bodies.append(b"")
+            continue
         body, guarded = output.block(block, project, dataset)
         bodies.append(body)
         block.counts.guarded += guarded

@@ -60,18 +60,19 @@ class Start:
     box_format: BoxFormat | None
     keep_query: KeepQuery
     worded: tuple[str, ...]
+    expand: dict[str, str]
     spools: Sequence[int]
 
     def message(self) -> bytes:
         """The message to send."""
         keep, spools = _plain(self.keep_query), tuple(self.spools)
-        return encoded((dict(self.options), self.box, self.box_format, keep, self.worded, spools))
+        return encoded((dict(self.options), self.box, self.box_format, keep, self.worded, self.expand, spools))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """Read a received message."""
-        options, box, box_format, keep_query, worded, spools = content
-        return cls(options, box, box_format, keep_query, worded, spools)
+        options, box, box_format, keep_query, worded, expand, spools = content
+        return cls(options, box, box_format, keep_query, worded, expand, spools)
 
 
 def _plain(keep_query: KeepQuery) -> dict[str, dict[str, list[str]]]:
@@ -82,15 +83,15 @@ def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -
     """A piece of a block to be rendered, with its project and dataset."""
     tables = [(list(table.fields), table.values) for table in (rows.images, rows.annotations)]
     above = [(node.key, _described(node.values)) for node in (project, dataset)]
-    return encoded((rows.dataset, tables, rows.spans, rows.ends, above))
+    return encoded((rows.dataset, tables, rows.spans, rows.ends, above, dict(project.facts)))
 
 
 def read_block(content: tuple[Any, ...]) -> tuple[BlockRows, ProjectNode, DatasetNode]:
     """Read a received `block_message`."""
-    key, (images, annotations), spans, ends, above = content
+    key, (images, annotations), spans, ends, above, facts = content
     rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends)
     (project, own), (dataset, other) = above
-    return rows, ProjectNode(project, _values(own)), DatasetNode(dataset, _values(other))
+    return rows, ProjectNode(project, _values(own), facts=facts), DatasetNode(dataset, _values(other))
 
 
 # --- values that `marshal` does not know ---------------------------------------------------------------

@@ -65,8 +65,9 @@ class ThreadRenderer:
 
     async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
         piece = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
-        for spool, body in zip(self._spools, piece.bodies, strict=True):
-            await spool.append(body)
+        if piece.shown:
+            for spool, body in zip(self._spools, piece.bodies, strict=True):
+                await spool.append(body)
         self._block_digest.add(piece)
         if rows.ends:
             self._rendered.append(rendered_block(self._spools, *self._block_digest.end()))

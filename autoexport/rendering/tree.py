@@ -15,6 +15,7 @@ from autoexport.model.catalog import Key
 from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS, Mapping
 from autoexport.model.tree import DatasetNode, LabelNode, ParentRow, Parents, ProjectNode, Tree
 from autoexport.values.block import Mended
+from autoexport.values.expand import dialect
 
 Ruled = Callable[[ParentRow, Sequence[str], ReadOnly[str, Sequence[str]]], tuple[dict[str, Any], Mended]]
 
@@ -58,15 +59,18 @@ class TreeBuilder:
         project, node = self.places[dataset]
         repeated = [project.values["id"], project.values["name"], node.values["id"], node.values["name"]]
         referred = self._referred_values.get(dataset)
-        self._embedded[dataset] = _hashed((repeated, referred, self._label_digest))
+        facts = (project.facts,) if project.facts else ()
+        self._embedded[dataset] = _hashed((repeated, referred, self._label_digest, *facts))
         return self._embedded[dataset]
 
     def finish(self, timestamp: datetime, records: Sequence[BlockRecord]) -> Tree:
         """The tree with its blocks and all counts; `records` are the blocks in the order of the files."""
         for index, record in enumerate(records):
             project, dataset = self.places[record.dataset]
-            dataset.blocks.append(index)
-            dataset.counts.add(record.counts)
+            counts = record.counts
+            if counts.images or not counts.hidden_images:
+                dataset.blocks.append(index)
+            dataset.counts.add(counts)
         total = Counts(repaired=self.repaired, redacted=self.redacted)
         for project in self.projects:
             for dataset in project.datasets:
@@ -95,10 +99,16 @@ class TreeBuilder:
         if self.mapping.projects is None:
             blank: dict[str, Any] = dict.fromkeys(PROJECT_FIELDS)
             return [ProjectNode(SOLE_KEY, {**blank, "id": SOLE_KEY, "name": database})]
-        return [
-            ProjectNode(row["id"], self._values("projects", row, PROJECT_FIELDS))  # type: ignore[arg-type]
-            for row in parents.projects
-        ]
+        return [self._project(row) for row in parents.projects]
+
+    def _project(self, row: ParentRow) -> ProjectNode:
+        node = ProjectNode(row["id"], self._values("projects", row, PROJECT_FIELDS))  # type: ignore[arg-type]
+        name = self.mapping.expand.get("projects")
+        read = dialect(name).read_project if name else None
+        if read is not None:
+            document = read(row.get("document"))
+            node.label_colors, node.facts = document.labels, document.facts
+        return node
 
     def _datasets(self, parents: Parents) -> None:
         if self.mapping.datasets is None:
@@ -153,9 +163,10 @@ class TreeBuilder:
         """Give each label the project's count for its name; without rows of labels, make labels of the names."""
         counted = project.counts.labels
         if self._labels_from_names:
+            colors = project.label_colors
             project.labels = [
-                LabelNode({"id": None, "name": name, "color": None}, count)
-                for name, count in sorted(counted.items())
+                LabelNode({"id": None, "name": name, "color": colors.get(name)}, counted.get(name, 0))
+                for name in sorted({**counted, **colors})
             ]
         for label in project.labels:
             label.annotation_count = counted.get(label.values["name"], 0)  # type: ignore[arg-type]

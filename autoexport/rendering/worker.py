@@ -56,9 +56,10 @@ def _render(
     """Append a piece of a block to the spools; the answer if this is the block's last piece, else None."""
     rows, project, dataset = read_block(message)
     piece = bodies_of(rows, start, outputs, project, dataset)
-    for body, output, descriptor in zip(piece.bodies, outputs, start.spools, strict=True):
-        write_all(descriptor, body)
-        write_all(descriptor, output.separator)
+    if piece.shown:
+        for body, output, descriptor in zip(piece.bodies, outputs, start.spools, strict=True):
+            write_all(descriptor, body)
+            write_all(descriptor, output.separator)
     block_digest.add(piece)
     return ("block", *block_digest.end()) if rows.ends else None
 

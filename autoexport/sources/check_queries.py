@@ -86,7 +86,11 @@ async def long_cells(reader: SnapshotReader) -> dict[str, int]:
         mapped = reader.tables.mapped.get(logical)
         if mapped is None:
             continue
-        columns = {item.name: item for item in mapped.fields.values() if item.kind in ("text", "json", "other")}
+        columns = {
+            item.name: item
+            for name, item in mapped.fields.items()
+            if item.kind in ("text", "json", "other") and name != "document"
+        }
         lengths = [
             func.coalesce(func.max(func.length(reader.tables.read(logical, item))), 0) for item in columns.values()
         ]

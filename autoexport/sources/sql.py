@@ -5,7 +5,19 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, column, func, literal, select, table, true
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    FromClause,
+    and_,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+    table,
+    true,
+)
 
 from autoexport.mapping.keys import SOLE_KEY
 from autoexport.mapping.synonyms import is_time_of_deletion
@@ -14,17 +26,26 @@ from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
 
 _FLAGS = ("boolean", "integer", "numeric", "real")
+_KEPT = "kept"
+"""The field that says whether an expanded row meets the condition of its table."""
+
 _ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
 
 
 class SqlTables:
-    """Logical tables and fields as SQL expressions, from which statements are made. Only mapped columns appear."""
+    """Logical tables and fields as SQL expressions, from which statements are made. Only mapped columns appear.
 
-    def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
+    `unfiltered` tables are the stored ones, with all rows and the names of their rowids.
+    """
+
+    def __init__(self, snapshot: Snapshot, mapping: Mapping, *, unfiltered: bool = False) -> None:
         self.snapshot = snapshot
         self.mapping = mapping
         self.mapped = mapping.tables()
-        self.sql = {name: _sql_table(mapped).alias(_ALIASES[name]) for name, mapped in self.mapped.items()}
+        stored = {name: _sql_table(mapped) for name, mapped in self.mapped.items()}
+        if not unfiltered:
+            stored = {name: _filtered(self.mapped[name], each) for name, each in stored.items()}
+        self.sql = {name: each.alias(_ALIASES[name]) for name, each in stored.items()}
         self.chain = self._chain()
         self.keyless: set[str] = set()
         """Logical tables with rows whose primary key is null. `SnapshotReader.totals` adds them."""
@@ -164,7 +185,19 @@ class SqlTables:
             label = self.label()
             if label is not None:
                 fields["label"] = label
+        if logical == "annotations" and self.mapped[logical].where and self.mapped[logical].expand:
+            fields[_KEPT] = self.sql[logical].c[_KEPT]
         return fields
+
+
+def _filtered(mapped: TableMapping, stored: FromClause) -> FromClause:
+    """The rows that meet the condition; of rows that are expanded all, with the condition as a column."""
+    if not mapped.where:
+        return stored
+    condition: ColumnElement[bool] = literal_column(f"({mapped.where}\n)", Boolean())
+    if mapped.filtered:
+        return select(*stored.c).select_from(stored).where(condition).subquery()
+    return select(*stored.c, condition.label(_KEPT)).select_from(stored).subquery()
 
 
 def _sql_table(mapped: TableMapping) -> FromClause:

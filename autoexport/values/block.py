@@ -12,6 +12,9 @@ from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import KeepQuery
 from autoexport.values import scalars
 from autoexport.values.boxes import CORNERS, BoxMapping, corners
+from autoexport.values.expand import dialect
+from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts
+from autoexport.values.expand.rows import ExpandedRows, expand
 from autoexport.values.json_columns import documents
 from autoexport.values.polygons import points, polygons
 from autoexport.values.turned import turn_boxes
@@ -96,45 +99,84 @@ class RowMapping(BoxMapping, Protocol):
         """The query parameters of URLs that stay, by logical table and field."""
         ...
 
+    @property
+    def expand(self) -> dict[str, str]:
+        """The dialects of documents, by logical table."""
+        ...
 
-def render(rows: BlockRows, mapping: RowMapping) -> Block:
-    """Compute all published columns of these rows, and the counts."""
-    stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    keep = mapping.keep_query
+
+def render(rows: BlockRows, mapping: RowMapping, facts: Facts = NO_FACTS) -> Block:
+    """Compute all published columns of these rows, and the counts. `facts` are those about their project."""
+    documents = any(name in mapping.expand for name in ("images", "annotations"))
+    expanded = expand(rows, mapping.expand, facts) if documents else None
+    stored_images = expanded.images if expanded else rows.images.columns()
+    spans = expanded.spans if expanded else rows.spans
     worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
-    images, of_images = _ruled(
-        stored_images, _replaced(IMAGE_RULES, worded), len(rows.spans), keep.get("images", {})
-    )
-    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in rows.annotations.fields}
-    annotations, of_annotations = _ruled(
-        stored_annotations,
-        _replaced({**ANNOTATION_RULES, **shapes}, worded),
-        sum(rows.spans),
-        keep.get("annotations", {}),
-    )
-    boxes, repaired_boxes = corners(stored_annotations, mapping, sum(rows.spans))
-    annotations.update(boxes)
+    keep = mapping.keep_query.get("images", {})
+    images, of_images = _ruled(stored_images, _replaced(IMAGE_RULES, worded), len(spans), keep)
+    annotations, of_annotations = _annotations(rows, expanded, mapping, worded)
     _derive_names(images)
     if "is_labeled" not in stored_images:
-        images["is_labeled"] = [span > 0 for span in rows.spans]
+        images["is_labeled"] = [span > 0 for span in spans]
+    return Block(
+        images=images,
+        annotations=annotations,
+        spans=spans,
+        counts=Counts(
+            images=len(spans),
+            labeled=images["is_labeled"].count(True),
+            annotations=sum(spans),
+            splits=_counted(images["split"], UNASSIGNED),
+            labels=_counted(annotations["label"]),
+            repaired=of_images.repaired + of_annotations.repaired + (expanded.repaired if expanded else 0),
+            redacted=of_images.redacted + of_annotations.redacted,
+            hidden_images=expanded.hidden if expanded else 0,
+            added_annotations=sum(spans) - sum(rows.spans),
+        ),
+    )
+
+
+def _annotations(
+    rows: BlockRows, expanded: ExpandedRows | None, mapping: RowMapping, worded: dict[str, Rule]
+) -> tuple[dict[str, Sequence[Any]], Mended]:
+    """The published columns of the annotations, and what the rules changed."""
+    stored = expanded.rows if expanded else rows.annotations.columns()
+    length = len(expanded.counts) if expanded else sum(rows.spans)
+    keep = mapping.keep_query.get("annotations", {})
+    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in rows.annotations.fields}
+    annotations, mended = _ruled(stored, _replaced({**ANNOTATION_RULES, **shapes}, worded), length, keep)
+    if expanded and "annotations" in mapping.expand:
+        given, repaired = _region_columns(expanded, dialect(mapping.expand["annotations"]), stored)
+        own = annotations.keys() - given.keys()
+        annotations = {**{name: expanded.repeated(annotations[name]) for name in own}, **given}
+        mended.repaired += repaired
+        return annotations, mended
+    boxes, repaired = corners(stored, mapping, length)
+    mended.repaired += repaired
+    annotations.update(boxes)
     types: Sequence[str] = _types(annotations)
     if "rotation" in shapes:
         types = turn_boxes(annotations, types, CORNERS)
     annotations["type"] = types
-    return Block(
-        images=images,
-        annotations=annotations,
-        spans=rows.spans,
-        counts=Counts(
-            images=len(rows.spans),
-            labeled=images["is_labeled"].count(True),
-            annotations=sum(rows.spans),
-            splits=_counted(images["split"], UNASSIGNED),
-            labels=_counted(annotations["label"]),
-            repaired=of_images.repaired + of_annotations.repaired + repaired_boxes,
-            redacted=of_images.redacted + of_annotations.redacted,
-        ),
-    )
+    return annotations, mended
+
+
+def _region_columns(
+    expanded: ExpandedRows, read: Dialect, stored: Mapping[str, Sequence[Scalar]]
+) -> tuple[dict[str, Sequence[Any]], int]:
+    """The columns that the regions give. A confidence is only read where the table has one: people give none."""
+    regions = expanded.regions
+    names = ["id", "type", "label", "polygon", *CORNERS, "boxed", *read.shape_fields]
+    given: dict[str, Sequence[Any]] = {name: regions[name] for name in names}
+    for name, value in read.constants.items():
+        if name not in stored:
+            given[name] = [value] * len(regions["id"])
+    if "confidence" in stored:
+        of_rows = expanded.repeated(stored["confidence"])
+        pairs = zip(regions["confidence"], of_rows, strict=True)
+        given["confidence"], repaired = scalars.numbers([row if own is None else own for own, row in pairs])
+        return given, repaired
+    return given, 0
 
 
 def ruled_parent(

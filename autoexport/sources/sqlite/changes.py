@@ -97,7 +97,7 @@ class PageChanges:
     async def _images(
         self, snapshot: Snapshot, mapping: Mapping, ranges: dict[str, Iterator[RowidRange]]
     ) -> Changes | Everything:
-        tables = SqlTables(snapshot, mapping)
+        tables = SqlTables(snapshot, mapping, unfiltered=True)  # A row that no longer meets a condition changed.
         changed = ChangedImages()
         for logical in ("images", "annotations"):
             if logical not in tables.mapped:
