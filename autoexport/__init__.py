@@ -9,7 +9,7 @@ from autoexport.version import __version__
 
 if TYPE_CHECKING:
     from autoexport.config.settings import Settings
-    from autoexport.daemon.embedding import exporting, run_exporter
+    from autoexport.daemon.embedding import export_once, exporting, run_exporter
     from autoexport.daemon.supervisor import Exporter
     from autoexport.errors import AutoexportError, ConfigurationError
     from autoexport.publishing.manifest import Manifest
@@ -22,6 +22,7 @@ __all__ = [
     "Manifest",
     "Settings",
     "__version__",
+    "export_once",
     "exporting",
     "run_exporter",
     "watch_engine",
@@ -33,6 +34,7 @@ _MODULES = {
     "Exporter": "autoexport.daemon.supervisor",
     "Manifest": "autoexport.publishing.manifest",
     "Settings": "autoexport.config.settings",
+    "export_once": "autoexport.daemon.embedding",
     "exporting": "autoexport.daemon.embedding",
     "run_exporter": "autoexport.daemon.embedding",
     "watch_engine": "autoexport.runtime.wake",

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from autoexport.config.settings import Settings, debugging_was_asked_for
+from autoexport.commands.options import DatabaseFirst, Invocation, common_options, database_argument, program_name
+from autoexport.commands.terminal import flush, silence, unwritable
+from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError
+from autoexport.runtime.journal import stderr_is_journal, with_priority
 from autoexport.runtime.redaction import redact
 from autoexport.runtime.tuning import collect_seldom, return_memory
 from autoexport.version import __version__
 
 INTERRUPTED = 130
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 EXAMPLES = """\b
 Examples:
   autoexport demo                     try it on a small sample database
-  autoexport --database-url app.db    export once to database_exports/
-  autoexport --full                   export once, from scratch
-  autoexport --monitor --interval 5   export, then keep the files current
-  autoexport check                    show what would block an export
-  autoexport verify                   compare the files with the database
+  autoexport app.db                   export once to database_exports/
+  autoexport app.db --full            export once, from scratch
+  autoexport app.db --monitor         export, then keep the files current
+  autoexport check app.db             show what would block an export
+  autoexport verify app.db            compare the files with the database
 
 \b
 Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
@@ -38,52 +39,10 @@ Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
 """
 
 
-@dataclass(slots=True)
-class Invocation:
-    """The options of one command line; those after a subcommand override those before it."""
-
-    overrides: dict[str, object] = field(default_factory=dict)
-    config_file: Path | None = None
-    progress: bool = True
-    debug: bool = False
-
-    def take(self, flags: dict[str, Any]) -> None:
-        """Add the common options as click delivers them, and remove `config` and `no_progress` from `flags`."""
-        self.config_file = flags.pop("config") or self.config_file
-        self.progress = self.progress and not flags.pop("no_progress")
-        self.overrides |= {name: value for name, value in flags.items() if value is not None}
-        self.debug = debugging_was_asked_for(str(self.overrides.get("log_level", "")))
-
-    def settings(self, **more: object) -> Settings:
-        """Load the settings, configure the logs and log the warnings. Raises `ConfigurationError`."""
-        settings = Settings.load(self.config_file, **self.overrides, **more)
-        from autoexport.runtime import logs
-
-        self.debug = settings.log_level == "debug"
-        logs.configure(settings.effective_log_format, settings.effective_log_level)
-        for warning in settings.warnings:
-            logs.get_logger().warning("settings.unknown", detail=warning)
-        return settings
-
-
-def common_options(command: Decorated) -> Decorated:
-    """Add the options that all commands share."""
-    options = [
-        click.option("--database-url", metavar="URL", help="SQLAlchemy URL, or path of a SQLite file."),
-        click.option("--export-dir", "export_directory", metavar="DIR", help="Directory of the exported files."),
-        click.option("--interval", "check_interval", metavar="SECONDS", help="Seconds between checks."),
-        click.option("--config", type=click.Path(path_type=Path), help="Read this file, not ./autoexport.toml."),
-        click.option("--log-format", metavar="json|console", help="Format of the log on standard error."),
-        click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical."),
-        click.option("--no-progress", is_flag=True, help="Show no progress bar."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @click.group(
+    cls=DatabaseFirst,
     invoke_without_command=True,
+    subcommand_metavar="[DATABASE] [COMMAND] [ARGS]...",
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
@@ -96,7 +55,8 @@ def common_options(command: Decorated) -> Decorated:
 def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any) -> int | None:
     """Export an image-annotation database to JSON and CSV files.
 
-    Without a command, export once and exit.
+    Without a command, export once and exit. DATABASE is the path of a SQLite
+    file or a URL, as with --database-url.
     """
     invocation: Invocation = context.ensure_object(Invocation)
     if disable_hooks:
@@ -113,8 +73,8 @@ def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: boo
 
 
 def _export(invocation: Invocation, *, full: bool, monitor: bool) -> int:
-    settings = invocation.settings()
-    _log_overruled(settings, monitor)
+    settings = invocation.settings(daemon=monitor)
+    _log_overruled(settings, monitor, invocation.log_level)
     if not settings.enable_auto_export:
         _say("Exports are switched off: DB_EXPORT_ENABLE_AUTO_EXPORT is false.")
     if monitor:
@@ -149,10 +109,12 @@ def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
     for name, flag in (("database_url", "--database-url"), ("export_directory", "--export-dir")):
         if name in invocation.overrides:
             raise click.UsageError(f"demo does not accept {flag}: it creates everything in DIR.")
-    return _run(demo(invocation.settings(**demo_settings(directory)), directory, progress=invocation.progress))
+    settings = invocation.settings(**demo_settings(directory))
+    return _run(demo(settings, directory, progress=invocation.progress, program=program_name()))
 
 
 @cli.command()
+@database_argument
 @common_options
 @click.pass_obj
 def check(invocation: Invocation, /, **flags: Any) -> int:
@@ -166,6 +128,7 @@ def check(invocation: Invocation, /, **flags: Any) -> int:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@database_argument
 @common_options
 @click.pass_obj
 def status(invocation: Invocation, /, as_json: bool, **flags: Any) -> int:
@@ -184,6 +147,7 @@ def status(invocation: Invocation, /, as_json: bool, **flags: Any) -> int:
 
 @cli.command()
 @click.option("--full", is_flag=True, help="If they differ, export from scratch.")
+@database_argument
 @common_options
 @click.pass_obj
 def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
@@ -195,7 +159,7 @@ def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
     settings = invocation.settings()
     from autoexport.commands.verify import verify
 
-    code = _run(verify(settings, progress=invocation.progress))
+    code = _run(verify(settings, progress=invocation.progress, repair=invocation.command("--full")))
     if code != 3 or not full:
         return code
     from autoexport.commands.export import export
@@ -207,13 +171,13 @@ def _run(coroutine: Coroutine[Any, Any, int]) -> int:
     return asyncio.run(coroutine)
 
 
-def _log_overruled(settings: Settings, monitor: bool) -> None:
+def _log_overruled(settings: Settings, monitor: bool, log_level: str) -> None:
     """Log which settings a flag overrules: as a warning where the log level would hide an info line."""
     from autoexport.runtime.logs import get_logger
 
-    quiet = settings.effective_log_level not in ("debug", "info")
+    log = get_logger()
+    quiet = log_level not in ("debug", "info")
     for line in settings.disagreements(monitor):
-        log = get_logger()
         (log.warning if quiet else log.info)("settings.overruled", detail=line)
 
 
@@ -239,23 +203,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
             obj=invocation,
         )
-        sys.stdout.flush()
+        flush()
     except (KeyboardInterrupt, click.Abort):
         return _interrupted()
     except click.ClickException as exc:
         return _usage_error(exc)
     except AutoexportError as exc:
-        return _failed(exc, str(exc), exc.hint, exc.exit_code, invocation.debug)
-    except BrokenPipeError:
-        return _reader_gone()
+        return _failed(exc, str(exc), invocation.hint(exc), exc.exit_code, invocation.debug)
+    except (BrokenPipeError, SystemExit):  # click exits if the reader of the help has gone
+        silence()
+        return int(invocation.begun)
     except PermissionError as exc:
         message = f"Permission denied: {exc.filename}." if exc.filename else "Permission denied."
         return _failed(exc, message, "Grant this user access to the directories above it.", 1, invocation.debug)
+    except OSError as exc:
+        if exc.filename is not None or invocation.begun:
+            return _defect(exc, invocation)
+        error = unwritable(exc)  # click printed the help
+        return _failed(exc, str(error), error.hint, 1, invocation.debug)
     except Exception as exc:  # noqa: BLE001 - the last place that can report it in one line
-        message = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-        hint = "This is a defect. Run the command again with --log-level debug and report the traceback."
-        return _failed(exc, message, hint, 1, invocation.debug)
+        return _defect(exc, invocation)
     return int(code or 0)
+
+
+def _defect(exc: Exception, invocation: Invocation) -> int:
+    message = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    hint = "This is a defect. Run the command again with --log-level debug and report the traceback."
+    return _failed(exc, message, hint, 1, invocation.debug)
 
 
 def _failed(exc: Exception, message: str, hint: str, code: int, debug: bool) -> int:
@@ -280,12 +254,8 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _reader_gone() -> int:
-    # Standard output is closed; without this, the interpreter would print an error about it at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
-
-
 def _complain(text: str) -> None:
     encoding = sys.stderr.encoding or "utf-8"
-    sys.stderr.write(redact(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    shown = redact(text).encode(encoding, "backslashreplace").decode(encoding)
+    with contextlib.suppress(OSError):
+        sys.stderr.write((with_priority(shown, "error") if stderr_is_journal() else shown) + "\n")

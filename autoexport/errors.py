@@ -23,6 +23,14 @@ class ConfigurationError(AutoexportError):
     exit_code = 2
 
 
+class NoDatabaseNamed(ConfigurationError):
+    """No flag, setting or file names a database."""
+
+
+class ForeignExport(ConfigurationError):
+    """The export directory or the ledger belongs to another database."""
+
+
 class MappingError(ConfigurationError):
     """The tables cannot be mapped without more configuration."""
 

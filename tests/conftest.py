@@ -94,7 +94,7 @@ def _is_ambient(name: str) -> bool:
     return name.startswith(AMBIENT_PREFIXES) or name in AMBIENT_NAMES
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def log_setup_put_back() -> Iterator[None]:
     """Undo after the test the logging that the command line set up."""
     handlers = list(logging.root.handlers)

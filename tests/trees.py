@@ -22,7 +22,7 @@ from autoexport.model.mapping import (
     TableMapping,
 )
 from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
-from autoexport.values.block import render, ruled_parent
+from autoexport.values.block import render, ruled_parents
 
 Record = dict[str, Any]
 TIMESTAMP = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
@@ -70,8 +70,8 @@ def rendered(images: Sequence[Record], read: Mapping | None = None) -> Block:
 
 
 def _parent(values: Record, fields: Sequence[str]) -> dict[str, Any]:
-    ruled, _ = ruled_parent({name: values.get(name) for name in fields}, fields, {})
-    return ruled
+    ruled, _ = ruled_parents({name: [values.get(name)] for name in fields}, fields, 1, {})
+    return {name: column[0] for name, column in ruled.items()}
 
 
 @dataclass

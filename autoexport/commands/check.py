@@ -13,7 +13,7 @@ from autoexport.commands.terminal import print_table, say, say_wrapped
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, SourceError
-from autoexport.incremental.changes import obstacle
+from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog

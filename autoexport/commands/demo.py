@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from autoexport.commands.export import export
@@ -81,7 +82,7 @@ _START = datetime(2024, 1, 15, 9, 0)  # noqa: DTZ001 - applications store naive 
 _SPACE = uuid.UUID("5f1d6f0e-6d0c-4c8e-9d67-0b6f0f2f7a11")
 
 
-def demo_settings(directory: Path) -> dict[str, object]:
+def demo_settings(directory: Path) -> dict[str, Any]:
     """The settings that confine a demo to its directory; they override the configuration of the real exporter."""
     exports = directory / EXPORTS
     return {
@@ -94,22 +95,25 @@ def demo_settings(directory: Path) -> dict[str, object]:
     }
 
 
-async def demo(settings: Settings, directory: Path, *, progress: bool = True) -> int:
+async def demo(
+    settings: Settings, directory: Path, *, progress: bool = True, program: str = "python -m autoexport"
+) -> int:
     """Create or reset the sample database in `directory`, export it, and suggest commands to try.
 
-    Returns the exit code of the export. Raises as `make_database` and `export`.
+    `program` is the program as the user can call it. Returns the exit code of the export. Raises as
+    `make_database` and `export`.
     """
     database = directory / "database.db"
     await asyncio.to_thread(make_database, database)
     code = await export(settings, progress=progress)
-    options = f"--database-url {shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
+    names = f"{shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
     say()
     say(f"The sample database is {database}.")
     say(f"Its export is in {settings.export_directory}.")
     say("Look at the files, then try:")
-    say(f"  python -m autoexport check {options}")
-    say(f"  python -m autoexport --monitor --interval 2 {options}")
-    say(f"  python -m autoexport verify {options}")
+    say(f"  {program} check {names}")
+    say(f"  {program} {names} --monitor --interval 2")
+    say(f"  {program} verify {names}")
     return code
 
 

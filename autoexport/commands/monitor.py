@@ -12,6 +12,7 @@ from autoexport.daemon.supervisor import DRAIN_S, Exporter
 from autoexport.daemon.systemd import SystemdNotifier
 from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
+from autoexport.version import __version__
 
 LEAVE_S = 1.5
 """Seconds that cancelling an export may take; then the process exits, even if a thread still works."""
@@ -22,8 +23,9 @@ log = get_logger()
 async def monitor(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT and return the exit code: 0, or 128 plus the signal after a cancellation.
 
-    The first signal lets a running export finish for a few seconds, the second one cancels it. SIGHUP
-    and SIGUSR1 mean "export now". Raises `ConfigurationError`.
+    The first signal lets a running export finish for a few seconds, the second one cancels it. SIGUSR1 means
+    "export now". So does SIGHUP if there is no controlling terminal; with one it ends the daemon: the terminal has
+    gone. A SIGHUP that is ignored at the start (nohup(1)) stays ignored. Raises `ConfigurationError`.
     """
     manager = SystemdNotifier.from_environment(os.environ)
     if settings.enable_auto_export:
@@ -34,6 +36,15 @@ async def monitor(settings: Settings) -> int:
     task = asyncio.create_task(exporter.run(stop, monitor=True), name="exporter")
     signals = _Signals(exporter, stop, task, manager)
     signals.install()
+    if settings.enable_auto_export:
+        log.info(
+            "monitor.started",
+            version=__version__,
+            database_url=settings.database.display,
+            directory=str(settings.export_directory.absolute()),
+            interval_seconds=settings.check_interval,
+            pid=os.getpid(),
+        )
     await asyncio.wait({task})
     manager.stopping()
     if task.cancelled():
@@ -58,10 +69,14 @@ class _Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            loop.add_signal_handler(number, self._export_now, number)
+        loop.add_signal_handler(signal.SIGUSR1, self._export_now, signal.SIGUSR1)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            hung_up = self._end if _has_terminal() else self._export_now
+            loop.add_signal_handler(signal.SIGHUP, hung_up, signal.SIGHUP)
 
     def _end(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP and self._stop.is_set():
+            return  # Shell and kernel both send one when a terminal is closed.
         self.last = number
         if self._stop.is_set():
             log.warning("stop.at_once", signal=number.name)
@@ -76,6 +91,15 @@ class _Signals:
     def _export_now(self, number: signal.Signals) -> None:
         log.info("export.asked", signal=number.name)
         self._exporter.export_soon()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal: only then can /dev/tty be opened (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _leave_after(seconds: float, code: int) -> None:

@@ -113,6 +113,8 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
         "left_out": report.degraded if report else None,
         "hint": (report.hint or report.degraded_hint) if report else None,
         "next_try": _iso(report.next_try_at if report and findings.running else None),
+        "next_export": _iso(report.next_export_at if report and findings.running else None),
+        "waits_for": report.waits_for if report and findings.running else None,
     }
 
 
@@ -139,6 +141,8 @@ def _print(settings: Settings, findings: StatusFindings) -> None:
         ["oldest unexported change", _seconds(record["oldest_unexported_change_seconds"]) or "none"],
         ["last error", str(record["last_error"] or "none")],
     ]
+    if record["next_export"]:
+        rows.append(["next export", f"{record['next_export']}: {record['waits_for']}"])
     if record["degraded"]:
         rows.append(["degraded", str(record["left_out"])])
     if record["last_error"] or record["degraded"]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from autoexport.errors import AutoexportError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -125,9 +129,45 @@ def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def say(line: str = "") -> None:
-    """Print one line on standard output. Characters that its encoding lacks are escaped."""
+    """Print one line on standard output. Characters that its encoding lacks are escaped.
+
+    A reader that has gone, such as `head`, ends no command. Raises `AutoexportError` for a full disk.
+    """
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    with _writing():
+        sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def flush() -> None:
+    """Write out what was printed, with the errors of `say`."""
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        silence()
+    except OSError as exc:
+        silence()
+        raise unwritable(exc) from exc
+
+
+def unwritable(error: OSError) -> AutoexportError:
+    """The error for standard output that cannot be written."""
+    return AutoexportError(
+        f"Standard output cannot be written: {error.strerror or error}.",
+        hint="Free some space on its disk, or send the output elsewhere.",
+    )
+
+
+def silence() -> None:
+    """Send the rest of standard output nowhere: the interpreter writes it out at exit, and would complain."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.close(descriptor)
 
 
 def say_wrapped(text: str) -> None:

@@ -19,8 +19,8 @@ _PUBLISH_S = 10.0
 """Seconds beyond its check interval in which a running daemon should publish a new change."""
 
 
-async def verify(settings: Settings, *, progress: bool = True) -> int:
-    """Print the differences and return 3, or return 0 if there are none.
+async def verify(settings: Settings, *, progress: bool = True, repair: str = "autoexport --full") -> int:
+    """Print the differences and return 3, or return 0 if there are none. `repair` is a command that repairs them.
 
     While a daemon runs, a difference may be a change that it is about to publish. So it gets the time to publish,
     and the comparison is repeated. Raises `AutoexportError` if the database or the files cannot be read, and
@@ -47,7 +47,7 @@ async def verify(settings: Settings, *, progress: bool = True) -> int:
             f"The {' and '.join(encoders)} encoder changed since the files were written: that need not be drift.",
             hint="Run `python -m autoexport` once, which exports in full. Then verify again.",
         )
-    say("To repair the files, run: python -m autoexport --full")
+    say(f"To repair the files, run: {repair}")
     return DRIFT
 
 

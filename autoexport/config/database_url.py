@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
 
 from autoexport.config.address import DatabaseURL
 from autoexport.config.libpq_files import home_directory
 from autoexport.config.postgres_url import is_conninfo, parse_conninfo, parse_postgres_url
-from autoexport.errors import ConfigurationError
+from autoexport.errors import ConfigurationError, NoDatabaseNamed
 
 _FORMS = "Give sqlite:///app.db, postgresql://user@host/name, or the path of a SQLite file."
 _SCHEME = re.compile(r"(?P<dialect>[A-Za-z][A-Za-z0-9-]*)(?:\+(?P<driver>\w+))?://(?P<rest>.*)", re.DOTALL)
@@ -24,7 +25,7 @@ def parse_database_url(text: str) -> DatabaseURL:
     the scheme.
     """
     if not text.strip():
-        raise ConfigurationError("No database is given.", hint=f"{_FORMS} {_WAYS}")
+        raise NoDatabaseNamed("No database is given.", hint=f"{_FORMS} {_WAYS}")
     if text.strip().lower().startswith("jdbc:"):
         raise ConfigurationError(
             "A JDBC URL is not accepted as a database.",
@@ -48,6 +49,21 @@ def parse_database_url(text: str) -> DatabaseURL:
     if dialect == "file":
         raise ConfigurationError("A file: URI is not accepted as a database.", hint=_PLAIN_PATH)
     raise ConfigurationError(f"The database URL scheme '{dialect}' is not supported.", hint=_FORMS)
+
+
+def published_name(database: DatabaseURL, environ: Mapping[str, str]) -> str:
+    """The name in the manifest and in logs: the base name of a SQLite file, or `host:port/name` of a server.
+
+    `environ` holds libpq's variables for what the URL leaves out.
+    """
+    if database.path is not None:
+        return os.fsencode(os.path.basename(os.path.abspath(database.path))).decode("utf-8", "replace")
+    shown = []
+    for host, port in database.hosts or ((environ.get("PGHOST", ""), None),):
+        name = "localhost" if not host or host.startswith("/") else f"[{host}]" if ":" in host else host
+        shown.append(f"{name}:{port}" if port not in (None, 5432) else name)
+    login = database.database or environ.get("PGDATABASE") or database.user or environ.get("PGUSER", "")
+    return f"{','.join(shown)}/{login}"
 
 
 _WAYS = "Use --database-url, DB_EXPORT_DATABASE_URL or DATABASE_URL, or start beside a file database.db."

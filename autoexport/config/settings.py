@@ -12,9 +12,10 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationE
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoexport.config.address import DatabaseURL
-from autoexport.config.database_url import parse_database_url
+from autoexport.config.database_url import parse_database_url, published_name
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.options import Option
+from autoexport.config.postgres_url import with_service
 from autoexport.errors import ConfigurationError
 
 FORMAT_OPTIONS = "autoexport.formats:declared_options"
@@ -48,7 +49,8 @@ def _no_flag(value: object) -> object:
 
 
 Word = BeforeValidator(_word)
-Seconds = Annotated[float, BeforeValidator(_no_flag)]
+Number = Annotated[float, BeforeValidator(_no_flag)]
+Seconds = Number
 Directory = Annotated[Path, BeforeValidator(_home)]
 
 
@@ -96,6 +98,7 @@ class Settings(_FormatSettings):
     environment: Annotated[Environment, Word] = "development"
     database_url: str = Field(default="", repr=False)
     enable_hooks: bool = True
+    pace: Number = Field(default=0.1, ge=0.001, le=10, allow_inf_nan=False)
     state_directory: Directory | None = None
     pg_prepared_statements: bool = True
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
@@ -137,6 +140,14 @@ class Settings(_FormatSettings):
     def resolved_database_url(self) -> str:
         """`database_url`, password included. Raises `ConfigurationError` if there is none."""
         return self.database_url if self.database_url.strip() else self.database.display
+
+    @property
+    def database_name(self) -> str | None:
+        """The name of the database without its path and its login, for logs; None if none is named."""
+        try:
+            return published_name(with_service(self.database, os.environ), os.environ)
+        except ConfigurationError:
+            return None
 
     @property
     def state_dir(self) -> Path:
@@ -237,6 +248,7 @@ def _explained(exc: ValidationError, places: Mapping[str, str]) -> Configuration
 
 _ALLOWED: Mapping[str, str] = {
     "check_interval": "a number of seconds from 0.05 to 86400",
+    "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
     "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",
     "environment": "development, production or testing",
     "log_format": "json or console",

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 
 from autoexport.config.settings import Settings
 from autoexport.daemon.supervisor import Exporter
-from autoexport.errors import AutoexportError
+from autoexport.errors import AutoexportError, ConfigurationError
+from autoexport.pipeline.exporter import run_once
+from autoexport.publishing.manifest import Manifest
 from autoexport.runtime.logs import get_logger
 
 log = get_logger()
@@ -25,6 +27,18 @@ async def run_exporter(
     """
     exporter = _exporter(settings)
     await exporter.run(stop if stop is not None else asyncio.Event(), monitor=monitor)
+
+
+async def export_once(settings: Settings | None = None, *, full: bool = False) -> Manifest:
+    """Export once, as the command line does; returns the manifest of the published files.
+
+    `settings` None stands for those of the environment. `full` uses nothing of earlier exports. It waits for a
+    running export of another process. Cancelling it leaves the old files. Raises `AutoexportError`.
+    """
+    chosen = _with_warnings(settings)
+    if not chosen.enable_auto_export:
+        raise ConfigurationError("Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true.")
+    return (await run_once(chosen, full=full)).manifest
 
 
 @contextlib.asynccontextmanager
@@ -49,10 +63,14 @@ async def exporting(settings: Settings | None = None, *, monitor: bool | None = 
 
 
 def _exporter(settings: Settings | None) -> Exporter:
-    exporter = Exporter(settings if settings is not None else Settings())
-    for warning in exporter.settings.warnings:
+    return Exporter(_with_warnings(settings))
+
+
+def _with_warnings(settings: Settings | None) -> Settings:
+    chosen = settings if settings is not None else Settings()
+    for warning in chosen.warnings:
         log.warning("settings.unknown", detail=warning)
-    return exporter
+    return chosen
 
 
 def _log_early_end(task: asyncio.Task[None]) -> None:

@@ -63,12 +63,17 @@ class Health:
 
     # --- events ------------------------------------------------------------------------------------------
 
-    def standing_by(self) -> None:
-        """Report that another process exports to this directory, and that this one waits to take over."""
-        if self.report.state != "standing by":
-            self._update(state="standing by")
-            self._manager.status("standing by: another exporter uses this export directory")
+    def standing_by(self, holder: str) -> bool:
+        """Report that `holder` exports to this directory, and that this exporter waits to take over.
+
+        Returns whether the report was another one before.
+        """
+        is_new = self.report.state != "standing by" or self.report.waits_for != holder
+        if is_new:
+            self._update(state="standing by", waits_for=holder)
+            self._manager.status(f"standing by behind {holder}, which uses this export directory")
         self.progressed()
+        return is_new
 
     def checked(self, *, changed: bool) -> None:
         """Report a completed check; `changed` says whether something may have changed."""
@@ -79,13 +84,18 @@ class Health:
         elif changed:
             self._update(oldest_change_at=self.report.oldest_change_at or now)
         if self.report.state in ("starting", "standing by"):
-            self._update(state="watching")
+            self._update(state="watching", waits_for=None)
         self.waited()
+
+    def export_waits(self, reason: str, due_in_s: float) -> None:
+        """Report why the next export has not begun, and in how many seconds it is due."""
+        self._update(waits_for=reason, next_export_at=self._clock() + due_in_s)
+        self.progressed()
 
     def export_began(self) -> None:
         """Report the begin of an export, which may miss any change that is detected from now on."""
         self._exporting_since, self._change_during_export = self._clock(), None
-        self._update(state="exporting")
+        self._update(state="exporting", waits_for=None, next_export_at=None)
         self._manager.status("exporting")
         self.progressed()
 
@@ -124,6 +134,7 @@ class Health:
         is_new = message != self.report.error
         self._update(
             state="retrying", failures=self.report.failures + 1, error=message, hint=hint,
+            waits_for=None, next_export_at=None,
             next_try_at=None if next_try_s is None else self._clock() + next_try_s,
         )  # fmt: skip
         self._manager.status(f"retrying: {message}")
@@ -131,7 +142,7 @@ class Health:
 
     def stopped(self) -> None:
         """Report the end of the exporter, and keep its last error."""
-        self._update(state="stopped", next_try_at=None)
+        self._update(state="stopped", next_try_at=None, waits_for=None, next_export_at=None)
 
     # --- progress ----------------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ class Report:
     """The state of an exporter, its last check, its last export and its last error.
 
     Times are seconds since the epoch. `last_publish` is the timestamp in the published files. None means "not yet"
-    or "none". `degraded` says which annotations the files lack, although they are fresh.
+    or "none". `degraded` says which annotations the files lack, although they are fresh. `waits_for` says why the
+    next export has not begun, `next_export_at` when it is due.
     """
 
     pid: int
@@ -42,6 +43,8 @@ class Report:
     next_try_at: float | None = None
     degraded: str | None = None
     degraded_hint: str | None = None
+    waits_for: str | None = None
+    next_export_at: float | None = None
 
     def is_stale(self, now: float) -> bool:
         """Whether the last completed check is older than three intervals and than twice the last export.

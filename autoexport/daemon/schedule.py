@@ -1,41 +1,71 @@
-"""Decides when the next export begins: after a burst of commits, and after the cooldown of a costly export."""
+"""Decides when the next export begins: after a burst of commits, and when the budget has room for it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 
+from autoexport.daemon.budget import Budget
 from autoexport.errors import LockedError, SourceError
+from autoexport.runtime.logs import get_logger
+from autoexport.runtime.waits import counting_waits
 from autoexport.runtime.wake import pause
 
 QUIET_S = 0.5
 LONGEST_BURST_S = 2.0
-COOLDOWN_PER_WORK = 4.0
-"""Seconds of cooldown for each second of work: exports then use at most a fifth of a core."""
 
-COOLDOWN_PER_WORK_IF_BUSY = 9.0
-"""The same if the last cooldown delayed a change: exports then use at most a tenth of a core."""
+PACED = "exports have used their share of the machine"
+SETTLING = "more changes may follow at once"
 
 _TICK_S = 5.0
+_WORTH_TELLING_S = 1.0
+log = get_logger()
+
+
+class Observer(Protocol):
+    """Is told why the next export has not begun. `Health` is one."""
+
+    def export_waits(self, reason: str, due_in_s: float) -> None:
+        """The next export begins in `due_in_s` seconds, for this reason."""
+        ...
+
+
+class Unobserved:
+    """Observes nothing."""
+
+    def export_waits(self, reason: str, due_in_s: float) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An export that succeeded: the processor time of its other processes in seconds, and whether it was full."""
+
+    worker_cpu_s: float = 0.0
+    full: bool = False
 
 
 class ExportSchedule:
-    """Delays the next export until a burst of commits and the cooldown of a costly export are over.
+    """Delays the next export until a burst of commits is over and the budget has room.
 
-    A few of the commits that meet an export take longer than usual. The cooldowns keep them below one in a hundred
-    of all commits. `export_soon` ends both delays: the owner of the exporter has asked for an export.
+    `export_soon` ends both delays: the owner of the exporter has asked for an export.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, budget: Budget, observer: Observer | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.export_soon = asyncio.Event()
+        self.budget = budget
+        self._observer = observer or Unobserved()
         self._clock = clock
-        self._not_before: float | None = None
-        self._busy = False
 
     async def settle(self, queue: asyncio.Queue[None]) -> None:
         """Wait until no request came for `QUIET_S`, at most `LONGEST_BURST_S` seconds."""
         deadline = self._clock() + LONGEST_BURST_S
+        self._observer.export_waits(SETTLING, QUIET_S)
         while not self.export_soon.is_set() and (left_s := deadline - self._clock()) > 0:
             try:
                 async with asyncio.timeout(min(QUIET_S, left_s)):
@@ -43,45 +73,41 @@ class ExportSchedule:
             except TimeoutError:
                 return
 
-    async def cooldown(self, tick: Callable[[], None]) -> None:
-        """Wait until the last export's cooldown is over, calling `tick` every few seconds; clear `export_soon`."""
-        self._busy = False
-        while self._not_before is not None and (left_s := self._not_before - self._clock()) > 0:
-            self._busy = True
+    async def wait_for_budget(self) -> None:
+        """Wait until the budget has room, telling the observer every few seconds; clear `export_soon`."""
+        told = False
+        while (left_s := self.budget.delay_s()) > 0:
+            self._observer.export_waits(PACED, left_s)
+            if left_s > _WORTH_TELLING_S and not told:
+                told = True
+                log.info("export.paced", due_in_s=round(left_s, 1), reason=PACED)
             if await pause(self.export_soon, min(left_s, _TICK_S)):
                 return
-            tick()
         self.export_soon.clear()
-
-    def exported(self, work_s: float) -> None:
-        """Begin the cooldown of an export that kept a core busy for `work_s` seconds."""
-        cooldown_per_work = COOLDOWN_PER_WORK_IF_BUSY if self._busy else COOLDOWN_PER_WORK
-        self._not_before = self._clock() + cooldown_per_work * work_s
 
 
 async def export_forever(
-    queue: asyncio.Queue[None],
-    export: Callable[[], Awaitable[float | None]],
-    schedule: ExportSchedule,
-    tick: Callable[[], None] = lambda: None,
+    queue: asyncio.Queue[None], export: Callable[[], Awaitable[Work]], schedule: ExportSchedule
 ) -> None:
     """Export after each request on the queue, for ever. Raises as `export`.
 
-    `export` returns the processor time that it used in other processes, in seconds. An export also covers all
-    requests that came before it began: it reads the database after them.
+    An export also covers all requests that came before it began: it reads the database after them. Time in which
+    it waits for others is no work.
     """
     while True:
         await queue.get()
         await schedule.settle(queue)
-        await schedule.cooldown(tick)
+        await schedule.wait_for_budget()
         while not queue.empty():
             queue.get_nowait()
         began = time.monotonic()
-        try:
-            worker_cpu_s = await export()
-        except (LockedError, SourceError):
-            raise  # It only waited, for another exporter or for the database: that needs no cooldown.
-        except BaseException:
-            schedule.exported(time.monotonic() - began)
-            raise
-        schedule.exported(time.monotonic() - began + (worker_cpu_s or 0.0))
+        with counting_waits() as waits:
+            try:
+                work = await export()
+            except (LockedError, SourceError):
+                raise  # It only waited, for another exporter or for the database.
+            except BaseException:
+                schedule.budget.fail(time.monotonic() - began - waits.seconds)
+                raise
+        took_s = max(0.0, time.monotonic() - began - waits.seconds)
+        schedule.budget.spend(took_s + work.worker_cpu_s, full=work.full)

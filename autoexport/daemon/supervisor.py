@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from autoexport.config.settings import Settings
+from autoexport.daemon.budget import Budget
 from autoexport.daemon.detector import detect
 from autoexport.daemon.health import Health, ServiceManager
 from autoexport.daemon.report import write_report
 from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
-from autoexport.daemon.schedule import ExportSchedule, export_forever
+from autoexport.daemon.schedule import ExportSchedule, Work, export_forever
 from autoexport.daemon.status_socket import StatusSocket
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.pipeline.exporter import Outcome, export_once
@@ -26,6 +27,7 @@ from autoexport.publishing.throttle import DiskThrottle
 from autoexport.publishing.workspace import directories, remove_unused
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
+from autoexport.runtime.waits import turn
 from autoexport.runtime.wake import hearing_commits
 
 DRAIN_S = 8.0
@@ -47,8 +49,9 @@ class Exporter:
         self._socket = StatusSocket(self.state, lambda: self.health.report.to_json())
         self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
         self._wake = asyncio.Event()
-        self._schedule = ExportSchedule()
+        self._schedule = ExportSchedule(Budget(settings.pace), self.health)
         self._throttle = DiskThrottle()
+        self._is_service = manager is not None
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = self._drained = False
@@ -122,7 +125,7 @@ class Exporter:
     # --- one export --------------------------------------------------------------------------------------
 
     async def _export(self, job: ExportJob, *, goes_on: bool = True) -> Outcome:
-        async with self._one_at_a_time:
+        async with turn(self._one_at_a_time):
             if self._drained:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
             self.health.export_began()
@@ -142,13 +145,14 @@ class Exporter:
             if self.health.degraded(lost) and lost is not None:
                 log.warning("export.degraded", warning=str(lost), hint=lost.hint)
             if failures:
-                log.info("cycle.recovered", failures=failures)
+                log.warning("cycle.recovered", failures=failures)  # who reads of the failure alone needs its end
             if failures or outcome.published or before != self.health.report.degraded:
                 await self._persist()
             return outcome
 
-    async def _work(self, job: ExportJob) -> float:
-        return (await self._export(job)).worker_cpu_s
+    async def _work(self, job: ExportJob) -> Work:
+        outcome = await self._export(job)
+        return Work(outcome.worker_cpu_s, outcome.full)
 
     async def _export_when_free(self) -> None:
         """Export once, after any running export of another process."""
@@ -200,8 +204,7 @@ class Exporter:
                 detect(checks, self._queue, self._published_files, self.health, interval_s), name="detector"
             )
             group.create_task(
-                export_forever(self._queue, partial(self._work, job), self._schedule, self.health.progressed),
-                name="exporter",
+                export_forever(self._queue, partial(self._work, job), self._schedule), name="exporter"
             )
             if not self._socket.is_open:
                 group.create_task(self._persist_forever(interval_s), name="status file")
@@ -252,15 +255,24 @@ class Exporter:
         if not self._lock.stands():
             self._socket.close()
             self._lock.release()
+            waited = False
             while not await in_thread(self._try_to_lead):
-                if self.health.report.state != "standing by":
-                    log.info("leader.waiting", directory=str(self.directory))
-                self.health.standing_by()
+                waited = True
+                holder = str(await asyncio.to_thread(self._lock.holder) or "another exporter")
+                if self.health.standing_by(holder):
+                    self._tell("leader.waiting", directory=str(self.directory), behind=holder)
                 await asyncio.sleep(min(1.0, self.settings.check_interval))
-            log.info("leader.taken", directory=str(self.directory))
+            if waited:
+                self._tell("leader.taken", directory=str(self.directory))
+            else:
+                log.info("leader.taken", directory=str(self.directory))
             await asyncio.to_thread(self._published_files.end_own_changes)
         if not self._socket.is_open:
             self._socket.open()
+
+    def _tell(self, event: str, **values: str) -> None:
+        # Several workers of an application are normal, a second service is not.
+        (log.warning if self._is_service else log.info)(event, **values)
 
     def _try_to_lead(self) -> bool:
         with directories(self.directory, self.state):

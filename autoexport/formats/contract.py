@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from autoexport.config.options import Option
-from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.tree import DatasetNode, ProjectNode, Section, Tree
+
+Owner = tuple[ProjectNode, DatasetNode]
+"""The project and the dataset of a block."""
 
 FormatOptions = Mapping[str, Any]
 """The value of every declared option by name. All are plain scalars, so that a rendering process can get them."""
@@ -39,12 +42,40 @@ class Format(Protocol):
         """The id, as the file has it, of the image at this byte of a block's body."""
         ...
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The whole file in order: bytes, and a reference for each block."""
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
+        """The whole file in order: bytes, and a reference for each block, or each section of a `SectionFormat`."""
         ...
 
     def guarded(self, tree: Tree) -> int:
         """The number of guarded cells outside the blocks."""
+        ...
+
+
+@runtime_checkable
+class BatchFormat(Protocol):
+    """A format that can render many small blocks at once, for less than each alone. No format has to."""
+
+    def blocks(
+        self, block: Block, lengths: Sequence[int], owners: Sequence[Owner]
+    ) -> tuple[list[bytes], list[int]]:
+        """The bytes of each block, and the number of its guarded cells, as `Format.block` returns them.
+
+        `block` holds the values of all; `lengths` are the numbers of images of each.
+        """
+        ...
+
+
+@runtime_checkable
+class SectionFormat(Protocol):
+    """A format that renders sections by themselves: those that did not change are kept. No format has to.
+
+    Its `assemble` yields a reference for each section where the tree has `parts`; the text around them may depend
+    on the tree's time stamp and counts, that of a section may not. Its `guarded` is only asked about trees
+    without `parts`.
+    """
+
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """The text of a section in order, with the number of guarded cells in it."""
         ...
 
 

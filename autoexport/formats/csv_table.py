@@ -5,15 +5,17 @@ Text and dates are quoted, numbers are bare, null is empty.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, repeat
+from operator import add
 from typing import Any
 
 from autoexport.config.options import Option
-from autoexport.formats.contract import Format, FormatOptions, Output
-from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.formats.contract import Format, FormatOptions, Output, Owner
+from autoexport.formats.csv_cells import CsvCells, joined
+from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.mapping import DATASET_FIELDS, PROJECT_FIELDS
+from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
 from autoexport.values.scalars import encoded
 
 PROJECT_COLUMNS = (
@@ -31,19 +33,7 @@ IMAGE_COLUMNS = (
     "is_auto_labeled", "is_verified", "created_at", "updated_at",
 )  # fmt: skip
 
-# The openers that spreadsheets take for formulas. OWASP, "CSV Injection", lists the signs, their full-width forms
-# and the ends of lines; its ASVS 5.0, 1.2.10, adds NUL.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-# JSON escapes the four control characters. In UTF-8, the full-width signs begin with the byte EF. So do some other
-# characters, and those cells are looked at one by one.
-_OPENED = re.compile(rb'"[=+\-@\xef]')
 _SPLITS = ("train", "val", "test", "unassigned")
-_LIST_UNITS = 32_766
-"""The longest list in a cell, in UTF-16 code units. Excel holds 32,767 ("Excel specifications and limits"), of
-which one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
-
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
@@ -57,6 +47,7 @@ class _Table:
 
     def __init__(self, guard: bool = True, bom: bool = False) -> None:
         self.guard = guard
+        self._cells = CsvCells(guard)
         self.bom = bom
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
@@ -70,58 +61,48 @@ class _Table:
             start -= 1
         return body[start : body.find(b",", start)].decode("utf-8", "replace")
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
         """The header and the rows."""
         yield self._header()
-        for row in self._rows(tree):
-            yield self._line(row)[0]
+        if tree.parts is not None:
+            yield from self._sections(tree.parts)
+            return
+        for project in tree.projects:
+            for piece in self.section(Section("projects", [project])):
+                if not isinstance(piece, Guarded):
+                    yield piece
+
+    def _sections(self, parts: Sequence[Part]) -> Iterator[SectionRef]:
+        for part in parts:
+            if isinstance(part, int):
+                yield SectionRef(part)
+            else:
+                head, below = part
+                yield SectionRef(head)
+                yield from map(SectionRef, below)
+
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """The rows of a section."""
+        columns, guarded = [], 0
+        for column in self._columns(section):
+            cells, more = self._cells.cells(column)
+            columns.append(cells)
+            guarded += more
+        if columns and columns[0]:
+            yield b"\n".join([*map(b",".join, zip(*columns, strict=True)), b""])
+            yield Guarded(guarded)
 
     def guarded(self, tree: Tree) -> int:
         """The number of guarded cells in the rows."""
-        return sum(self._line(row)[1] for row in self._rows(tree))
+        pieces = (piece for project in tree.projects for piece in self.section(Section("projects", [project])))
+        return sum(piece.cells for piece in pieces if isinstance(piece, Guarded))
 
     def _header(self) -> bytes:
         return (b"\xef\xbb\xbf" if self.bom else b"") + ",".join(self.columns).encode() + b"\n"
 
-    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
-        return iter(())
-
-    def _line(self, row: Mapping[str, Any]) -> tuple[bytes, int]:
-        cells, guarded = self._cells([row[name] for name in self.columns])
-        return b",".join(cells) + b"\n", guarded
-
-    def _cells(self, column: Sequence[Any], json_cells: list[bytes] | None = None) -> tuple[list[bytes], int]:
-        """The cells of values and the number of guarded ones; `json_cells` is their JSON if it is known."""
-        cells = json_cells or encoded(column)
-        kinds = set(map(type, column))
-        if str in kinds:
-            # If JSON writes a text without an escape, CSV writes it in the same way.
-            joined = b",".join(cells)
-            opened = self.guard and _OPENED.search(joined)
-            if datetime in kinds or b"\\" in joined or opened:
-                return self._one_by_one(column, cells)
-        elif datetime in kinds:
-            cells = b"\n".join(cells).replace(b"T", b" ").split(b"\n")
-        if type(None) in kinds:
-            cells = [b"" if cell == b"null" else cell for cell in cells]
-        return cells, 0
-
-    def _one_by_one(self, column: Sequence[Any], json_cells: list[bytes]) -> tuple[list[bytes], int]:
-        cells, guarded = [], 0
-        for value, cell in zip(column, json_cells, strict=True):
-            if isinstance(value, str):
-                neutral = self._neutral(value)
-                guarded += neutral is not value
-                cells.append(b'"' + neutral.replace('"', '""').encode() + b'"')
-            elif isinstance(value, datetime):
-                cells.append(cell.replace(b"T", b" "))
-            else:
-                cells.append(b"" if value is None else cell)
-        return cells, guarded
-
-    def _neutral(self, text: str) -> str:
-        formula = self.guard and text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
-        return "'" + text if formula else text
+    def _columns(self, section: Section) -> list[list[Any]]:
+        """The values of a section, in the order of the columns."""
+        return []
 
 
 class ProjectsTable(_Table):
@@ -130,46 +111,31 @@ class ProjectsTable(_Table):
     file_name = "projects.csv"
     columns = PROJECT_COLUMNS
 
-    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
-        for project in tree.projects:
-            yield {
-                **project.values,
-                "project_id": project.values["id"],
-                "project_name": project.values["name"],
-                "dataset_count": len(project.datasets),
-                "image_count": project.counts.images,
-                "labeled_image_count": project.counts.labeled,
-                "annotation_count": project.counts.annotations,
-                "label_count": len(project.labels),
-                "labels": _joined(_names(project)),
-            }
+    def _columns(self, section: Section) -> list[list[Any]]:
+        projects = section.projects if section.kind != "datasets" else []
+        of = {name: [project.values[name] for project in projects] for name in PROJECT_FIELDS}
+        return [
+            of["id"],
+            of["name"],
+            [len(project.datasets) for project in projects],
+            [project.counts.images for project in projects],
+            of["created_at"],
+            of["updated_at"],
+            of["description"],
+            of["project_type"],
+            [project.counts.labeled for project in projects],
+            [project.counts.annotations for project in projects],
+            [len(project.labels) for project in projects],
+            [joined(_names(project)) for project in projects],
+        ]
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
         return len(tree.projects)
 
 
-def _names(project: ProjectNode) -> list[str]:
-    return [str(label.values["name"]) for label in project.labels if label.values["name"] is not None]
-
-
-def _joined(names: Sequence[str]) -> str:
-    """The names in one cell. A list that is too long ends with an ellipsis, after a whole name."""
-    whole = "; ".join(names)
-    if _units(whole) <= _LIST_UNITS:
-        return whole
-    shown: list[str] = []
-    units_left = _LIST_UNITS - len("…")
-    for name in names:
-        units_left -= _units(name) + len("; ")
-        if units_left < 0:
-            break
-        shown.append(name)
-    return "; ".join([*shown, "…"])
-
-
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
+def _names(project: ProjectNode) -> Iterator[str]:
+    return (str(label.values["name"]) for label in project.labels if label.values["name"] is not None)
 
 
 class DatasetsTable(_Table):
@@ -178,25 +144,27 @@ class DatasetsTable(_Table):
     file_name = "datasets.csv"
     columns = DATASET_COLUMNS
 
-    def _rows(self, tree: Tree) -> Iterator[Mapping[str, Any]]:
-        for project in tree.projects:
-            for dataset in project.datasets:
-                splits = dataset.counts.splits
-                yield {
-                    **dataset.values,
-                    "dataset_id": dataset.values["id"],
-                    "dataset_name": dataset.values["name"],
-                    "project_id": project.values["id"],
-                    "project_name": project.values["name"],
-                    "image_count": dataset.counts.images,
-                    **{f"{word}_count": splits.get(word, 0) for word in _SPLITS},
-                    "labeled_image_count": dataset.counts.labeled,
-                    "annotation_count": dataset.counts.annotations,
-                }
+    def _columns(self, section: Section) -> list[list[Any]]:
+        projects = section.projects if section.kind != "head" else []
+        datasets = [dataset for project in projects for dataset in project.datasets]
+        of = {name: [dataset.values[name] for dataset in datasets] for name in DATASET_FIELDS}
+        return [
+            of["id"],
+            of["name"],
+            [project.values["id"] for project in projects for _ in project.datasets],
+            [project.values["name"] for project in projects for _ in project.datasets],
+            [dataset.counts.images for dataset in datasets],
+            *([dataset.counts.splits.get(word, 0) for dataset in datasets] for word in _SPLITS),
+            [dataset.counts.labeled for dataset in datasets],
+            [dataset.counts.annotations for dataset in datasets],
+            of["description"],
+            of["created_at"],
+            of["updated_at"],
+        ]
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
-        return sum(len(project.datasets) for project in tree.projects)
+        return tree.count_datasets()
 
 
 class ImagesTable(_Table):
@@ -208,30 +176,55 @@ class ImagesTable(_Table):
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The rows of a block."""
-        length = len(block.spans)
-        above = [self._cells([node.values[name]]) for node in (project, dataset) for name in ("id", "name")]
-        guarded = length * sum(number for _, number in above)
+        (body,), (guarded,) = self.blocks(block, [len(block.spans)], [(project, dataset)])
+        return body, guarded
+
+    def blocks(
+        self, block: Block, lengths: Sequence[int], owners: Sequence[Owner]
+    ) -> tuple[list[bytes], list[int]]:
+        """The rows of each block."""
+        ends = list(accumulate(lengths))
+        parts = list(map(slice, [0, *ends], ends))
+        above, guarded_above = self._above(owners)
+        guarded = [length * own for length, own in zip(lengths, guarded_above, strict=True)]
         columns = []
         for name in IMAGE_COLUMNS:
             if name == _PARENT_OF_IMAGE[0]:
-                # These columns are neighbours and equal in all rows, so one cell holds them all.
-                columns.append([b",".join(cell for (cell,), _ in above)] * length)
+                columns.append(list(chain.from_iterable(map(repeat, above, lengths))))
             elif name == "annotation_count":
                 columns.append(encoded(block.spans))
             elif name not in _PARENT_OF_IMAGE:
                 field = "id" if name == "image_id" else name
-                cells, more = self._cells(block.images[field], block.json_cells.get(field))
+                cells, more = self._cells.cells(block.images[field], block.json_cells.get(field))
                 columns.append(cells)
-                guarded += more
-        return b"\n".join(map(b",".join, zip(*columns, strict=True))) + b"\n", guarded
+                if more:
+                    own_guarded = (self._cells.cells(block.images[field][part])[1] for part in parts)
+                    guarded = list(map(add, guarded, own_guarded))
+        lines = list(map(b",".join, zip(*columns, strict=True)))
+        return [b"\n".join([*lines[part], b""]) for part in parts], guarded
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """The header, then the blocks of all datasets."""
-        yield self._header()
-        for project in tree.projects:
-            for dataset in project.datasets:
-                for block in dataset.blocks:
-                    yield BlockRef(block)
+    def _above(self, owners: Sequence[Owner]) -> tuple[list[bytes], list[int]]:
+        """For each block, the cells that all its rows repeat, joined, and the number of guarded ones.
+
+        These columns are neighbours, so one text holds them all.
+        """
+        columns, guarded = [], [0] * len(owners)
+        for index, name in ((0, "id"), (0, "name"), (1, "id"), (1, "name")):
+            values = [owner[index].values[name] for owner in owners]
+            cells, more = self._cells.cells(values)
+            columns.append(cells)
+            if more:
+                guarded = [
+                    number + self._cells.cells([value])[1] for number, value in zip(guarded, values, strict=True)
+                ]
+        return list(map(b",".join, zip(*columns, strict=True))), guarded
+
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """The blocks of all datasets."""
+        if section.kind != "head":
+            for project in section.projects:
+                for dataset in project.datasets:
+                    yield from map(BlockRef, dataset.blocks)
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""

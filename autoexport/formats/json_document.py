@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from itertools import islice
+from typing import Any
 
 import orjson
 
 from autoexport.config.options import Option
-from autoexport.formats.contract import FormatOptions, Output
-from autoexport.model.blocks import Block, BlockRef, Counts
-from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, PROJECT_FIELDS, SHAPE_FIELDS
-from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, Tree
+from autoexport.formats.contract import FormatOptions, Output, Owner
+from autoexport.formats.json_tree import JsonStyle, TreeText, listed
+from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, SHAPE_FIELDS
+from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
 from autoexport.values.boxes import CORNERS
-from autoexport.values.json_columns import parse, spaced
+from autoexport.values.json_columns import parse
 from autoexport.values.scalars import encode, encoded
 
 FORMAT_VERSION = 2
-_SPLITS = ("train", "val", "test", "unassigned")
 
 _ANNOTATION_KEYS = (
     "id", "type", "label", "label_id", "confidence", "bbox", "polygon",
@@ -37,20 +38,6 @@ _DOCUMENTS = frozenset({"polygon", "points", "mask", "attributes"})
 
 _IMAGE_BEGINS = re.compile(rb'^ {12}\{\s*"id": ("(?:[^"\\]|\\.)*"|[^,"]+)', re.MULTILINE)
 
-_STANDARD = orjson.OPT_UTC_Z
-_PROJECT_LINES = (
-    ("id", "name", "description", "project_type"),
-    ("created_at", "updated_at"),
-    ("dataset_count", "image_count", "labeled_image_count", "annotation_count"),
-)
-
-_DATASET_LINES = (
-    ("id", "project_id", "name", "description", "created_at", "updated_at"),
-    ("image_count", "labeled_image_count", "annotation_count"),
-)
-
-JsonStyle = Literal["records", "pretty"]
-
 
 class JsonDocument:
     """The whole database as one JSON document."""
@@ -61,6 +48,7 @@ class JsonDocument:
 
     def __init__(self, style: JsonStyle = "records") -> None:
         self.style = style
+        self._tree = TreeText(style)
         pretty = style == "pretty"
         self._image = _frame(IMAGE_FIELDS, 12, pretty, opened=True) + (
             b',\n              "annotation_count": %b,\n              "annotations": '
@@ -76,41 +64,58 @@ class JsonDocument:
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The images of a block, with separators between them."""
-        between, last = self._between(block)
+        (body,), _ = self.blocks(block, [len(block.spans)], [(project, dataset)])
+        return body, 0
+
+    def blocks(
+        self, block: Block, lengths: Sequence[int], owners: Sequence[Owner]
+    ) -> tuple[list[bytes], list[int]]:
+        """The images of each block, with separators between them."""
+        between, tails = self._between(block, lengths)
+        guarded = [0] * len(lengths)
         if not between:
-            return last, 0
+            return [tail for _, tail in tails], guarded
         parts = [between, *self._annotations(block)]
         # One list and one join for the whole block: one `bytes` for each annotation would take twice as long.
         pieces = [part if isinstance(part, bytes) else b"" for part in parts] * len(between)
         for index, part in enumerate(parts):
             if not isinstance(part, bytes):
                 pieces[index :: len(parts)] = part
-        return b"".join(pieces) + last, 0
+        bodies, begun = [], 0
+        for end, tail in tails:
+            bodies.append(b"".join(pieces[begun : end * len(parts)]) + tail)
+            begun = end * len(parts)
+        return bodies, guarded
 
     def image_at(self, body: bytes, offset: int) -> str:
         """The id of the last image that begins at or before this byte."""
         matches = [match for match in _IMAGE_BEGINS.finditer(body) if match.start() <= offset]
         return matches[-1][1].decode() if matches else ""
 
-    def _between(self, block: Block) -> tuple[list[bytes], bytes]:
-        """The text before each annotation, and the text after the last one.
+    def _between(self, block: Block, lengths: Sequence[int]) -> tuple[list[bytes], list[tuple[int, bytes]]]:
+        """The text before each annotation. For each block, its last annotation's end and the text after that.
 
         The text between two annotations of an image is a comma. The text before the first annotation of an image
         closes the image before and holds the head of its own, with all images without annotations between them.
+        The end of a block is the number of annotations up to it.
         """
         cells = [_cells(block.json_cells, block.images, name) for name in IMAGE_FIELDS]
         heads = map(self._image.__mod__, zip(*cells, encoded(block.spans), strict=True))
         end = b"\n" + b" " * (self._annotation_indent - 2) + b"]" + self._image_ends
         between = [self.separator] * sum(block.spans)
-        first, text = 0, b""
-        for head, span in zip(heads, block.spans, strict=True):
-            if span:
-                between[first] = text + head + b"[\n"
-                first += span
-                text = end + self.separator
-            else:
-                text += head + b"[]" + self._image_ends + self.separator
-        return between, text[: -len(self.separator)]
+        tails = []
+        at, images = 0, zip(heads, block.spans, strict=True)
+        for length in lengths:
+            text = b""
+            for head, span in islice(images, length):
+                if span:
+                    between[at] = text + head + b"[\n"
+                    at += span
+                    text = end + self.separator
+                else:
+                    text += head + b"[]" + self._image_ends + self.separator
+            tails.append((at, text[: -len(self.separator)]))
+        return between, tails
 
     def _annotations(self, block: Block) -> list[bytes | list[bytes]]:
         """The parts of an annotation in order: text that all annotations have, and columns of cells."""
@@ -158,61 +163,43 @@ class JsonDocument:
 
     # --- the tree ----------------------------------------------------------------------------------
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
+    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
         """The document in order."""
         info = {
             "format_version": FORMAT_VERSION,
             "timestamp": tree.timestamp,
             "total_projects": len(tree.projects),
-            "total_datasets": sum(len(project.datasets) for project in tree.projects),
+            "total_datasets": tree.count_datasets(),
             "total_images": tree.counts.images,
             "total_annotations": tree.counts.annotations,
             "total_labels": tree.total_labels,
         }
-        yield b'{\n  "export_info": ' + self._inline(info, 2) + b',\n  "projects": '
-        yield from _list((self._project(project) for project in tree.projects), 2)
+        yield b'{\n  "export_info": ' + self._tree.inline(info, 2) + b',\n  "projects": '
+        if tree.parts is None:
+            yield from listed(([*self._tree.projects([project])] for project in tree.projects), 2)
+        else:
+            yield from listed(map(self._part, tree.parts), 2)
         yield b"\n}\n"
 
-    def _project(self, project: ProjectNode) -> Iterator[bytes | BlockRef]:
-        head = {name: project.values[name] for name in PROJECT_FIELDS}
-        head["dataset_count"] = len(project.datasets)
-        head |= _count_fields(project.counts)
-        yield b"    {\n" + self._members(head, _PROJECT_LINES, 6)
-        yield b',\n      "labels": ' + self._labels(project.labels)
-        yield b',\n      "datasets": '
-        yield from _list((self._dataset(dataset) for dataset in project.datasets), 6)
+    def _part(self, part: Part) -> Iterator[bytes | SectionRef]:
+        if isinstance(part, int):
+            yield SectionRef(part)
+            return
+        head, below = part
+        yield SectionRef(head)
+        yield from listed(([SectionRef(section)] for section in below), 6)
         yield b"\n    }"
 
-    def _labels(self, labels: Sequence[LabelNode]) -> bytes:
-        return self._inline([{**label.values, "annotation_count": label.annotation_count} for label in labels], 6)
-
-    def _dataset(self, dataset: DatasetNode) -> Iterator[bytes | BlockRef]:
-        head = dict(dataset.values) | _count_fields(dataset.counts)
-        yield b"        {\n" + self._members(head, _DATASET_LINES, 10)
-        splits = {word: dataset.counts.splits.get(word, 0) for word in _SPLITS}
-        splits |= {word: count for word, count in sorted(dataset.counts.splits.items()) if word not in splits}
-        yield b',\n          "splits": ' + self._inline(splits, 10)
-        yield b',\n          "label_counts": ' + self._inline(dict(sorted(dataset.counts.labels.items())), 10)
-        yield b',\n          "images": '
-        yield from _list(([BlockRef(block)] for block in dataset.blocks), 10)
-        yield b"\n        }"
-
-    def _members(self, values: Mapping[str, Any], lines: Sequence[Sequence[str]], indent: int) -> bytes:
-        """The fields of a node: several on a line, or one in the pretty style."""
-        if self.style == "pretty":
-            lines = [(name,) for line in lines for name in line]
-        margin = b" " * indent
-        return b",\n".join(
-            margin + b", ".join(encode(name) + b": " + encode(values[name]) for name in line) for line in lines
-        )
-
-    def _inline(self, value: Any, indent: int) -> bytes:
-        """A small value, on one line, or indented in the pretty style."""
-        if self.style == "pretty":
-            return orjson.dumps(value, option=_STANDARD | orjson.OPT_INDENT_2).replace(
-                b"\n", b"\n" + b" " * indent
-            )
-        return spaced(orjson.dumps(value, option=_STANDARD))
+    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
+        """Projects or datasets, separated as they are in the file; or a project up to its datasets."""
+        if section.kind == "projects":
+            yield from self._tree.projects(section.projects)
+        elif section.kind == "head":
+            for opening in self._tree.heads(section.projects):
+                yield from opening
+        else:
+            datasets = [dataset for project in section.projects for dataset in project.datasets]
+            yield from self._tree.datasets(datasets, self._tree.descriptions(datasets))
 
     def guarded(self, tree: Tree) -> int:
         """None: JSON always has the exact text."""
@@ -221,24 +208,6 @@ class JsonDocument:
     def rows(self, tree: Tree) -> int:
         """The number of images."""
         return tree.counts.images
-
-
-def _count_fields(counts: Counts) -> dict[str, int]:
-    return {
-        "image_count": counts.images,
-        "labeled_image_count": counts.labeled,
-        "annotation_count": counts.annotations,
-    }
-
-
-def _list(items: Iterator[Any], indent: int) -> Iterator[Any]:
-    """The text of a list. Its items are already indented."""
-    first = True
-    for item in items:
-        yield b"[\n" if first else b",\n"
-        first = False
-        yield from item
-    yield b"[]" if first else b"\n" + b" " * indent + b"]"
 
 
 def _frame(names: Sequence[str], indent: int, pretty: bool, *, opened: bool = False) -> bytes:

@@ -7,17 +7,20 @@ unchanged can only lose rows. If nothing else can have happened, the sums of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from array import array
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 
+from autoexport.incremental.key_kinds import incomparable, kinds
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Blocks, Plan, make_plan, render_all
 from autoexport.incremental.position import load_position
 from autoexport.model.blocks import BlockRecord, Changes, Everything, Range
 from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping
+from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.logs import get_logger
@@ -25,99 +28,173 @@ from autoexport.runtime.threads import in_thread
 from autoexport.sources.reader import SnapshotReader
 
 _KEYS_AT_ONCE = 10_000
+_DATASETS_AT_ONCE = 256
 
 log = get_logger()
 
 
 @dataclass(slots=True)
 class Assessment:
-    """The plan before rendering. `trusted`: equal sums of counts prove that no row was lost."""
+    """The plan before rendering. `trusted`: equal sums of counts prove that no row was lost.
+
+    `kept` are the sections, by index, in which nothing changed. `blocks` are the blocks of the ledger's other
+    sections.
+    """
 
     plan: Plan
     blocks: Blocks
     trusted: bool
+    kept: dict[int, SectionRecord] = field(default_factory=dict)
+
+    def kept_blocks(self) -> int:
+        """The number of blocks in the kept sections."""
+        return sum(section.sums.blocks for section in self.kept.values())
 
     def dirty_share(self) -> float:
         """The share of the ledger's blocks that the plan does not keep."""
-        return 1 - len(self.plan.keep) / max(1, len(self.blocks.records))
+        kept = self.kept_blocks()
+        return 1 - (len(self.plan.keep) + kept) / max(1, len(self.blocks.records) + kept)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision after the dirty ranges were rendered and counted.
 
-    `plan` is final: it is to render everything, or the earlier plan, perhaps with fewer kept blocks. `lost` are
-    the ranges of the blocks that lost rows. They have to be rendered as well, and `lost_share` is their share of
-    all blocks.
+    `plan` is final: it is to render everything, or the earlier plan, perhaps with fewer kept blocks. `kept` are
+    the sections that are kept as a whole. `lost` are the ranges of the blocks that lost rows. They have to be
+    rendered as well, and `lost_share` is their share of all blocks.
     """
 
     plan: Plan
+    kept: dict[int, SectionRecord] = field(default_factory=dict)
     lost: tuple[Range, ...] = ()
     lost_share: float = 0.0
 
 
 def assess_without_ledger(reason: str) -> Assessment:
     """The assessment without a usable ledger: render everything. `reason` says why."""
-    return Assessment(render_all(reason), Blocks([]), False)
+    return Assessment(render_all(reason), Blocks(), False)
 
 
 async def assess(
-    reader: SnapshotReader, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path
+    reader: SnapshotReader, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path, sectioned: bool
 ) -> Assessment:
-    """Plan the export from the changes since the ledger was written. `state` is the private directory."""
-    blocks = Blocks(ledger.blocks)
+    """Plan the export from the changes since the ledger was written. `state` is the private directory.
+
+    `sectioned`: every format renders sections, so that unchanged sections can be kept.
+    """
     since = load_position(state, ledger.generation)
     if since is None:
-        return Assessment(render_all("the position of the last export is unknown"), blocks, False)
+        return assess_without_ledger("the position of the last export is unknown")
     changes = await reader.snapshot.changes(mapping, since)
     if isinstance(changes, Everything):
-        return Assessment(render_all(changes.reason), blocks, False)
-    return await _assess_changes(reader, builder, ledger, blocks, changes)
+        return assess_without_ledger(changes.reason)
+    found = await in_thread(_Comparison, builder, ledger, sectioned)
+    return await _assess_changes(reader, builder, ledger, changes, found)
+
+
+class _Comparison:
+    """Compares the sections of the ledger with the sections of the snapshot.
+
+    `kept` are the sections without a known change. `blocks` are the blocks of all others.
+    """
+
+    def __init__(self, builder: TreeBuilder, ledger: Ledger, sectioned: bool) -> None:
+        known = {section.digest: section for section in ledger.sections}
+        self._outline = builder.outline
+        self._ledger = ledger
+        self.kept: dict[int, SectionRecord] = {}
+        self.blocks = Blocks()
+        self.datasets: list[Key] = []
+        """The published datasets that are in no kept section."""
+        self.published: set[Key] = set()
+        """The datasets of the ledger that are in no kept section."""
+        for index, section in enumerate(self._outline.sections):
+            record = known.pop(section.digest, None) if sectioned and section.kind != "head" else None
+            if record is not None:
+                self.kept[index] = record
+            else:
+                self.datasets += self._outline.keys_of(index)
+        for record in known.values():
+            self._add(record)
+
+    def open(self, dataset: Key) -> None:
+        """Do not keep the section of a dataset as a whole."""
+        self.open_section(self._outline.section_of(dataset))
+
+    def open_section(self, index: int) -> None:
+        """Do not keep this section as a whole: its blocks are looked at one by one."""
+        record = self.kept.pop(index, None)
+        if record is not None:
+            self.datasets += self._outline.keys_of(index)
+            self._add(record)
+
+    def _add(self, record: SectionRecord) -> None:
+        self.published.update(record.datasets())
+        self.blocks.add(record.blocks(self._ledger.block_files))
 
 
 async def _assess_changes(
-    reader: SnapshotReader, builder: TreeBuilder, ledger: Ledger, blocks: Blocks, changes: Changes
+    reader: SnapshotReader, builder: TreeBuilder, ledger: Ledger, changes: Changes, found: _Comparison
 ) -> Assessment:
-    datasets = list(builder.places)
-    if len({type(dataset) for dataset in (*datasets, *blocks.indexes)}) > 1:
-        return Assessment(render_all("there are keys of several types"), blocks, False)
-    whole = set(datasets) - set(ledger.datasets)
+    if len({*kinds(builder.datasets), ledger.kinds[0]} - {""}) > 1:
+        return assess_without_ledger("there are keys of several types")
+    blocks = found.blocks
     if reader.tables.named_otherwise():
         # A dataset that gets a new name can adopt old images that refer to this name.
-        whole |= {dataset for dataset in datasets if dataset not in blocks.indexes}
-    dirty = {
-        index
-        for index, record in enumerate(blocks.records)
-        if record.dataset in builder.places and builder.embedded(record.dataset) != record.parents
-    }
+        for index in [index for index, record in found.kept.items() if record.empty]:
+            found.open_section(index)
+    dirty: set[int] = set()
+    whole: set[Key] = set()
     parented = 0
     keys = iter(changes.images)
     while batch := list(islice(keys, _KEYS_AT_ONCE)):
         for dataset, image in await reader.places(batch):
             parented += 1
-            if blocks.incomparable(dataset, image):
-                return Assessment(render_all("there are keys of several types"), blocks, False)
-            index = blocks.of(dataset, image)
-            if index is None:
+            if incomparable(ledger.kinds, dataset, image):
+                return assess_without_ledger("there are keys of several types")
+            if dataset in builder.datasets:
+                found.open(dataset)
+            block = blocks.of(dataset, image)
+            if block is None:
                 whole.add(dataset)
             else:
-                dirty.add(index)
+                dirty.add(block)
+    whole |= set(found.datasets) - found.published
+    if reader.tables.named_otherwise():
+        whole |= {dataset for dataset in found.datasets if dataset not in blocks.indexes}
+    dirty |= await in_thread(_other_parents, builder, blocks)
     trusted = (
         not changes.orphans_seen
         and parented == len(changes.images)
-        and set(datasets) == set(ledger.datasets)
+        and set(found.datasets) == found.published
         and reader.tables.is_primary_key("images")
         and reader.tables.links_by_primary_key()
     )
-    reason = f"{len(changes.images)} images may have changed"
-    return Assessment(make_plan(blocks, builder.places, dirty, whole, reason), blocks, trusted)
+    count = len(changes.images)
+    reason = f"{count} image{'' if count == 1 else 's'} may have changed"
+    assessment = Assessment(render_all(reason), blocks, trusted, found.kept)
+    others = assessment.kept_blocks()
+    plan = make_plan(blocks, builder.datasets, dirty, whole, reason, others=others)
+    assessment.plan = replace(plan, changed_images=count)
+    return assessment
+
+
+def _other_parents(builder: TreeBuilder, blocks: Blocks) -> set[int]:
+    """The blocks that repeat changed values of their project or dataset."""
+    dirty: set[int] = set()
+    datasets = iter([dataset for dataset in blocks.indexes if dataset in builder.datasets])
+    while batch := list(islice(datasets, _DATASETS_AT_ONCE)):
+        for dataset, parents in zip(batch, builder.owners(batch)[1], strict=True):
+            dirty.update(index for index in blocks.indexes[dataset] if blocks.records[index].parents != parents)
+    return dirty
 
 
 async def judge(
     reader: SnapshotReader,
     builder: TreeBuilder,
     assessment: Assessment,
-    fresh: Sequence[BlockRecord],
+    fresh: BlockRecords,
     ledger: Ledger,
     totals: Totals,
 ) -> Verdict:
@@ -125,23 +202,34 @@ async def judge(
 
     `totals` are the row counts of the snapshot.
     """
-    plan = assessment.plan
+    plan, kept = assessment.plan, assessment.kept
     if await in_thread(conserved, assessment, fresh, ledger, totals):
-        return Verdict(plan)
-    lossy = await recount(reader, assessment.blocks, plan.keep)
+        return Verdict(plan, kept)
+    # Count the blocks of the kept sections too.
+    blocks, keep = assessment.blocks, list(plan.keep)
+    own = len(blocks.records)
+    sections = array("L", [0] * own)
+    for index, section in kept.items():
+        begun = len(blocks.records)
+        await in_thread(blocks.add, section.blocks(ledger.block_files))
+        sections.extend([index] * (len(blocks.records) - begun))
+        keep += range(begun, len(blocks.records))
+    lossy = await recount(reader, blocks, keep)
     log.debug("changes.recounted", lossy=None if lossy is None else len(lossy))
     if lossy is None:
         return Verdict(render_all("there is an image without a key"))
     if not lossy:
-        return Verdict(plan)
-    repair = make_plan(assessment.blocks, builder.places, lossy, (), "rows are gone", small_neighbours=False)
+        return Verdict(plan, kept)
+    repair = make_plan(blocks, builder.datasets, lossy, (), "rows are gone", small_neighbours=False)
     if repair.ranges is None:
         return Verdict(repair)
-    keep = tuple(index for index in plan.keep if index not in lossy)
-    return Verdict(replace(plan, keep=keep), repair.ranges, len(lossy) / len(assessment.blocks.records))
+    opened = {sections[index] for index in lossy if index >= own}
+    keep_now = tuple(index for index in keep if index not in lossy and (index < own or sections[index] in opened))
+    kept = {index: section for index, section in kept.items() if index not in opened}
+    return Verdict(replace(plan, keep=keep_now), kept, repair.ranges, len(lossy) / len(blocks.records))
 
 
-def conserved(assessment: Assessment, fresh: Sequence[BlockRecord], ledger: Ledger, totals: Totals) -> bool:
+def conserved(assessment: Assessment, fresh: Iterable[BlockRecord], ledger: Ledger, totals: Totals) -> bool:
     """Whether the kept blocks provably lost no row.
 
     Kept blocks can only lose rows. So can the rows without a parent, if no changed row names a missing parent and
@@ -151,15 +239,19 @@ def conserved(assessment: Assessment, fresh: Sequence[BlockRecord], ledger: Ledg
         return False
     if _ids(assessment.plan.replaced(assessment.blocks.records)) != _ids(fresh):
         return False
-    published = [record.counts for record in (*assessment.plan.kept(assessment.blocks.records), *fresh)]
-    sums = {
-        "images": sum(counts.image_rows for counts in published),
-        "annotations": sum(counts.annotation_rows for counts in published),
-    }
+    sums = {"images": 0, "annotations": 0}
+    records = assessment.blocks.records
+    for record in chain((records[index] for index in assessment.plan.keep), fresh):
+        counts = record.counts
+        sums["images"] += counts.image_rows
+        sums["annotations"] += counts.annotation_rows
+    for section in assessment.kept.values():
+        sums["images"] += section.sums.images + section.sums.hidden_images
+        sums["annotations"] += section.sums.annotations - section.sums.added_annotations
     return all(count + ledger.unpublished.get(name, 0) == totals.live.get(name, 0) for name, count in sums.items())
 
 
-def _ids(records: Sequence[BlockRecord]) -> int:
+def _ids(records: Iterable[BlockRecord]) -> int:
     return sum(record.ids for record in records) % 2**64
 
 
@@ -168,59 +260,25 @@ async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int])
 
     None if an image has no key: such an image is in no range.
     """
-    counted: dict[int, list[int]] = {index: [0, 0] for index in keep}
+    kept = bytearray(len(blocks.records))
+    for index in keep:
+        kept[index] = 1
+    image_counts, annotation_counts = (array("Q", bytes(8 * len(kept))) for _ in range(2))
     keyless = False
     async for dataset, image, own in reader.annotation_counts():
         if image is None:
             keyless = True
             continue
-        index = blocks.of(dataset, image)
-        if index in counted:
-            counted[index][0] += 1
-            counted[index][1] += own
+        block = blocks.of(dataset, image)
+        if block is not None and kept[block]:
+            image_counts[block] += 1
+            annotation_counts[block] += own
     if keyless:
         return None
     return {
         index
-        for index, (images, annotations) in counted.items()
-        if (counts := blocks.records[index].counts)
+        for index, (images, annotations) in enumerate(zip(image_counts, annotation_counts, strict=True))
+        if kept[index]
+        and (counts := blocks.records[index].counts)
         and (images, annotations) != (counts.image_rows, counts.annotation_rows)
     }
-
-
-def can_be_kept(records: Sequence[BlockRecord], datasets: Collection[Key]) -> bool:
-    """Whether a later export can keep the blocks.
-
-    `obstacle` says which keys can be ordered. Every block must end before the next one of its dataset begins.
-    """
-    ends: dict[Key, Key] = {}
-    for record in records:
-        if record.first is None or type(record.first) is not type(ends.get(record.dataset, record.first)):
-            return False
-        if record.dataset in ends and not ends[record.dataset] < record.first:  # type: ignore[operator]
-            return False
-        ends[record.dataset] = record.last
-    images = [key for record in records for key in (record.first, record.last)]
-    dataset_types = {type(record.dataset) for record in records} | {type(key) for key in datasets}
-    if obstacle({type(key) for key in images}) or obstacle(dataset_types):
-        return False
-    # The ledger cannot hold keys that are not valid UTF-8.
-    return all(_is_valid(str(key)) for key in [*images, *datasets])
-
-
-def obstacle(key_types: Collection[type]) -> str:
-    """The reason why no block with keys of these types can be kept; empty if blocks can be.
-
-    Python must order the keys as the database does: all of a level are whole numbers, or text, or bytes.
-    """
-    if len(key_types) > 1:
-        return "the keys are of several types"
-    return "" if set(key_types) <= {int, str, bytes} else "the keys are no whole numbers, texts or bytes"
-
-
-def _is_valid(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

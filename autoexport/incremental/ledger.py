@@ -1,16 +1,17 @@
-"""Stores which blocks were published, and from which database.
+"""Stores which sections and blocks were published, and from which database.
 
-The state directory holds two files. `ledger.json` describes the published files block by block. `position` holds
-the source's own description of the state of the database. If the database changed but no exported row did, only
-`position` is written. A missing or unusable ledger is no error: the next export is full.
+The state directory holds two files. `ledger.json` describes the published files section by section. `position`
+holds the source's own description of the state of the database. If the database changed but no exported row did,
+only `position` is written. A missing or unusable ledger is no error: the next export is full.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,15 +19,19 @@ import orjson
 import xxhash
 
 from autoexport.incremental.position import PIECE_BYTES, POSITION_FILE, save_position
-from autoexport.model.blocks import BlockRecord, Part, pack_fields
-from autoexport.model.catalog import Key
+from autoexport.model.blocks import BlockRecord
+from autoexport.model.scratch import Scratch, Stored
+from autoexport.model.sections import SectionPlace, SectionRecord, Sums
 from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
 from autoexport.values.encoders import changed
 
-LEDGER_VERSION = 2
+LEDGER_VERSION = 3
 _LEDGER = "ledger.json"
-_BLOCKS = b',"blocks":[\n'
+_SECTIONS = b',"sections":[\n'
+_BODY = b",[\n"
+_NEXT = b"]],\n"
+_LAST = b"0]"
 _SEAL = b',\n"seal":"'
 _SEAL_BYTES = len(_SEAL) + 16 + len(b'"}\n')
 
@@ -36,9 +41,10 @@ class Ledger:
     """The record of the last publish.
 
     `database`, `settings` and `mapping` are digests. `unpublished` counts, by logical table, the live rows that
-    have no parent. `datasets` are the keys of all published datasets, empty ones too. `encoders` are the
-    fingerprints of the encoders that wrote the files; an older ledger has none. `forgotten` is the reason why this
-    export gave up the blocks; None if it did not.
+    have no parent. `sections` hold all published datasets, empty ones too, and their blocks. `block_files` are the
+    indexes of the files that have blocks. `kinds` name the types of the keys of datasets and of images; a name is
+    empty if there are no keys. `encoders` are the fingerprints of the encoders that wrote the files; an older
+    ledger has none. `forgotten` is the reason why this export gave up the sections; None if it did not.
     """
 
     database: str
@@ -49,14 +55,19 @@ class Ledger:
     files: dict[str, FileIdentity]
     tables: dict[str, str] = field(default_factory=dict)
     unpublished: dict[str, int] = field(default_factory=dict)
-    datasets: list[Key] = field(default_factory=list)
-    blocks: list[BlockRecord] = field(default_factory=list)
+    kinds: tuple[str, str] = ("", "")
+    block_files: Sequence[int] = ()
+    sections: Iterable[SectionRecord] = ()
     encoders: Mapping[str, str] = field(default_factory=dict)
     forgotten: str | None = None
 
-    def forget_blocks(self, reason: str) -> None:
-        """Free the blocks, because everything is rendered now, also if this export has to restart."""
-        self.blocks, self.forgotten = [], reason
+    def forget_sections(self, reason: str) -> None:
+        """Free the sections, because everything is rendered now, also if this export has to restart."""
+        self.sections, self.forgotten = (), reason
+
+    def blocks(self) -> Iterator[BlockRecord]:
+        """The blocks of all sections."""
+        return chain.from_iterable(section.blocks(self.block_files) for section in self.sections)
 
     def misfit(
         self,
@@ -94,21 +105,42 @@ class Ledger:
 def load_ledger(state: Path) -> Ledger | None:
     """The ledger of a state directory; None if there is no valid one.
 
-    It is parsed block by block. Parsed at once, it would take six times the memory of the blocks themselves.
+    The datasets and blocks of a section stay in the file until they are needed.
     """
     try:
-        with (state / _LEDGER).open("rb") as file:
-            sealed_bytes = _verified_bytes(file)
-            file.seek(0)
-            head = file.readline()
-            raw = orjson.loads(head.removesuffix(_BLOCKS) + b"}")
+        file = _LedgerFile(state / _LEDGER)
+        with os.fdopen(os.dup(file.descriptor), "rb") as lines:
+            end = _verified_bytes(lines)
+            lines.seek(0)
+            head = lines.readline()
+            raw = orjson.loads(head.removesuffix(_SECTIONS) + b"}")
             if raw.pop("version") != LEDGER_VERSION:
                 return None
-            raw["datasets"] = [_key(key) for key in raw["datasets"]]
             raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
-            return Ledger(**raw, blocks=list(_blocks(file, sealed_bytes - len(head))))
+            raw["kinds"] = tuple(raw["kinds"])
+            return Ledger(**raw, sections=list(_sections(lines, file, end)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+class _LedgerFile:
+    """An open ledger. Its sections can still be read after another ledger has taken its name."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def append(self, data: bytes) -> int:
+        """Raises NotImplementedError: a ledger is only read."""
+        raise NotImplementedError
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset."""
+        return os.pread(self.descriptor, length, offset)
 
 
 def _verified_bytes(file: BinaryIO) -> int:
@@ -125,29 +157,16 @@ def _verified_bytes(file: BinaryIO) -> int:
     return sealed_bytes
 
 
-def _blocks(lines: BinaryIO, size_bytes: int) -> Iterator[BlockRecord]:
-    """Parse the blocks in the next `size_bytes` bytes, one a line. Equal values of many blocks are held once."""
-    common: dict[Any, Any] = {}
-    for line in lines:
-        size_bytes -= len(line)
-        ended = size_bytes <= 0
-        # The seal follows the last block on the same line.
-        row = line[: len(line) + size_bytes].removesuffix(b"]") if ended else line.removesuffix(b",\n")
-        if row:
-            dataset, first, last, counts, parents, ids, parts = orjson.loads(row)
-            if type(first) is list or type(dataset) is list:
-                dataset, first, last = _key(dataset), _key(first), _key(last)
-            yield BlockRecord(
-                common.setdefault(dataset, dataset),
-                first,
-                last,
-                pack_fields(counts),
-                common.setdefault(parents, parents),
-                ids,
-                [Part(*part) for part in parts],
-            )
-        if ended:
-            return
+def _sections(lines: BinaryIO, file: Scratch, end: int) -> Iterator[SectionRecord]:
+    """Parse the sections up to the offset `end`: each has a line of its own, and the lines of its body."""
+    offset = lines.tell()
+    while offset < end - len(_LAST):
+        line = lines.readline()
+        digest, counted, empty, sums, places, length = orjson.loads(line.removesuffix(_BODY) + b"]")
+        body = Stored(file, offset + len(line), length)
+        places = [SectionPlace(*place) for place in places]
+        yield SectionRecord(digest, counted, empty, Sums(*sums), places, body)
+        offset = lines.seek(offset + len(line) + length + len(_NEXT))
 
 
 def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -> None:
@@ -172,32 +191,23 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
         },
         "tables": ledger.tables,
         "unpublished": ledger.unpublished,
-        "datasets": ledger.datasets,
+        "kinds": ledger.kinds,
+        "block_files": list(ledger.block_files),
         "encoders": ledger.encoders,
     }
-    replace_durably(state / _LEDGER, _sealed(_written(head, ledger.blocks)), mode=0o600)
+    replace_durably(state / _LEDGER, _sealed(_written(head, ledger.sections)), mode=0o600)
     if position is not None:
         save_position(state, ledger.generation, position)
 
 
-def _written(head: dict[str, Any], blocks: list[BlockRecord]) -> Iterator[bytes]:
-    yield orjson.dumps(head, default=_plain)[:-1] + _BLOCKS
-    for index, block in enumerate(blocks):
-        parts = [[part.offset, part.length, part.crc] for part in block.parts]
-        counts = orjson.Fragment(block.packed)
-        row = [block.dataset, block.first, block.last, counts, block.parents, block.ids, parts]
-        yield (b",\n" if index else b"") + orjson.dumps(row, default=_plain)
-    yield b"]"
-
-
-def _plain(key: bytes) -> list[str]:
-    """A key of bytes, for which JSON has no type."""
-    return [key.hex()]
-
-
-def _key(plain: Any) -> Key:
-    """The key that was written as `plain`."""
-    return bytes.fromhex(plain[0]) if type(plain) is list else plain
+def _written(head: dict[str, Any], sections: Iterable[SectionRecord]) -> Iterator[bytes]:
+    yield orjson.dumps(head)[:-1] + _SECTIONS
+    for section in sections:
+        sums = [getattr(section.sums, name) for name in Sums.__slots__]
+        places = [(place.offset, place.length, place.crc, place.guarded) for place in section.places]
+        about = [section.digest, section.counted, section.empty, sums, places, section.body.length]
+        yield b"".join((orjson.dumps(about)[:-1], _BODY, section.body.read(), _NEXT))
+    yield _LAST
 
 
 def _sealed(pieces: Iterator[bytes]) -> Iterator[bytes]:

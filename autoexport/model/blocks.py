@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -50,8 +49,7 @@ class BlockRecord:
     @property
     def counts(self) -> Counts:
         """The unpacked counts."""
-        images, labeled, annotations, splits, labels, *others = orjson.loads(self.packed)
-        return Counts(images, labeled, annotations, Counter(splits), Counter(labels), *others)
+        return Counts(*orjson.loads(self.packed))
 
 
 def pack(counts: Counts) -> bytes:
@@ -84,6 +82,11 @@ class FlatRows:
         """The columns by field; empty if there are no rows."""
         return {name: self.column(name) for name in self.fields} if self.values else {}
 
+    def slice(self, begin: int, end: int) -> FlatRows:
+        """The rows from `begin` to before `end`."""
+        width = len(self.fields)
+        return FlatRows(self.fields, self.values[begin * width : end * width])
+
     def column(self, name: str) -> Sequence[Scalar]:
         """One column. Raises ValueError if there is no such field."""
         return self.values[self.fields.index(name) :: len(self.fields)]
@@ -91,11 +94,11 @@ class FlatRows:
 
 @dataclass(slots=True)
 class BlockRows:
-    """The raw rows of a block, or of a piece of it.
+    """The raw rows of a block, of a piece of it, or of several small blocks that follow one another.
 
     The images are in id order, and so are the annotations of each. The fields are logical ones; a field that the
     database lacks is absent. `spans` is the number of annotations of each image. `ends`: no further piece of the
-    same block follows.
+    last block follows. `members`: if there are several blocks, the dataset and the number of images of each.
     """
 
     dataset: Key
@@ -103,6 +106,21 @@ class BlockRows:
     annotations: FlatRows
     spans: list[int]
     ends: bool = True
+    members: Sequence[tuple[Key, int]] = ()
+
+    def blocks(self) -> Sequence[tuple[Key, int]]:
+        """The dataset and the number of images of each block that has rows here."""
+        return self.members or [(self.dataset, len(self.spans))]
+
+    def apart(self) -> Iterator[BlockRows]:
+        """The rows of each block by themselves."""
+        image = annotation = 0
+        for dataset, length in self.blocks():
+            spans = self.spans[image : image + length]
+            images = self.images.slice(image, image + length)
+            below = self.annotations.slice(annotation, annotation + sum(spans))
+            yield BlockRows(dataset, images, below, spans)
+            image, annotation = image + length, annotation + sum(spans)
 
     def image_keys(self) -> Sequence[Key]:
         """The keys of the images."""
@@ -120,8 +138,8 @@ class Counts:
     images: int = 0
     labeled: int = 0
     annotations: int = 0
-    splits: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)
+    splits: dict[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
     repaired: int = 0
     guarded: int = 0
     redacted: int = 0
@@ -148,14 +166,16 @@ class Counts:
         self.redacted += other.redacted
         self.hidden_images += other.hidden_images
         self.added_annotations += other.added_annotations
-        for mine, theirs in ((self.splits, other.splits), (self.labels, other.labels)):
+        labels = self.labels
+        assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
+        for mine, theirs in ((self.splits, other.splits), (labels, other.labels)):
             for name, count in theirs.items():
-                mine[name] += count
+                mine[name] = mine.get(name, 0) + count
 
 
 @dataclass(slots=True)
 class Block:
-    """The values of one block for the formats: columns by the name of the published field.
+    """The values of a block, or of several that follow one another: columns by the name of the published field.
 
     In `annotations`, the box is in four columns `x_min` to `y_max`, all None without a box. `polygon` holds JSON
     on one line. `spans` is the number of annotations of each image. `json_cells` caches the JSON of columns that
@@ -165,7 +185,7 @@ class Block:
     images: dict[str, Sequence[Any]]
     annotations: dict[str, Sequence[Any]]
     spans: list[int]
-    counts: Counts
+    counts: Counts = field(default_factory=Counts)
     json_cells: dict[str, list[bytes]] = field(default_factory=dict)
 
 
@@ -198,6 +218,20 @@ class Range:
     dataset: Key
     after: Key | None
     to: Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A remark, in the text of a section, that so many cells of it were guarded."""
+
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class SectionRef:
+    """A placeholder, in the text of a file, for that of the section of this index."""
+
+    section: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from autoexport.model.blocks import Counts, Value
-from autoexport.model.catalog import Key, Scalar
-
-ParentRow = dict[str, Scalar]
-
+from autoexport.model.catalog import Key
 
 # --- the published tree --------------------------------------------------------------------------
 
@@ -44,36 +41,79 @@ class ProjectNode:
 
     key: Key
     values: dict[str, Value]
-    labels: list[LabelNode] = field(default_factory=list)
-    datasets: list[DatasetNode] = field(default_factory=list)
+    labels: Collection[LabelNode] = field(default_factory=list)
+    datasets: Collection[DatasetNode] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     label_colors: Mapping[str, str | None] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def in_order(counted: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+    """The names and counts in the order of the names. A mapping that is no dict has that order itself."""
+    return sorted(counted.items()) if isinstance(counted, dict) else counted.items()
+
+
+SectionKind = Literal["projects", "head", "datasets"]
+
+
+@dataclass(slots=True)
+class Section:
+    """Nodes whose text stands together in each file, and is kept as a whole while none of them changes.
+
+    They are small projects whole, or of a large project only its head, or some of its datasets. Of a head, no
+    dataset is written. Of `datasets`, the only project has no counts and no labels.
+    """
+
+    kind: SectionKind
+    projects: Sequence[ProjectNode]
+
+
+Part = int | tuple[int, Sequence[int]]
+"""A part of the tree by the indexes of its sections: small projects, or head and datasets of a large one."""
+
+
 @dataclass(slots=True)
 class Tree:
-    """Everything above the images in publication order. `timestamp` is the time of the snapshot (UTC)."""
+    """Everything above the images in publication order. `timestamp` is the time of the snapshot (UTC).
+
+    `parts` are all sections in order; None if the tree was not cut into sections. `dataset_count` is known if it
+    was.
+    """
 
     timestamp: datetime
-    projects: list[ProjectNode]
+    projects: Collection[ProjectNode]
     total_labels: int
     counts: Counts = field(default_factory=Counts)
+    parts: Sequence[Part] | None = None
+    dataset_count: int | None = None
+
+    def count_datasets(self) -> int:
+        """The number of all datasets."""
+        known = self.dataset_count
+        return sum(len(project.datasets) for project in self.projects) if known is None else known
+
+
+@dataclass(slots=True)
+class ParentRows:
+    """Rows of a small table in id order, each with its values in the order of `fields`."""
+
+    fields: Sequence[str] = ()
+    rows: Sequence[tuple[Any, ...]] = ()
 
 
 @dataclass(slots=True)
 class Parents:
-    """All rows of the small tables in id order.
+    """All rows of the small tables.
 
-    In a row, `parent` is the key of its project, or of its dataset for labels that belong to datasets. It is None
-    if that row does not exist. `named` is the value by which images name a dataset: its key or another column.
-    The soft-deleted `deleted_labels` are in no list of labels, but annotations keep their names.
+    Of the fields, `parent` is the key of its project, or of its dataset for labels that belong to datasets. It is
+    None if that row does not exist. `named` is the value by which images name a dataset: its key or another
+    column. The soft-deleted `deleted_labels` are in no list of labels, but annotations keep their names.
     """
 
-    projects: list[ParentRow]
-    datasets: list[ParentRow]
-    labels: list[ParentRow]
-    deleted_labels: list[ParentRow] = field(default_factory=list)
+    projects: ParentRows
+    datasets: ParentRows
+    labels: ParentRows
+    deleted_labels: ParentRows = field(default_factory=ParentRows)
 
 
 @dataclass(slots=True)

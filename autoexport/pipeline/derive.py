@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from autoexport.errors import MappedTableGone, MappingError, UndecodableText
-from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, can_be_kept, judge
+from autoexport.formats.contract import SectionFormat
+from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, judge
+from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import map_catalog, mapping_digest
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.mapping.unseen import hidden, no_tables
-from autoexport.model.blocks import BlockRecord, Range
+from autoexport.model import packing
+from autoexport.model.blocks import BlockRecord, BlockRows, Range
 from autoexport.model.catalog import Catalog, Key
 from autoexport.model.mapping import Mapping
+from autoexport.model.scratch import Scratch
+from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.rendering.renderer import rendering
-from autoexport.rendering.spool import Rendered, Spool, spools
+from autoexport.rendering.spool import Rendered, ScratchFile, Spool, spools
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.check_queries import left_out
-from autoexport.sources.contract import Position, Snapshot
+from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
-from autoexport.values.block import ruled_parent
+from autoexport.values.block import ruled_parents
 from autoexport.values.encoders import fingerprints
 
 log = get_logger()
@@ -55,11 +61,13 @@ async def derive(
     """
     async with contextlib.AsyncExitStack() as working:
         spooled = await working.enter_async_context(spools(job.state, job.formats))
+        scratch = ScratchFile(job.state)
+        working.callback(scratch.close)
         held = HeldPosition(job.state)
         working.push_async_callback(in_thread, held.close)
         async with job.source.snapshot() as snapshot:
             log.debug("snapshot.opened", database=job.source.database)
-            derivation = Derivation(job, snapshot, spooled, progress, complete=complete)
+            derivation = Derivation(job, snapshot, spooled, scratch, progress, complete=complete)
             generation = await _read(derivation, snapshot, ledger, full=full)
             if generation.position is not None:
                 generation.position = await in_thread(held.take, generation.position)
@@ -90,6 +98,7 @@ class Derivation:
         job: ExportJob,
         snapshot: Snapshot,
         spooled: Sequence[Spool],
+        scratch: Scratch,
         progress: Progress | None,
         *,
         complete: bool,
@@ -97,6 +106,7 @@ class Derivation:
         self.job = job
         self.snapshot = snapshot
         self.spooled = spooled
+        self.scratch = scratch
         self.progress = progress or NullProgress()
         self.complete = complete
         self.worker_cpu_s = 0.0
@@ -114,7 +124,7 @@ class Derivation:
         self.reader = SnapshotReader(self.snapshot, mapping)
         totals = await self.reader.totals()
         parents = await self.reader.parents()
-        self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parent)
+        self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parents)
         assessment = await self._assess(ledger, "it was asked for" if full else everything)
         log.debug(
             "plan.made",
@@ -123,25 +133,30 @@ class Derivation:
             seconds=round(time.monotonic() - started, 3),
         )
         started = time.monotonic()
-        plan, records, fresh = await self._render(assessment, ledger, totals)
+        plan, kept, records, fresh = await self._render(assessment, ledger, totals)
+        known = ledger.kinds if ledger is not None and kept else ("", "")
+        kinds = await in_thread(kinds_of, records, self.builder.datasets, known)
         log.debug(
             "render.done",
             blocks=len(fresh),
-            kept=len(plan.keep),
+            kept=len(plan.keep) + sum(section.sums.blocks for section in kept.values()),
             seconds=round(time.monotonic() - started, 3),
         )
         return Generation(
             database=self.job.source.database,
             formats=self.job.formats,
             spooled=self.spooled,
+            scratch=self.scratch,
             mapping=mapping,
             builder=self.builder,
             totals=totals,
             taken_at=self.snapshot.taken_at,
             plan=plan,
             records=records,
+            kept=kept,
+            kinds=kinds,
             rendered_images=sum(record.counts.image_rows for record in fresh),
-            position=await self._position(records),
+            position=await self.snapshot.position(self.mapping) if kinds is not None else None,
             ledger=ledger if plan.ranges is not None else None,
             worker_cpu_s=self.worker_cpu_s,
             left_out=lost,
@@ -159,70 +174,91 @@ class Derivation:
         )
         if misfit is not None:
             return assess_without_ledger(misfit)
-        return await assess(self.reader, self.mapping, self.builder, ledger, job.state)
-
-    async def _position(self, records: Sequence[BlockRecord]) -> Position | None:
-        """The position to save; None if a later export could not keep any block."""
-        if not await in_thread(can_be_kept, records, list(self.builder.places)):
-            return None
-        return await self.snapshot.position(self.mapping)
+        sectioned = all(isinstance(output, SectionFormat) for output in job.formats)
+        return await assess(self.reader, self.mapping, self.builder, ledger, job.state, sectioned)
 
     # --- render --------------------------------------------------------------------------------------
 
     async def _render(
         self, assessment: Assessment, ledger: Ledger | None, totals: Totals
-    ) -> tuple[Plan, list[BlockRecord], list[BlockRecord]]:
-        """The final plan, the records of all blocks in the order of the tree's keys, and the fresh ones."""
+    ) -> tuple[Plan, dict[int, SectionRecord], BlockRecords, BlockRecords]:
+        """The final plan, the kept sections, the records of all other blocks in the order of the tree's keys, and
+        the fresh ones."""
         weight = _EXPANDED_ROWS if "annotations" in self.mapping.expand else 1
         rows = totals.live.get("images", 0) + totals.live.get("annotations", 0) * weight
         plan = assessment.plan
         if ledger is not None and plan.ranges is not None:
             expected = int(rows * assessment.dirty_share())
-            fresh = await self._render_ranges(plan.ranges, expected, len(plan.keep))
+            others = assessment.kept_blocks()
+            fresh = await self._render_ranges(plan.ranges, expected, len(plan.keep) + others)
             verdict = await judge(self.reader, self.builder, assessment, fresh, ledger, totals)
             plan = verdict.plan
             if plan.ranges is not None:
-                kept = plan.kept(assessment.blocks.records)
+                kept = assessment.blocks.records.picked(plan.keep)
                 if verdict.lost:
-                    fresh += await self._render_ranges(verdict.lost, int(rows * verdict.lost_share), len(kept))
-                return plan, sorted(kept + fresh, key=lambda record: (record.dataset, record.first)), fresh
+                    expected = int(rows * verdict.lost_share)
+                    fresh += await self._render_ranges(verdict.lost, expected, len(kept) + others)
+                together = kept + fresh
+                order = sorted(range(len(together)), key=list(map(_order, together)).__getitem__)
+                return plan, verdict.kept, together.picked(order), fresh
         if ledger is not None:
-            ledger.forget_blocks(plan.reason)
+            ledger.forget_sections(plan.reason)
         fresh = await self._render_ranges(None, rows)
-        return plan, fresh, fresh
+        return plan, {}, fresh, fresh
 
-    async def _render_ranges(
-        self, ranges: Sequence[Range] | None, expected: int, kept: int = 0
-    ) -> list[BlockRecord]:
+    async def _render_ranges(self, ranges: Sequence[Range] | None, expected: int, kept: int = 0) -> BlockRecords:
         """Render these ranges, or everything if None; returns the records of their blocks.
 
         `expected` is the approximate number of their rows. `kept` is the number of kept blocks beside them.
         """
         self.progress.start(expected if ranges is None else None)
-        keys: list[tuple[Key, Key, Key]] = []
-        rendered: list[Rendered] = []
+        records = BlockRecords()
         if ranges is None or ranges:
+            keys: deque[bytes] = deque()
             first: list[Key] = []
             async with (
                 prefetched(self.reader.blocks(ranges, kept)) as blocks,
                 rendering(self.spooled, self.mapping, self.job.options, expected) as renderer,
             ):
                 async for rows in blocks:
-                    project, dataset = self.builder.places[rows.dataset]
-                    await renderer.add(rows, project, dataset)
-                    images = rows.image_keys()
-                    first = first or [images[0]]
-                    if rows.ends:
-                        keys.append((dataset.key, first[0], images[-1]))
-                        first = []
+                    members = rows.blocks()
+                    owners, digests = self.builder.owners([dataset for dataset, _ in members])
+                    await renderer.add(rows, owners)
+                    keys.append(_keys(rows, digests, first))
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.worker_cpu_s += renderer.worker_cpu_s
+            await in_thread(_record, records, keys, rendered)
         self.progress.finish()
-        return [
-            BlockRecord(dataset, first, last, made.packed, self.builder.embedded(dataset), made.ids, made.parts)
-            for (dataset, first, last), made in zip(keys, rendered, strict=True)
-        ]
+        return records
+
+
+def _order(record: BlockRecord) -> tuple[Key, Key]:
+    return record.dataset, record.first
+
+
+def _keys(rows: BlockRows, digests: Sequence[str], first: list[Key]) -> bytes:
+    """Dataset, first and last image, and digest of the parents of each block that ends in these rows, packed.
+
+    `first` holds the first image of a block that began in earlier rows.
+    """
+    images, end = rows.image_keys(), 0
+    keys = []
+    for index, ((dataset, length), digest) in enumerate(zip(rows.blocks(), digests, strict=True), 1):
+        begun, end = end, end + length
+        if not first:
+            first.append(images[begun])
+        if rows.ends or index < len(digests):
+            keys.append((dataset, first.pop(), images[end - 1], digest))
+    return packing.pack(keys)
+
+
+def _record(records: BlockRecords, keys: deque[bytes], rendered: Iterator[Rendered]) -> None:
+    """Record the rendered blocks, and free their packed keys one after the other."""
+    while keys:
+        for dataset, first, last, parents in packing.unpack(keys.popleft()):
+            made = next(rendered)
+            records.append(BlockRecord(dataset, first, last, made.packed, parents, made.ids, made.parts))
 
 
 def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:

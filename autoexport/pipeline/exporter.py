@@ -16,7 +16,6 @@ from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.progress import Progress
-from autoexport.runtime.threads import in_thread
 
 log = get_logger()
 
@@ -28,7 +27,7 @@ class Outcome:
     `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
     or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
     of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
-    missing in the files.
+    missing in the files. `full`: everything was rendered.
     """
 
     published: bool
@@ -38,6 +37,7 @@ class Outcome:
     files: Identities
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
+    full: bool = False
 
 
 async def export_once(
@@ -56,7 +56,7 @@ async def export_once(
     """
     started = time.monotonic()
     async with job.target.hold():
-        claimed = await in_thread(claim, job)
+        claimed = await claim(job)
         complete = not goes_on or claimed.previous is None
         async with derive(job, claimed.ledger, full=full, progress=progress, complete=complete) as generation:
             published = await publish(job, generation, claimed, started, throttle)
@@ -67,6 +67,8 @@ async def export_once(
         generation=manifest.generation,
         mode=plan.mode,
         reason=plan.reason,
+        changed_images=plan.changed_images,
+        rendered_images=generation.rendered_images,
         seconds=duration_s,
     )
     return Outcome(
@@ -77,6 +79,7 @@ async def export_once(
         published.files,
         generation.worker_cpu_s,
         generation.left_out,
+        plan.ranges is None,
     )
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from autoexport.errors import AnnotationsLeftOut
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, SectionFormat
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
-from autoexport.model.blocks import BlockRecord
-from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping
+from autoexport.model.scratch import Scratch
+from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals, Tree
+from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout, lay_out
 from autoexport.publishing.manifest import FileRecord, Manifest
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder
+from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 from autoexport.sources.contract import Position
 
 
@@ -27,53 +29,54 @@ from autoexport.sources.contract import Position
 class Generation:
     """The result of reading and rendering, after the snapshot is closed.
 
-    `ledger` is the ledger of the kept blocks; None if everything was rendered. `position` is None if the next
-    export cannot keep any block. `worker_cpu_s` is the CPU time of the rendering process in seconds. `left_out`
-    names annotations that the mapping leaves out.
+    `ledger` is the ledger of the kept blocks; None if everything was rendered. `kept` are the unchanged sections
+    by index, and `records` are the blocks of all others. `kinds` are the types of the keys of datasets and images.
+    `kinds` and `position` are None if the next export cannot keep any block. `worker_cpu_s` is the CPU time of the
+    rendering process in seconds. `left_out` names annotations that the mapping leaves out.
     """
 
     database: str
     formats: Sequence[Format]
     spooled: Sequence[Spool]
+    scratch: Scratch
     mapping: Mapping
     builder: TreeBuilder
     totals: Totals
     taken_at: datetime
     plan: Plan
-    records: list[BlockRecord]
+    records: BlockRecords
+    kept: dict[int, SectionRecord]
+    kinds: tuple[str, str] | None
     rendered_images: int
     position: Position | None
     ledger: Ledger | None
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
+    sections: Sections = field(init=False)
+
+    def __post_init__(self) -> None:
+        published = self.ledger.sections if self.ledger is not None else ()
+        self.sections = Sections(
+            self.builder, self.formats, self.records, self.kept, list(published), self.scratch
+        )
 
     def known(self, file_name: str) -> FileIdentity | None:
         """The identity of the published file that holds the kept blocks; None if no block is kept."""
         return self.ledger.files.get(file_name) if self.ledger is not None else None
 
     def tree(self) -> Tree:
-        """Finish the tree; call it once."""
-        return self.builder.finish(self.taken_at.replace(microsecond=0), self.records)
-
-    def certainly_differs(self) -> bool:
-        """Whether a rendered block certainly has other bytes than before; the layouts tell as well, but later.
-
-        Compares only blocks of the same ranges of images. Blocks that were cut at other images prove nothing.
-        """
-        if self.ledger is None:
-            return False
-        before = self.plan.replaced(self.ledger.blocks)
-        after = [record for record in self.records if any(part.fresh for part in record.parts)]
-        if list(map(_range, before)) != list(map(_range, after)):
-            return False
-        return list(map(_bytes, before)) != list(map(_bytes, after))
+        """Finish the tree; call it once. Raises `PublishError` if the disk is full."""
+        with disk_errors_explained(WORKING_FILES):
+            self.sections.lay_out()
+        return self.sections.counted.tree(self.taken_at.replace(microsecond=0))
 
     def lay_out(self, tree: Tree) -> list[Layout]:
-        """The layouts of all files, in the order of publication."""
-        layouts, part_index = [], 0
-        for output in self.formats:
-            layouts.append(lay_out(output, tree, self.records, part_index))
-            part_index += output.has_blocks
+        """The layouts of all files, in the order of publication. Raises `PublishError` if the disk is full."""
+        layouts, index = [], 0
+        with disk_errors_explained(WORKING_FILES):
+            for output, texts in zip(self.formats, self.sections.texts, strict=True):
+                layouts.append(lay_out(output, tree, self.records, index, texts, self.scratch))
+                index += output.has_blocks
         return layouts
 
     def spool_of(self, layout: Layout) -> int | None:
@@ -84,7 +87,7 @@ class Generation:
     def unpublished(self, tree: Tree) -> dict[str, int]:
         """The number of live rows that have no parent, by logical table."""
         published = {
-            "datasets": sum(len(project.datasets) for project in tree.projects),
+            "datasets": tree.count_datasets(),
             "images": tree.counts.image_rows,
             "annotations": tree.counts.annotation_rows,
         }
@@ -106,7 +109,7 @@ class Generation:
             },
             counts={
                 "projects": len(tree.projects),
-                "datasets": sum(len(project.datasets) for project in tree.projects),
+                "datasets": tree.count_datasets(),
                 "images": tree.counts.images,
                 "annotations": tree.counts.annotations,
                 "labels": tree.total_labels,
@@ -114,7 +117,7 @@ class Generation:
             orphans=self.unpublished(tree),
             soft_deleted={name: count for name, count in self.totals.soft_deleted.items() if count},
             repaired=tree.counts.repaired,
-            guarded=tree.counts.guarded + sum(output.guarded(tree) for output in self.formats),
+            guarded=tree.counts.guarded + self._guarded(tree, layouts),
             redacted=tree.counts.redacted,
             duration_seconds=round(duration_s, 3),
             rendered_images=self.rendered_images,
@@ -123,10 +126,9 @@ class Generation:
             rendered_bytes=sum(layout.length for layout in layouts) - kept,
         )
 
-
-def _range(record: BlockRecord) -> tuple[Key, Key, Key]:
-    return record.dataset, record.first, record.last
-
-
-def _bytes(record: BlockRecord) -> list[tuple[int, int]]:
-    return [(part.length, part.crc) for part in record.parts]
+    def _guarded(self, tree: Tree, layouts: Sequence[Layout]) -> int:
+        """The number of guarded cells outside the blocks."""
+        return sum(
+            layout.guarded if isinstance(output, SectionFormat) else output.guarded(tree)
+            for layout, output in zip(layouts, self.formats, strict=True)
+        )

@@ -6,12 +6,13 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoexport.errors import ConfigurationError
+from autoexport.errors import ForeignExport
 from autoexport.incremental.ledger import Ledger, load_ledger
 from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.contract import Target
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
+from autoexport.runtime.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,21 @@ class Claim:
     intact: bool
 
 
-def claim(job: ExportJob) -> Claim:
-    """Claim the target for the database of the job; blocking.
+async def claim(job: ExportJob) -> Claim:
+    """Claim the target for the database of the job.
 
     A lost manifest is rebuilt from the ledger, without its row counts, so that the generation keeps counting.
-    Raises `ConfigurationError` if the files or the ledger belong to another database.
+    Raises `ForeignExport` if the files or the ledger belong to another database, and `SourceError` if this
+    database cannot be read: then a slip in its name is more likely, and taking over the target would be wrong.
     """
+    try:
+        return await in_thread(_claim, job)
+    except ForeignExport:
+        async with job.source.snapshot():
+            raise
+
+
+def _claim(job: ExportJob) -> Claim:
     manifest, ledger = job.target.read_manifest(), load_ledger(job.state)
     mine = ledger is not None and ledger.database == job.source.identity
     if manifest is not None and is_foreign(manifest, ledger, job.source.database, job.source.identity):
@@ -72,15 +82,15 @@ def _rebuilt(ledger: Ledger, job: ExportJob) -> Manifest:
     return Manifest(ledger.generation, ledger.timestamp, job.source.database, files)
 
 
-def _foreign_files(directory: Path, manifest: Manifest) -> ConfigurationError:
-    return ConfigurationError(
+def _foreign_files(directory: Path, manifest: Manifest) -> ForeignExport:
+    return ForeignExport(
         f"{directory} holds the export of another database ({manifest.database}).",
         hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",
     )
 
 
-def _foreign_ledger(state: Path, database: str) -> ConfigurationError:
-    return ConfigurationError(
+def _foreign_ledger(state: Path, database: str) -> ForeignExport:
+    return ForeignExport(
         f"The ledger in {state} belongs to another database than this {database}.",
         hint="Give each database an --export-dir and a state directory of its own. If it is the same database "
         f"with a new path, remove {state / 'ledger.json'}: the next export is then a full one.",

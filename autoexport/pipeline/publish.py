@@ -79,7 +79,7 @@ class _Publication:
     def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
         """The layouts with the published time stamp and the identities of the files, if all bytes are equal."""
         timestamp = previous.read_at
-        if timestamp is None or self.generation.certainly_differs():
+        if timestamp is None or self.generation.sections.differ:
             return None
         if set(previous.files) != {output.file_name for output in self.generation.formats}:
             return None
@@ -166,11 +166,8 @@ class _Publication:
         to a file that another program wrote since.
         """
         generation, job = self.generation, self.job
-        for layout in layouts:
-            for offset, part in layout.offsets:
-                part.offset, part.fresh = offset, False
         own = job.target.identify(MANIFEST_NAME, zlib.crc32(manifest.to_json()))
-        can_continue = generation.position is not None
+        can_continue = generation.position is not None and generation.kinds is not None
         ledger = Ledger(
             database=job.source.identity,
             settings=job.digest,
@@ -180,8 +177,9 @@ class _Publication:
             files={**files, **({MANIFEST_NAME: own} if own is not None else {})},
             tables={name: mapped.table.full_name for name, mapped in generation.mapping.tables().items()},
             unpublished=generation.unpublished(self.tree),
-            datasets=list(generation.builder.places) if can_continue else [],
-            blocks=generation.records if can_continue else [],
+            kinds=generation.kinds or ("", ""),
+            block_files=generation.sections.block_files,
+            sections=generation.sections.recorded(layouts) if can_continue else (),
             encoders=fingerprints(),
         )
         save_ledger(job.state, ledger, generation.position.pieces() if generation.position is not None else None)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from autoexport.formats.contract import Format
 from autoexport.incremental.ledger import load_ledger
-from autoexport.model.blocks import Part
 from autoexport.model.tree import Tree
 from autoexport.pipeline.derive import derive
 from autoexport.pipeline.generation import Generation
@@ -35,7 +34,7 @@ async def differences(job: ExportJob, progress: Progress | None = None) -> list[
     if not target.directory.exists():
         return [f"{target.directory} is missing: nothing was exported"]
     async with target.hold():
-        claimed = await in_thread(claim, job)
+        claimed = await claim(job)
         manifest = await in_thread(target.read_manifest)
         if manifest is None:
             return [f"{MANIFEST_NAME} is missing or cannot be read"]
@@ -59,7 +58,7 @@ def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: 
     layouts = generation.lay_out(tree)
     found = list(_manifest_differences(generation, tree, layouts, manifest))
     for layout, output in zip(layouts, generation.formats, strict=True):
-        found += _file_differences(generation, tree, layout, output, directory)
+        found += _file_differences(generation, layout, output, directory)
     return found
 
 
@@ -84,9 +83,7 @@ def _manifest_differences(
         yield f"{MANIFEST_NAME}: counts is {manifest.counts}, the database gives {expected.counts}"
 
 
-def _file_differences(
-    generation: Generation, tree: Tree, layout: Layout, output: Format, directory: Path
-) -> list[str]:
+def _file_differences(generation: Generation, layout: Layout, output: Format, directory: Path) -> list[str]:
     """The first difference of a file, and its size if that differs."""
     try:
         descriptor = os.open(directory / layout.file_name, os.O_RDONLY | os.O_CLOEXEC)
@@ -104,26 +101,23 @@ def _file_differences(
                 published = os.pread(descriptor, len(expected), offset)
                 if published != expected:
                     offset += _common(published, expected)
-                    return [*found, _describe(generation, tree, layout, output, descriptor, offset)]
+                    return [*found, _describe(generation, layout, output, descriptor, offset)]
                 offset += len(expected)
         return found
     finally:
         os.close(descriptor)
 
 
-def _describe(
-    generation: Generation, tree: Tree, layout: Layout, output: Format, descriptor: int, offset: int
-) -> str:
+def _describe(generation: Generation, layout: Layout, output: Format, descriptor: int, offset: int) -> str:
     """Describe the difference at a byte of the file, with its project, dataset and image if it is in a block."""
     place = f"{layout.file_name}, byte {offset:,}"
     published = os.pread(descriptor, _SHOWN, offset)
-    owner = next((item for item in _parts(tree, layout) if item[1] <= offset < item[1] + item[2].length), None)
+    owner = generation.sections.block_at(layout, offset)
     shown = f"the file has {_quoted(published)}"
     if owner is None:
         return f"{place}, outside the images: {shown}"
-    index, start, part = owner
-    record = generation.records[index]
-    project, dataset = generation.builder.places[record.dataset]
+    record, start, part = owner
+    ((project, dataset),), _ = generation.builder.owners([record.dataset])
     spool = generation.spool_of(layout)
     body = os.pread(spool, part.length, part.offset) if spool is not None else b""
     image = output.image_at(body, offset - start)
@@ -133,13 +127,6 @@ def _describe(
         "{}: project {} ({}), dataset {} ({}), ".format(place, *above)
         + f"image {image}: {shown}, the database gives {_quoted(expected)}"
     )
-
-
-def _parts(tree: Tree, layout: Layout) -> Iterator[tuple[int, int, Part]]:
-    """Index, offset in the file and part of each block, in the order of the file."""
-    indexes = (index for project in tree.projects for dataset in project.datasets for index in dataset.blocks)
-    for index, (start, part) in zip(indexes, layout.offsets, strict=False):
-        yield index, start, part
 
 
 def _common(left: bytes, right: bytes) -> int:

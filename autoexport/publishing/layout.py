@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoexport.formats.contract import Format
-from autoexport.model.blocks import BlockRecord, BlockRef, Part
-from autoexport.model.tree import Tree
+from autoexport.formats.contract import Format, SectionFormat
+from autoexport.model.blocks import BlockRecord, BlockRef, Guarded, SectionRef
+from autoexport.model.scratch import MemoryScratch, Scratch
+from autoexport.model.sections import SectionPlace
+from autoexport.model.tree import Section, Tree
 from autoexport.publishing.crc32 import combine
+
+Records = Sequence[BlockRecord] | Mapping[int, BlockRecord]
+"""Blocks by their index."""
+
+_TEXT, _KEPT, _FRESH = range(3)
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,61 +30,208 @@ class Segment:
     length: int
 
 
+class Pieces:
+    """The pieces of a file in order: text, which lies in `scratch`, and segments. Each takes 17 bytes."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self.kept_bytes = 0
+        self._scratch = scratch
+        self._kinds, self._offsets, self._lengths = array("B"), array("Q"), array("Q")
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __iter__(self) -> Iterator[bytes | Segment]:
+        """Segments, and text in pieces of at most 1 MB."""
+        for kind, offset, length in zip(self._kinds, self._offsets, self._lengths, strict=True):
+            if kind != _TEXT:
+                yield Segment(kind == _FRESH, offset, length)
+                continue
+            for begun in range(0, length, _READ_BYTES):
+                yield self._scratch.read(offset + begun, min(_READ_BYTES, length - begun))
+
+    def add_text(self, text: bytes) -> None:
+        """Add text, which joins text before it."""
+        offset = self._scratch.append(text)
+        if self._kinds and self._kinds[-1] == _TEXT and self._offsets[-1] + self._lengths[-1] == offset:
+            self._lengths[-1] += len(text)
+        else:
+            self._add(_TEXT, offset, len(text))
+
+    def add_segment(self, segment: Segment) -> None:
+        """Add a segment."""
+        self._add(_FRESH if segment.fresh else _KEPT, segment.offset, segment.length)
+
+    def extend_segment(self, segment: Segment, between: int) -> bool:
+        """Extend the last segment over this one if it follows in the same source after `between` bytes."""
+        if not self._kinds or self._kinds[-1] != (_FRESH if segment.fresh else _KEPT):
+            return False
+        if self._offsets[-1] + self._lengths[-1] + between != segment.offset:
+            return False
+        self._lengths[-1] += between + segment.length
+        if not segment.fresh:
+            self.kept_bytes += between + segment.length
+        return True
+
+    def extend(self, other: Pieces, begin: int, end: int) -> None:
+        """Add the pieces of another list, with the same scratch, from `begin` to before `end`."""
+        self._kinds += other._kinds[begin:end]
+        self._offsets += other._offsets[begin:end]
+        self._lengths += other._lengths[begin:end]
+        self.kept_bytes += sum(
+            other._lengths[index] for index in range(begin, end) if other._kinds[index] == _KEPT
+        )
+
+    def _add(self, kind: int, offset: int, length: int) -> None:
+        self._kinds.append(kind)
+        self._offsets.append(offset)
+        self._lengths.append(length)
+        if kind == _KEPT:
+            self.kept_bytes += length
+
+
 @dataclass(slots=True)
 class Layout:
     """A file before it is written: its pieces in order, its length in bytes and its checksum.
 
-    `offsets` has, for each block, its offset in the new file and its bytes in the source.
+    `sections` are the places of its sections by index. `blocks` and `offsets` are the indexes and offsets of the
+    blocks that are in no section. `guarded` is the number of guarded cells in the sections.
     """
 
     file_name: str
-    pieces: list[bytes | Segment] = field(default_factory=list)
+    pieces: Pieces = field(default_factory=lambda: Pieces(MemoryScratch()))
     length: int = 0
     crc: int = 0
-    offsets: list[tuple[int, Part]] = field(default_factory=list)
+    guarded: int = 0
+    sections: dict[int, SectionPlace] = field(default_factory=dict)
+    blocks: array[int] = field(default_factory=lambda: array("L"))
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
 
     @property
     def kept_bytes(self) -> int:
         """The number of bytes that are copied from the published file."""
-        return sum(piece.length for piece in self.pieces if isinstance(piece, Segment) and not piece.fresh)
+        return self.pieces.kept_bytes
 
 
-def lay_out(output: Format, tree: Tree, records: Sequence[BlockRecord], part_index: int) -> Layout:
-    """Lay out a file without I/O. `part_index` is the index of its part in each record."""
-    layout = Layout(output.file_name)
-    between: list[bytes] = []
+class _Writer:
+    """Adds text and segments to pieces, and sums up length and checksum."""
 
-    def flush() -> None:
-        if between:
-            layout.pieces.append(b"".join(between))
-            between.clear()
+    def __init__(self, pieces: Pieces, separator: bytes) -> None:
+        self.length = self.crc = 0
+        self._pieces = pieces
+        self._separator = separator
+        self._between: list[bytes] = []
+        self._follows = False
 
+    def text(self, text: bytes) -> None:
+        self._between.append(text)
+        self.crc = zlib.crc32(text, self.crc)
+        self.length += len(text)
+        if len(text) >= _READ_BYTES:
+            self.flush()
+
+    def segment(self, segment: Segment, crc: int) -> None:
+        between = b"".join(self._between)
+        joins = self._follows and between == self._separator
+        if joins and self._pieces.extend_segment(segment, len(between)):
+            self._between.clear()
+        else:
+            self.flush()
+            self._pieces.add_segment(segment)
+        self._follows = True
+        self.crc = combine(self.crc, crc, segment.length)
+        self.length += segment.length
+
+    def pieces(self, other: Pieces, begin: int, end: int, place: SectionPlace) -> None:
+        self.flush()
+        self._pieces.extend(other, begin, end)
+        self.crc = combine(self.crc, place.crc, place.length)
+        self.length += place.length
+
+    def flush(self) -> None:
+        if self._between:
+            self._pieces.add_text(b"".join(self._between))
+            self._between.clear()
+        self._follows = False
+
+
+class SectionTexts:
+    """The text of each section in one file: fresh, or where it stands in the published file.
+
+    `index` is where the parts of the file are in each record.
+    """
+
+    def __init__(self, output: SectionFormat, separator: bytes, index: int, scratch: Scratch) -> None:
+        self._output = output
+        self._separator = separator
+        self._index = index
+        self._pieces = Pieces(scratch)
+        self._kept: dict[int, SectionPlace] = {}
+        self._fresh: dict[int, tuple[int, int, SectionPlace]] = {}
+
+    def keep(self, section: int, place: SectionPlace) -> None:
+        """Keep a section as it stands in the published file."""
+        self._kept[section] = place
+
+    def add(self, index: int, section: Section, records: Records) -> tuple[list[int], SectionPlace]:
+        """Lay out a section; the offset in it of each block in order, and its place, at the offset 0.
+
+        The text refers to blocks by `records`.
+        """
+        begun, guarded, offsets = len(self._pieces), 0, []
+        writer = _Writer(self._pieces, self._separator)
+        for piece in self._output.section(section):
+            if isinstance(piece, BlockRef):
+                part = records[piece.block].parts[self._index]
+                offsets.append(writer.length)
+                writer.segment(Segment(part.fresh, part.offset, part.length), part.crc)
+            elif isinstance(piece, Guarded):
+                guarded += piece.cells
+            else:
+                writer.text(piece)
+        writer.flush()
+        place = SectionPlace(0, writer.length, writer.crc, guarded)
+        self._fresh[index] = begun, len(self._pieces), place
+        return offsets, place
+
+    def write(self, index: int, writer: _Writer) -> SectionPlace:
+        """Add a section to a file; its place there."""
+        offset = writer.length
+        if index in self._kept:
+            known = self._kept[index]
+            if known.length:
+                writer.segment(Segment(False, known.offset, known.length), known.crc)
+        else:
+            begin, end, known = self._fresh[index]
+            if known.length:
+                writer.pieces(self._pieces, begin, end, known)
+        return SectionPlace(offset, known.length, known.crc, known.guarded)
+
+
+def lay_out(
+    output: Format,
+    tree: Tree,
+    records: Records,
+    index: int,
+    texts: SectionTexts | None = None,
+    scratch: Scratch | None = None,
+) -> Layout:
+    """Lay out a file; `index` is where its parts are in each record. Reads and writes nothing but `scratch`."""
+    layout = Layout(output.file_name, Pieces(scratch or MemoryScratch()))
+    writer = _Writer(layout.pieces, output.separator)
     for piece in output.assemble(tree):
         if isinstance(piece, BlockRef):
-            part = records[piece.block].parts[part_index]
-            separator = b"".join(between)
-            if not _extend_last(layout, part, separator, output.separator):
-                flush()
-                layout.pieces.append(Segment(part.fresh, part.offset, part.length))
-            between.clear()
-            layout.offsets.append((layout.length, part))
-            layout.crc = combine(layout.crc, part.crc, part.length)
-            layout.length += part.length
+            part = records[piece.block].parts[index]
+            layout.blocks.append(piece.block)
+            layout.offsets.append(writer.length)
+            writer.segment(Segment(part.fresh, part.offset, part.length), part.crc)
+        elif isinstance(piece, SectionRef):
+            assert texts is not None  # noqa: S101 - a tree with sections has their texts
+            place = texts.write(piece.section, writer)
+            layout.sections[piece.section] = place
+            layout.guarded += place.guarded
         else:
-            between.append(piece)
-            layout.crc = zlib.crc32(piece, layout.crc)
-            layout.length += len(piece)
-    flush()
+            writer.text(piece)
+    writer.flush()
+    layout.length, layout.crc = writer.length, writer.crc
     return layout
-
-
-def _extend_last(layout: Layout, part: Part, between: bytes, separator: bytes) -> bool:
-    """Extend the last segment to this part, if they are neighbours in the source as in the new file."""
-    last = layout.pieces[-1] if layout.pieces else None
-    if not isinstance(last, Segment) or between != separator or last.fresh != part.fresh:
-        return False
-    if last.offset + last.length + len(separator) != part.offset:
-        return False
-    length = last.length + len(separator) + part.length
-    layout.pieces[-1] = Segment(last.fresh, last.offset, length)
-    return True

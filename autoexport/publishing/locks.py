@@ -7,22 +7,44 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoexport.errors import LockedError
 from autoexport.runtime.files import explain_os_error
+from autoexport.runtime.logs import get_logger
+from autoexport.runtime.waits import waiting
 
 LOCK_WAIT_S = 60.0
 """Seconds that a publish waits for another exporter."""
 
 PUBLISH_LOCK = "publish.lock"
 LEADER_LOCK = "leader.lock"
+TOLD_AFTER_S = 1.0
+"""A shorter wait for another exporter is not worth a line in the log."""
+
 _RETRY_S = 0.1
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lock, and since when: ISO 8601, UTC."""
+
+    pid: int
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid}, since {self.since}"
 
 
 class Lock:
-    """A kernel lock on a file of the state directory. The kernel releases it when the process ends."""
+    """A kernel lock on a file of the state directory. The kernel releases it when the process ends.
+
+    The file holds a note of its holder, for those who wait.
+    """
 
     def __init__(self, state: Path, name: str) -> None:
         self.path = state / name
@@ -45,7 +67,19 @@ class Lock:
                 return False
             raise explain_os_error(error, self.path) from error
         self._descriptor = descriptor
+        note = f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n"
+        with contextlib.suppress(OSError):  # The lock holds without the note, on a full disk for example.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note.encode(), 0)
         return True
+
+    def holder(self) -> Holder | None:
+        """The process that took the lock last; None if it left no note."""
+        try:
+            pid, since = self.path.read_text(encoding="ascii").split()
+            return Holder(int(pid), since)
+        except (OSError, ValueError):
+            return None
 
     def stands(self) -> bool:
         """Whether this process holds the lock, and others would try to take the same file."""
@@ -83,18 +117,28 @@ class Lock:
 async def publishing(state: Path, wait_s: float) -> AsyncIterator[None]:
     """Hold the publish lock; waits at most `wait_s` seconds for another exporter, then raises `LockedError`."""
     lock = Lock(state, PUBLISH_LOCK)
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + wait_s
-    while not lock.try_take() or not lock.stands():
-        # A lock that does not stand is on a file that its previous holder removed.
-        lock.release()
-        if clock() >= deadline:
-            raise LockedError(
-                f"Another exporter has been writing this export for {wait_s:g} seconds.",
-                hint="Wait for it to finish. `status` shows what a running daemon does.",
-            )
-        await asyncio.sleep(_RETRY_S)
+    with waiting():
+        await _take(lock, wait_s)
     try:
         yield
     finally:
         lock.release()
+
+
+async def _take(lock: Lock, wait_s: float) -> None:
+    clock = asyncio.get_running_loop().time
+    began, told = clock(), False
+    while not lock.try_take() or not lock.stands():
+        # A lock that does not stand is on a file that its previous holder removed.
+        lock.release()
+        waited_s = clock() - began
+        if waited_s >= wait_s:
+            holder = lock.holder()
+            raise LockedError(
+                f"Another exporter still writes this export after {wait_s:g} s{f': {holder}' if holder else ''}.",
+                hint="Wait for it to finish. `status` shows what a running daemon does.",
+            )
+        if waited_s >= TOLD_AFTER_S and not told:
+            told = True
+            log.warning("export.waiting", behind=str(lock.holder() or "another exporter"))
+        await asyncio.sleep(_RETRY_S)

@@ -27,6 +27,12 @@ _COPY_BYTES = 16 << 20
 
 _READ_BYTES = 1 << 20
 
+SMALL_BYTES = 32 << 10
+"""Smaller pieces are copied through memory, and written together in steps of `_JOINED_BYTES`."""
+
+_JOINED_BYTES = 256 << 10
+_WINDOW_BYTES = 128 << 10
+
 # Sandboxes answer EPERM to a system call that they do not know.
 _NO_COPY_FILE_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
 
@@ -123,7 +129,7 @@ def stage(
                     throttle.read_from(kept)
                 with made_durable(descriptor, layout.length, throttled=throttled):
                     _check_unchanged(kept, known, layout.file_name)
-                    for piece in layout.pieces:
+                    for piece in _together(layout, spool, kept):
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
                             if throttle is not None:
@@ -143,6 +149,51 @@ def stage(
             raise explain_os_error(error, target) from error
         raise
     return Staged(layout, temp, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _together(layout: Layout, spool: int | None, kept: int | None) -> Iterator[bytes | Segment]:
+    """The pieces of a file, with small neighbours joined.
+
+    A system call for each block of one image would take longer than rendering the block.
+    """
+    some: list[bytes] = []
+    size = 0
+    windows = {True: _Window(spool, layout.file_name), False: _Window(kept, layout.file_name)}
+    for piece in layout.pieces:
+        small = isinstance(piece, bytes) or piece.length < SMALL_BYTES
+        if some and (not small or size >= _JOINED_BYTES):
+            yield b"".join(some)
+            some, size = [], 0
+        if isinstance(piece, bytes):
+            some.append(piece)
+            size += len(piece)
+        elif small:
+            some.append(windows[piece.fresh].read(piece))
+            size += piece.length
+        else:
+            yield piece
+    if some:
+        yield b"".join(some)
+
+
+class _Window:
+    """Reads small segments of a file, several with one call if they follow one another."""
+
+    def __init__(self, descriptor: int | None, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._data, self._offset = b"", 0
+
+    def read(self, piece: Segment) -> bytes:
+        begun = piece.offset - self._offset
+        if not 0 <= begun <= begun + piece.length <= len(self._data):
+            if self._descriptor is None:
+                raise _changed_meanwhile(self._name)
+            self._data = os.pread(self._descriptor, max(_WINDOW_BYTES, piece.length), piece.offset)
+            self._offset, begun = piece.offset, 0
+            if len(self._data) < piece.length:
+                raise _changed_meanwhile(self._name)
+        return self._data[begun : begun + piece.length]
 
 
 def _check_unchanged(descriptor: int | None, known: FileIdentity | None, name: str) -> None:

@@ -6,17 +6,18 @@ program writes to the pipes, and no message is ever stored.
 
 from __future__ import annotations
 
-import marshal
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 from typing import Any
 
 import orjson
 
-from autoexport.formats.contract import FormatOptions
-from autoexport.model.blocks import BlockRows, FlatRows, Value
+from autoexport.formats.contract import FormatOptions, Owner
+from autoexport.model import packing
+from autoexport.model.blocks import BlockRows, FlatRows
 from autoexport.model.mapping import BoxFormat, BoxReading, KeepQuery
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.encoders import fingerprints
@@ -31,23 +32,20 @@ END: tuple[Any, ...] = ()
 def ready() -> tuple[Any, ...]:
     """The first answer, with the encoders of the process: packages may have been replaced since its parent began.
 
-    The answers that follow are `block`, `os error`, `error` or `done`, each with its values.
+    The answers that follow are `blocks`, `os error`, `error` or `done`, each with its values.
     """
     return "ready", fingerprints()
 
 
-_VERSION = 2  # of marshal: later versions look for identical objects, which takes longer than it saves
-
-
 def encoded(content: tuple[Any, ...]) -> bytes:
     """A message with its length in front."""
-    data = marshal.dumps(content, _VERSION)
+    data = packing.pack(content)
     return LENGTH.pack(len(data)) + data
 
 
 def decoded(data: bytes) -> tuple[Any, ...]:
     """A message, without its length."""
-    content: tuple[Any, ...] = marshal.loads(data)  # noqa: S302 - only the other end of the pipe sends it
+    content: tuple[Any, ...] = packing.unpack(data)
     return content
 
 
@@ -79,41 +77,57 @@ def _plain(keep_query: KeepQuery) -> dict[str, dict[str, list[str]]]:
     return {logical: {name: list(kept) for name, kept in fields.items()} for logical, fields in keep_query.items()}
 
 
-def block_message(rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> bytes:
-    """A piece of a block to be rendered, with its project and dataset."""
+def rows_message(rows: BlockRows, owners: Sequence[Owner]) -> bytes:
+    """A piece of a block to be rendered, or several blocks, with the projects and datasets of the blocks."""
     tables = [(list(table.fields), table.values) for table in (rows.images, rows.annotations)]
-    above = [(node.key, _described(node.values)) for node in (project, dataset)]
-    return encoded((rows.dataset, tables, rows.spans, rows.ends, above, dict(project.facts)))
+    projects = {id(project): project for project, _ in owners}
+    places = dict(zip(projects, range(len(projects)), strict=True))
+    above = (
+        _described(list(projects.values())),
+        [places[id(project)] for project, _ in owners],
+        _described([dataset for _, dataset in owners]),
+    )
+    facts = [dict(project.facts) for project in projects.values()]
+    return encoded((rows.dataset, tables, rows.spans, rows.ends, list(rows.members), above, facts))
 
 
-def read_block(content: tuple[Any, ...]) -> tuple[BlockRows, ProjectNode, DatasetNode]:
-    """Read a received `block_message`."""
-    key, (images, annotations), spans, ends, above, facts = content
-    rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends)
-    (project, own), (dataset, other) = above
-    return rows, ProjectNode(project, _values(own), facts=facts), DatasetNode(dataset, _values(other))
+def read_rows(content: tuple[Any, ...]) -> tuple[BlockRows, list[Owner]]:
+    """Read a received `rows_message`."""
+    key, (images, annotations), spans, ends, members, (projects, places, datasets), facts = content
+    rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends, members)
+    above = zip(_values(projects), facts, strict=True)
+    nodes = [ProjectNode(key, values, facts=own) for (key, values), own in above]
+    below = [DatasetNode(key, values) for key, values in _values(datasets)]
+    return rows, [(nodes[place], dataset) for place, dataset in zip(places, below, strict=True)]
 
 
 # --- values that `marshal` does not know ---------------------------------------------------------------
 
-
-def _described(values: dict[str, Value]) -> list[tuple[str, str, Any]]:
-    return [(name, *_kind(value)) for name, value in values.items()]
+_Described = tuple[list[str], list[Any], list[Any]]
 
 
-def _kind(value: Any) -> tuple[str, Any]:
+def _described(nodes: Sequence[ProjectNode] | Sequence[DatasetNode]) -> _Described:
+    """The names of the values, the keys of the nodes, and the values of all nodes, one node after the other."""
+    values: list[Any] = list(chain.from_iterable(node.values.values() for node in nodes))
+    if not _PLAIN.issuperset(map(type, values)):
+        values = list(map(_sendable, values))
+    return list(nodes[0].values), [node.key for node in nodes], values
+
+
+_PLAIN = {type(None), bool, int, float, str}
+
+
+def _sendable(value: Any) -> Any:
     if isinstance(value, datetime):
         return "time", value.isoformat()
-    if isinstance(value, orjson.Fragment):
-        return "json", orjson.dumps(value)
-    return "", value
+    return ("json", orjson.dumps(value)) if isinstance(value, orjson.Fragment) else value
 
 
-def _values(described: list[tuple[str, str, Any]]) -> dict[str, Any]:
-    return {name: _value(kind, value) for name, kind, value in described}
+def _values(described: _Described) -> list[tuple[Any, dict[str, Any]]]:
+    names, keys, values = described
+    received = iter([_received(*value) if isinstance(value, tuple) else value for value in values])
+    return [(key, dict(zip(names, islice(received, len(names)), strict=True))) for key in keys]
 
 
-def _value(kind: str, value: Any) -> Any:
-    if kind == "time":
-        return datetime.fromisoformat(value)
-    return orjson.Fragment(value) if kind == "json" else value
+def _received(kind: str, value: Any) -> Any:
+    return datetime.fromisoformat(value) if kind == "time" else orjson.Fragment(value)

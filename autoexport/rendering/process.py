@@ -7,18 +7,16 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from autoexport.errors import RenderError
-from autoexport.formats.contract import FormatOptions
+from autoexport.formats.contract import FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
-from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.messages import END, LENGTH, Start, block_message, decoded, encoded, ready
-from autoexport.rendering.spool import Rendered, Spool, rendered_block
+from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, ready, rows_message
+from autoexport.rendering.spool import Rendered, Spool, rendered_blocks
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.pipe_writer import PipeWriter, open_pipe
-from autoexport.runtime.threads import in_thread
 from autoexport.values.block import RowMapping
 
 log = get_logger()
@@ -79,8 +77,7 @@ class WorkerProcessRenderer:
     """Sends blocks to a worker process and collects its answers while it works.
 
     The protocol (`messages`): `Start` is answered by `ready`; pieces of blocks and END are sent without waiting
-    for answers. The worker answers the last piece of each block, an error at once, and END with its processor
-    time.
+    for answers. The worker answers when blocks end, an error at once, and END with its processor time.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, writer: PipeWriter, spools: Sequence[Spool]) -> None:
@@ -89,7 +86,7 @@ class WorkerProcessRenderer:
         self._writer = writer
         self._from_worker = process.stdout
         self._spools = spools
-        self._blocks_added = 0
+        self._blocks_added = self._blocks_answered = 0
         self._all_done = False
         self.worker_cpu_s = 0.0
         self._answers: asyncio.Task[deque[bytes]] | None = None
@@ -114,17 +111,17 @@ class WorkerProcessRenderer:
         self._answers = asyncio.create_task(self._collect(), name="rendering")
         return True
 
-    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        """Send one more piece of a block, as `Renderer.add` has it."""
+    async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
+        """Send one more piece of a block, or several blocks, as `Renderer.add` has it."""
         assert self._answers is not None  # noqa: S101 - it has begun
-        self._blocks_added += rows.ends
+        self._blocks_added += len(rows.blocks()) - (not rows.ends)
         await self._writer.sent(self._answers)
         if self._answers.done():
             await self.finish()  # The worker ended before its time: this raises the reason.
         else:
-            self._writer.send(block_message(rows, project, dataset))
+            self._writer.send(rows_message(rows, owners))
 
-    async def finish(self) -> list[Rendered]:
+    async def finish(self) -> Iterator[Rendered]:
         """Send END and wait for all answers, as `Renderer.finish` has it."""
         assert self._answers is not None  # noqa: S101 - it has begun
         await self._writer.sent(self._answers)
@@ -132,13 +129,13 @@ class WorkerProcessRenderer:
             self._writer.send(encoded(END))
             await self._writer.sent(self._answers)
         answers = await self._answers
-        if not self._all_done or len(answers) != self._blocks_added:
+        if not self._all_done or self._blocks_answered != self._blocks_added:
             await self._process.wait()
             raise RenderError(
                 f"The rendering process ended before its time, with exit code {self._process.returncode}.",
                 hint="Was it killed, or short of memory? See the kernel's log. The exporter tries again.",
             )
-        return await in_thread(self._rendered_blocks, answers)
+        return rendered_blocks(self._spools, answers)
 
     async def end(self) -> None:
         """Kill the process, if it still runs, and close the pipe."""
@@ -151,7 +148,7 @@ class WorkerProcessRenderer:
         await self._process.wait()
 
     async def _collect(self) -> deque[bytes]:
-        """The answers about blocks, still encoded: decoded they would take three times as much memory."""
+        """The digests of the blocks, still packed: unpacked they would take three times as much memory."""
         blocks: deque[bytes] = deque()
         while (answer := await self._answer()) is not None:
             kind, *content = decoded(answer)
@@ -161,14 +158,12 @@ class WorkerProcessRenderer:
                 break
             if kind == "os error":
                 raise explain_os_error(OSError(content[0], ""), WORKING_FILES)
-            if kind != "block":
+            if kind != "blocks":
                 raise RenderError(f"A block could not be rendered: {content[0]}.", hint="Please report this.")
-            blocks.append(answer)
+            number, digests = content
+            self._blocks_answered += number
+            blocks.append(digests)
         return blocks
-
-    def _rendered_blocks(self, answers: deque[bytes]) -> list[Rendered]:
-        # Popped one by one: the memory of each answer is free as soon as it is decoded.
-        return [rendered_block(self._spools, *decoded(answers.popleft())[1:]) for _ in range(len(answers))]
 
     async def _answer(self) -> bytes | None:
         """The next answer without its length, still encoded; None after the last one."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
-from autoexport.formats.contract import FormatOptions
+from autoexport.formats.contract import FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
-from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.bodies import BlockDigest, bodies_of
+from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.process import process_renderer
-from autoexport.rendering.spool import Rendered, Spool, rendered_block
+from autoexport.rendering.spool import Rendered, Spool, packed, rendered_blocks
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import is_interpreter
 from autoexport.values.block import RowMapping
@@ -29,11 +29,12 @@ class Renderer(Protocol):
     worker_cpu_s: float
     """Processor time used outside this process, in seconds; known after `finish`."""
 
-    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        """Render one more piece, now or later. Raises `PublishError` or `RenderError`, also of earlier pieces."""
+    async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
+        """Render one more piece, or several blocks, now or later; `owners` are the projects and datasets of the
+        blocks. Raises `PublishError` or `RenderError`, also of earlier pieces."""
         ...
 
-    async def finish(self) -> list[Rendered]:
+    async def finish(self) -> Iterator[Rendered]:
         """Wait for all pieces; the rendered blocks, in the order of `add`. Raises as `add`."""
         ...
 
@@ -61,16 +62,15 @@ class ThreadRenderer:
         self._outputs = [spool.output for spool in spools]
         self._block_digest = BlockDigest(self._outputs)
         self._mapping = mapping
-        self._rendered: list[Rendered] = []
+        self._ended: deque[bytes] = deque()
 
-    async def add(self, rows: BlockRows, project: ProjectNode, dataset: DatasetNode) -> None:
-        piece = await asyncio.to_thread(bodies_of, rows, self._mapping, self._outputs, project, dataset)
-        if piece.shown:
-            for spool, body in zip(self._spools, piece.bodies, strict=True):
-                await spool.append(body)
-        self._block_digest.add(piece)
-        if rows.ends:
-            self._rendered.append(rendered_block(self._spools, *self._block_digest.end()))
+    async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
+        pieces = await asyncio.to_thread(all_bodies_of, rows, self._mapping, self._outputs, owners)
+        written = self._block_digest.written(pieces, ends=rows.ends) if self._mapping.expand else pieces
+        for index, spool in enumerate(self._spools):
+            await spool.append([piece.bodies[index] for piece in written])
+        # Encoded, as a worker process sends them: they take a third of the memory.
+        self._ended.append(packed(self._block_digest.add_all(pieces, ends=rows.ends)))
 
-    async def finish(self) -> list[Rendered]:
-        return self._rendered
+    async def finish(self) -> Iterator[Rendered]:
+        return rendered_blocks(self._spools, self._ended)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,13 @@ from typing import Any
 import aiofiles
 
 from autoexport.formats.contract import Format
+from autoexport.model import packing
 from autoexport.model.blocks import Part
-from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors_explained
+from autoexport.rendering.bodies import Digest
+from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors_explained, write_all
+
+_HELD_BYTES = 1 << 20
+_WINDOW_BYTES = 128 << 10
 
 
 class Spool:
@@ -30,10 +37,12 @@ class Spool:
         descriptor: int = self._stream.fileno()
         return descriptor
 
-    async def append(self, body: bytes) -> None:
-        """Append a piece of a block. Raises `PublishError`."""
+    async def append(self, bodies: Sequence[bytes]) -> None:
+        """Append blocks, or pieces of blocks. Raises `PublishError`."""
+        if not bodies:
+            return
         with disk_errors_explained(WORKING_FILES):
-            await self._stream.write(body + self.output.separator)
+            await self._stream.write(self.output.separator.join([*bodies, b""]))
 
     def added(self, length: int, crc: int) -> Part:
         """Note a block of so many bytes that was appended, here or by the worker process; where it lies."""
@@ -52,6 +61,47 @@ class Spool:
         """Write the buffer to the file. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
             await self._stream.flush()
+
+
+class ScratchFile:
+    """A `Scratch` in a file without a name in the state directory. Raises `OSError`."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._descriptor: int | None = None
+        self._written = 0
+        self._held = bytearray()
+        self._window, self._window_offset = b"", 0
+
+    def append(self, data: bytes) -> int:
+        """Append to the file; at first to memory."""
+        offset = self._written + len(self._held)
+        self._held += data
+        if len(self._held) >= _HELD_BYTES:
+            if self._descriptor is None:
+                self._descriptor = create_nameless(self._state / f"spool-{secrets.token_hex(8)}")
+            write_all(self._descriptor, bytes(self._held))
+            self._written += len(self._held)
+            self._held = bytearray()
+        return offset
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read from the file or from memory. Neighbouring bytes are mostly read one after the other."""
+        if offset >= self._written:
+            begun = offset - self._written
+            return bytes(self._held[begun : begun + length])
+        begun = offset - self._window_offset
+        if not 0 <= begun <= begun + length <= len(self._window):
+            assert self._descriptor is not None  # noqa: S101 - something was written
+            ahead = min(max(length, _WINDOW_BYTES), self._written - offset)
+            self._window, self._window_offset, begun = os.pread(self._descriptor, ahead, offset), offset, 0
+        return self._window[begun : begun + length]
+
+    def close(self) -> None:
+        """Remove everything."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 @contextlib.asynccontextmanager
@@ -82,8 +132,16 @@ class Rendered:
     parts: list[Part]
 
 
-def rendered_block(
-    spools: Sequence[Spool], packed: bytes, ids: int, lengths: Sequence[tuple[int, int]]
-) -> Rendered:
-    """Note in the spools the block that follows those noted before; `lengths` has length and CRC-32 for each."""
-    return Rendered(packed, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])
+def packed(digests: Sequence[Digest]) -> bytes:
+    """Encode the digests of blocks."""
+    return packing.pack(list(digests))
+
+
+def rendered_blocks(spools: Sequence[Spool], digests: deque[bytes]) -> Iterator[Rendered]:
+    """Note in the spools the blocks that follow those noted before, from their `packed` digests.
+
+    The memory of these is free as soon as they are decoded.
+    """
+    while digests:
+        for counts, ids, lengths in packing.unpack(digests.popleft()):
+            yield Rendered(counts, ids, [spool.added(*part) for spool, part in zip(spools, lengths, strict=True)])

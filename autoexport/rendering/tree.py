@@ -1,176 +1,189 @@
-"""Builds the tree above the images: projects, datasets and labels, with the counts of their blocks."""
+"""Builds the nodes above the images: projects, datasets and labels, from their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from collections.abc import Mapping as ReadOnly
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from heapq import merge
+from itertools import chain
 from typing import Any
 
-import xxhash
-
-from autoexport.mapping.keys import SOLE_KEY, not_unique
-from autoexport.model.blocks import BlockRecord, Counts
-from autoexport.model.catalog import Key
-from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS, Mapping
-from autoexport.model.tree import DatasetNode, LabelNode, ParentRow, Parents, ProjectNode, Tree
+from autoexport.formats.contract import Owner
+from autoexport.mapping.keys import SOLE_KEY
+from autoexport.model.catalog import Key, Scalar
+from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS
+from autoexport.model.mapping import Mapping as TableMappings
+from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Section, in_order
+from autoexport.rendering.outline import Outline, Row, hashed
 from autoexport.values.block import Mended
 from autoexport.values.expand import dialect
 
-Ruled = Callable[[ParentRow, Sequence[str], ReadOnly[str, Sequence[str]]], tuple[dict[str, Any], Mended]]
+Ruled = Callable[
+    [Mapping[str, Sequence[Scalar]], Sequence[str], int, Mapping[str, Sequence[str]]],
+    tuple[dict[str, Sequence[Any]], Mended],
+]
 
+_PROJECT_ID = DATASET_FIELDS.index("project_id")
+_LABELS_TOGETHER = 500
+_DOCUMENTS_HELD = 64
 _DATASET_OWN = tuple(name for name in DATASET_FIELDS if name != "project_id")
 
 
 class TreeBuilder:
-    """Builds the tree of one snapshot: first the nodes; the counts when the blocks are known.
+    """Builds the nodes of one snapshot, a section at a time.
 
-    `rule` applies the value rules to a row and counts the repaired values. Raises `SourceError` if two rows of a
-    table have the same key.
+    `rule` applies the value rules to rows, by column, and counts the values that it mended. Raises `SourceError`
+    if two rows of a table have the same key.
     """
 
-    def __init__(self, parents: Parents, mapping: Mapping, database: str, rule: Ruled) -> None:
+    def __init__(self, parents: Parents, mapping: TableMappings, database: str, rule: Ruled) -> None:
         self.mapping = mapping
-        self.repaired = self.redacted = 0
-        self._embedded: dict[Key, str] = {}
+        self.outline = Outline(parents, mapping, database)
         self._rule = rule
-        self.projects = self._projects(parents, database)
-        self._by_project: dict[Key, ProjectNode] = {}
-        for project in self.projects:
-            self._refuse_duplicate("projects", project.key, self._by_project)
-            self._by_project[project.key] = project
-        self._datasets(parents)
-        self.places: dict[Key, tuple[ProjectNode, DatasetNode]] = {}
-        for project in self.projects:
-            for dataset in project.datasets:
-                self._refuse_duplicate("datasets", dataset.key, self.places)
-                self.places[dataset.key] = project, dataset
-        # An empty labels table says no more than none.
-        self._labels_from_names = mapping.labels is None or not (parents.labels or parents.deleted_labels)
-        self._total_labels = self._labels(parents)
+        name = mapping.expand.get("projects")
+        read = dialect(name).read_project if name else None
+        self._read = lru_cache(_DOCUMENTS_HELD)(read) if read is not None else None
         level = parents.datasets if mapping.datasets is not None else parents.projects
-        self._referred_values = {row["id"]: row.get("named") for row in level}
-        self._label_digest = _hashed((parents.labels, parents.deleted_labels)) if mapping.label_joined else ""
+        self._named = list(level.fields).index("named") if "named" in level.fields else None
+
+    @property
+    def datasets(self) -> Collection[Key]:
+        """The keys of all published datasets."""
+        return self.outline.index_of
+
+    def owners(self, datasets: Sequence[Key]) -> tuple[list[Owner], list[str]]:
+        """The nodes of the projects and datasets with these keys, and for each dataset a digest of the values
+        from above that a block of it repeats, or that its images refer to."""
+        rows = [self.outline.rows_of(dataset) for dataset in datasets]
+        projects = {self.outline.project_key(row): row for row, _ in rows}
+        nodes = dict(zip(projects, self._projects(list(projects.values()))[0], strict=True))
+        above = [nodes[self.outline.project_key(row)] for row, _ in rows]
+        below, _ = self._datasets(above, [row for _, row in rows])
+        owners = list(zip(above, below, strict=True))
+        referred = [None] * len(rows) if self._named is None else [self._referred(*row) for row in rows]
+        return owners, [self._embedded(owner, named) for owner, named in zip(owners, referred, strict=True)]
 
     def embedded(self, dataset: Key) -> str:
-        """A digest of the values from above that a block of this dataset repeats, or that its images refer to."""
-        if dataset in self._embedded:
-            return self._embedded[dataset]
-        project, node = self.places[dataset]
-        repeated = [project.values["id"], project.values["name"], node.values["id"], node.values["name"]]
-        referred = self._referred_values.get(dataset)
-        facts = (project.facts,) if project.facts else ()
-        self._embedded[dataset] = _hashed((repeated, referred, self._label_digest, *facts))
-        return self._embedded[dataset]
+        """The digest that `owners` gives for a dataset."""
+        return self.owners([dataset])[1][0]
 
-    def finish(self, timestamp: datetime, records: Sequence[BlockRecord]) -> Tree:
-        """The tree with its blocks and all counts; `records` are the blocks in the order of the files."""
-        for index, record in enumerate(records):
-            project, dataset = self.places[record.dataset]
-            counts = record.counts
-            if counts.images or not counts.hidden_images:
-                dataset.blocks.append(index)
-            dataset.counts.add(counts)
-        total = Counts(repaired=self.repaired, redacted=self.redacted)
-        for project in self.projects:
-            for dataset in project.datasets:
-                project.counts.add(dataset.counts)
-            self._count_labels(project)
-            total.add(project.counts)
-        labels = self._total_labels
-        if self._labels_from_names:
-            labels = sum(len(project.labels) for project in self.projects)
-        return Tree(timestamp, self.projects, labels, total)
+    def _referred(self, project: Row, dataset: Row) -> Any:
+        row = dataset if self.mapping.datasets is not None else project
+        return row[self._named]  # type: ignore[index]
 
-    def _refuse_duplicate(self, logical: str, key: Key, known: Container[Key]) -> None:
-        """Raise `SourceError` for a key that two rows have: the rows below them could not be distinguished."""
-        if key in known and (mapped := self.mapping.tables().get(logical)) is not None:
-            raise not_unique(logical, mapped, key)
+    def _embedded(self, owner: Owner, referred: Any) -> str:
+        project, dataset = owner[0].values, owner[1].values
+        repeated = (project["id"], project["name"], dataset["id"], dataset["name"])
+        facts = (owner[0].facts,) if owner[0].facts else ()
+        return hashed((repeated, referred, self.outline.label_digest, *facts))
 
     # --- nodes ---------------------------------------------------------------------------------------
 
-    def _values(self, logical: str, row: ParentRow, fields: Sequence[str]) -> dict[str, Any]:
-        values, mended = self._rule(row, fields, self.mapping.keep_query.get(logical, {}))
-        self.repaired += mended.repaired
-        self.redacted += mended.redacted
-        return {name: values[name] for name in fields}
+    def nodes(self, index: int) -> tuple[Section, Mended]:
+        """The nodes of a section without labels and counts, and the number of mended values."""
+        section = self.outline.sections[index]
+        rows = section.rows()
+        projects, mended = self._projects([row for row, _ in rows])
+        owners = [node for node, (_, own) in zip(projects, rows, strict=True) for _ in own]
+        datasets, more = self._datasets(owners, list(chain.from_iterable(own for _, own in rows)))
+        remaining = iter(datasets)
+        for node, (_, own) in zip(projects, rows, strict=True):
+            node.datasets = [next(remaining) for _ in own]
+        return Section(section.kind, projects), more if section.kind == "datasets" else mended + more
 
-    def _projects(self, parents: Parents, database: str) -> list[ProjectNode]:
+    def _columns(
+        self, logical: str, fields: Sequence[str], rows: Sequence[Row], names: Sequence[str]
+    ) -> tuple[list[Any], Mended]:
+        """The ruled values of rows, for each the values of `names`."""
+        if not rows:
+            return [], Mended()
+        columns: dict[str, Any] = dict(zip(fields, zip(*rows, strict=True), strict=True))
+        ruled, mended = self._rule(columns, names, len(rows), self.mapping.keep_query.get(logical, {}))
+        return list(zip(*(ruled[name] for name in names), strict=True)), mended
+
+    def _projects(self, rows: Sequence[Row]) -> tuple[list[ProjectNode], Mended]:
         if self.mapping.projects is None:
             blank: dict[str, Any] = dict.fromkeys(PROJECT_FIELDS)
-            return [ProjectNode(SOLE_KEY, {**blank, "id": SOLE_KEY, "name": database})]
-        return [self._project(row) for row in parents.projects]
+            return [ProjectNode(SOLE_KEY, {**blank, "id": key, "name": name}) for key, name in rows], Mended()
+        values, mended = self._columns("projects", self.outline.project_fields, rows, PROJECT_FIELDS)
+        keys = map(self.outline.project_key, rows)
+        nodes = [
+            ProjectNode(key, dict(zip(PROJECT_FIELDS, own, strict=True)))
+            for key, own in zip(keys, values, strict=True)
+        ]
+        if self._read is not None:
+            place = list(self.outline.project_fields).index("document")
+            for node, row in zip(nodes, rows, strict=True):
+                document = self._read(row[place])
+                node.label_colors, node.facts = document.labels, document.facts
+        return nodes, mended
 
-    def _project(self, row: ParentRow) -> ProjectNode:
-        node = ProjectNode(row["id"], self._values("projects", row, PROJECT_FIELDS))  # type: ignore[arg-type]
-        name = self.mapping.expand.get("projects")
-        read = dialect(name).read_project if name else None
-        if read is not None:
-            document = read(row.get("document"))
-            node.label_colors, node.facts = document.labels, document.facts
-        return node
-
-    def _datasets(self, parents: Parents) -> None:
+    def _datasets(self, owners: Sequence[ProjectNode], rows: Sequence[Row]) -> tuple[list[DatasetNode], Mended]:
+        nodes = []
         if self.mapping.datasets is None:
-            for project in self.projects:
-                blank: dict[str, Any] = dict.fromkeys(DATASET_FIELDS)
-                own = {
-                    "id": project.values["id"],
-                    "project_id": project.values["id"],
-                    "name": project.values["name"],
-                }
-                project.datasets.append(DatasetNode(project.key, {**blank, **own}))
-            return
-        linked = self.mapping.datasets.parent_link is not None and self.mapping.projects is not None
-        for row in parents.datasets:
-            parent: Any = row.get("parent")
-            owner = self._by_project.get(parent) if linked else self.projects[0]
-            if owner is None:
-                continue
-            values = self._values("datasets", row, _DATASET_OWN)
-            values["project_id"] = owner.values["id"]
-            ordered = {name: values[name] for name in DATASET_FIELDS}
-            owner.datasets.append(DatasetNode(row["id"], ordered))  # type: ignore[arg-type]
+            blank: dict[str, Any] = dict.fromkeys(DATASET_FIELDS)
+            for owner in owners:
+                key = owner.values["id"]
+                nodes.append(
+                    DatasetNode(owner.key, {**blank, "id": key, "project_id": key, "name": owner.values["name"]})
+                )
+            return nodes, Mended()
+        columns, mended = self._columns("datasets", self.outline.dataset_fields, rows, _DATASET_OWN)
+        for owner, row, own in zip(owners, rows, columns, strict=True):
+            values = (*own[:_PROJECT_ID], owner.values["id"], *own[_PROJECT_ID:])
+            nodes.append(
+                DatasetNode(self.outline.dataset_key(row), dict(zip(DATASET_FIELDS, values, strict=True)))
+            )
+        return nodes, mended
 
-    def _labels(self, parents: Parents) -> int:
-        mapped = self.mapping.labels
-        if mapped is None:
-            return 0
-        published = 0
-        for row in parents.labels:
-            owners = self._owners(row, linked=mapped.parent_link is not None)
-            if owners:
-                published += 1
-                values = self._values("labels", row, LABEL_FIELDS)
-                for project in owners:
-                    project.labels.append(LabelNode(values))
-        return published
+    def labels(self, project: Key) -> Iterator[tuple[list[tuple[Any, ...]], Mended]]:
+        """The values of `LABEL_FIELDS` of the labels that a project lists, with the number of mended values.
 
-    def _owners(self, row: ParentRow, *, linked: bool) -> list[ProjectNode]:
-        """The projects that list a label: its own, or all if labels belong to no project."""
-        if not linked:
-            return self.projects
-        parent: Any = row.get("parent")
-        if self.mapping.labels_by_dataset:
-            place = self.places.get(parent)
-            return [place[0]] if place else []
-        if self.mapping.projects is None:
-            return self.projects
-        project = self._by_project.get(parent)
-        return [project] if project else []
+        Yields some labels at a time.
+        """
+        rows = self.outline.labels_of(project)
+        for begun in range(0, len(rows), _LABELS_TOGETHER):
+            some = rows[begun : begun + _LABELS_TOGETHER]
+            yield self._columns("labels", self.outline.label_fields, some, LABEL_FIELDS)
 
-    def _count_labels(self, project: ProjectNode) -> None:
-        """Give each label the project's count for its name; without rows of labels, make labels of the names."""
-        counted = project.counts.labels
-        if self._labels_from_names:
-            colors = project.label_colors
-            project.labels = [
-                LabelNode({"id": None, "name": name, "color": colors.get(name)}, counted.get(name, 0))
-                for name in sorted({**counted, **colors})
-            ]
-        for label in project.labels:
-            label.annotation_count = counted.get(label.values["name"], 0)  # type: ignore[arg-type]
+    def mended_labels(self, project: Key) -> Mended:
+        """The number of mended values in the labels that a project lists."""
+        return sum((mended for _, mended in self.labels(project)), Mended())
 
 
-def _hashed(value: object) -> str:
-    return xxhash.xxh3_64_hexdigest(repr(value).encode("utf-8", "surrogateescape"))
+class TableLabels(Collection[LabelNode]):
+    """The labels that a project lists, from the table of labels, with their counts."""
+
+    def __init__(self, builder: TreeBuilder, project: Key, counted: Mapping[str, int]) -> None:
+        self._builder, self._project, self._counted = builder, project, counted
+
+    def __len__(self) -> int:
+        return len(self._builder.outline.labels_of(self._project))
+
+    def __iter__(self) -> Iterator[LabelNode]:
+        for some, _ in self._builder.labels(self._project):
+            for own in some:
+                values = dict(zip(LABEL_FIELDS, own, strict=True))
+                yield LabelNode(values, self._counted.get(values["name"], 0))
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == node for node in self)
+
+
+class NamedLabels(Collection[LabelNode]):
+    """The labels of a project without a table of labels: the names that are counted, and those in `colors`, which
+    the document of the project declares."""
+
+    def __init__(self, counted: Mapping[str, int], colors: Mapping[str, str | None]) -> None:
+        self._counted, self._colors = counted, colors
+        self._unused = sorted(name for name in colors if name not in counted)
+
+    def __len__(self) -> int:
+        return len(self._counted) + len(self._unused)
+
+    def __iter__(self) -> Iterator[LabelNode]:
+        for name, count in merge(in_order(self._counted), ((name, 0) for name in self._unused)):
+            yield LabelNode({"id": None, "name": name, "color": self._colors.get(name)}, count)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == node for node in self)

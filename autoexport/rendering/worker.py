@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autoexport.formats import chosen_formats
-from autoexport.rendering.bodies import BlockDigest, bodies_of
-from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, read_block, ready
+from autoexport.model import packing
+from autoexport.rendering.bodies import BlockDigest, all_bodies_of
+from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, read_rows, ready
 from autoexport.runtime.files import write_all
 from autoexport.runtime.tuning import return_memory
 
@@ -53,15 +54,14 @@ def main() -> None:
 def _render(
     message: tuple[Any, ...], start: Start, outputs: Sequence[Format], block_digest: BlockDigest
 ) -> tuple[Any, ...] | None:
-    """Append a piece of a block to the spools; the answer if this is the block's last piece, else None."""
-    rows, project, dataset = read_block(message)
-    piece = bodies_of(rows, start, outputs, project, dataset)
-    if piece.shown:
-        for body, output, descriptor in zip(piece.bodies, outputs, start.spools, strict=True):
-            write_all(descriptor, body)
-            write_all(descriptor, output.separator)
-    block_digest.add(piece)
-    return ("block", *block_digest.end()) if rows.ends else None
+    """Append blocks, or a piece of one, to the spools; the answer about the blocks that end, None if none does."""
+    rows, owners = read_rows(message)
+    pieces = all_bodies_of(rows, start, outputs, owners)
+    written = block_digest.written(pieces, ends=rows.ends) if start.expand else pieces
+    for index, (output, descriptor) in enumerate(zip(outputs, start.spools, strict=True)):
+        write_all(descriptor, output.separator.join([*(piece.bodies[index] for piece in written), b""]))
+    ended = block_digest.add_all(pieces, ends=rows.ends)
+    return ("blocks", len(ended), packing.pack(ended)) if ended else None
 
 
 def _receive(stream: BinaryIO) -> tuple[Any, ...] | None:

@@ -5,52 +5,55 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from autoexport.runtime.journal import stderr_is_journal, with_priority
 from autoexport.runtime.redaction import redact
 
 _SECRET_NAMES = frozenset({"password", "passwd", "secret", "token"})
 
 
-def configure(log_format: Literal["json", "console"], level: str) -> None:
+def configure(renderer: Processor, level: str, *, database: str | None = None) -> None:
     """Send all logs to standard error, those of other libraries from `warning` on. For the command line only.
 
-    `level` is one of `debug`, `info`, `warning`, `error`, `critical`. Exceptions are rendered without the values
-    of local variables, which may hold rows and passwords.
+    `level` is one of `debug`, `info`, `warning`, `error`, `critical`. `renderer` makes the text of an event; an
+    empty one is not written. `database` is added to every event, unless it is None. Exceptions are rendered
+    without the values of local variables, which may hold rows and passwords.
     """
+    constants: list[Processor] = [] if database is None else [_Constant("database", database)]
     shared: list[Processor] = [
+        *constants,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         redact_passwords,
     ]
-    renderer: Processor
-    if log_format == "json":
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+    last = _WithPriority(renderer) if stderr_is_journal() else renderer
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=_StandardError,
         cache_logger_on_first_use=False,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
     )
     for old in [item for item in logging.root.handlers if isinstance(item, _ForeignRecords)]:
         logging.root.removeHandler(old)
     foreign = _ForeignRecords(max(threshold, logging.WARNING))
     foreign.setFormatter(formatter)
     logging.root.addHandler(foreign)
+
+
+def json_lines() -> Processor:
+    """A renderer that makes an event one JSON object on one line."""
+    return structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -83,6 +86,28 @@ def _redacted(name: object, value: object) -> Any:
     return redact(str(value))
 
 
+class _WithPriority:
+    def __init__(self, renderer: Processor) -> None:
+        self._renderer = renderer
+
+    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
+        level = str(event.get("level", "info"))
+        text = str(self._renderer(logger, name, event))
+        return with_priority(text, level) if text else ""
+
+
+class _Constant:
+    def __init__(self, name: str, value: str) -> None:
+        self._name, self._value = name, value
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.setdefault(self._name, self._value)
+        return event
+
+
+# --- standard error ------------------------------------------------------------------------------
+
+
 class _StandardError:
     """Writes to the present `sys.stderr`: a progress bar replaces it, to put log lines above itself."""
 
@@ -91,6 +116,8 @@ class _StandardError:
 
     def msg(self, message: str) -> None:
         # A log line that cannot be written, on a full disk for instance, must not end the work that it reports.
+        if not message:
+            return
         with suppress(OSError):
             sys.stderr.write(message + "\n")
             sys.stderr.flush()

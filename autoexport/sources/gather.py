@@ -9,31 +9,10 @@ from typing import Any
 
 from autoexport.model.blocks import BlockRows, FlatRows, Range
 from autoexport.model.catalog import Scalar
+from autoexport.sources.block_size import BlockSize
 from autoexport.sources.partitions import lengths
 
 Row = Sequence[Scalar]
-
-BLOCK_IMAGES = 256
-"""The most images that each of the first `DOUBLING` blocks may have."""
-
-LEAST_BLOCK_IMAGES = 64
-"""How many images a block may have in the smallest database."""
-
-BLOCKS = 4_000
-"""From about so many blocks on, blocks grow in size, up to `BLOCK_IMAGES`, before there are more of them. Each
-block takes about 1 KB of memory in every export, and the files are laid out block by block. Small blocks are
-cheaper to renew: of 200,000 images with random keys, the rows of 40 changed annotations take 0.4 s to read and
-render in blocks of 64, and 0.7 s in blocks of 256."""
-
-BLOCK_BYTES = 1_000_000
-"""About how many bytes of JSON each of the first `DOUBLING` blocks may have before it is cut."""
-
-DOUBLING = 5_000
-"""After each so many blocks, the following ones may be twice as large. Measured with ten million images: 15,500
-blocks instead of 39,000, and 98 MB of memory instead of 125."""
-
-PIECE_BYTES = 256_000
-"""About how many bytes of JSON are read, handed over and rendered at a time. A larger block comes in pieces."""
 
 _ANNOTATION_BYTES = 400  # JSON of a row without its polygon, in the first application
 
@@ -53,36 +32,6 @@ class Stream:
     leading: int = 1
 
 
-@dataclass(slots=True)
-class BlockSize:
-    """How large blocks may become, and how many `blocks` there are so far.
-
-    A block is full at `images` images, or at about `json_bytes` bytes of JSON. Both limits double after each
-    `doubling` blocks. A block of more than about `piece_bytes` bytes comes in pieces.
-    """
-
-    images: int
-    json_bytes: int
-    piece_bytes: int
-    doubling: int
-    blocks: int = 0
-
-    @classmethod
-    def of(cls, images: int, blocks: int) -> BlockSize:
-        """The sizes for a database of so many images, of which so many blocks are kept."""
-        return cls(block_images(images), BLOCK_BYTES, PIECE_BYTES, DOUBLING, blocks)
-
-    def limits(self) -> tuple[int, int]:
-        """How many images, and how many bytes of JSON, the next block may have."""
-        factor = 1 << self.blocks // self.doubling
-        return self.images * factor, self.json_bytes * factor
-
-
-def block_images(images: int) -> int:
-    """The most images that a block may have in a database of so many images."""
-    return min(max(images // BLOCKS, LEAST_BLOCK_IMAGES), BLOCK_IMAGES)
-
-
 async def gather(
     images: Stream,
     annotations: Stream | None,
@@ -90,7 +39,7 @@ async def gather(
     size: BlockSize,
     duplicate_error: Callable[[Scalar], Exception],
 ) -> AsyncIterator[BlockRows]:
-    """Yield the images of a stream, with their annotations, as blocks in pieces.
+    """Yield the images of a stream, with their annotations, as blocks in pieces, or several small blocks at once.
 
     Both streams have the same order. `size` counts the blocks. No block extends beyond the end of one of the
     `ranges`. Raises the `duplicate_error` of a key that two neighbouring images share.
@@ -132,13 +81,16 @@ class BlockAssembler:
         self._duplicate_error = duplicate_error
         self._previous: tuple[Scalar, Scalar] | None = None
         self._rows: list[Row] = []
+        self._members: list[tuple[Any, int]] = []
+        self._piece_limit = annotations.json_bytes + size.piece_bytes
         self._begin_block()
 
     def _begin_block(self) -> None:
         # The limits are totals of the cursor, so that an image costs a comparison and no addition.
-        self._rows_left, most_bytes = self._size.limits()
+        self._begun = len(self._rows)
+        most_images, most_bytes = self._size.limits()
+        self._full = self._begun + most_images
         self._block_limit = self._annotations.json_bytes + most_bytes
-        self._piece_limit = self._annotations.json_bytes + self._size.piece_bytes
 
     def add(self, row: Row) -> BlockRows | None:
         """Add an image. If a piece ends before it, return that piece."""
@@ -150,25 +102,34 @@ class BlockAssembler:
         piece, rows = None, self._rows
         if rows:
             json_bytes = self._annotations.json_bytes
-            full = len(rows) >= self._rows_left or json_bytes >= self._block_limit
-            block_ends = full or range_ends or dataset != rows[0][0]
-            if block_ends or json_bytes >= self._piece_limit:
+            full = len(rows) >= self._full or json_bytes >= self._block_limit
+            block_ends = full or range_ends or dataset != rows[-1][0]
+            if block_ends:
+                self._end_block()
+            if json_bytes >= self._piece_limit or (block_ends and len(rows) >= self._size.together):
                 piece = self._cut(block_ends)
         self._rows.append(row)
         return piece
 
     def finish(self) -> BlockRows | None:
         """Return the last piece; None if there was no image."""
-        return self._cut(True) if self._rows else None
+        if not self._rows:
+            return None
+        self._end_block()
+        return self._cut(True)
+
+    def _end_block(self) -> None:
+        self._members.append((self._rows[-1][0], len(self._rows) - self._begun))
+        self._size.blocks += 1
+        self._begin_block()
 
     def _cut(self, block_ends: bool) -> BlockRows:
         rows, self._rows = self._rows, []
-        if block_ends:
-            self._size.blocks += 1
-            self._begin_block()
-        else:
-            self._rows_left -= len(rows)
-            self._piece_limit = self._annotations.json_bytes + self._size.piece_bytes
+        if not block_ends:
+            self._members.append((rows[-1][0], len(rows) - self._begun))
+        members, self._members = self._members, []
+        self._begun, self._full = 0, self._full - len(rows)
+        self._piece_limit = self._annotations.json_bytes + self._size.piece_bytes
         datasets, values = _flat(rows)
         spans, annotations = self._annotations.taken()
         return BlockRows(
@@ -177,6 +138,7 @@ class BlockAssembler:
             annotations=FlatRows(self._annotations.fields, annotations),
             spans=spans,
             ends=block_ends,
+            members=members if len(members) > 1 else (),
         )
 
 

@@ -13,9 +13,10 @@ from autoexport.mapping.keys import not_unique
 from autoexport.model.blocks import BlockRows, Range
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import Mapping
-from autoexport.model.tree import ParentRow, Parents, Totals
+from autoexport.model.tree import ParentRows, Parents, Totals
+from autoexport.sources.block_size import BlockSize
 from autoexport.sources.contract import Snapshot
-from autoexport.sources.gather import BlockSize, Stream, gather
+from autoexport.sources.gather import Stream, gather
 from autoexport.sources.sql import SqlTables
 from autoexport.sources.statements import Statements
 
@@ -135,15 +136,16 @@ class SnapshotReader:
             return False
         return bool(await self._number(self._statements.any_row_without_key(logical)))
 
-    async def _parent_rows(
-        self, logical: str, above: str | None, *, soft_deleted: bool = False
-    ) -> list[ParentRow]:
+    async def _parent_rows(self, logical: str, above: str | None, *, soft_deleted: bool = False) -> ParentRows:
         mapped = self.tables.mapped.get(logical)
         if mapped is None or (soft_deleted and not mapped.deleted):
-            return []
+            return ParentRows()
         names, statement = self._statements.parents(logical, above, soft_deleted=soft_deleted)
         stream = self.snapshot.stream(statement)
-        return [dict(zip(names, row, strict=True)) async for part in stream for row in part]
+        rows: list[tuple[Scalar, ...]] = []
+        async for part in stream:
+            rows += map(tuple, part)
+        return ParentRows(names, rows)
 
     async def _keys_if_few(self, condition: ColumnElement[bool]) -> list[Any] | None:
         """The keys of the images that meet a condition; None if there are more than `MOST_KEYS`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 from autoexport.model.blocks import Block, BlockRows, Counts
@@ -15,64 +16,11 @@ from autoexport.values.boxes import CORNERS, BoxMapping, corners
 from autoexport.values.expand import dialect
 from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts
 from autoexport.values.expand.rows import ExpandedRows, expand
-from autoexport.values.json_columns import documents
-from autoexport.values.polygons import points, polygons
+from autoexport.values.rules import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, SHAPE_RULES, Rule
 from autoexport.values.turned import turn_boxes
 from autoexport.values.urls import cut_urls
 from autoexport.values.worded import numbers_in_words
 
-Rule = Callable[[Sequence[Scalar]], scalars.Ruled]
-
-IMAGE_RULES: dict[str, Rule] = {
-    "id": scalars.texts,
-    "filename": scalars.texts,
-    "original_filename": scalars.texts,
-    "file_path": scalars.texts,
-    "width": scalars.numbers,
-    "height": scalars.numbers,
-    "format": scalars.texts,
-    "file_size": scalars.numbers,
-    "split": scalars.splits,
-    "status": scalars.texts,
-    "is_labeled": scalars.flags,
-    "is_auto_labeled": scalars.flags,
-    "is_verified": scalars.flags,
-    "created_at": scalars.times,
-    "updated_at": scalars.times,
-}
-ANNOTATION_RULES: dict[str, Rule] = {
-    "id": scalars.texts,
-    "type": scalars.texts,
-    "label": scalars.names,
-    "label_id": scalars.texts,
-    "confidence": scalars.numbers,
-    "polygon": polygons,
-    "is_auto_generated": scalars.flags,
-    "is_verified": scalars.flags,
-    "model_id": scalars.texts,
-    "created_at": scalars.times,
-    "updated_at": scalars.times,
-}
-SHAPE_RULES: dict[str, Rule] = {
-    "rotation": scalars.numbers,
-    "points": points,
-    "mask": documents,
-    "attributes": documents,
-    "track_id": scalars.texts,
-    "frame": scalars.numbers,
-    "keyframe": scalars.flags,
-}
-"""The rules of the columns that a block has only where the mapping has them."""
-
-PARENT_RULES: dict[str, Rule] = {
-    "id": scalars.texts,
-    "name": scalars.names,
-    "description": scalars.texts,
-    "project_type": scalars.texts,
-    "color": scalars.texts,
-    "created_at": scalars.times,
-    "updated_at": scalars.times,
-}
 _TEXT_RULES = (scalars.texts, scalars.names, scalars.splits)
 
 UNASSIGNED = "unassigned"
@@ -90,6 +38,9 @@ class Mended:
     repaired: int = 0
     redacted: int = 0
 
+    def __add__(self, other: Mended) -> Mended:
+        return Mended(self.repaired + other.repaired, self.redacted + other.redacted)
+
 
 class RowMapping(BoxMapping, Protocol):
     """What the value rules need of the mapping."""
@@ -106,59 +57,116 @@ class RowMapping(BoxMapping, Protocol):
 
 
 def render(rows: BlockRows, mapping: RowMapping, facts: Facts = NO_FACTS) -> Block:
-    """Compute all published columns of these rows, and the counts. `facts` are those about their project."""
-    documents = any(name in mapping.expand for name in ("images", "annotations"))
-    expanded = expand(rows, mapping.expand, facts) if documents else None
-    stored_images = expanded.images if expanded else rows.images.columns()
-    spans = expanded.spans if expanded else rows.spans
+    """Compute all published columns of the rows of one block, and the counts. `facts` are those of its project."""
+    block, counts = render_together(rows, mapping, facts)
+    (block.counts,) = counts
+    return block
+
+
+def render_together(rows: BlockRows, mapping: RowMapping, facts: Facts = NO_FACTS) -> tuple[Block, list[Counts]]:
+    """Compute all published columns of the rows of several blocks at once, and the counts of each block.
+
+    Where documents are expanded, there is only one block; `facts` are those about its project.
+    """
     worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
-    keep = mapping.keep_query.get("images", {})
-    images, of_images = _ruled(stored_images, _replaced(IMAGE_RULES, worded), len(spans), keep)
-    annotations, of_annotations = _annotations(rows, expanded, mapping, worded)
-    _derive_names(images)
-    if "is_labeled" not in stored_images:
-        images["is_labeled"] = [span > 0 for span in spans]
-    return Block(
-        images=images,
-        annotations=annotations,
-        spans=spans,
-        counts=Counts(
-            images=len(spans),
-            labeled=images["is_labeled"].count(True),
-            annotations=sum(spans),
-            splits=_counted(images["split"], UNASSIGNED),
-            labels=_counted(annotations["label"]),
-            repaired=of_images.repaired + of_annotations.repaired + (expanded.repaired if expanded else 0),
-            redacted=of_images.redacted + of_annotations.redacted,
-            hidden_images=expanded.hidden if expanded else 0,
-            added_annotations=sum(spans) - sum(rows.spans),
-        ),
-    )
+    if any(name in mapping.expand for name in ("images", "annotations")):
+        return _render_expanded(rows, mapping, worded, facts)
+    lengths = [length for _, length in rows.blocks()]
+    of_images = _slices(lengths)
+    ends = [0, *accumulate(rows.spans)]
+    of_annotations = [slice(ends[part.start], ends[part.stop]) for part in of_images]
+    mended = [Mended() for _ in lengths]
+    images = _images(rows.images.columns(), rows.spans, mapping, worded, of_images, mended)
+    stored = rows.annotations.columns()
+    annotations = _annotations(stored, rows.annotations.fields, mapping, worded, of_annotations, mended)
+    boxes, repaired_boxes = corners(stored, mapping, ends[-1])
+    if repaired_boxes:
+        for part, own in zip(of_annotations, mended, strict=True):
+            columns = {name: column[part] for name, column in stored.items()}
+            own.repaired += corners(columns, mapping, part.stop - part.start)[1]
+    annotations.update(boxes)
+    types: Sequence[str] = _types(annotations)
+    if "rotation" in annotations:
+        types = turn_boxes(annotations, types, CORNERS)
+    annotations["type"] = types
+    counts = [
+        _counts(images, annotations, *parts) for parts in zip(of_images, of_annotations, mended, strict=True)
+    ]
+    return Block(images, annotations, rows.spans), counts
 
 
-def _annotations(
-    rows: BlockRows, expanded: ExpandedRows | None, mapping: RowMapping, worded: dict[str, Rule]
-) -> tuple[dict[str, Sequence[Any]], Mended]:
-    """The published columns of the annotations, and what the rules changed."""
-    stored = expanded.rows if expanded else rows.annotations.columns()
-    length = len(expanded.counts) if expanded else sum(rows.spans)
-    keep = mapping.keep_query.get("annotations", {})
-    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in rows.annotations.fields}
-    annotations, mended = _ruled(stored, _replaced({**ANNOTATION_RULES, **shapes}, worded), length, keep)
-    if expanded and "annotations" in mapping.expand:
+def _render_expanded(
+    rows: BlockRows, mapping: RowMapping, worded: dict[str, Rule], facts: Facts
+) -> tuple[Block, list[Counts]]:
+    """Render a block some of whose rows hold documents."""
+    expanded = expand(rows, mapping.expand, facts)
+    spans, mended = expanded.spans, Mended(expanded.repaired)
+    everything = [slice(0, len(spans))]
+    images = _images(expanded.images, spans, mapping, worded, everything, [mended])
+    stored, of_rows = expanded.rows, [slice(0, len(expanded.counts))]
+    annotations = _annotations(stored, rows.annotations.fields, mapping, worded, of_rows, [mended])
+    if "annotations" in mapping.expand:
         given, repaired = _region_columns(expanded, dialect(mapping.expand["annotations"]), stored)
         own = annotations.keys() - given.keys()
         annotations = {**{name: expanded.repeated(annotations[name]) for name in own}, **given}
-        mended.repaired += repaired
-        return annotations, mended
-    boxes, repaired = corners(stored, mapping, length)
+    else:
+        boxes, repaired = corners(stored, mapping, len(expanded.counts))
+        annotations.update(boxes)
+        annotations["type"] = _types(annotations)
     mended.repaired += repaired
-    annotations.update(boxes)
-    types: Sequence[str] = _types(annotations)
-    if "rotation" in shapes:
-        types = turn_boxes(annotations, types, CORNERS)
-    annotations["type"] = types
-    return annotations, mended
+    counts = _counts(images, annotations, everything[0], slice(0, sum(spans)), mended)
+    counts.hidden_images = expanded.hidden
+    counts.added_annotations = sum(spans) - sum(rows.spans)
+    return Block(images, annotations, spans), [counts]
+
+
+def _images(
+    stored: Mapping[str, Sequence[Scalar]],
+    spans: Sequence[int],
+    mapping: RowMapping,
+    worded: dict[str, Rule],
+    parts: Sequence[slice],
+    mended: Sequence[Mended],
+) -> dict[str, Sequence[Any]]:
+    keep = mapping.keep_query.get("images", {})
+    images = _ruled(stored, _replaced(IMAGE_RULES, worded), keep, parts, mended)
+    _derive_names(images)
+    if "is_labeled" not in stored:
+        images["is_labeled"] = [span > 0 for span in spans]
+    return images
+
+
+def _annotations(
+    stored: Mapping[str, Sequence[Scalar]],
+    fields: Sequence[str],
+    mapping: RowMapping,
+    worded: dict[str, Rule],
+    parts: Sequence[slice],
+    mended: Sequence[Mended],
+) -> dict[str, Sequence[Any]]:
+    """The columns of annotations without boxes and derived types; those of shapes only if the mapping has them."""
+    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in fields}
+    rules, keep = _replaced({**ANNOTATION_RULES, **shapes}, worded), mapping.keep_query.get("annotations", {})
+    return _ruled(stored, rules, keep, parts, mended)
+
+
+def _counts(
+    images: dict[str, Sequence[Any]],
+    annotations: dict[str, Sequence[Any]],
+    own: slice,
+    below: slice,
+    mended: Mended,
+) -> Counts:
+    """The counts of the block with these images and annotations."""
+    return Counts(
+        images=own.stop - own.start,
+        labeled=images["is_labeled"][own].count(True),
+        annotations=below.stop - below.start,
+        splits=_counted(images["split"][own], UNASSIGNED),
+        labels=_counted(annotations["label"][below]),
+        repaired=mended.repaired,
+        redacted=mended.redacted,
+    )
 
 
 def _region_columns(
@@ -171,21 +179,28 @@ def _region_columns(
     for name, value in read.constants.items():
         if name not in stored:
             given[name] = [value] * len(regions["id"])
-    if "confidence" in stored:
-        of_rows = expanded.repeated(stored["confidence"])
-        pairs = zip(regions["confidence"], of_rows, strict=True)
-        given["confidence"], repaired = scalars.numbers([row if own is None else own for own, row in pairs])
-        return given, repaired
-    return given, 0
+    if "confidence" not in stored:
+        return given, 0
+    pairs = zip(regions["confidence"], expanded.repeated(stored["confidence"]), strict=True)
+    given["confidence"], repaired = scalars.numbers([row if own is None else own for own, row in pairs])
+    return given, repaired
 
 
-def ruled_parent(
-    row: dict[str, Scalar], fields: Sequence[str], keep: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, Any], Mended]:
-    """Apply the value rules to a row of a small table. `keep` are the query parameters that stay, by field."""
-    columns = {name: [value] for name, value in row.items()}
-    ruled, mended = _ruled(columns, {name: PARENT_RULES[name] for name in fields}, 1, keep)
-    return {name: column[0] for name, column in ruled.items()}, mended
+def _slices(lengths: Sequence[int]) -> list[slice]:
+    ends = list(accumulate(lengths))
+    return list(map(slice, [0, *ends], ends))
+
+
+def ruled_parents(
+    columns: Mapping[str, Sequence[Scalar]], fields: Sequence[str], length: int, keep: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Sequence[Any]], Mended]:
+    """Apply the value rules to `length` rows of a small table, by column.
+
+    `keep` are the query parameters of URLs that stay, by field.
+    """
+    mended = Mended()
+    rules = {name: PARENT_RULES[name] for name in fields}
+    return _ruled(columns, rules, keep, [slice(0, length)], [mended]), mended
 
 
 def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule]:
@@ -195,24 +210,41 @@ def _replaced(rules: dict[str, Rule], worded: dict[str, Rule]) -> dict[str, Rule
 def _ruled(
     columns: Mapping[str, Sequence[Scalar]],
     rules: Mapping[str, Rule],
-    length: int,
     keep: Mapping[str, Sequence[str]],
-) -> tuple[dict[str, Sequence[Any]], Mended]:
-    """Apply a rule to each column; a column that the database lacks is None in all `length` rows."""
+    parts: Sequence[slice],
+    mended: Sequence[Mended],
+) -> dict[str, Sequence[Any]]:
+    """Apply a rule to each column, and add the mended values of each part to `mended`.
+
+    A column that the database lacks is None in all rows.
+    """
     ruled: dict[str, Sequence[Any]] = {}
-    mended = Mended()
-    nulls = [None] * length
+    nulls = [None] * parts[-1].stop
     for name, rule in rules.items():
         if name not in columns:
             ruled[name] = nulls
             continue
-        column = columns[name]
-        if rule in _TEXT_RULES:
-            column, redacted = cut_urls(column, keep.get(name, ()))
-            mended.redacted += redacted
-        ruled[name], repaired = rule(column)
-        mended.repaired += repaired
-    return ruled, mended
+        ruled[name], total = _apply(rule, columns[name], keep.get(name, ()))
+        if len(parts) == 1:
+            _count(mended[0], total)
+        elif total.repaired or total.redacted:
+            # The rules say how many values they mended, but not where.
+            for part, own in zip(parts, mended, strict=True):
+                _count(own, _apply(rule, columns[name][part], keep.get(name, ()))[1])
+    return ruled
+
+
+def _apply(rule: Rule, column: Sequence[Scalar], keep: Sequence[str]) -> tuple[Sequence[Any], Mended]:
+    redacted = 0
+    if rule in _TEXT_RULES:
+        column, redacted = cut_urls(column, keep)
+    ruled, repaired = rule(column)
+    return ruled, Mended(repaired, redacted)
+
+
+def _count(mended: Mended, more: Mended) -> None:
+    mended.repaired += more.repaired
+    mended.redacted += more.redacted
 
 
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:

@@ -8,9 +8,10 @@ import shutil
 import signal
 import socket
 import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -398,10 +399,10 @@ sys.exit(main(sys.argv[2:]))
 
 
 @contextmanager
-def held_in_an_export(url: str, exports: Path) -> Iterator[tuple[Daemon, Path]]:
+def held_in_an_export(url: str, exports: Path, prefix: Sequence[str] = ()) -> Iterator[tuple[Daemon, Path]]:
     """A daemon in the middle of an export, and the file that lets the export go on once it exists."""
     go = exports.parent / "go"
-    with Daemon(url, exports, program=("-c", _HELD_DAEMON, str(go))) as daemon:
+    with Daemon(url, exports, program=("-c", _HELD_DAEMON, str(go)), prefix=prefix) as daemon:
         wait_until(lambda: go.with_name("held").exists() or daemon.process.poll() is not None, "it exports")
         yield daemon, go
 
@@ -455,12 +456,64 @@ def test_a_stop_at_rest_is_clean(sqlite_database: SqliteDatabase, exports: Path,
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
 @in_delete_mode
 def test_export_now(sqlite_database: SqliteDatabase, exports: Path, number: int) -> None:
-    """These signals cause an export, whether or not a change was noticed."""
+    """Without a terminal, these signals cause an export, whether or not a change was noticed."""
     with Daemon(sqlite_database.url, exports, interval_s=3600) as daemon:
         daemon.wait_until_idle()
         unchanged = len(daemon.events("export.unchanged"))
         daemon.process.send_signal(number)
         daemon.wait_for("export.unchanged", unchanged + 1)
+
+
+# The first terminal that the leader of a session opens becomes its controlling terminal (tty_ioctl(4)).
+_ON_A_TERMINAL = "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+@in_delete_mode
+def test_closing_the_terminal_ends_it(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """A daemon that was started on a terminal stops in good order when the terminal is closed."""
+    terminal, name = pty_of_a_test()
+    prefix = (sys.executable, "-c", _ON_A_TERMINAL, name)
+    with Daemon(sqlite_database.url, exports, interval_s=3600, prefix=prefix) as daemon:
+        daemon.wait_until_idle()
+        os.close(terminal)
+        assert daemon.process.wait(deadline_s(LIMIT_S)) == 0
+        assert daemon.events("export.asked") == []
+        assert leftovers(exports) == []
+
+
+@in_delete_mode
+def test_closing_the_terminal_twice_is_no_hurry(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """Shell and kernel each send SIGHUP: the export in hand may finish all the same."""
+    terminal, name = pty_of_a_test()
+    prefix = (sys.executable, "-c", _ON_A_TERMINAL, name)
+    with held_in_an_export(sqlite_database.url, exports, prefix) as (daemon, go):
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("stop.asked")
+        daemon.process.send_signal(signal.SIGHUP)
+        go.touch()
+        assert daemon.process.wait(deadline_s(LIMIT_S)) == 0
+        assert generation(exports) == 1
+    os.close(terminal)
+
+
+def pty_of_a_test() -> tuple[int, str]:
+    """A new terminal: the descriptor that closes it, and its name."""
+    terminal, other = os.openpty()
+    name = os.ttyname(other)
+    os.close(other)
+    return terminal, name
+
+
+@in_delete_mode
+def test_nohup_keeps_it(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """A SIGHUP that was ignored at the start neither ends the daemon nor causes an export."""
+    with Daemon(sqlite_database.url, exports, interval_s=3600, prefix=("nohup",)) as daemon:
+        daemon.wait_until_idle()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.process.send_signal(signal.SIGUSR1)  # is handled after a SIGHUP that came before it
+        (asked,) = daemon.wait_for("export.asked")
+        assert asked["signal"] == "SIGUSR1"
+        assert daemon.stop() == 0
 
 
 def test_what_trying_again_cannot_help_ends_it(tmp_path: Path, exports: Path) -> None:

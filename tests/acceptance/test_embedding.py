@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from structlog.testing import capture_logs
 
 import autoexport
-from autoexport import AutoexportError, Settings, exporting, run_exporter, watch_engine
+from autoexport import AutoexportError, Settings, export_once, exporting, run_exporter, watch_engine
 from autoexport.errors import ConfigurationError, SourceError
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
@@ -125,6 +125,38 @@ async def test_what_trying_again_cannot_help_is_raised(tmp_path: Path, exports: 
     async with asyncio.timeout(deadline_s(LIMIT_S)):
         with pytest.raises(ConfigurationError):
             await run_exporter(Settings(database_url=str(path), export_directory=exports))
+    assert not exports.exists()
+
+
+# --- export_once -------------------------------------------------------------------------------------
+
+
+async def test_one_export_returns_its_manifest(database: Database, exports: Path) -> None:
+    """Each call exports what is committed by then; `full` renders everything, and a cancelled one nothing."""
+    settings = Settings(database_url=database.url, export_directory=exports)
+    assert (await export_once(settings)).generation == 1
+    database.execute(RENAME, "once more")
+    manifest = await export_once(settings)
+    assert (manifest.generation, manifest.mode) == (2, "incremental")
+    assert "once more" in project_names(exports)
+    database.execute(RENAME, "from scratch")
+    cancelled = asyncio.create_task(export_once(settings))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert generation(exports) == 2
+    assert (await export_once(settings, full=True)).mode == "full"
+    assert leftovers(exports) == []
+
+
+async def test_one_export_raises_what_goes_wrong(tmp_path: Path, exports: Path) -> None:
+    """A database that is not there, and an export that is switched off, are errors; nothing is created."""
+    settings = Settings(database_url=str(tmp_path / "missing.db"), export_directory=exports)
+    with pytest.raises(SourceError, match="no database file"):
+        await export_once(settings)
+    with pytest.raises(ConfigurationError, match="switched off"):
+        await export_once(Settings(database_url=str(tmp_path / "missing.db"), enable_auto_export=False))
     assert not exports.exists()
 
 

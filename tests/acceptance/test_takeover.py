@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoexport.publishing.locks import PUBLISH_LOCK, Lock
+from autoexport.publishing.workspace import directories
 from tests.conftest import program_environment
 from tests.daemon import Daemon, generation, leftovers, project_names, wait_until
 from tests.databases import SqliteDatabase
@@ -58,7 +61,8 @@ def test_another_daemon_takes_over_when_the_leader_is_killed(
     with Daemon(sqlite_database.url, exports, interval_s=3600) as leader:
         leader.wait_for("export.published")
         with Daemon(sqlite_database.url, exports, interval_s=3600) as other:
-            other.wait_for("leader.waiting")
+            (waits,) = other.wait_for("leader.waiting")
+            assert waits["behind"].startswith(f"process {leader.process.pid}, since ")
             sqlite_database.execute(RENAME, "while both ran")
             wait_until(lambda: "while both ran" in project_names(exports), "the change is published")
             assert not other.events("snapshot.opened")
@@ -91,6 +95,34 @@ def test_a_one_time_export_beside_a_daemon(sqlite_database: SqliteDatabase, tmp_
         assert not daemon.export_now()
         assert generation(exports) == 2
         assert daemon.events("cycle.failed") == []
+
+
+@in_wal_mode
+def test_who_waits_says_for_whom(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """A one-time export behind another one names its process and since when, and goes on once that has ended."""
+    exports = tmp_path / "exports"
+    with directories(exports, exports / ".autoexport"):
+        lock = Lock(exports / ".autoexport", PUBLISH_LOCK)
+        assert lock.try_take()
+    command = [
+        sys.executable,
+        "-m",
+        "autoexport",
+        "--database-url",
+        sqlite_database.url,
+        "--export-dir",
+        "exports",
+    ]
+    told = tmp_path / "stderr"
+    with (
+        told.open("wb") as log,
+        started(command, cwd=tmp_path, env=program_environment(), stdout=log, stderr=log) as process,
+    ):
+        wait_until(lambda: f"process {os.getpid()}, since {lock.holder().since}" in told.read_text(), "it says so")  # type: ignore[union-attr]
+        assert process.poll() is None
+        lock.release()
+        assert process.wait(deadline_s(30)) == 0
+    assert told.read_text().count(f"process {os.getpid()}") == 1
 
 
 @in_wal_mode

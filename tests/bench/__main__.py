@@ -24,6 +24,7 @@ from tests.bench.databases import Databases
 from tests.bench.full_export import full_postgres, full_sqlite
 from tests.bench.impact import impact_postgres, impact_sqlite
 from tests.bench.loop_lag import loop_lag
+from tests.bench.many_parents import many_parents
 from tests.bench.memory import memory
 from tests.bench.one_row import one_row
 from tests.bench.profile_full import profile
@@ -39,6 +40,7 @@ SCENARIOS: dict[str, Scenario] = {
     "change-size": by_change,
     "database-size": by_database,
     "memory": memory,
+    "many-parents": many_parents,
     "impact-sqlite": impact_sqlite,
     "impact-postgres": impact_postgres,
     "read-lock": read_lock,

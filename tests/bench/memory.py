@@ -40,16 +40,16 @@ def memory(bench: Bench) -> list[Table]:
 
 def _largest(bench: Bench, url: str | Path) -> dict[str, Value]:
     exports = bench.fresh("exports")
-    full = _peak_mb(exporter(str(url), exports, "--full"), bench.scratch)
+    full = peak_mb(exporter(str(url), exports, "--full"), bench.scratch)
     change(url, 1, scattered=True, seed=7)
-    one = _peak_mb(exporter(str(url), exports), bench.scratch)
+    one = peak_mb(exporter(str(url), exports), bench.scratch)
     change(url, 1000, scattered=True, seed=8)
-    many = _peak_mb(exporter(str(url), exports), bench.scratch)
+    many = peak_mb(exporter(str(url), exports), bench.scratch)
     bench.fresh("exports")
     return {"full_mb": full, "1 row_mb": one, "1,000 rows_mb": many}
 
 
-def _peak_mb(command: Command, scratch: Path) -> float:
+def peak_mb(command: Command, scratch: Path) -> float:
     """The most resident memory of a command and its children at one time, in 10^6 bytes. Raises BenchError."""
     process = psutil.Popen(command.arguments, cwd=scratch, env=environment(), stdout=subprocess.DEVNULL)
     peak = 0

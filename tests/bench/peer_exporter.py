@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.bench.peer_queries import (
 PARENTS = {
     "projects": ("id", "name", "description", "project_type", "created_at", "updated_at"),
     "datasets": ("id", "name", "description", "project_id", "created_at", "updated_at"),
+    "labels": ("id", "name", "color", "project_id"),
 }
 STATEMENTS = {name: f"SELECT {', '.join(columns)} FROM {name} ORDER BY id" for name, columns in PARENTS.items()}
 EVERYTHING = {
@@ -68,10 +69,18 @@ def export(rows: Rows, directory: Path) -> None:
     for image in rows["images"]:
         image["annotations"] = by_image[image["id"]]
         by_dataset[image["dataset_id"]].append(image)
+    of_project = {name: _grouped(rows[name]) for name in ("datasets", "labels")}
     for project in rows["projects"]:
-        project["datasets"] = [item for item in rows["datasets"] if item["project_id"] == project["id"]]
+        counted: Counter[str] = Counter()
+        project["labels"] = of_project["labels"][project["id"]]
+        project["datasets"] = of_project["datasets"][project["id"]]
         for dataset in project["datasets"]:
             dataset["images"] = by_dataset[dataset["id"]]
+            own = Counter(shape["class_name"] for image in dataset["images"] for shape in image["annotations"])
+            dataset["label_counts"] = dict(sorted(own.items()))
+            counted.update(own)
+        for label in project["labels"]:
+            label["annotation_count"] = counted[label["name"]]
     with (directory / "database_export.json").open("w") as file:
         json.dump({"projects": rows["projects"]}, file, indent=2, default=_time)
     with (directory / "images.csv").open("w", newline="") as file:
@@ -82,6 +91,13 @@ def export(rows: Rows, directory: Path) -> None:
                 for image in dataset["images"]:
                     cells = [image[name] for name in IMAGE_COLUMNS]
                     table.writerow([project["name"], dataset["name"], *cells, len(image["annotations"])])
+
+
+def _grouped(rows: list[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
+    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["project_id"]].append(row)
+    return groups
 
 
 def _time(value: object) -> str:

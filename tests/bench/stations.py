@@ -25,9 +25,10 @@ PARTS = {
     "hash": "autoexport.sources.sqlite.page_scan:PageScan.finish",
     "walk": "autoexport.sources.sqlite.changes:fingerprint",
     "compare": "autoexport.sources.sqlite.changes:compare autoexport.sources.sqlite.changes:changed_ranges",
-    "render": "autoexport.rendering.bodies:render",
-    "format": "autoexport.formats.json_document:JsonDocument.block autoexport.formats.csv_table:ImagesTable.block",
-    "lay out": "autoexport.pipeline.generation:Generation.lay_out",
+    "render": "autoexport.rendering.bodies:render_together",
+    "format": "autoexport.formats.json_document:JsonDocument.blocks "
+    "autoexport.formats.csv_table:ImagesTable.blocks",
+    "lay out": "autoexport.pipeline.generation:Generation.tree autoexport.pipeline.generation:Generation.lay_out",
     "compare bytes": "autoexport.publishing.directory:find_identical",
     "splice": "autoexport.publishing.directory:stage",
     "fsync": "os:fsync",

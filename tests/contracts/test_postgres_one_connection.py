@@ -9,6 +9,7 @@ import pytest
 
 from autoexport import Settings, exporting
 from autoexport.errors import SourceError
+from autoexport.runtime.waits import counting_waits
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import source_of
 from tests.contracts.test_postgres_limits import checks_of
@@ -51,6 +52,21 @@ def test_a_daemon(postgres_server: PostgresServer, narrow_url: str, tmp_path: Pa
             rename(postgres_server, narrow_url, f"name {count}")
             daemon.wait_for("export.published", count)
         assert not daemon.events("cycle.failed")
+
+
+async def test_waiting_for_the_connection_is_no_work(narrow_url: str) -> None:
+    """A snapshot that waits until the checks have given up the connection counts the wait."""
+    source = source_of(narrow_url)
+    checks = source.checks(0.01, hooks=False)
+    assert await anext(checks)
+    with counting_waits() as waits:
+        async with source.snapshot():
+            pass
+        first_s = waits.seconds
+        async with source.snapshot():
+            pass
+    assert 0 < first_s < waits.seconds
+    await checks.aclose()  # type: ignore[attr-defined]
 
 
 async def test_an_export_that_the_application_asks_for(narrow_url: str, tmp_path: Path) -> None:

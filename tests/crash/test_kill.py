@@ -25,7 +25,7 @@ STATIONS = {
     "copy": "sqlite3:connect",
     "snapshot": "autoexport.sources.sqlite.source:read_catalog",
     "plan": "autoexport.pipeline.derive:Derivation.run",
-    "render": "autoexport.rendering.renderer:bodies_of",
+    "render": "autoexport.rendering.renderer:all_bodies_of",
     "check_room": "autoexport.publishing.directory:check_room",
     "splice": "autoexport.publishing.directory:stage",
     "publish": "autoexport.publishing.directory:commit",

@@ -19,7 +19,7 @@ import pytest
 from autoexport.errors import AutoexportError, PublishError, RenderError
 from autoexport.rendering import process as rendering_process
 from autoexport.rendering import renderer
-from autoexport.sources import gather
+from autoexport.sources import block_size
 from tests.applications import create_sqlite, fill_sqlite
 from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
@@ -54,7 +54,7 @@ def at_third_piece(act: Callable[[], None]) -> RowsHook:
 @pytest.fixture(autouse=True)
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of these small databases come in several pieces, as those of large ones do."""
-    monkeypatch.setattr(gather, "PIECE_BYTES", 40_000)
+    monkeypatch.setattr(block_size, "PIECE_BYTES", 40_000)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: py
     trial.export()
     if blocks == "one":
         for limit in ("LEAST_BLOCK_IMAGES", "BLOCK_IMAGES", "BLOCK_BYTES"):
-            monkeypatch.setattr(gather, limit, 1 << 40)
+            monkeypatch.setattr(block_size, limit, 1 << 40)
     before, descriptors = trial.contents(), open_descriptors()
 
     def kill() -> None:
@@ -246,7 +246,7 @@ def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
 
 def test_a_block_that_cannot_be_rendered(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of ours in the other process comes back in words."""
-    broken = "import autoexport.rendering.worker as worker; worker.bodies_of = lambda *_: 1 / 0; worker.main()"
+    broken = "import autoexport.rendering.worker as worker; worker.all_bodies_of = lambda *_: 1 / 0; worker.main()"
     monkeypatch.setattr(rendering_process, "CODE", f"import sys; sys.path[:] = sys.argv[1:]; {broken}")
     with pytest.raises(RenderError, match="ZeroDivisionError"):
         small.export()

@@ -21,8 +21,12 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from autoexport.formats import json_tree
 from autoexport.incremental import changes, plan
-from autoexport.sources import gather, reader
+from autoexport.pipeline import sections
+from autoexport.publishing import splice
+from autoexport.rendering import label_counts, outline, spool
+from autoexport.sources import block_size, reader
 from autoexport.sources.sqlite import private_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
@@ -52,14 +56,25 @@ SESSION = {
 
 
 SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
-    (gather, "BLOCK_IMAGES", 4),
-    (gather, "BLOCK_BYTES", 20_000),
-    (gather, "PIECE_BYTES", 1_000),
-    (gather, "DOUBLING", 10),
+    (block_size, "BLOCK_IMAGES", 4),
+    (block_size, "BLOCK_BYTES", 20_000),
+    (block_size, "PIECE_BYTES", 1_000),
+    (block_size, "DOUBLING", 10),
     (reader, "RANGES_AT_ONCE", 3),
     (reader, "READ_IN_HALVES", range(1, 10**9)),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),
+    (changes, "_DATASETS_AT_ONCE", 2),
+    (block_size, "TOGETHER_IMAGES", 6),
+    (outline, "LARGE_DATASETS", 2),
+    (outline, "SECTION_NODES", 3),
+    (label_counts, "MOST_HELD", 3),
+    (label_counts, "_TOGETHER", 2),
+    (sections, "_UNPACKED_BLOCKS", 2),
+    (json_tree, "_LABELS_TOGETHER", 2),
+    (splice, "SMALL_BYTES", 500),
+    (splice, "_JOINED_BYTES", 2_000),
+    (spool, "_HELD_BYTES", 3_000),
     (os, "fsync", without_waiting_for_the_disk),
 )
 """Limits under which a small database has as many blocks as a large one."""

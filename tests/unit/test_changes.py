@@ -12,14 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from autoexport.incremental import plan
-from autoexport.incremental.changes import Assessment, can_be_kept, conserved
+from autoexport.incremental.changes import Assessment, conserved
+from autoexport.incremental.key_kinds import can_be_kept
 from autoexport.incremental.ledger import Ledger, load_ledger
 from autoexport.incremental.plan import Blocks, Plan
 from autoexport.model.blocks import BlockRecord, Counts, pack
 from autoexport.model.catalog import Key
 from autoexport.model.tree import Totals
 from autoexport.publishing.identity import FileIdentity
-from autoexport.sources import gather
+from autoexport.sources import block_size
 from tests.applications import annotation_row, create_sqlite, image_row, key
 from tests.databases import SqliteDatabase
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
@@ -165,7 +166,7 @@ class Watched:
         """The blocks in the ledger of the last export."""
         ledger = load_ledger(self.exporting.directory / ".autoexport")
         assert ledger is not None
-        return ledger.blocks
+        return list(ledger.blocks())
 
     def after(self, *statements: str) -> Compared:
         """Run these statements, each in its own transaction, and export."""
@@ -193,7 +194,7 @@ def one_more_image(name: str, dataset: str) -> str:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """The database, exported once, in blocks of eight images."""
-    monkeypatch.setattr(gather, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(block_size, "BLOCK_IMAGES", 8)
     monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
     watched = Watched(tmp_path)
@@ -392,7 +393,7 @@ def test_datasets_that_exchange_what_images_call_them(tmp_path: Path, monkeypatc
 
 def test_blocks_grow_with_the_database() -> None:
     """Up to their size, once there are many of them."""
-    sizes = [gather.block_images(images) for images in (0, 1, 256_000, 600_000, 1_024_000, 10_000_000)]
+    sizes = [block_size.block_images(images) for images in (0, 1, 256_000, 600_000, 1_024_000, 10_000_000)]
     assert sizes == [64, 64, 64, 150, 256, 256]
 
 
@@ -416,5 +417,5 @@ def test_the_cost_is_that_of_the_change(tmp_path: Path, rows: int) -> None:
     connection.close()
     done = asyncio.run(exporting.export())
     assert (first.manifest["mode"], done.manifest["mode"]) == ("full", "incremental")
-    assert 0 < done.outcome.manifest.rendered_images <= 2 * gather.block_images(2000)
+    assert 0 < done.outcome.manifest.rendered_images <= 2 * block_size.block_images(2000)
     assert done.outcome.manifest.rendered_bytes < 0.3 * first.outcome.manifest.rendered_bytes

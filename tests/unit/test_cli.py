@@ -62,7 +62,7 @@ def test_help_has_examples(flag: str, capsys: pytest.CaptureFixture[str]) -> Non
     out, err = capsys.readouterr()
     for part in ("--database-url", "--export-dir", "--interval", "--config", "--log-format", "--log-level",
                  "--no-progress", "--version", "--monitor", "--full", "--disable-hooks", "demo", "check",
-                 "status", "verify", "Examples:", "autoexport --monitor --interval 5"):  # fmt: skip
+                 "status", "verify", "Examples:", "autoexport app.db --monitor"):  # fmt: skip
         assert part in out
     assert err == ""
 

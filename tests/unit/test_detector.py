@@ -22,9 +22,10 @@ from structlog.testing import capture_logs
 from autoexport import watch_engine
 from autoexport.daemon import detector
 from autoexport.daemon import schedule as loop
+from autoexport.daemon.budget import Budget
 from autoexport.daemon.detector import detect
 from autoexport.daemon.health import Health
-from autoexport.daemon.schedule import QUIET_S, ExportSchedule, export_forever
+from autoexport.daemon.schedule import QUIET_S, ExportSchedule, Work, export_forever
 from autoexport.errors import AutoexportError, LockedError, PublishError, SourceError
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
@@ -344,10 +345,11 @@ async def test_a_burst_is_one_export(monkeypatch: pytest.MonkeyPatch) -> None:
     queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
     exported: list[float] = []
 
-    async def export() -> None:
+    async def export() -> Work:
         exported.append(time.monotonic())
+        return Work()
 
-    task = asyncio.create_task(export_forever(queue, export, ExportSchedule()))
+    task = asyncio.create_task(export_forever(queue, export, ExportSchedule(Budget(0.1))))
     last = 0.0
     for _ in range(4):
         await queue.put(None)
@@ -367,7 +369,7 @@ async def test_a_burst_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(loop, "QUIET_S", NEVER_S)
     monkeypatch.setattr(loop, "LONGEST_BURST_S", 2 * NEVER_S)
     now = 0.0
-    schedule = ExportSchedule(clock=lambda: now)
+    schedule = ExportSchedule(Budget(0.1), clock=lambda: now)
     queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
     settling = asyncio.create_task(schedule.settle(queue))
     looks = 0
@@ -380,43 +382,19 @@ async def test_a_burst_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
     assert 6 <= looks <= 10
 
 
-async def test_a_costly_export_is_rested_from() -> None:
-    """The next one may begin after four times its duration, or when the owner asks for it."""
-    now = 100.0
-    schedule = ExportSchedule(clock=lambda: now)
-    ticks: list[None] = []
-    await schedule.cooldown(lambda: ticks.append(None))
-    schedule.exported(10.0)
-    now += 39.9
-    resting = asyncio.create_task(schedule.cooldown(lambda: ticks.append(None)))
-    done, _ = await asyncio.wait({resting}, timeout=0.02)
-    assert not done
-    now += 0.2
-    async with asyncio.timeout(deadline_s(LONG_S)):
-        await resting
-    assert ticks
-    schedule.exported(10.0)
-    now += 200
-    await schedule.cooldown(lambda: None)
-    schedule.exported(10.0)
-    schedule.export_soon.set()
-    async with asyncio.timeout(deadline_s(LONG_S)):
-        await schedule.cooldown(lambda: None)
-    assert not schedule.export_soon.is_set()
-
-
 @pytest.mark.parametrize(
-    ("error", "rests"),
+    ("error", "counts"),
     [(PublishError("full"), True), (SourceError("down"), False), (LockedError("another"), False)],
     ids=["it worked", "it waited for the server", "it waited for another exporter"],
 )
-async def test_what_failed_while_it_waited_is_not_rested_from(error: AutoexportError, rests: bool) -> None:
-    """How long to wait after a failure is decided elsewhere; a rest on top is for what kept a core busy."""
+async def test_what_failed_while_it_waited_is_no_work(error: AutoexportError, counts: bool) -> None:
+    """How long to wait after a failure is decided elsewhere; only work counts against the budget."""
     queue: asyncio.Queue[None] = asyncio.Queue()
-    schedule, told = ExportSchedule(), []
-    schedule.exported = told.append  # type: ignore[method-assign]
+    budget, told = Budget(0.1), []
+    schedule = ExportSchedule(budget)
+    budget.fail = told.append  # type: ignore[method-assign]
 
-    async def export() -> float:
+    async def export() -> Work:
         raise error
 
     queue.put_nowait(None)
@@ -424,39 +402,7 @@ async def test_what_failed_while_it_waited_is_not_rested_from(error: AutoexportE
     with pytest.raises(type(error)):
         async with asyncio.timeout(deadline_s(LONG_S)):
             await export_forever(queue, export, schedule)
-    assert bool(told) == rests
-
-
-async def test_a_database_that_changes_all_the_time_is_exported_less_often(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Nine times as long, once a change had to wait for the rest to end; four times again after a quiet time."""
-    monkeypatch.setattr("autoexport.daemon.schedule._TICK_S", 0.01)
-    now = 100.0
-    schedule = ExportSchedule(clock=lambda: now)
-
-    async def rests_for(expected_s: float) -> None:
-        nonlocal now
-        began = now
-        resting = asyncio.create_task(schedule.cooldown(lambda: None))
-        await asyncio.sleep(0)
-        now = began + expected_s - 0.001
-        done, _ = await asyncio.wait({resting}, timeout=0.02)
-        assert not done
-        now = began + expected_s + 0.001
-        async with asyncio.timeout(deadline_s(LONG_S)):
-            await resting
-
-    schedule.exported(1.0)
-    await rests_for(4.0)
-    for _ in range(3):
-        schedule.exported(1.0)
-        await rests_for(9.0)
-    schedule.exported(1.0)
-    now += 9.5
-    await schedule.cooldown(lambda: None)
-    schedule.exported(1.0)
-    await rests_for(4.0)
+    assert bool(told) == counts
 
 
 # --- wake-ups ----------------------------------------------------------------------------------------

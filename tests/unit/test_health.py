@@ -156,7 +156,8 @@ def test_the_watchdog_is_fed_by_every_real_step(clock: Clock) -> None:
         lambda: health.checked(changed=False),
         lambda: health.advance(256),
         health.progressed,
-        health.standing_by,
+        lambda: health.standing_by("process 7"),
+        lambda: health.export_waits("a reason", 5.0),
         health.export_began,
     ]
     for fed, step in enumerate(steps, 1):

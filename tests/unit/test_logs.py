@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
+from structlog.typing import Processor
 
+from autoexport.commands.log_lines import ConsoleLines
 from autoexport.runtime import logs
+from autoexport.runtime.journal import with_priority
 
 SECRET = "hunter2-geheim"
 URL = f"postgresql://ann:{SECRET}@h/db"
@@ -84,7 +90,7 @@ def test_a_host_that_configured_structlog_gets_the_logs() -> None:
 
 def test_json_logs_are_one_object_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     """With ISO time in UTC, event and level; other libraries' warnings in the same form."""
-    logs.configure("json", "info")
+    logs.configure(logs.json_lines(), "info")
     logs.get_logger().debug("too.detailed")
     logs.get_logger().info("snapshot.opened", path="Äpfel", seconds=0.5, odd=object)
     logging.getLogger("asyncio").warning("slow %s", URL)
@@ -103,12 +109,12 @@ def test_json_logs_are_one_object_a_line_on_standard_error(capsys: pytest.Captur
     assert (second["event"], second["level"]) == ("slow postgresql://ann:***@h/db", "warning")
 
 
-@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("renderer", [logs.json_lines, partial(ConsoleLines, every_step=True)])
 def test_no_password_and_no_local_variable_in_any_format(
-    log_format: str, capsys: pytest.CaptureFixture[str]
+    renderer: Callable[[], Processor], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Text, nested values, named values, keys of mappings, exceptions of ours and of other libraries."""
-    logs.configure(log_format, "debug")  # type: ignore[arg-type]
+    logs.configure(renderer(), "debug")
     log = logs.get_logger()
     log.info(f"opened {URL}", url=URL, nested={"urls": [URL, (URL,)], "password": SECRET}, password=SECRET)
     for report in (lambda: log.exception("failed"), lambda: logging.getLogger("x").exception("failed")):
@@ -122,27 +128,44 @@ def test_no_password_and_no_local_variable_in_any_format(
     assert err.count("Traceback") == 2
 
 
-def test_console_logs_have_no_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    """Escape sequences are for terminals."""
-    logs.configure("console", "info")
-    logs.get_logger().info("snapshot.opened", rows=3)
-    err = capsys.readouterr().err
-    assert "snapshot.opened" in err
-    assert "rows=3" in err
-    assert "\x1b" not in err
+def test_a_line_has_the_database_that_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also a line of another library; an event that names another one keeps it."""
+    logs.configure(logs.json_lines(), "info", database="app.db")
+    logs.get_logger().info("cycle.recovered", failures=1)
+    logs.get_logger().info("snapshot.opened", database="other.db")
+    logging.getLogger("asyncio").warning("slow")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["database"] for line in lines] == ["app.db", "other.db", "app.db"]
+
+
+def test_the_journal_gets_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`<3>` before each line of an error, and nothing in front elsewhere: the variable names the stream."""
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setattr(sys, "stderr", stream)
+        for journal in (f"{status.st_dev}:{status.st_ino}", f"{status.st_dev}:{status.st_ino + 1}", "x", ""):
+            monkeypatch.setenv("JOURNAL_STREAM", journal)
+            logs.configure(logs.json_lines(), "debug")
+            for level in ("debug", "info", "warning", "error"):
+                getattr(logs.get_logger(), level)("x")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert [line[:3] for line in lines[:4]] == ["<7>", "<6>", "<4>", "<3>"]
+    assert {line[0] for line in lines[4:]} == {"{"}
+    assert with_priority("Traceback\n  in f", "error") == "<3>Traceback\n<3>  in f"
 
 
 def test_configuring_twice_does_not_double_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """The handler for other libraries is replaced, not added."""
-    logs.configure("json", "info")
-    logs.configure("json", "info")
+    logs.configure(logs.json_lines(), "info")
+    logs.configure(logs.json_lines(), "info")
     logging.getLogger("x").warning("once")
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_log_on_a_full_disk_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The work that it reports goes on; `/dev/full` answers as a full disk does."""
-    logs.configure("json", "info")
+    logs.configure(logs.json_lines(), "info")
     full = open("/dev/full", "w", buffering=1)  # noqa: SIM115 - closing it would fail as well
     monkeypatch.setattr(sys, "stderr", full)
     with pytest.raises(OSError, match="No space"):
@@ -157,7 +180,7 @@ def test_logs_follow_standard_error_where_it_goes(monkeypatch: pytest.MonkeyPatc
     """A progress bar replaces `sys.stderr` while it is shown, to put lines above itself."""
     import io
 
-    logs.configure("json", "info")
+    logs.configure(logs.json_lines(), "info")
     replaced = io.StringIO()
     monkeypatch.setattr(sys, "stderr", replaced)
     logs.get_logger().info("snapshot.opened")

@@ -12,7 +12,7 @@ import pytest
 
 from autoexport.errors import SourceError
 from autoexport.incremental import plan
-from autoexport.sources import gather
+from autoexport.sources import block_size
 from autoexport.sources.sqlite import snapshot
 from tests.conftest import run_autoexport
 from tests.databases import Database, SqliteDatabase
@@ -64,8 +64,8 @@ class Application:
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks of eight images, in pieces, so that few rows fill many blocks."""
-    monkeypatch.setattr(gather, "BLOCK_IMAGES", 8)
-    monkeypatch.setattr(gather, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(block_size, "BLOCK_IMAGES", 8)
+    monkeypatch.setattr(block_size, "PIECE_BYTES", 1000)
     monkeypatch.setattr(plan, "SMALL_IMAGES", 2)
     monkeypatch.setattr(os, "fsync", without_waiting_for_the_disk)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +16,14 @@ from hypothesis import strategies as st
 
 from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats
+from autoexport.formats.contract import Format
 from autoexport.formats.json_document import JsonStyle
 from autoexport.model.blocks import BlockRows, FlatRows, Range, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
-from autoexport.rendering.bodies import BlockDigest, bodies_of
-from autoexport.sources.gather import BlockSize, Row, Stream, gather
+from autoexport.rendering.bodies import BlockDigest, all_bodies_of, bodies_of
+from autoexport.rendering.messages import LENGTH, decoded, read_rows, rows_message
+from autoexport.sources.block_size import BlockSize
+from autoexport.sources.gather import Row, Stream, gather
 from tests.trees import block_rows, mapping
 
 Spans = list[list[int]]
@@ -84,6 +89,91 @@ def test_blocks_are_cut_where_they_would_be(
     assert whole_size.blocks == size.blocks == len(expected)
     assert whole(pieces) == expected
     assert all(piece.spans for piece in pieces)
+
+
+@given(SPANS, st.integers(1, 30), st.integers(500, 20_000), st.integers(1, 5000), st.integers(1, 9), st.data())
+def test_small_blocks_come_together(
+    spans: Spans, images: int, json_bytes: int, piece_bytes: int, doubling: int, data: Any
+) -> None:
+    """The blocks are those that would come alone, and no image is handed over late."""
+    together = data.draw(st.integers(1, 40))
+    alone = asyncio.run(gathered(spans, BlockSize(images, json_bytes, 1 << 40, doubling), 7, ()))
+    size = BlockSize(images, json_bytes, piece_bytes, doubling, together=together)
+    batches = asyncio.run(gathered(spans, size, 7, ()))
+    assert size.blocks == len(alone)
+    assert whole([own for batch in batches for own in apart(batch)]) == alone
+    before_the_end = [batch for batch in batches[:-1] if batch.ends]
+    assert all(sum(length for _, length in batch.blocks()[:-1]) < together for batch in before_the_end)
+
+
+def apart(batch: BlockRows) -> Iterator[BlockRows]:
+    """The blocks of a batch, each by itself."""
+    image, row, width = 0, 0, len(batch.annotations.fields)
+    members = batch.blocks()
+    for number, (dataset, length) in enumerate(members, 1):
+        own = batch.spans[image : image + length]
+        images = FlatRows(batch.images.fields, batch.images.values[image : image + length])
+        below = FlatRows(batch.annotations.fields, batch.annotations.values[row : row + width * sum(own)])
+        yield BlockRows(dataset, images, below, own, batch.ends or number < len(members))
+        image, row = image + length, row + width * sum(own)
+
+
+IMAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        "split": st.sampled_from(["train", "valid", "x", None, b"test"]),
+        "filename": st.sampled_from(["a.jpg", "=b", 'c"', "\udcff", None, 1]),
+        "width": st.sampled_from([1, 0.5, None, "wide", float("inf")]),
+        "is_labeled": st.sampled_from([0, 1, None, "perhaps"]),
+        "created_at": st.sampled_from(["2024-01-15 09:00:00", "never", None, 5]),
+    },
+)
+LABELS = st.lists(
+    st.fixed_dictionaries(
+        {"label": st.sampled_from(["a", "b", None]), "box_0": st.sampled_from([1.5, None, float("nan"), "x"])},
+        optional={"polygon": st.sampled_from(["[[1, 2]]", "null", "[1e999]", "x"])},
+    ),
+    max_size=3,
+)
+
+
+@given(st.lists(st.lists(st.tuples(IMAGE, LABELS), min_size=1, max_size=3), min_size=1, max_size=6), STYLES)
+def test_blocks_rendered_together_are_those_rendered_alone(drawn: list[list[Any]], style: JsonStyle) -> None:
+    """Bytes, counts, repairs and guarded cells; in a process the same as here, and in a format that knows no
+    batches."""
+    options = Settings(json_style=style).format_options
+    outputs: list[Any] = [output for output in chosen_formats(options) if output.has_blocks]
+    outputs += [OneByOne(output) for output in outputs]
+    blank = dict.fromkeys(("split", "filename", "width", "is_labeled", "created_at"))
+    datasets = [
+        [{"id": f"{at}-{number}", **blank, **image, "annotations": [{"polygon": None, **own} for own in below]}
+         for number, (image, below) in enumerate(images)]
+        for at, images in enumerate(drawn)
+    ]  # fmt: skip
+    noon = datetime(2024, 1, 15, 12)  # noqa: DTZ001 - as stored
+    projects = [ProjectNode(n, {"id": n, "name": "=p" if n else "q", "created_at": noon}) for n in range(2)]
+    owners = [
+        (projects[at % 2], DatasetNode(at, {"id": orjson.Fragment(b"1.50"), "name": f"-{at}"}))
+        for at in range(len(datasets))
+    ]
+    rows = block_rows([image for images in datasets for image in images])
+    rows.members = [(at, len(images)) for at, images in enumerate(datasets)]
+    received, sent_owners = read_rows(decoded(rows_message(rows, owners)[LENGTH.size :]))
+    together = all_bodies_of(received, mapping(), outputs, sent_owners)
+    for images, owner, made in zip(datasets, owners, together, strict=True):
+        # Each with all fields, as a database has them.
+        alone = bodies_of(block_rows(images) if any(i["annotations"] for i in images) else
+                          replace(block_rows(images), annotations=FlatRows(rows.annotations.fields, [])),
+                          mapping(), outputs, *owner)  # fmt: skip
+        assert made == alone
+        assert made.bodies[:2] == made.bodies[2:]
+
+
+class OneByOne:
+    """A format without `blocks`."""
+
+    def __init__(self, output: Format) -> None:
+        self.block = output.block
 
 
 def test_pieces_are_small() -> None:

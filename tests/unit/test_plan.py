@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoexport.incremental import plan
+from autoexport.incremental.key_kinds import incomparable
 from autoexport.incremental.plan import Blocks, Plan, make_plan, render_all
 from autoexport.model.blocks import BlockRecord, Counts, Part, Range, pack
 from autoexport.model.catalog import Key
@@ -66,14 +67,17 @@ def test_a_dataset_without_blocks_has_no_block() -> None:
 
 def test_keys_of_another_type_cannot_be_compared() -> None:
     """They have no order with the keys of the ledger: `'1'` and 1, bytes and text, None."""
-    numbers, texts = Blocks([record(1, 1, 9)]), Blocks([record("d", "a", "b")])
-    assert not numbers.incomparable(1, 5)
-    assert not texts.incomparable("d", "x")
     for key in ("5", 5.0, b"5", None):
-        assert numbers.incomparable(1, key)
-        assert numbers.incomparable(key, 5)
+        assert incomparable(("int", "int"), 1, key)
+        assert incomparable(("int", "int"), key, 5)
+        assert incomparable(("int", ""), key, 5)
     for key in (5, b"a", None):
-        assert texts.incomparable("d", key)
+        assert incomparable(("str", "str"), "d", key)
+    assert not incomparable(("int", "int"), 1, 5)
+    assert not incomparable(("str", "str"), "d", "x")
+    assert not incomparable(("str", ""), "d", 5)
+    assert not incomparable(("", ""), 1, b"a")
+    assert incomparable(("", ""), 1, None)
 
 
 # --- keep, render, drop ------------------------------------------------------------------------------

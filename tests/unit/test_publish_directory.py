@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from autoexport.config.settings import Settings
-from autoexport.errors import ConfigurationError, PublishError
+from autoexport.errors import ConfigurationError, PublishError, SourceError
 from autoexport.incremental.ledger import Ledger
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import claim, is_foreign
@@ -36,7 +38,9 @@ def umask() -> Iterator[None]:
 
 
 def layout(name: str, content: bytes) -> Layout:
-    return Layout(name, [content], len(content), zlib.crc32(content))
+    made = Layout(name, length=len(content), crc=zlib.crc32(content))
+    made.pieces.add_text(content)
+    return made
 
 
 def manifest(generation: int = 1, *names: str, database: str = "app.db") -> Manifest:
@@ -302,14 +306,20 @@ def job_with(directory: Path, published: Manifest | None) -> ExportJob:
     return ExportJob.of(open_source(settings), settings)
 
 
-def test_an_export_of_another_database(tmp_path: Path) -> None:
+async def test_an_export_of_another_database(tmp_path: Path) -> None:
     """A configuration error that names it; no manifest, or one of the same database, is fine. So is one of another
-    name, if the ledger is of this database."""
+    name, if the ledger is of this database. But if this database is not there, its name is the error."""
+    foreign = job_with(tmp_path / "of another", manifest(database="other.db"))
+    with pytest.raises(SourceError, match="no database file"):
+        await claim(foreign)
+    with closing(sqlite3.connect("app.db")) as connection, connection:
+        connection.execute("CREATE TABLE images (id INTEGER PRIMARY KEY)")
+    foreign.state.mkdir()
     with pytest.raises(ConfigurationError, match=r"other\.db") as raised:
-        claim(job_with(tmp_path / "of another", manifest(database="other.db")))
+        await claim(foreign)
     assert raised.value.exit_code == 2
-    assert claim(job_with(tmp_path / "ours", manifest())).previous == manifest()
-    assert claim(job_with(tmp_path / "none", None)).previous is None
+    assert (await claim(job_with(tmp_path / "ours", manifest()))).previous == manifest()
+    assert (await claim(job_with(tmp_path / "none", None))).previous is None
     for identity in ("1", "2"):
         ledger = Ledger(identity, "", "", 1, "", {})
         assert is_foreign(manifest(database="other.db"), ledger, "app.db", "1") == (identity != "1")

@@ -1,4 +1,4 @@
-"""A request for an export ends the wait for the next try, and the cooldown that would follow."""
+"""A request for an export ends the wait for the next try, and the wait for the budget that would follow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from autoexport.config.settings import Settings
+from autoexport.daemon.budget import Budget
 from autoexport.daemon.retry import wait_to_retry
 from autoexport.daemon.schedule import ExportSchedule
 from autoexport.errors import PublishError
@@ -14,9 +15,10 @@ from tests.deadlines import deadline_s
 
 
 async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: Path) -> None:
-    """An export that failed at its end is paid for by a rest, as one that did not fail."""
-    schedule = ExportSchedule()
-    schedule.exported(1000.0)
+    """An export that failed at its end counts against the budget, as one that did not fail."""
+    budget = Budget(0.1)
+    budget.fail(1000.0)
+    schedule = ExportSchedule(budget)
     settings = Settings(database_url=f"sqlite:///{tmp_path}/app.db", export_directory=tmp_path / "exports")
     ticks: list[None] = []
 
@@ -34,6 +36,6 @@ async def test_who_asks_waits_neither_for_the_next_try_nor_for_a_rest(tmp_path: 
             wake=asyncio.Event(),
             tick=asked_at_the_first_tick,
         )
-        await schedule.cooldown(lambda: None)
+        await schedule.wait_for_budget()
     assert len(ticks) == 1
     assert not schedule.export_soon.is_set(), "asked once, hurried once"

@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "csv_bom": False,
         "state_directory": None,
         "pg_prepared_statements": True,
+        "pace": 0.1,
         "pg_statement_timeout": 0.0,
         "preset": True,
         "predictions": False,

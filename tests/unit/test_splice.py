@@ -68,9 +68,11 @@ class Workshop:
 
     def publish(self, tree: Built) -> list[Part]:
         """Publish a tree with every block fresh; the parts as they are kept in the ledger."""
-        layout = self.lay_out(tree.tree, self.fresh(tree.bodies(self.output)))
+        parts = self.fresh(tree.bodies(self.output))
+        layout = self.lay_out(tree.tree, parts)
         os.replace(self.stage(layout).temp, self.target)
-        return [Part(offset, part.length, part.crc) for offset, part in layout.offsets]
+        places = zip(layout.blocks, layout.offsets, strict=True)
+        return [Part(offset, parts[block].length, parts[block].crc) for block, offset in places]
 
     def identity(self) -> FileIdentity:
         """The identity of the published file, for the ledger."""
@@ -87,6 +89,12 @@ def workshop(output: Format) -> Iterator[Workshop]:
         shop = Workshop(Path(folder), output)
         yield shop
         os.close(shop.spool)
+
+
+@pytest.fixture
+def _by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a piece is."""
+    monkeypatch.setattr(splice, "SMALL_BYTES", 0)
 
 
 NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"]
@@ -119,9 +127,13 @@ def test_any_mixture_gives_the_file(
         ]
         layout, whole = shop.lay_out(new.tree, parts), new.written(output)
         assert (layout.length, layout.crc) == (len(whole), zlib.crc32(whole))
-        assert [whole[at : at + part.length] for at, part in layout.offsets] == bodies
-        staged = shop.stage(layout, shop.identity())
-        assert staged.temp.read_bytes() == whole
+        assert list(layout.blocks) == list(range(len(parts)))
+        assert [whole[at : at + part.length] for at, part in zip(layout.offsets, parts, strict=True)] == bodies
+        for small_bytes in (0, 30, splice.SMALL_BYTES):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(splice, "SMALL_BYTES", small_bytes)
+                patch.setattr(splice, "_WINDOW_BYTES", 50)
+                assert shop.stage(layout, shop.identity()).temp.read_bytes() == whole
         assert bool(find_identical(layout, shop.spool, shop.directory, shop.identity())) == (
             shop.target.read_bytes() == whole
         )
@@ -161,7 +173,7 @@ def test_a_file_without_blocks() -> None:
     with workshop(output) as shop:
         tree = tree_of(NAMES)
         layout = lay_out(output, tree.tree, [], 0)
-        assert (layout.pieces, layout.kept_bytes) == ([tree.written(output)], 0)
+        assert (list(layout.pieces), layout.kept_bytes) == ([tree.written(output)], 0)
         assert stage(layout, None, shop.directory, None).temp.read_bytes() == tree.written(output)
 
 
@@ -223,6 +235,7 @@ def unable(code: int) -> Callable[..., int]:
     return copy_file_range
 
 
+@pytest.mark.usefixtures("_by_the_kernel")
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, None])
 def test_without_copying_in_the_kernel(code: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the kernel or the file system cannot do it, or there is no such call, bytes are copied through memory."""
@@ -236,6 +249,7 @@ def test_without_copying_in_the_kernel(code: int | None, monkeypatch: pytest.Mon
         assert shop.stage(layout, shop.identity()).temp.read_bytes() == tree.written(shop.output)
 
 
+@pytest.mark.usefixtures("_by_the_kernel")
 def test_the_kernel_gives_up_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that it copied are not copied again; short copies are continued."""
     real, calls = os.copy_file_range, []
@@ -254,6 +268,7 @@ def test_the_kernel_gives_up_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
         assert calls[1] == calls[0] - 3
 
 
+@pytest.mark.usefixtures("_by_the_kernel")
 def test_a_copy_is_done_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it can be stopped."""
     real, steps = os.copy_file_range, []
@@ -288,6 +303,7 @@ def test_another_file_than_the_known_one() -> None:
         assert shop.leftovers() == []
 
 
+@pytest.mark.usefixtures("_by_the_kernel")
 @pytest.mark.parametrize("change", ["cut", "append", "touch"])
 def test_a_file_that_changes_while_it_is_copied(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut short, grown or written to between the first look and the last: nothing is staged."""

@@ -8,7 +8,7 @@ import pytest
 
 from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
-from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, Mended, ruled_parent
+from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, Mended, ruled_parents
 from tests.trees import rendered
 
 
@@ -109,7 +109,9 @@ def test_rows_of_small_tables() -> None:
         "created_at": "2024-01-15 09:00:00+01:00",
         "other": "secret",
     }
-    values, mended = ruled_parent(row, ("id", "name", "description", "created_at", "updated_at"), {})
+    columns = {name: [value] for name, value in row.items()}
+    ruled, mended = ruled_parents(columns, ("id", "name", "description", "created_at", "updated_at"), 1, {})
+    values = {name: column[0] for name, column in ruled.items()}
     assert mended == Mended()
     assert list(values) == ["id", "name", "description", "created_at", "updated_at"]
     assert str(values.pop("created_at")) == "2024-01-15 08:00:00+00:00"

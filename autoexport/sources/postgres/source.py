@@ -17,9 +17,11 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.config.address import DatabaseURL
+from autoexport.config.database_url import published_name
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.model.catalog import Table
+from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import (
@@ -65,7 +67,7 @@ class PostgresSource:
 
     def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
         self._options = options
-        self.database = _server_and_name(url)
+        self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
         self._schemas = configured_schemas(options.tables)
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
@@ -147,8 +149,9 @@ class PostgresSource:
         deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
         remapped = 0
         while remapped < _ATTEMPTS:
-            if not await self._lock_in_time(connection):
-                self._locked = ()
+            with waiting():
+                if not await self._lock_in_time(connection):
+                    self._locked = ()
             declared = await read_catalog(connection, self._schemas)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
@@ -159,7 +162,9 @@ class PostgresSource:
             else:
                 try:
                     others = unlocked([*tables, *left_out], declared.lockable)
-                    if await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S):
+                    with waiting():
+                        pinned = await pin(connection, driver, others, LOCK_TRY_S, LOCK_TIMEOUT_S)
+                    if pinned:
                         return AsyncSession(connection), declared, tables
                     if late:
                         break
@@ -272,17 +277,6 @@ class PostgresSource:
     async def aclose(self) -> None:
         """Dispose of the engine, which holds no connection between snapshots."""
         await self._engine.dispose()
-
-
-def _server_and_name(url: DatabaseURL) -> str:
-    """`host:port/name`, with libpq's environment variables for what the URL leaves out."""
-    hosts = url.hosts or ((os.environ.get("PGHOST", ""), None),)
-    shown = []
-    for host, port in hosts:
-        name = "localhost" if not host or host.startswith("/") else f"[{host}]" if ":" in host else host
-        shown.append(f"{name}:{port}" if port not in (None, 5432) else name)
-    database = url.database or os.environ.get("PGDATABASE") or url.user or os.environ.get("PGUSER", "")
-    return f"{','.join(shown)}/{database}"
 
 
 def _lockable(tables: Sequence[Table], declared: Declarations) -> tuple[str, ...]:

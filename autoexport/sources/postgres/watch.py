@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from autoexport.errors import SourceError
 from autoexport.runtime.logs import get_logger
+from autoexport.runtime.waits import waiting
 from autoexport.runtime.wake import pause
 from autoexport.sources.postgres.engine import OPEN_TIMEOUT_S
 from autoexport.sources.postgres.errors import explained, is_late, lacks_room
@@ -71,9 +72,11 @@ class CommitWatch:
         async with AsyncExitStack() as opened:
             self._snapshots.append(opened)
             try:
-                if self._only_one:
-                    await self._give_up()
-                yield await self._with_room(opened)
+                with waiting():
+                    if self._only_one:
+                        await self._give_up()
+                    connection = await self._with_room(opened)
+                yield connection
             finally:
                 self._snapshots.remove(opened)
         self._room_until = time.monotonic() + ROOM_S

@@ -37,6 +37,7 @@ from struct import unpack_from
 from autoexport.config.database_url import file_uri
 from autoexport.runtime.files import create_new, explain_os_error
 from autoexport.runtime.logs import get_logger
+from autoexport.runtime.waits import waited, waiting
 from autoexport.sources.sqlite.copy_process import START_S, Worker, started
 from autoexport.sources.sqlite.copy_worker import DONE, FAILED, FULL, GO, GO_WAL, READY
 from autoexport.sources.sqlite.errors import explain, no_room, too_slow
@@ -142,7 +143,9 @@ class _Copying:
         if self._in_steps and time.monotonic() > self._deadline:
             raise too_slow(self._path, self._copy.parent)
         self._refuse_to_wait()
-        if status == sqlite3.SQLITE_OK:
+        if status != sqlite3.SQLITE_OK:
+            waited(_BUSY_S)  # by the backup API, for a writer
+        else:
             time.sleep(_PAUSE_S)  # The lock is free now: let a writer have it.
 
     # --- another process ---------------------------------------------------------------------------------
@@ -184,7 +187,8 @@ class _Copying:
 
         Raises `_NotCopied`.
         """
-        mode = self._begin(source)
+        with waiting():
+            mode = self._begin(source)
         try:
             if mode != "wal":
                 answer = worker.copy(GO, scan, HOLD_S + HOLD_S_PER_GB * size_bytes / 1e9)

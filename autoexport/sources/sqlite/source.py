@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from autoexport.config.address import DatabaseURL
-from autoexport.config.database_url import file_uri
+from autoexport.config.database_url import file_uri, published_name
 from autoexport.errors import EmptyDatabase, SourceError
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from autoexport.sources.contract import SourceOptions
@@ -52,7 +52,7 @@ class SqliteSource:
         if url.path is None:
             raise SourceError("The URL names no file.", hint="Give sqlite:///path/to/file.db.")
         self.path = Path(os.path.abspath(url.path))
-        self.database = os.fsencode(self.path.name).decode("utf-8", "replace")
+        self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
         self._private = options.state
         self._computed_by_application: tuple[str, ...] = ()

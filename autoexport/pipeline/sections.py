@@ -1,0 +1,154 @@
+"""Lays out the sections of the next generation, each once for all files, and records them for the ledger."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import orjson
+
+from autoexport.formats.contract import Format, SectionFormat
+from autoexport.model.blocks import BlockRecord, Part
+from autoexport.model.scratch import MemoryScratch, Scratch, Stored
+from autoexport.model.sections import BlockRecords, SectionPlace, SectionRecord, plain_key
+from autoexport.publishing.layout import Layout, Records, SectionTexts
+from autoexport.rendering.counted import CountedSection, CountedSections
+from autoexport.rendering.tree import TreeBuilder
+
+_UNPACKED_BLOCKS = 1_000
+"""So many records of a section's blocks are unpacked at once; each takes 1 KB, and is needed three times."""
+
+
+class Sections:
+    """The sections of the next generation in every format, fresh or kept.
+
+    `kept` are those of which nothing changed; `published` are all that the ledger knows. `records` are the blocks
+    of the others. `lay_out` each of them before the tree is finished. `differ`: a section certainly has another
+    text than the published one.
+    """
+
+    def __init__(
+        self,
+        builder: TreeBuilder,
+        formats: Sequence[Format],
+        records: BlockRecords,
+        kept: Mapping[int, SectionRecord],
+        published: Sequence[SectionRecord],
+        scratch: Scratch,
+    ) -> None:
+        self.counted = CountedSections(builder, records, kept, scratch)
+        self.block_files = [index for index, output in enumerate(formats) if output.has_blocks]
+        self.differ = False
+        self._formats = formats
+        self._outline = builder.outline
+        self._records = records
+        self._kept = dict(kept)
+        self._published = {record.digest: record for record in published}
+        self._digests: dict[int, str] = {}
+        self._empty: dict[int, bool] = {}
+        # Of each block in each file: within its section, or in the file if the format knows no sections.
+        self._offsets = [array("Q", bytes(8 * len(records)) if output.has_blocks else b"") for output in formats]
+        self.texts: list[SectionTexts | None] = []
+        for index, output in enumerate(formats):
+            if isinstance(output, SectionFormat):
+                place = self.block_files.index(index) if output.has_blocks else 0
+                self.texts.append(SectionTexts(output, output.separator, place, scratch))
+            else:
+                self.texts.append(None)
+
+    def lay_out(self) -> None:
+        """Lay out every section."""
+        for part in self._outline.parts:
+            for index in (part,) if isinstance(part, int) else part[1]:
+                if index in self._kept:
+                    self._keep(index, self._kept[index])
+                else:
+                    self._digests[index] = self._outline.sections[index].digest
+                    self._add(index, self.counted.section(index))
+            if not isinstance(part, int):
+                self._head(*part)
+
+    def _head(self, index: int, below: Sequence[int]) -> None:
+        digest = self.counted.head_digest(index, below)
+        record = self._published.get(digest)
+        if record is not None:
+            self.counted.sums[index] = record.sums
+            self._keep(index, record)
+        else:
+            self._digests[index] = digest
+            self._add(index, self.counted.head(index, below))
+
+    def _keep(self, index: int, record: SectionRecord) -> None:
+        self._kept[index] = record
+        for texts, place in zip(self.texts, record.places, strict=True):
+            if texts is not None:
+                texts.keep(index, place)
+
+    def _add(self, index: int, counted: CountedSection) -> None:
+        records: Records = self._records
+        if len(counted.blocks) <= _UNPACKED_BLOCKS:
+            records = {block: self._records[block] for block in counted.blocks}
+        self._empty[index] = counted.empty
+        before = self._published.get(self._digests[index])
+        for file, texts in enumerate(self.texts):
+            if texts is None:
+                continue
+            offsets, place = texts.add(index, counted.section, records)
+            if before is not None and not place.same_text(before.places[file]):
+                self.differ = True
+            if file in self.block_files:
+                for block, offset in zip(counted.blocks, offsets, strict=True):
+                    self._offsets[file][block] = offset
+
+    def block_at(self, layout: Layout, offset: int) -> tuple[BlockRecord, int, Part] | None:
+        """The block that a byte of a file belongs to, the offset at which it begins, and its part; None for a byte
+        outside the blocks. Only blocks that were rendered are known."""
+        files = [output.file_name for output in self._formats]
+        file = files.index(layout.file_name)
+        if file not in self.block_files:
+            return None
+        for block, begin in self._block_offsets(layout, file):
+            part = self._records[block].parts[self.block_files.index(file)]
+            if begin <= offset < begin + part.length:
+                return self._records[block], begin, part
+        return None
+
+    def _block_offsets(self, layout: Layout, file: int) -> Iterator[tuple[int, int]]:
+        """The rendered blocks, each with the offset in a file at which it begins."""
+        yield from zip(layout.blocks, layout.offsets, strict=True)
+        for index, place in layout.sections.items():
+            for block in self.counted.blocks_of(index):
+                yield block, place.offset + self._offsets[file][block]
+
+    # --- the ledger ----------------------------------------------------------------------------------
+
+    def recorded(self, layouts: Sequence[Layout]) -> Iterator[SectionRecord]:
+        """The records of all sections, in the files of these layouts."""
+        for layout, offsets in zip(layouts, self._offsets, strict=True):
+            for block, offset in zip(layout.blocks, layout.offsets, strict=True):
+                offsets[block] = offset
+        for index in range(len(self._outline.sections)):
+            places = [layout.sections.get(index, SectionPlace()) for layout in layouts]
+            if index in self._kept:
+                yield replace(self._kept[index], places=places)
+                continue
+            body = self._body(index)
+            scratch = MemoryScratch()
+            stored = Stored(scratch, scratch.append(body), len(body))
+            sums, counted = self.counted.sums[index], self.counted.counted[index]
+            yield SectionRecord(self._digests[index], counted, self._empty[index], sums, places, stored)
+
+    def _body(self, index: int) -> bytes:
+        """The keys of the datasets of a section, then its blocks, each on a line."""
+        lines = [orjson.dumps(self._outline.keys_of(index), default=plain_key)]
+        for block in self.counted.blocks_of(index):
+            record = self._records[block]
+            parts = [
+                (self._offsets[file][block], part.length, part.crc)
+                for file, part in zip(self.block_files, record.parts, strict=True)
+            ]
+            counts = orjson.Fragment(record.packed)
+            row = (record.dataset, record.first, record.last, counts, record.parents, record.ids, parts)
+            lines.append(orjson.dumps(row, default=plain_key))
+        return b",\n".join(lines)

@@ -1,0 +1,59 @@
+"""Counts the time that work waits for others: for a lock, for a connection, for a writer of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Waits:
+    """The seconds waited so far, in all tasks and threads that this work has begun."""
+
+    seconds: float = 0.0
+
+
+_current: ContextVar[Waits | None] = ContextVar("autoexport_waits", default=None)
+
+
+@contextmanager
+def counting_waits() -> Iterator[Waits]:
+    """Count the waits inside. Tasks and threads count as well if they began inside."""
+    waits = Waits()
+    token = _current.set(waits)
+    try:
+        yield waits
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Count the time inside as waited."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        waited(time.monotonic() - began)
+
+
+def waited(seconds: float) -> None:
+    """Count so many seconds as waited."""
+    waits = _current.get()
+    if waits is not None:
+        waits.seconds += seconds
+
+
+@asynccontextmanager
+async def turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Hold a lock, and count the time until it is free as waited."""
+    with waiting():
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
