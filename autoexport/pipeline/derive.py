@@ -33,7 +33,7 @@ from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.sources.check_queries import left_out
+from autoexport.sources.check_queries import left_out, refuse_conditions
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parents
@@ -122,6 +122,7 @@ class Derivation:
         if lost is not None and self.complete:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
+        await refuse_conditions(self.reader)
         totals = await self.reader.totals()
         parents = await self.reader.parents()
         self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parents)

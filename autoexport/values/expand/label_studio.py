@@ -187,7 +187,7 @@ def read_project(stored: Scalar) -> ProjectDocument:
     if not isinstance(stored, str) or not stored.strip():
         return ProjectDocument()
     try:
-        root = fromstring(stored)
+        root = fromstring(stored, forbid_dtd=True)
     except (ParseError, ValueError):
         return ProjectDocument()
     labels: dict[str, str | None] = {}
