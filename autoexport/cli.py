@@ -12,7 +12,14 @@ from typing import Any
 
 import click
 
-from autoexport.commands.options import DatabaseFirst, Invocation, common_options, database_argument, program_name
+from autoexport.commands.options import (
+    DatabaseFirst,
+    Invocation,
+    common_options,
+    database_argument,
+    duration,
+    program_name,
+)
 from autoexport.commands.terminal import flush, silence, unwritable
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError
@@ -114,34 +121,37 @@ def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
 
 
 @cli.command()
+@click.option("--verbose", is_flag=True, help="Also show the mapping of tables and columns.")
 @database_argument
 @common_options
 @click.pass_obj
-def check(invocation: Invocation, /, **flags: Any) -> int:
-    """Show the mapping, and what would block an export."""
+def check(invocation: Invocation, /, verbose: bool, **flags: Any) -> int:
+    """Show what would block an export, and what it would read."""
     invocation.take(flags)
     settings = invocation.settings()
     from autoexport.commands.check import check
 
-    return _run(check(settings))
+    return _run(check(settings, verbose=verbose, more=invocation.command("check", "--verbose")))
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@click.option("--max-age", callback=duration, metavar="TIME", help="Oldest check that is fresh: 90s, 30m, 2h, 1d.")
 @database_argument
 @common_options
 @click.pass_obj
-def status(invocation: Invocation, /, as_json: bool, **flags: Any) -> int:
+def status(invocation: Invocation, /, as_json: bool, max_age: float | None, **flags: Any) -> int:
     """Show how fresh the files are.
 
     Also shows the last error of the exporter. Exits with 1 if the exporter is
-    failing or its last check is too old.
+    failing or its last check is too old. An export without --monitor is never
+    too old unless --max-age says so.
     """
     invocation.take(flags)
     settings = invocation.settings()
     from autoexport.commands.status import status
 
-    code: int = status(settings, as_json=as_json)
+    code: int = status(settings, as_json=as_json, max_age_s=max_age)
     return code
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -144,6 +146,43 @@ def run_autoexport(
         timeout=deadline_s(timeout_s), check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+# --- another user --------------------------------------------------------------------------------
+
+
+class OtherUser:
+    """A user whom permissions bind, and a directory that everybody may look into."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.user = pwd.getpwnam("nobody")
+
+    def owns(self, path: Path) -> None:
+        """Give a file or a directory to this user."""
+        os.chown(path, self.user.pw_uid, self.user.pw_gid)
+
+    def runs(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """The program as this user."""
+        return subprocess.run(
+            [sys.executable, "-m", "autoexport", *map(str, arguments)], env=program_environment(), cwd=self.place,
+            user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[], capture_output=True, text=True,
+            check=False, timeout=deadline_s(60),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def other_user() -> Iterator[OtherUser]:
+    """Another user; skips where there can be none, or where it could not start the program."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to have a user whom permissions bind")
+    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
+    if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
+        pytest.skip("another user cannot reach the interpreter or the package")
+    with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield OtherUser(place)
 
 
 # --- databases -----------------------------------------------------------------------------------

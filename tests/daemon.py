@@ -17,14 +17,16 @@ from typing import Any, Self
 
 from autoexport.daemon.report import Report
 from autoexport.daemon.status_socket import ask
+from autoexport.formats import file_names
 from autoexport.sources.sqlite.watch import YOUNG_S, take_stamp
 from tests.conftest import program_environment
 from tests.deadlines import deadline_s
+from tests.outputs import DEFAULT_FILES
 
 LIMIT_S = 20.0
 """Seconds on the reference machine, for `deadline_s`."""
 
-PUBLISHED = ("database_export.json", "projects.csv", "datasets.csv", "images.csv", "manifest.json")
+PUBLISHED = (*DEFAULT_FILES, "manifest.json")
 
 
 def wait_until(
@@ -165,6 +167,10 @@ def project_names(directory: Path) -> list[str]:
 
 def leftovers(directory: Path) -> list[str]:
     """Names in the export and state directories that a stopped exporter should not leave."""
-    known = {*PUBLISHED, ".autoexport", ".gitignore", "leader.lock", "publish.lock", "ledger.json", "position",
-             "status.json"}  # fmt: skip
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)
+    known = {*file_names(), "manifest.json", ".autoexport", ".gitignore", "leader.lock", "publish.lock",
+             "ledger.json", "position", "status.json"}  # fmt: skip
+    manifest = directory / "manifest.json"
+    listed = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
+    public = {str(path) for name in listed for path in (Path(name), *Path(name).parents)}
+    found = (str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)
+    return sorted(name for name in found if name not in public)

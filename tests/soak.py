@@ -24,6 +24,7 @@ from tests.applications import CANARY, CANARY_NUMBER, create_sqlite, fill_postgr
 from tests.conftest import run_autoexport
 from tests.crash.test_random_kills import check_directory
 from tests.daemon import Daemon, generation, wait_until
+from tests.outputs import ALL_OUTPUT_VARIABLES
 from tests.postgres import PASSWORD, PostgresServer, running_server
 from tests.postgres_connection import PostgresConnection
 from tests.trials import Trial, everything_in
@@ -83,7 +84,7 @@ class Place:
 
     def start(self) -> Daemon:
         """A new daemon."""
-        return Daemon(self.url, self.root / "exports", interval_s=0.5)
+        return Daemon(self.url, self.root / "exports", interval_s=0.5, env=ALL_OUTPUT_VARIABLES)
 
     def kill(self, figures: Figures) -> None:
         """End the daemon as a power cut would, look at the files, start it again."""
@@ -115,7 +116,7 @@ class Place:
             figures.missed.append(f"{self.name}: {error}")
         self.daemon.stop()
         done = run_autoexport("verify", "--database-url", self.url, "--export-dir", str(self.trial.directory),
-                              timeout_s=300)  # fmt: skip
+                              env=ALL_OUTPUT_VARIABLES, timeout_s=300)  # fmt: skip
         if done.exit_code:
             figures.missed.append(f"{self.name}: {done.stdout}{done.stderr}")
         if self.trial.leftovers():

@@ -29,6 +29,9 @@ HEADERS = {
     "images.csv": "image_id,filename,file_path,project_id,project_name,dataset_id,dataset_name,width,height,"
     "file_size,split,annotation_count,is_labeled,original_filename,format,status,is_auto_labeled,is_verified,"
     "created_at,updated_at",
+    "annotations.csv": "annotation_id,image_id,filename,project_id,project_name,dataset_id,dataset_name,split,"
+    "type,label,label_id,confidence,x_min,y_min,x_max,y_max,polygon,is_auto_generated,is_verified,model_id,"
+    "created_at,updated_at",
 }
 
 
@@ -224,6 +227,15 @@ def _image_cells(project: Record, dataset: Record, image: Record) -> Record:
     }  # fmt: skip
 
 
+def _annotation_cells(project: Record, dataset: Record, image: Record, annotation: Record) -> Record:
+    polygon = annotation["polygon"]
+    return {
+        **_image_cells(project, dataset, image), **dict.fromkeys(("x_min", "y_min", "x_max", "y_max")),
+        **annotation, **(annotation["bbox"] or {}), "annotation_id": annotation["id"],
+        "polygon": None if polygon is None else json.dumps(polygon, ensure_ascii=False),
+    }  # fmt: skip
+
+
 def expected_csv(connection: Readable, file: str) -> list[list[Any]]:
     """The header and the rows of one CSV file as values; times as text, nothing guarded."""
     projects = _tree(connection)
@@ -232,12 +244,18 @@ def expected_csv(connection: Readable, file: str) -> list[list[Any]]:
     elif file == "datasets.csv":
         records = [_dataset_cells(project, dataset) for project in projects for dataset in project["datasets"]]
     else:
-        records = [
-            _image_cells(project, dataset, image)
+        images = [
+            (project, dataset, image)
             for project in projects
             for dataset in project["datasets"]
             for image in dataset["images"]
         ]
+        if file == "images.csv":
+            records = [_image_cells(*place) for place in images]
+        else:
+            records = [
+                _annotation_cells(*place, annotation) for place in images for annotation in place[2]["annotations"]
+            ]
     header = HEADERS[file].split(",")
     rows = [[_csv_time(row[name]) if name in TIMES else row[name] for name in header] for row in records]
     return [header, *rows]
@@ -255,6 +273,33 @@ def _cell(value: object, guard: bool) -> str:
     if guard and value.startswith(("=", "+", "-", "@", "\t", "\r")) and not number:
         value = "'" + value
     return '"' + value.replace('"', '""') + '"'
+
+
+def _pointed(value: Any) -> Any:
+    """The value with every number in it as a float."""
+    if isinstance(value, list):
+        return [_pointed(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _pointed(item) for name, item in value.items()}
+    return float(value) if type(value) is int else value
+
+
+def expected_json_lines(connection: Readable) -> list[Record]:
+    """The parsed lines of images.jsonl, keys in the order of the contract."""
+    lines = []
+    for project in _with_json_times(_tree(connection)):
+        for dataset in project["datasets"]:
+            for image in dataset["images"]:
+                own = {name: value for name, value in image.items() if not name.startswith("annotation")}
+                own |= {"project_id": project["id"], "project_name": project["name"]}
+                own |= {"dataset_id": dataset["id"], "dataset_name": dataset["name"]}
+                pointed = ("confidence", "bbox", "polygon")
+                annotations = [
+                    {name: _pointed(value) if name in pointed else value for name, value in annotation.items()}
+                    for annotation in image["annotations"]
+                ]
+                lines.append({**own, "annotation_count": len(annotations), "annotations": annotations})
+    return lines
 
 
 def expected_csv_text(connection: Readable, file: str, guard: bool = True) -> str:

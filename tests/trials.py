@@ -20,8 +20,10 @@ from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
+from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
-from tests.straight_reading import expected_csv_text, expected_document
+from tests.outputs import ALL_OUTPUTS, published_names
+from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
 Contents = dict[str, bytes]
 
@@ -47,14 +49,15 @@ class RowsHook:
 
 
 class Trial:
-    """One database and one export directory.
+    """One database and one export directory, with all outputs on unless the settings say otherwise.
 
     Each export is by a new exporter, which starts from the files alone.
     """
 
     def __init__(self, url: str, directory: Path, **settings: Any) -> None:
         self.directory = directory
-        self.settings = Settings(database_url=url, export_directory=directory, **settings)
+        chosen = ALL_OUTPUTS | settings
+        self.settings = Settings(database_url=url, export_directory=directory, **chosen)
         self.state = self.settings.state_dir
 
     def export(self, *, full: bool = False, progress: Progress | None = None) -> Outcome:
@@ -77,11 +80,9 @@ class Trial:
 
     def contents(self) -> Contents:
         """The published files that are there, without the time stamp of the tree."""
-        found = {name: self.directory / name for name in file_names()}
         return {
-            name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1)
-            for name, path in found.items()
-            if path.exists()
+            name: _TIMESTAMP.sub(rb"\1", (self.directory / name).read_bytes(), count=1)
+            for name in published_names(self.directory)
         }
 
     def leftovers(self) -> list[str]:
@@ -89,17 +90,19 @@ class Trial:
         public = {*file_names(), "manifest.json", self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
-        return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
+        left = [name for name in found if name not in public] + [n for n in private if n not in _PRIVATE]
+        nested = [name for name in published_names(self.directory) if "/" in name]
+        if nested:
+            listed = json.loads((self.directory / "manifest.json").read_bytes())["files"]
+            left += [name for name in nested if name not in listed]
+        return sorted(left)
 
     def check_set(self) -> bool:
         """Check that every file can be parsed. Returns whether the set fits its manifest."""
-        for path in (self.directory / name for name in ("database_export.json", "manifest.json")):
-            if path.exists():
-                json.loads(path.read_bytes())
-        for name in file_names()[1:]:
-            if (self.directory / name).exists():
-                text = (self.directory / name).read_text(encoding="utf-8")
-                assert text.endswith("\n"), f"{name} ends in the middle of a line"
+        for name in (*published_names(self.directory), "manifest.json"):
+            path = self.directory / name
+            if path.exists() and not name.endswith(TEMP_SUFFIX):
+                check_parses(path)
         return self.fits_manifest()
 
     def fits_manifest(self) -> bool:
@@ -122,14 +125,32 @@ class Trial:
         check_equals(database, self.directory)
 
 
+def check_parses(path: Path) -> None:
+    """Check that a published file is whole, as far as it can be seen without the database."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        json.loads(text)
+    if path.suffix == ".jsonl":
+        # A value may contain U+2028, at which `splitlines` would break.
+        for line in text.split("\n")[:-1]:
+            json.loads(line)
+    assert not text or text.endswith("\n"), f"{path.name} ends in the middle of a line"
+
+
 def check_equals(database: Path, directory: Path) -> None:
     """Check that every published file equals a plain reading of this SQLite file, and fits the manifest."""
     document = json.loads((directory / "database_export.json").read_bytes())
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         expected = expected_document(connection, document["export_info"]["timestamp"])
         assert json.dumps(document) == json.dumps(expected)
-        for name in file_names()[1:]:
-            assert (directory / name).read_bytes().decode() == expected_csv_text(connection, name)
+        names = json.loads((directory / "manifest.json").read_bytes())["files"].keys()
+        for name in sorted(name for name in names if "/" not in name and name != "database_export.json"):
+            text = (directory / name).read_bytes().decode()
+            if name.endswith(".csv"):
+                assert text == expected_csv_text(connection, name)
+            else:
+                lines = [json.loads(line) for line in text.split("\n") if line]
+                assert json.dumps(lines) == json.dumps(expected_json_lines(connection))
 
 
 def open_descriptors() -> int:

@@ -6,26 +6,26 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoexport.commands.terminal import print_table, say, say_wrapped
+from autoexport.commands.check_findings import CheckFindings, print_findings
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
-from autoexport.errors import AnnotationsLeftOut, SourceError
+from autoexport.errors import SourceError
 from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
-from autoexport.mapping.description import describe
 from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
 from autoexport.pipeline.ownership import is_foreign
+from autoexport.pipeline.training_check import TrainingFindings, training_findings
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
 from autoexport.sources.check_queries import (
     EXCEL_CELL,
+    dangling_label_ids,
     key_types,
     left_out,
     long_cells,
@@ -39,47 +39,35 @@ from autoexport.sources.reader import SnapshotReader
 _SCAN_ROWS_PER_S = 2_000_000
 """Rows that a table scan reads in a second. Measured: 1.1 million annotations in 0.5 s."""
 
-
-@dataclass(slots=True)
-class CheckFindings:
-    """The results of `check`. Warnings name problems that the operator may want to solve, notes state facts.
-
-    `orphans` counts, by logical table, the rows of which a parent does not exist or is soft-deleted. `left_out` is
-    the error of an export that would lose annotations.
-    """
-
-    database: str
-    mapping: Mapping
-    totals: Totals
-    orphans: dict[str, int]
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    left_out: AnnotationsLeftOut | None = None
+_WORTH_S = 0.1
+"""A shorter cost is not worth a warning."""
 
 
-async def check(settings: Settings) -> int:
+async def check(settings: Settings, *, verbose: bool = False, more: str = "autoexport check --verbose") -> int:
     """Inspect the database and the export directory, print the results and return 0, even with warnings.
 
-    It publishes nothing and leaves no file behind. Raises the errors of an export if the database cannot be read
-    (`SourceError`) or its tables cannot be mapped (`MappingError`), the latter after the results if there are any.
+    `verbose`: also print the mapping, which the command `more` shows. It publishes nothing and leaves no file
+    behind. Raises the errors of an export if the database cannot be read (`SourceError`) or its tables cannot be
+    mapped (`MappingError`), the latter after the results if there are any.
     """
     database = with_service(settings.database, os.environ)
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:
-            findings = await _inspect(source, settings)
+            findings = await _inspect(source, settings, private)
         finally:
             await source.aclose()
     findings.warnings[:0] = warnings
+    findings.blocked = findings.blocked or bool(warnings)
     if database.ignored:
         findings.notes.append(f"These options of the URL have no effect: {', '.join(database.ignored)}.")
-    _print(database.display, settings.export_directory, findings)
+    print_findings(database.display, settings.export_directory, findings, None if verbose else more)
     if findings.left_out is not None:
         raise findings.left_out
     return 0
 
 
-async def _inspect(source: Source, settings: Settings) -> CheckFindings:
+async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFindings:
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
@@ -90,9 +78,13 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         always_full = await _always_full(reader, mapping)
         ambiguous, unreadable = await unread_boxes(reader)
         long = await long_cells(reader)
-    notes = [*await source.check_notes(), *_cell_notes(long)]
+        dangling = await dangling_label_ids(reader)
+        target = open_target(settings.export_directory, settings.state_dir)
+        training = await training_findings(reader, source.database, settings.format_options, target, private)
+    notes = [*await source.check_notes(), *_cell_notes(long), *_left_out_notes(training)]
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
+    directory = _directory_warnings(settings, source)
     return CheckFindings(
         source.database,
         mapping,
@@ -101,12 +93,15 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         warnings=[
             *mapping.warnings,
             *_box_warnings(mapping, ambiguous, unreadable),
+            *_label_warnings(mapping, dangling),
             *_orphan_warnings(orphan_counts),
             *([] if always_full else _index_warnings(mapping, totals)),
-            *_directory_warnings(settings, source),
+            *filter(None, [training.warning]),
+            *directory,
         ],
         notes=notes,
         left_out=lost,
+        blocked=bool(directory),
     )
 
 
@@ -167,10 +162,33 @@ def _box_warnings(mapping: Mapping, ambiguous: int, unreadable: int) -> list[str
     return warnings
 
 
+def _label_warnings(mapping: Mapping, dangling: int) -> list[str]:
+    if not dangling or mapping.annotations is None or mapping.labels is None:
+        return []
+    name = f"{mapping.annotations.table.full_name}.{mapping.annotations.fields['label_id'].name}"
+    target = f"{mapping.labels.table.full_name}.{mapping.labels.fields['id'].name}"
+    return [
+        f"label_id is {name}, which does not refer to {target}: {dangling:,} annotations name no label there, or "
+        "one of another name. Join labels by name, or leave label_id out in autoexport.toml:\n"
+        "[tables.annotations.columns]\nlabel_id = false"
+    ]
+
+
 def _cell_notes(longest: dict[str, int]) -> list[str]:
     return [
         f"{name} has values of up to {length:,} characters; a cell of Excel holds {EXCEL_CELL:,}."
         for name, length in longest.items()
+    ]
+
+
+def _left_out_notes(training: TrainingFindings) -> list[str]:
+    """A note for each format that leaves rows out, with the number for each reason."""
+    return [
+        f"{name} leaves out or changes: "
+        + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+        + "."
+        for name, reasons in training.left_out.items()
+        if reasons
     ]
 
 
@@ -187,7 +205,9 @@ def _index_warnings(mapping: Mapping, totals: Totals) -> list[str]:
     return [
         _missing_index(mapped[logical], totals.live[logical])
         for logical in ("images", "annotations")
-        if logical in mapped and _lacks_index(mapped[logical])
+        if logical in mapped
+        and totals.live[logical] >= _WORTH_S * _SCAN_ROWS_PER_S
+        and _lacks_index(mapped[logical])
     ]
 
 
@@ -222,46 +242,3 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):
         return [f"{directory} holds the export of another database ({manifest.database}): set --export-dir."]
     return []
-
-
-# --- on the screen -------------------------------------------------------------------------------
-
-
-def _print(display: str, directory: Path, findings: CheckFindings) -> None:
-    mapping = findings.mapping
-    say(f"Database  {display} ({findings.database})")
-    say(f"Export    {directory}")
-    if mapping.application:
-        say(f"Known as  a database of {mapping.application}")
-    if mapping.preset:
-        say(f"Preset    {mapping.preset} ([tables] overrules it, preset = false in autoexport.toml leaves it)")
-    say()
-    print_table("Mapping", ("table", "field", "column"), describe(mapping))
-    say()
-    print_table("Rows to export", ("table", "rows", "soft-deleted", "orphans"), _rows(findings), (1, 2, 3))
-    say()
-    if mapping.not_found:
-        say_wrapped(f"Not found, so null or derived: {', '.join(mapping.not_found)}")
-    for note in findings.notes:
-        say_wrapped(f"note: {note}")
-    for warning in findings.warnings:
-        say_wrapped(f"warning: {warning}")
-    say(_verdict(len(findings.warnings)))
-
-
-def _verdict(warnings: int) -> str:
-    if not warnings:
-        return "No warnings: nothing would block an export."
-    return "1 warning" if warnings == 1 else f"{warnings} warnings"
-
-
-def _rows(findings: CheckFindings) -> list[list[str]]:
-    return [
-        [
-            logical,
-            f"{findings.totals.live.get(logical, 0):,}",
-            f"{findings.totals.soft_deleted.get(logical, 0):,}",
-            f"{findings.orphans[logical]:,}" if logical in findings.orphans else "",
-        ]
-        for logical in findings.mapping.tables()
-    ]

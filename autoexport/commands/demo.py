@@ -175,21 +175,21 @@ _Row = tuple[str, tuple[object, ...]]
 
 
 def _rows() -> Iterator[_Row]:
-    label_id = 0
+    first_label = 1
     for project_id, project in enumerate(_PROJECTS, start=1):
         moment = _time(project_id * 1_000)
         yield "projects", (project_id, project.name, project.description, project.kind, moment, moment)
-        for color, name in zip(_COLORS, project.labels, strict=False):
-            label_id += 1
-            yield "labels", (label_id, name, color, project_id)
+        for index, (color, name) in enumerate(zip(_COLORS, project.labels, strict=False)):
+            yield "labels", (first_label + index, name, color, project_id)
         for name, count in project.datasets:
             dataset = _uuid(project.name, name)
             yield "datasets", (dataset, name, None, project_id, moment, _time(project_id * 1_000 + 5))
             for index in range(count):
-                yield from _image(project, dataset, index, project_id * 1_000 + index * 61)
+                yield from _image(project, first_label, dataset, index, project_id * 1_000 + index * 61)
+        first_label += len(project.labels)
 
 
-def _image(project: _Project, dataset: str, index: int, minutes: int) -> Iterator[_Row]:
+def _image(project: _Project, first_label: int, dataset: str, index: int, minutes: int) -> Iterator[_Row]:
     image = _uuid(dataset, str(index))
     name = project.image.format(index)
     # A spreadsheet would evaluate this name as a formula: the CSV file shows how it is guarded.
@@ -205,10 +205,12 @@ def _image(project: _Project, dataset: str, index: int, minutes: int) -> Iterato
         "dataset" if labeled else "unassigned", split, taken, changed,
     )  # fmt: skip
     for part in range(count):
-        yield _annotation(project, image, index, part, (width, height), minutes + 13 + part)
+        yield _annotation(project, first_label, image, index, part, (width, height), minutes + 13 + part)
 
 
-def _annotation(project: _Project, image: str, index: int, part: int, size: tuple[int, int], minutes: int) -> _Row:
+def _annotation(
+    project: _Project, first_label: int, image: str, index: int, part: int, size: tuple[int, int], minutes: int
+) -> _Row:
     label_index = (index + part * 2) % len(project.labels)
     left, top = 40.5 + index * 83 % (size[0] // 2), 30.25 + (index * 47 + part * 131) % (size[1] // 2)
     right, bottom = left + 120 + part * 35, top + 90 + index * 3
@@ -222,10 +224,10 @@ def _annotation(project: _Project, image: str, index: int, part: int, size: tupl
     elif project.kind == "Image Classification":
         box = (None, None, None, None)
     confidence = round(0.62 + (index * 37 + part * 11) % 38 / 100, 2) if by_model else None
-    moment = _time(minutes, microsecond=part * 250_000)
+    moment, label_id = _time(minutes, microsecond=part * 250_000), first_label + label_index
     return "annotations", (
-        _uuid(image, str(part)), image, project.labels[label_index], label_index, confidence, *box, outline,
-        by_model, index % 3 == 0, "yolov8n" if by_model else None, moment, moment,
+        _uuid(image, str(part)), image, project.labels[label_index], label_id, confidence, *box, outline, by_model,
+        index % 3 == 0, "yolov8n" if by_model else None, moment, moment,
     )  # fmt: skip
 
 

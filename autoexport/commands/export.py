@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoexport.commands.terminal import print_summary, say, terminal_progress
 from autoexport.config.settings import Settings
-from autoexport.pipeline.exporter import run_once
+from autoexport.daemon.one_time import run_recorded
 
 
 async def export(settings: Settings, *, full: bool = False, progress: bool = True) -> int:
@@ -14,7 +14,7 @@ async def export(settings: Settings, *, full: bool = False, progress: bool = Tru
     """
     bar = terminal_progress(progress)
     try:
-        outcome = await run_once(settings, full=full, progress=bar)
+        outcome = await run_recorded(settings, full=full, progress=bar)
     finally:
         if bar is not None:
             bar.finish()

@@ -159,6 +159,16 @@ database_argument = click.argument("database", required=False, default=None, met
 """The database as the argument of a command, in place of `--database-url`."""
 
 
+def duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """A time such as 90, 90s, 30m, 2h or 1d in seconds: the callback of an option."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip().lower())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not a time such as 90s, 30m, 2h or 1d.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
+
+
 class DatabaseFirst(click.Group):
     """A group of commands whose first argument may also be a database: `autoexport app.db`."""
 
@@ -193,7 +203,10 @@ def program_name() -> str:
     """The program as the user can call it in this shell, now."""
     started_as = Path(sys.argv[0])
     if started_as.name == "__main__.py":
-        python = next((name for name in ("python", "python3") if _found_as(name, sys.executable)), None)
+        python = next(
+            (name for name in ("python", "python3", Path(sys.executable).name) if _found_as(name, sys.executable)),
+            None,
+        )
         return f"{python or shlex.quote(_near(sys.executable))} -m autoexport"
     if started_as.name != "autoexport" or _found_as("autoexport", sys.argv[0]):
         return "autoexport"

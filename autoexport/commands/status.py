@@ -25,7 +25,8 @@ class StatusFindings:
 
     `running`: the leader lock is held; the system releases it when its holder dies. `answering`: the exporter
     answered on its socket. `report` is that answer, else the last report in the state directory. `now` is in
-    seconds since the epoch.
+    seconds since the epoch. `max_age_s` is the greatest age of a fresh check; None for the exporter's own limit.
+    `private`: this user may not look into the state directory, so only the manifest is known.
     """
 
     now: float
@@ -33,6 +34,8 @@ class StatusFindings:
     answering: bool
     report: Report | None
     manifest: Manifest | None
+    max_age_s: float | None = None
+    private: bool = False
 
     @property
     def oldest_change_at(self) -> float | None:
@@ -53,17 +56,25 @@ class StatusFindings:
 
     @property
     def stale(self) -> bool:
-        """Whether the last completed check is too old, or unknown."""
-        return self.report is None or self.report.is_stale(self.now)
+        """Whether the last completed check is too old, or unknown. Without a report, the last publish counts."""
+        if self.report is not None:
+            return self.report.is_stale(self.now, self.max_age_s)
+        read_at = self.manifest.read_at if self.manifest is not None else None
+        if read_at is None:
+            return True
+        if self.max_age_s is not None:
+            return self.now - read_at.timestamp() > self.max_age_s
+        return not self.private
 
 
-def status(settings: Settings, *, as_json: bool) -> int:
+def status(settings: Settings, *, as_json: bool, max_age_s: float | None = None) -> int:
     """Print the state of the exporter. Return 0 if it is healthy, 1 if it is failing or stale.
 
     A degraded exporter keeps the files fresh, but they lack annotations that it cannot map: that returns 0.
-    Raises `SourceError` if this user has no access to the state directory.
+    `max_age_s` is the greatest age of the last check that is not stale, in seconds. Raises `SourceError` if this
+    user can look neither into the state directory nor at the manifest.
     """
-    findings = _inspect(settings)
+    findings = _inspect(settings, max_age_s)
     if as_json:
         say(orjson.dumps(_record(findings), option=orjson.OPT_INDENT_2).decode())
     else:
@@ -71,11 +82,14 @@ def status(settings: Settings, *, as_json: bool) -> int:
     return 1 if findings.failing or findings.stale else 0
 
 
-def _inspect(settings: Settings) -> StatusFindings:
+def _inspect(settings: Settings, max_age_s: float | None) -> StatusFindings:
     state = settings.state_dir.absolute()
+    manifest = open_target(settings.export_directory, settings.state_dir).read_manifest()
     try:
         running = Lock(state, LEADER_LOCK).is_held()
     except OSError as exc:
+        if isinstance(exc, PermissionError) and manifest is not None:
+            return StatusFindings(time.time(), False, False, None, manifest, max_age_s, private=True)
         raise SourceError(
             f"{state} cannot be read: {exc.strerror}.",
             hint="Run this command as the user of the exporter, or as root.",
@@ -87,7 +101,8 @@ def _inspect(settings: Settings) -> StatusFindings:
         running=running,
         answering=live is not None,
         report=live or read_report(state),
-        manifest=open_target(settings.export_directory, settings.state_dir).read_manifest(),
+        manifest=manifest,
+        max_age_s=max_age_s,
     )
 
 
@@ -95,12 +110,12 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
     report, manifest = findings.report, findings.manifest
     return {
         "healthy": not (findings.failing or findings.stale),
-        "running": findings.running,
-        "answering": findings.answering,
+        "running": None if findings.private else findings.running,
+        "answering": None if findings.private else findings.answering,
         "failing": findings.failing,
         "stale": findings.stale,
         "degraded": report.degraded is not None if report else False,
-        "state": (report.state if findings.running else "stopped") if report else None,
+        "state": _state(findings),
         "pid": report.pid if report and findings.running else None,
         "interval_seconds": report.interval_s if report else None,
         "generation": manifest.generation if manifest else None,
@@ -118,6 +133,12 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
     }
 
 
+def _state(findings: StatusFindings) -> str | None:
+    if findings.report is None:
+        return None
+    return findings.report.state if findings.running or findings.report.state == "finished" else "stopped"
+
+
 def _iso(time_s: float | None) -> str | None:
     if time_s is None:
         return None
@@ -133,13 +154,14 @@ def _age_s(time_s: float | None, now: float) -> float | None:
 
 def _print(settings: Settings, findings: StatusFindings) -> None:
     record = _record(findings)
+    unknown = "unknown" if findings.private else None
     rows = [
         ["running", _running(record)],
         ["generation", str(record["generation"] or "none yet")],
         ["last publish", str(record["last_publish"] or "none yet")],
-        ["last check", str(record["last_check"] or "none yet")],
-        ["oldest unexported change", _seconds(record["oldest_unexported_change_seconds"]) or "none"],
-        ["last error", str(record["last_error"] or "none")],
+        ["last check", str(record["last_check"] or unknown or "none yet")],
+        ["oldest unexported change", _seconds(record["oldest_unexported_change_seconds"]) or unknown or "none"],
+        ["last error", str(record["last_error"] or unknown or "none")],
     ]
     if record["next_export"]:
         rows.append(["next export", f"{record['next_export']}: {record['waits_for']}"])
@@ -150,13 +172,15 @@ def _print(settings: Settings, findings: StatusFindings) -> None:
     if record["last_error"]:
         rows.append(["failures in a row", str(record["failures"])])
         rows.append(["next try", str(record["next_try"] or "none")])
-    print_table(f"Export in {settings.export_directory}", ("", ""), rows)
-    say(_verdict(record))
+    print_table(f"Export in {settings.export_directory}", None, rows)
+    say(_verdict(record, findings))
 
 
 def _running(record: dict[str, Any]) -> str:
+    if record["running"] is None:
+        return "unknown: the state directory is private"
     if not record["running"]:
-        return "no"
+        return "no; exported once" if record["state"] == "finished" else "no"
     if not record["answering"]:
         return "yes, but it does not answer"
     return f"yes, process {record['pid']}: {record['state']}"
@@ -166,11 +190,39 @@ def _seconds(age_s: float | None) -> str | None:
     return None if age_s is None else f"{age_s:,.1f} s ago"
 
 
-def _verdict(record: dict[str, Any]) -> str:
+def _verdict(record: dict[str, Any], findings: StatusFindings) -> str:
     if record["failing"]:
         return "failing"
     if record["stale"]:
-        return "stale: the last check is too old" if record["running"] else "stale: no exporter is running"
+        return f"stale: {_why_stale(record, findings)}"
     if record["degraded"]:
         return "degraded: the files are fresh, but not all annotations are exported"
-    return "healthy" if record["running"] else "healthy: no exporter is running, but the last check is recent"
+    if findings.private:
+        return "published: ask as the user of the exporter whether the files are kept fresh"
+    if record["running"]:
+        return "healthy"
+    if record["state"] == "finished":
+        return f"fresh: exported once, {_ago(findings)}; no exporter is running"
+    return "healthy: no exporter is running, but the last check is recent"
+
+
+def _why_stale(record: dict[str, Any], findings: StatusFindings) -> str:
+    if findings.report is None and findings.manifest is None:
+        return "nothing was exported here"
+    if findings.max_age_s is not None:
+        kind = "publish" if findings.report is None else "check"
+        return f"the last {kind} was {_ago(findings)}, --max-age is {findings.max_age_s:g} s"
+    return "the last check is too old" if record["running"] else "no exporter is running"
+
+
+def _ago(findings: StatusFindings) -> str:
+    """How long ago the last check was, or the last publish if no check is known."""
+    if findings.report is not None:
+        age_s = findings.now - findings.report.checked_at
+    else:
+        read_at = findings.manifest.read_at if findings.manifest is not None else None
+        age_s = findings.now - (read_at.timestamp() if read_at is not None else 0.0)
+    for unit_s, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if age_s >= 2 * unit_s:
+            return f"{age_s / unit_s:.0f} {unit} ago"
+    return f"{max(0.0, age_s):.0f} s ago"

@@ -95,11 +95,12 @@ def _bar(total_rows: int | None) -> Bar:
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+    title: str, header: Sequence[str] | None, rows: Sequence[Sequence[str]], right: Sequence[int] = ()
 ) -> None:
     """Print a table on a terminal; elsewhere plain lines, with two or more spaces between columns.
 
-    `right` holds the indexes of right-aligned columns. Cells are text, never markup.
+    `header` is None for a table without one. `right` holds the indexes of right-aligned columns. Cells are text,
+    never markup.
     """
     if not sys.stdout.isatty():
         _print_plain(title, header, rows, right)
@@ -108,17 +109,20 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
-    for index, name in enumerate(header):
+    table = Table(title=Text(title), title_justify="left", show_header=header is not None)
+    for index, name in enumerate(header or [""] * len(rows[0])):
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
 
 
-def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    lines = [[visible(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
+def _print_plain(
+    title: str, header: Sequence[str] | None, rows: Sequence[Sequence[str]], right: Sequence[int]
+) -> None:
+    shown = [header, *rows] if header is not None else list(rows)
+    lines = [[visible(cell) for cell in row] for row in shown]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     say(title)
     for line in lines:
         cells = [

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from autoexport.commands.terminal import say, terminal_progress, visible
@@ -12,6 +16,7 @@ from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import changed_encoders, differences
 from autoexport.publishing.contract import Target
 from autoexport.publishing.locks import LEADER_LOCK, Lock
+from autoexport.publishing.workspace import scratch
 
 DRIFT = 3
 _TRIES = 3
@@ -28,12 +33,16 @@ async def verify(settings: Settings, *, progress: bool = True, repair: str = "au
     """
     bar = terminal_progress(progress)
     try:
-        async with opened_job(settings) as job:
-            for _ in range(_TRIES):
-                lines = await differences(job, bar)
-                if not lines or not await _published_meanwhile(settings, job.target):
-                    break
-            encoders = await asyncio.to_thread(changed_encoders, job)
+        with _workplace(settings) as (own, reader):
+            async with opened_job(own) as job:
+                for _ in range(_TRIES):
+                    before = job.target.read_manifest_text()
+                    lines = await differences(job, bar, hold=not reader)
+                    if reader and job.target.read_manifest_text() != before:
+                        continue
+                    if not lines or not await _published_meanwhile(settings, job.target, reader=reader):
+                        break
+                encoders = await asyncio.to_thread(changed_encoders, job)
     finally:
         if bar is not None:
             bar.finish()
@@ -51,10 +60,26 @@ async def verify(settings: Settings, *, progress: bool = True, repair: str = "au
     return DRIFT
 
 
-async def _published_meanwhile(settings: Settings, target: Target) -> bool:
-    """Wait for a running daemon to publish. False if none runs, or if it published nothing in time."""
+@contextlib.contextmanager
+def _workplace(settings: Settings) -> Iterator[tuple[Settings, bool]]:
+    """The settings to work with, and whether this user may only read: then the working copy is a temporary one."""
+    directory, state = settings.export_directory, settings.state_dir
+    writable = os.access(directory, os.W_OK | os.X_OK)
+    private = not state.is_dir() or os.access(state, os.R_OK | os.W_OK | os.X_OK)
+    if not directory.is_dir() or (writable and private):
+        yield settings, False
+        return
+    with scratch(Path(tempfile.gettempdir())) as folder:
+        yield settings.model_copy(update={"state_directory": folder}), True
+
+
+async def _published_meanwhile(settings: Settings, target: Target, *, reader: bool) -> bool:
+    """Wait for a running daemon to publish. False if none runs, or if it published nothing in time.
+
+    A user who may only read cannot see whether one runs.
+    """
     state = settings.state_dir
-    if not state.is_dir() or not await asyncio.to_thread(_daemon_runs, state):
+    if not reader and (not state.is_dir() or not await asyncio.to_thread(_daemon_runs, state)):
         return False
     generation = _generation(target)
     clock = asyncio.get_running_loop().time

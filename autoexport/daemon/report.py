@@ -16,7 +16,7 @@ STATUS_FILE = "status.json"
 PENDING_S = 1.0
 """Minimum time between two checks while a change waits for its export: they could report nothing new."""
 
-State = Literal["starting", "standing by", "watching", "exporting", "retrying", "stopped"]
+State = Literal["starting", "standing by", "watching", "exporting", "retrying", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Report:
 
     Times are seconds since the epoch. `last_publish` is the timestamp in the published files. None means "not yet"
     or "none". `degraded` says which annotations the files lack, although they are fresh. `waits_for` says why the
-    next export has not begun, `next_export_at` when it is due.
+    next export has not begun, `next_export_at` when it is due. The state "finished" is that of one export without
+    a daemon.
     """
 
     pid: int
@@ -46,13 +47,23 @@ class Report:
     waits_for: str | None = None
     next_export_at: float | None = None
 
-    def is_stale(self, now: float) -> bool:
-        """Whether the last completed check is older than three intervals and than twice the last export.
+    @property
+    def checked_at(self) -> float:
+        """When the database was checked last; before the first check, the start of the exporter."""
+        return self.last_check_at or self.started_at
 
-        An interval counts as at least `PENDING_S`, the time between checks while a change waits.
+    def is_stale(self, now: float, max_age_s: float | None = None) -> bool:
+        """Whether the last completed check is older than `max_age_s`.
+
+        Without it, the limit of a daemon is three intervals and twice the last export. An interval counts as at
+        least `PENDING_S`, the time between checks while a change waits. One export that finished has no limit.
         """
+        if max_age_s is not None:
+            return now - self.checked_at > max_age_s
+        if self.state == "finished":
+            return self.last_check_at is None
         limit_s = max(3 * max(self.interval_s, PENDING_S), 2 * (self.last_export_s or 0.0))
-        return now - (self.last_check_at or self.started_at) > limit_s
+        return now - self.checked_at > limit_s
 
     def to_json(self) -> bytes:
         """The report as a line of JSON, for the socket and the file."""

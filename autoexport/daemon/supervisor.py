@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -12,6 +13,7 @@ from autoexport.config.settings import Settings
 from autoexport.daemon.budget import Budget
 from autoexport.daemon.detector import detect
 from autoexport.daemon.health import Health, ServiceManager
+from autoexport.daemon.one_time import record
 from autoexport.daemon.report import write_report
 from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
 from autoexport.daemon.schedule import ExportSchedule, Work, export_forever
@@ -155,12 +157,14 @@ class Exporter:
         return Work(outcome.worker_cpu_s, outcome.full)
 
     async def _export_when_free(self) -> None:
-        """Export once, after any running export of another process."""
+        """Export once, after any running export of another process, and record it."""
         while True:
+            began = time.time()
             with contextlib.suppress(LockedError):
                 async with opened_job(self.settings) as job:
-                    await self._export(job, goes_on=False)
-                    return
+                    outcome = await self._export(job, goes_on=False)
+                await asyncio.to_thread(record, self.state, began, outcome)
+                return
 
     # --- for ever ----------------------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ _LIST_UNITS = 32_766
 which one may be the `'` of a guard. Python's `csv` reads 131,072 characters."""
 
 
+_CELL = re.compile(rb'"(?:[^"]|"")*"|[^,\n]*')
+
+
 class CsvCells:
     """Encodes values as cells: text and dates quoted, numbers bare, null empty.
 
@@ -63,6 +66,34 @@ class CsvCells:
     def _neutral(self, text: str) -> str:
         formula = self.guard and text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
         return "'" + text if formula else text
+
+
+def byte_order_mark(wanted: bool) -> bytes:
+    """The mark of UTF-8 at the beginning of a file, or nothing."""
+    return b"\xef\xbb\xbf" if wanted else b""
+
+
+def documents(column: Sequence[bytes | None]) -> list[bytes]:
+    """The quoted cells of a column of JSON documents. JSON text opens no formula, so none is guarded."""
+    return [b'"' + text.replace(b'"', b'""') + b'"' if text else b"" for text in column]
+
+
+def cell_at(body: bytes, offset: int, index: int) -> str:
+    """The cell of this index in the row that has the byte at `offset`.
+
+    Quotes are counted, because a quoted cell may contain line ends.
+    """
+    start = offset
+    while start and (body[start - 1 : start] != b"\n" or body.count(b'"', 0, start) % 2):
+        start -= 1
+    for _ in range(index):
+        start = _end_of_cell(body, start) + 1
+    return body[start : _end_of_cell(body, start)].decode("utf-8", "replace")
+
+
+def _end_of_cell(body: bytes, start: int) -> int:
+    match = _CELL.match(body, start)
+    return match.end() if match else start
 
 
 def joined(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import Format, FormatOptions, Output, Owner
-from autoexport.formats.csv_cells import CsvCells, joined
+from autoexport.formats.csv_cells import CsvCells, byte_order_mark, cell_at, joined
 from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
 from autoexport.model.mapping import DATASET_FIELDS, PROJECT_FIELDS
 from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
@@ -55,11 +55,8 @@ class _Table:
         return b"", 0
 
     def image_at(self, body: bytes, offset: int) -> str:
-        """The first cell of the row. Quotes are counted, because a quoted cell may contain line ends."""
-        start = offset
-        while start and (body[start - 1 : start] != b"\n" or body.count(b'"', 0, start) % 2):
-            start -= 1
-        return body[start : body.find(b",", start)].decode("utf-8", "replace")
+        """The first cell of the row."""
+        return cell_at(body, offset, 0)
 
     def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
         """The header and the rows."""
@@ -98,7 +95,7 @@ class _Table:
         return sum(piece.cells for piece in pieces if isinstance(piece, Guarded))
 
     def _header(self) -> bytes:
-        return (b"\xef\xbb\xbf" if self.bom else b"") + ",".join(self.columns).encode() + b"\n"
+        return byte_order_mark(self.bom) + ",".join(self.columns).encode() + b"\n"
 
     def _columns(self, section: Section) -> list[list[Any]]:
         """The values of a section, in the order of the columns."""

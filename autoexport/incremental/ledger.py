@@ -26,7 +26,7 @@ from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
 from autoexport.values.encoders import changed
 
-LEDGER_VERSION = 3
+LEDGER_VERSION = 4
 _LEDGER = "ledger.json"
 _SECTIONS = b',"sections":[\n'
 _BODY = b",[\n"
@@ -86,7 +86,8 @@ class Ledger:
         if not self.encoders:
             return "an earlier version wrote the ledger"
         if self.settings != settings:
-            return "the settings changed"
+            same_options = self.settings.split()[0] == settings.split()[0]
+            return "the integer ids changed" if same_options else "the settings changed"
         if names := changed(self.encoders, encoders):
             return f"the {' and '.join(names)} encoder changed"
         if self.database != database:

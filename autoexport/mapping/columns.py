@@ -33,10 +33,7 @@ from autoexport.model.mapping import BoxReading
 
 @dataclass(slots=True)
 class TableFields:
-    """The columns found for the logical fields of a table, those that mark deleted rows, and warnings.
-
-    `where` and `expand` are those of the configuration.
-    """
+    """The columns found for the logical fields of a table, and those that mark deleted rows; warnings; settings."""
 
     fields: dict[str, Column] = field(default_factory=dict)
     deleted: tuple[Column, ...] = ()
@@ -135,6 +132,8 @@ def find_fields(logical: str, table: Table, configured: TableOverride) -> TableF
                 f"rows are distinguished by {key.name} alone."
             )
     settings = FIELD_NAMES[logical]
+    if table.query is not None:  # Its columns are called as the fields are.
+        settings = {setting: (setting, *names) for setting, names in settings.items()}
     for setting in settings:
         chosen = overridden(logical, setting, table, configured)
         if chosen is not None:

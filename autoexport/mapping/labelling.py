@@ -28,15 +28,21 @@ from autoexport.mapping.links import (
 from autoexport.mapping.overrides import TableOverride, proposal, toml_lines
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import (
+    BOX_JSON_NAMES,
+    BOXES,
+    FIELD_NAMES,
     LABEL_ID_NAMES,
     LABEL_NAMES,
     LINK_NAMES,
     MORE_CORNERS,
     is_named,
+    plain,
 )
 from autoexport.model.catalog import Column, Table
 
 _NOT_CONFIGURED = TableOverride()
+_SHAPES = frozenset(map(plain, (*BOX_JSON_NAMES, *MORE_CORNERS, *FIELD_NAMES["annotations"]["polygon"])))
+_BOXES = [frozenset(map(plain, names)) for _, names in BOXES]
 
 
 # --- annotations ---------------------------------------------------------------------------------
@@ -123,6 +129,9 @@ def names_an_image(survey: Survey, table: Table, images: TableRole) -> bool:
 
 def has_geometry(table: Table) -> bool:
     """Whether the table has a box or a polygon, by the conventional names."""
+    named = {plain(column.name) for column in table.columns}
+    if _SHAPES.isdisjoint(named) and not any(names <= named for names in _BOXES):
+        return False  # Asked first: a database may have thousands of tables that are not of interest.
     _, box = find_box(table, _NOT_CONFIGURED)
     if by_names(table, MORE_CORNERS):
         return True

@@ -26,9 +26,8 @@ class Link:
 
 def referred_table(catalog: Catalog, child: Table, key: ForeignKey) -> Table | None:
     """The table that a foreign key refers to; None if the catalog does not contain it, or not unambiguously."""
-    named = [table for table in catalog.tables if table.name == key.referred_table]
     # Names in SQLite are not case-sensitive, so a foreign key may spell its table differently.
-    named = named or [t for t in catalog.tables if t.name.lower() == key.referred_table.lower()]
+    named = catalog.named(key.referred_table)
     for schema in (key.referred_schema, child.schema, None):
         for table in named:
             if table.schema == schema:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import xxhash
 
 from autoexport.mapping.labelling import Labelling, find_annotations, find_label
 from autoexport.mapping.labels import find_labels
 from autoexport.mapping.left_out import LeftOut
-from autoexport.mapping.overrides import TablesConfig, read_overrides
+from autoexport.mapping.overrides import TableOverride, TablesConfig, read_overrides
 from autoexport.mapping.schemas import recognise, with_schema
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import FOUND_FIELDS
-from autoexport.model.catalog import Catalog, Column
+from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
 from autoexport.values.expand import dialect
 
@@ -25,9 +26,8 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     setting, and `MappingError` if a table or a link is missing or ambiguous. The hint contains the lines of
     configuration that resolve it.
     """
-    read_overrides(overrides)  # A mistake in the file is told as such, not as one of a schema.
     schema = recognise(catalog, overrides)
-    configured = read_overrides(with_schema(schema, overrides, catalog))
+    configured = configured_tables(catalog, overrides)
     survey = Survey(catalog, configured)
     hierarchy = survey.hierarchy()
     annotations = find_annotations(survey, hierarchy)
@@ -41,7 +41,8 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         "annotations": annotations,
         "labels": labels,
     }
-    left_out = LeftOut(survey, hierarchy, annotations, [role.table for role in roles.values() if role is not None])
+    used = [role.table for role in roles.values() if role is not None]
+    left_out = LeftOut(survey, hierarchy, annotations, [*used, *read_by_queries(used)])
     mapped = {logical: role.mapped() for logical, role in roles.items() if role is not None}
     box = annotations.box if annotations else None
     return Mapping(
@@ -62,6 +63,21 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,
     )
+
+
+def read_by_queries(tables: Iterable[Table]) -> list[Table]:
+    """The stored tables and views that the queries among these tables read."""
+    read = [stored for table in tables if table.query is not None for stored in table.query.stored]
+    return list(dict.fromkeys(read))
+
+
+def configured_tables(catalog: Catalog, overrides: TablesConfig | None) -> dict[str, TableOverride]:
+    """The settings of every logical table: those of a known application, overruled by the configuration file.
+
+    Raises `ConfigurationError` for an unknown setting or a wrong value.
+    """
+    read_overrides(overrides)  # A mistake in the file is told as such, not as one of a schema.
+    return read_overrides(with_schema(recognise(catalog, overrides), overrides, catalog))
 
 
 def _warnings(
@@ -130,6 +146,11 @@ def mapping_digest(mapping: Mapping) -> str:
             _column(table.parent_column),
             [_column(column) for column in table.deleted],
             *([table.where, table.expand] if table.where or table.expand else []),
+            *(
+                [table.table.query.sql, [item.sql for item in table.table.query.beside]]
+                if table.table.query
+                else []
+            ),
         ]
         for logical, table in mapping.tables().items()
     }

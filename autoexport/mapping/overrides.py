@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from autoexport.errors import ConfigurationError, MappingError
+from autoexport.mapping.queries import QUERY_SETTINGS, QueryOverride, read_query
 from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, is_private, plain
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
@@ -41,6 +42,7 @@ class TableOverride:
     ignore: tuple[str, ...] = ()
     where: str = ""
     expand: str = ""
+    query: QueryOverride | None = None
 
     def ignores(self, table: Table) -> bool:
         """Whether the configuration says that this table, although it looks like one of these, is not exported."""
@@ -69,7 +71,7 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         )
     own = ("box_format", "ignore") if logical == "annotations" else ()
     expandable = ("expand",) if logical in EXPANDABLE else ()
-    allowed = ("table", "schema", "columns", "keep_query", "where", *expandable, *own)
+    allowed = ("table", "schema", "columns", "keep_query", "where", *QUERY_SETTINGS, *expandable, *own)
     for name in configured:
         _require_known(f"{setting}.{name}", str(name), allowed)
     table = configured.get("table")
@@ -95,6 +97,7 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         ignore=_read_names(f"{setting}.ignore", configured.get("ignore", [])),
         where=_read_condition(f"{setting}.where", configured.get("where", "")),
         expand=_read_expand(f"{setting}.expand", configured.get("expand", "")),
+        query=read_query(logical, configured),
     )
 
 

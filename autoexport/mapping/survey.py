@@ -37,16 +37,9 @@ class TableRole:
 
     def mapped(self) -> TableMapping:
         """The record for the other packages."""
-        link = self.link
-        return TableMapping(
-            table=self.table,
-            fields=self.found.fields,
-            parent_link=link.column if link else None,
-            parent_column=link.parent_column if link else None,
-            deleted=self.found.deleted,
-            where=self.found.where,
-            expand=self.found.expand,
-        )
+        link, found = self.link, self.found
+        linked = (link.column, link.parent_column) if link else (None, None)
+        return TableMapping(self.table, found.fields, *linked, found.deleted, found.where, found.expand)
 
 
 @dataclass(slots=True)
@@ -69,9 +62,9 @@ class Survey:
         self.catalog = catalog
         self.configured = configured
         self.assigned = {
-            logical: named_tables(catalog, logical, override)
+            logical: [catalog.queries[logical]] if override.query else named_tables(catalog, logical, override)
             for logical, override in configured.items()
-            if override.table is not None
+            if override.table is not None or override.query is not None
         }
         self._refuse_double_use()
 
@@ -109,7 +102,7 @@ class Survey:
         found = find_fields(logical, table, self.configured[logical])
         lack = None if "id" in found.fields else Lack(Missing.KEY)
         wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
-        if wanted and not set(wanted) & set(found.fields) and not (logical == "images" and found.expand):
+        if wanted and not {*wanted, *(("document",) if logical == "images" else ())} & set(found.fields):
             lack = lack or Lack(Missing.NAME, " or ".join(wanted))
         return TableRole(table, found), lack
 

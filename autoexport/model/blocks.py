@@ -57,7 +57,8 @@ def pack(counts: Counts) -> bytes:
     return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded, counts.redacted, counts.hidden_images, counts.added_annotations,
+            counts.repaired, counts.guarded, counts.redacted, counts.tallies, counts.hidden_images,
+            counts.added_annotations,
         ]
     )  # fmt: skip
 
@@ -131,8 +132,9 @@ class BlockRows:
 class Counts:
     """The counts of a block, a dataset or a project: always of rows, never from counters in the database.
 
-    `hidden_images` are rows of the images table that are no images. `added_annotations` is by how many there are
-    more annotations than stored rows of them, because a row may hold several or none.
+    `tallies` are counts of the formats' own, such as the rows that one of them left out, by name. `hidden_images`
+    are rows of the images table that are no images. `added_annotations` is by how many there are more annotations
+    than stored rows of them, because a row may hold several or none.
     """
 
     images: int = 0
@@ -143,6 +145,7 @@ class Counts:
     repaired: int = 0
     guarded: int = 0
     redacted: int = 0
+    tallies: dict[str, int] = field(default_factory=dict)
     hidden_images: int = 0
     added_annotations: int = 0
 
@@ -168,7 +171,9 @@ class Counts:
         self.added_annotations += other.added_annotations
         labels = self.labels
         assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
-        for mine, theirs in ((self.splits, other.splits), (labels, other.labels)):
+        for mine, theirs in (
+            (self.splits, other.splits), (labels, other.labels), (self.tallies, other.tallies),
+        ):  # fmt: skip
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
 
@@ -204,11 +209,14 @@ class Changes:
     """The images whose rows may be new or different since a position: at least those that are.
 
     `images` are keys as stored in the images table. `orphans_seen`: a changed row names a parent that does not
-    exist, so equal row counts prove nothing. Deleted rows leave no trace here.
+    exist, so equal row counts prove nothing. Deleted rows leave no trace here. `unmoved`: no row of the tables is
+    new, different or gone. `reason` says how the changes were found, if there was a choice.
     """
 
     images: Set[Key]
     orphans_seen: bool = False
+    unmoved: bool = field(default=False, compare=False)
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +244,10 @@ class SectionRef:
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
-    """A placeholder, in the text of a file, for the bytes of the block of this index."""
+    """A placeholder, in the text of a file, for the bytes of the block of this index.
+
+    `part` says which, if the format has several parts for each block.
+    """
 
     block: int
+    part: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -64,12 +65,44 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryBeside:
+    """A query of the keys of images, one for each row that the main query reads in a subquery or an outer join.
+
+    `stored` are the tables that it joins, and `key` is its column `image_id`.
+    """
+
+    sql: str
+    stored: tuple[Table, ...]
+    key: Column
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """An SQL query in place of a table.
+
+    `stored` are the tables and views that its text and the queries `beside` it name. `joined` are those of them
+    whose rows make the rows of the result. `columns` are the columns of each that may be read, by full name.
+    `obstacle` says why changes of single rows cannot be followed. `changing` is a word by which the result changes
+    while the tables do not, such as a random function. Both are empty otherwise.
+    """
+
+    sql: str
+    stored: tuple[Table, ...] = ()
+    joined: tuple[Table, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside: tuple[QueryBeside, ...] = ()
+    obstacle: str = ""
+    changing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table or view as the database declares it.
 
     `indexes` holds the columns of each index, including those of primary keys and unique constraints. The rows of
     a table are also rows of its `ancestors`, from which it inherits (full names). `readable`: the connection may
-    read all rows.
+    read all rows. `query`: this is no table but a query of the configuration, whose rows are read in place of a
+    table.
     """
 
     name: str
@@ -81,6 +114,7 @@ class Table:
     indexes: tuple[tuple[str, ...], ...] = ()
     ancestors: frozenset[str] = frozenset()
     readable: bool = True
+    query: Query | None = field(default=None, compare=False)
 
     @property
     def full_name(self) -> str:
@@ -112,6 +146,7 @@ class UnseenTables:
 class Catalog:
     """All tables and views that the connection can see.
 
+    `queries` are the configured queries, by logical table.
     `unseen` lists other tables, if none of these is called images. `role` and `search_path` are those of the
     connection, empty if the database has none.
     """
@@ -120,3 +155,19 @@ class Catalog:
     unseen: tuple[UnseenTables, ...] = ()
     role: str = ""
     search_path: str = ""
+    queries: Mapping[str, Table] = field(default_factory=dict)
+    _by_name: dict[str, list[Table]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index the tables: a database may have thousands, each with foreign keys to be followed."""
+        for table in self.tables:
+            self._by_name.setdefault(table.name.lower(), []).append(table)
+
+    def named(self, name: str) -> list[Table]:
+        """The tables of this name, of every schema; else those whose names differ from it only in case."""
+        alike = self._by_name.get(name.lower(), [])
+        return [table for table in alike if table.name == name] or list(alike)
+
+    def exists(self, full_name: str) -> bool:
+        """Whether there is a table, a view or a configured query of this full name."""
+        return any(table.full_name == full_name for table in (*self.tables, *self.queries.values()))

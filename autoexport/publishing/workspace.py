@@ -14,8 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, PublishError
+from autoexport.formats import file_patterns
 from autoexport.publishing.locks import LEADER_LOCK, PUBLISH_LOCK, Lock
-from autoexport.runtime.files import TEMP_SUFFIX, create_new, disk_errors_explained, explain_os_error, write_all
+from autoexport.runtime.files import (
+    TEMP_SUFFIX,
+    create_new,
+    disk_errors_explained,
+    explain_os_error,
+    give_hint,
+    other_owner,
+    write_all,
+)
 
 WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spool|pages)-[0-9a-f]{16}")
 """Names of the files in the state directory that exist only during an export."""
@@ -122,7 +131,11 @@ def _check(directory: Path, state: Path) -> None:
                 hint="Choose another --export-dir, or move that file away.",
             )
         if not os.access(path, os.W_OK | os.X_OK):
-            raise PublishError(f"No permission to write to {path}.", hint="Let this user write to that directory.")
+            owner = other_owner(path)
+            raise PublishError(
+                f"No permission to write to {path}{'' if owner is None else f', which belongs to {owner}'}.",
+                hint="Let this user write to that directory." if owner is None else give_hint(path, owner),
+            )
     if state.is_symlink():
         raise PublishError(
             f"{state} is a symbolic link.", hint="Set DB_EXPORT_STATE_DIRECTORY to the directory itself."
@@ -169,6 +182,8 @@ def remove_unused(state: Path, directory: Path, made: Sequence[Path]) -> None:
 def sweep(directory: Path, state: Path) -> int:
     """Remove the leftovers of a killed exporter and return their number. The caller holds the publish lock."""
     leftovers = [path for path in directory.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
+    for folder in {pattern.rpartition("/")[0] for pattern in file_patterns()}:
+        leftovers += [path for path in directory.glob(f"{folder}/.*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.iterdir() if WORKING_FILE.fullmatch(path.name)]
     for path in leftovers:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import xxhash
 
-from autoexport.formats.contract import BatchFormat
+from autoexport.formats.contract import BatchFormat, FileSetFormat, part_count
 from autoexport.model.blocks import Block, BlockRows, Counts, pack
 from autoexport.model.catalog import Key
 from autoexport.model.tree import DatasetNode, ProjectNode
@@ -24,18 +24,13 @@ if TYPE_CHECKING:
 class Bodies:
     """A rendered piece of a block.
 
-    `bodies` are its bytes, one for each format that has blocks. `ids` is the sum of the hashes of its image ids,
+    `bodies` are its parts, those of each format that has blocks. `ids` is the sum of the hashes of its image ids,
     modulo 2**64.
     """
 
     bodies: list[bytes]
     counts: Counts
     ids: int
-
-    @property
-    def shown(self) -> bool:
-        """Whether the piece has bytes: it has none if no row of it is an image."""
-        return self.counts.images > 0 or not self.counts.hidden_images
 
 
 Digest = tuple[bytes, int, list[tuple[int, int]]]
@@ -49,7 +44,7 @@ class BlockDigest:
     """
 
     def __init__(self, outputs: Sequence[Format]) -> None:
-        self._separators = [output.separator for output in outputs]
+        self._separators = separators(outputs)
         self._begin()
 
     def _begin(self) -> None:
@@ -58,26 +53,13 @@ class BlockDigest:
 
     def add(self, piece: Bodies) -> None:
         """Add the next piece of the block."""
-        bodies = piece.bodies if piece.shown else ()
-        for index, (body, separator) in enumerate(zip(bodies, self._separators, strict=piece.shown)):
+        for index, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
             length, crc = self._parts[index]
-            if self._counts.images:
+            if length and body:
                 length, crc = length + len(separator), zlib.crc32(separator, crc)
             self._parts[index] = length + len(body), zlib.crc32(body, crc)
         self._counts.add(piece.counts)
         self._ids = (self._ids + piece.ids) % 2**64
-
-    def written(self, pieces: Sequence[Bodies], *, ends: bool) -> list[Bodies]:
-        """Those of the next pieces that are appended to the spools. A piece without images is not, unless its
-        whole block has none. `ends` as in `add_all`, which comes afterwards."""
-        images, chosen = self._counts.images, []
-        for index, piece in enumerate(pieces, 1):
-            last = ends or index < len(pieces)
-            images += piece.counts.images
-            if piece.shown or (last and not images):
-                chosen.append(piece)
-            images = 0 if last else images
-        return chosen
 
     def add_all(self, pieces: Sequence[Bodies], *, ends: bool) -> list[Digest]:
         """Add pieces of blocks that follow one another; the digests of those that end, all but the last one
@@ -99,6 +81,16 @@ class BlockDigest:
         return ended
 
 
+def separators(outputs: Sequence[Format]) -> list[bytes]:
+    """The separator of each part of a block."""
+    return [output.separator for output in outputs for _ in range(part_count(output))]
+
+
+def joined(bodies: Iterable[bytes], separator: bytes) -> bytes:
+    """Parts as a spool holds them: each that is not empty, with a separator behind it."""
+    return separator.join([*filter(None, bodies), b""])
+
+
 def bodies_of(
     rows: BlockRows, mapping: RowMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
 ) -> Bodies:
@@ -118,9 +110,12 @@ def all_bodies_of(
     block, counts = render_together(rows, mapping, owners[0][0].facts)
     lengths = [length for _, length in rows.blocks()] if not mapping.expand else [len(block.spans)]
     if not block.spans:
-        return [Bodies([b""] * len(outputs), counts[0], _ids(rows.image_keys()))]
+        return [Bodies([b""] * len(separators(outputs)), counts[0], _ids(rows.image_keys()))]
     bodies = []
     for output in outputs:
+        if isinstance(output, FileSetFormat):
+            bodies += _file_set_parts(output, block, lengths, owners, counts)
+            continue
         made, guarded = _blocks(output, block, lengths, owners)
         bodies.append(made)
         for own, cells in zip(counts, guarded, strict=True):
@@ -139,17 +134,38 @@ def _blocks(
     if isinstance(output, BatchFormat):
         return output.blocks(block, lengths, owners)
     bodies, guarded = [], []
+    for own, owner in zip(each_block(block, lengths), owners, strict=True):
+        body, cells = output.block(own, *owner)
+        bodies.append(body)
+        guarded.append(cells)
+    return bodies, guarded
+
+
+def _file_set_parts(
+    output: FileSetFormat, block: Block, lengths: Sequence[int], owners: Sequence[Owner], counts: Sequence[Counts]
+) -> list[list[bytes]]:
+    """For each part, the bytes of each block; the tallies are added to the counts."""
+    made = []
+    for own, owner, counted in zip(each_block(block, lengths), owners, counts, strict=True):
+        parts, tallies = output.parts(own, *owner)
+        made.append(parts)
+        counted.tallies.update({name: count for name, count in tallies.items() if count})
+    return list(map(list, zip(*made, strict=True)))
+
+
+def each_block(block: Block, lengths: Sequence[int]) -> Iterator[Block]:
+    """The blocks whose values a block holds, cut by their numbers of images."""
+    if len(lengths) == 1:
+        yield block
+        return
     image = annotation = 0
-    for length, owner in zip(lengths, owners, strict=True):
+    for length in lengths:
         spans = block.spans[image : image + length]
         images = {name: column[image : image + length] for name, column in block.images.items()}
         below = slice(annotation, annotation + sum(spans))
         annotations = {name: column[below] for name, column in block.annotations.items()}
-        body, cells = output.block(Block(images, annotations, spans), *owner)
-        bodies.append(body)
-        guarded.append(cells)
+        yield Block(images, annotations, spans)
         image, annotation = image + length, below.stop
-    return bodies, guarded
 
 
 def _ids(keys: Sequence[Key]) -> int:

@@ -86,6 +86,7 @@ def rows_message(rows: BlockRows, owners: Sequence[Owner]) -> bytes:
         _described(list(projects.values())),
         [places[id(project)] for project, _ in owners],
         _described([dataset for _, dataset in owners]),
+        [list(project.classes) for project in projects.values()],
     )
     facts = [dict(project.facts) for project in projects.values()]
     return encoded((rows.dataset, tables, rows.spans, rows.ends, list(rows.members), above, facts))
@@ -93,10 +94,12 @@ def rows_message(rows: BlockRows, owners: Sequence[Owner]) -> bytes:
 
 def read_rows(content: tuple[Any, ...]) -> tuple[BlockRows, list[Owner]]:
     """Read a received `rows_message`."""
-    key, (images, annotations), spans, ends, members, (projects, places, datasets), facts = content
+    key, (images, annotations), spans, ends, members, (projects, places, datasets, classes), facts = content
     rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends, members)
-    above = zip(_values(projects), facts, strict=True)
-    nodes = [ProjectNode(key, values, facts=own) for (key, values), own in above]
+    nodes = [
+        ProjectNode(key, values, classes=own, facts=known)
+        for (key, values), own, known in zip(_values(projects), classes, facts, strict=True)
+    ]
     below = [DatasetNode(key, values) for key, values in _values(datasets)]
     return rows, [(nodes[place], dataset) for place, dataset in zip(places, below, strict=True)]
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
-from autoexport.formats.contract import FormatOptions, Owner
+from autoexport.formats.contract import Format, FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
 from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.process import process_renderer
@@ -41,15 +41,18 @@ class Renderer(Protocol):
 
 @contextlib.asynccontextmanager
 async def rendering(
-    spools: Sequence[Spool], mapping: RowMapping, options: FormatOptions, rows: int
+    spools: Sequence[Spool], outputs: Sequence[Format], mapping: RowMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
-    """A renderer suited to about so many rows. Raises `PublishError` if a spool cannot be flushed."""
+    """A renderer suited to about so many rows. Raises `PublishError` if a spool cannot be flushed.
+
+    `outputs` are the formats that the options describe.
+    """
     if rows >= PROCESS_FROM_ROWS and spools and is_interpreter():
         async with process_renderer(spools, mapping, options) as renderer:
             if renderer is not None:
                 yield renderer
                 return
-    yield ThreadRenderer(spools, mapping)
+    yield ThreadRenderer(spools, outputs, mapping)
 
 
 class ThreadRenderer:
@@ -57,18 +60,17 @@ class ThreadRenderer:
 
     worker_cpu_s = 0.0
 
-    def __init__(self, spools: Sequence[Spool], mapping: RowMapping) -> None:
+    def __init__(self, spools: Sequence[Spool], outputs: Sequence[Format], mapping: RowMapping) -> None:
         self._spools = spools
-        self._outputs = [spool.output for spool in spools]
+        self._outputs = [output for output in outputs if output.has_blocks]
         self._block_digest = BlockDigest(self._outputs)
         self._mapping = mapping
         self._ended: deque[bytes] = deque()
 
     async def add(self, rows: BlockRows, owners: Sequence[Owner]) -> None:
         pieces = await asyncio.to_thread(all_bodies_of, rows, self._mapping, self._outputs, owners)
-        written = self._block_digest.written(pieces, ends=rows.ends) if self._mapping.expand else pieces
         for index, spool in enumerate(self._spools):
-            await spool.append([piece.bodies[index] for piece in written])
+            await spool.append([piece.bodies[index] for piece in pieces])
         # Encoded, as a worker process sends them: they take a third of the memory.
         self._ended.append(packed(self._block_digest.add_all(pieces, ends=rows.ends)))
 

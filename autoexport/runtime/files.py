@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pwd
+import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -55,7 +57,30 @@ def explain_os_error(error: OSError, path: Path | str) -> PublishError:
         error.errno or 0,
         ((error.strerror or str(error)).lower(), "Check the directory and the disk it is on."),
     )
+    if error.errno in (errno.EACCES, errno.EPERM) and (owner := other_owner(Path(path))) is not None:
+        return PublishError(f"Cannot write {path}: it belongs to {owner}.", hint=give_hint(Path(path), owner))
     return PublishError(f"Cannot write {path}: {reason}.", hint=hint)
+
+
+def other_owner(path: Path) -> str | None:
+    """The name of the user who owns a file or directory; None if it is this one, or if nothing is there."""
+    try:
+        owner = os.lstat(path).st_uid
+    except OSError:
+        return None
+    return None if owner == os.geteuid() else _user(owner)
+
+
+def give_hint(path: Path, owner: str) -> str:
+    """The hint for a path that another user owns."""
+    return f"Run as {owner}, or give it to this user: sudo chown -R {_user(os.geteuid())} {shlex.quote(str(path))}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 @contextmanager

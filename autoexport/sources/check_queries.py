@@ -1,8 +1,8 @@
-"""Asks a snapshot for rows that no export contains, for boxes that cannot be read, and for long values."""
+"""Asks a snapshot for rows that no export contains, and for boxes, label ids and long values that do not fit."""
 
 from __future__ import annotations
 
-from sqlalchemy import func, literal, select, table
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, table
 
 from autoexport.errors import AnnotationsLeftOut, MappingError, SourceError
 from autoexport.mapping.left_out import left_out_error
@@ -89,6 +89,30 @@ async def unread_boxes(reader: SnapshotReader) -> tuple[int, int]:
             else:
                 unreadable += parse(value)[0] is not None
     return ambiguous, unreadable
+
+
+async def dangling_label_ids(reader: SnapshotReader) -> int:
+    """Count the live annotations whose `label_id` names no row of the labels, or one of another name.
+
+    0 if there are no such ids. Raises `SourceError`.
+    """
+    tables, mapped = reader.tables, reader.tables.mapped
+    if "labels" not in mapped or "label_id" not in mapped.get("annotations", mapped["images"]).fields:
+        return 0
+    annotations, labels = mapped["annotations"].fields, mapped["labels"].fields
+    reference = tables.at("annotations", annotations["label_id"])
+    linked = reader.snapshot.same(
+        (annotations["label_id"], reference), (labels["id"], tables.at("labels", labels["id"]))
+    )
+    wrong: ColumnElement[bool] = tables.at("labels", labels["id"]).is_(None)
+    name = annotations.get("label")
+    if name is not None and name.kind == labels["name"].kind == "text":
+        wrong = or_(wrong, tables.at("annotations", name) != tables.at("labels", labels["name"]))
+    joined = tables.sql["annotations"].outerjoin(tables.sql["labels"], linked)
+    condition = and_(tables.live("annotations"), reference.is_not(None), wrong)
+    async for part in reader.snapshot.stream(select(func.count()).select_from(joined).where(condition)):
+        return int(str(part[0][0]))
+    return 0
 
 
 async def long_cells(reader: SnapshotReader) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     literal_column,
     select,
     table,
+    text,
     true,
 )
 
@@ -29,7 +31,7 @@ _FLAGS = ("boolean", "integer", "numeric", "real")
 _KEPT = "kept"
 """The field that says whether an expanded row meets the condition of its table."""
 
-_ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
+ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
 
 
 class SqlTables:
@@ -42,10 +44,10 @@ class SqlTables:
         self.snapshot = snapshot
         self.mapping = mapping
         self.mapped = mapping.tables()
-        stored = {name: _sql_table(mapped) for name, mapped in self.mapped.items()}
+        stored: dict[str, Any] = {name: _sql_table(mapped) for name, mapped in self.mapped.items()}
         if not unfiltered:
             stored = {name: _filtered(self.mapped[name], each) for name, each in stored.items()}
-        self.sql = {name: each.alias(_ALIASES[name]) for name, each in stored.items()}
+        self.sql: dict[str, FromClause] = {name: each.alias(ALIASES[name]) for name, each in stored.items()}
         self.chain = self._chain()
         self.keyless: set[str] = set()
         """Logical tables with rows whose primary key is null. `SnapshotReader.totals` adds them."""
@@ -190,24 +192,34 @@ class SqlTables:
         return fields
 
 
-def _filtered(mapped: TableMapping, stored: FromClause) -> FromClause:
+def _filtered(mapped: TableMapping, stored: Any) -> Any:
     """The rows that meet the condition; of rows that are expanded all, with the condition as a column."""
     if not mapped.where:
         return stored
+    rows = stored.subquery() if mapped.table.query is not None else stored
     condition: ColumnElement[bool] = literal_column(f"({mapped.where}\n)", Boolean())
     if mapped.filtered:
-        return select(*stored.c).select_from(stored).where(condition).subquery()
-    return select(*stored.c, condition.label(_KEPT)).select_from(stored).subquery()
+        return select(*rows.c).select_from(rows).where(condition)
+    return select(*rows.c, condition.label(_KEPT)).select_from(rows)
 
 
-def _sql_table(mapped: TableMapping) -> FromClause:
+def _sql_table(mapped: TableMapping) -> Any:
     named = {item.name for item in mapped.fields.values()} | {item.name for item in mapped.deleted}
     if mapped.parent_link is not None:
         named.add(mapped.parent_link.name)
     # A foreign key may refer to a column other than the published key. The child decides which, so the
     # expression offers every column that could be referred to.
     named |= {item.name for item in mapped.table.columns if item.name in _referable(mapped)}
+    if mapped.table.query is not None:
+        return subquery(mapped.table.query.sql, sorted(named))
     return table(mapped.table.name, *(column(name) for name in sorted(named)), schema=mapped.table.schema)
+
+
+def subquery(sql: str, columns: Sequence[str]) -> Any:
+    """A query in place of a table, with some of its columns. It has no parameters: its colons are meant as
+    such.
+    """
+    return text(sql.replace(":", r"\:")).columns(*(column(name) for name in columns))
 
 
 def _referable(mapped: TableMapping) -> set[str]:

@@ -23,6 +23,7 @@ from autoexport.pipeline.exporter import run_once
 from tests.conftest import REPOSITORY, Finished, program_environment, run_autoexport
 from tests.daemon import LIMIT_S, wait_until
 from tests.deadlines import deadline_s
+from tests.outputs import ALL_OUTPUTS
 from tests.processes import started
 
 README = "README.md"
@@ -86,6 +87,9 @@ INSERT INTO annotations VALUES
         '2024-01-15 09:12:00', '2024-01-15 09:12:00');
 """
 """The database whose files autoexport/formats/README.md shows."""
+
+ALL_ON = "".join(f"{name} = true\n" for name in ALL_OUTPUTS)
+"""The configuration file that turns every output on."""
 
 RENAMED = """
 CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT);
@@ -190,10 +194,11 @@ class Surroundings:
         )
         make_database(self.directory / "app.db")
 
-    def export(self) -> None:
-        """Have an export in database_exports/, as someone who reads it has."""
-        directory = self.directory / "database_exports"
-        asyncio.run(run_once(Settings(database_url=str(self.directory / "app.db"), export_directory=directory)))
+    def export(self, *outputs: str) -> None:
+        """Have an export in database_exports/, as someone who reads it has; `outputs` are switches that are on."""
+        database, directory = str(self.directory / "app.db"), self.directory / "database_exports"
+        on = dict.fromkeys(outputs, True)
+        asyncio.run(run_once(Settings(database_url=database, export_directory=directory, **on)))  # type: ignore[arg-type]
 
     def run(self, *command: str) -> Finished:
         """Run a command to its end; raises after the time limit, with the process killed."""

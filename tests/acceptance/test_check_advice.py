@@ -10,6 +10,7 @@ import pytest
 
 from autoexport import Settings
 from autoexport.cli import main
+from autoexport.commands import check as check_command
 from autoexport.errors import MappingError
 from autoexport.pipeline.exporter import run_once
 from tests.databases import Connection
@@ -19,15 +20,20 @@ from tests.databases import Connection
     "column", ["dataset_id", "datasetId", "dataset Id", 'dataset"  id', "order", "group", "ümlaut"]
 )
 def test_the_suggested_index(
-    bare_database: tuple[str, Connection], capsys: pytest.CaptureFixture[str], column: str
+    bare_database: tuple[str, Connection],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    column: str,
 ) -> None:
     """The statement can be executed; then `check` has nothing more to suggest."""
+    monkeypatch.setattr(check_command, "_SCAN_ROWS_PER_S", 1)
     url, session = bare_database
     quoted = column.replace('"', '""')
     session.script(
         f"""CREATE TABLE "Dataset" (id INTEGER PRIMARY KEY, name TEXT);
         CREATE TABLE "Image"
-            (id INTEGER PRIMARY KEY, filename TEXT, "{quoted}" INTEGER REFERENCES "Dataset" (id))"""
+            (id INTEGER PRIMARY KEY, filename TEXT, "{quoted}" INTEGER REFERENCES "Dataset" (id));
+        INSERT INTO "Image" (id) VALUES (1)"""
     )
     options = ["--database-url", url, "--export-dir", "out"]
     assert main(["check", *options]) == 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from autoexport import Settings
-from autoexport.formats import file_names
 from tests.acceptance.readme import (
+    ALL_ON,
     CONFIG,
     EXAMPLE,
     FORMATS,
@@ -36,6 +36,9 @@ READERS = ("verify", "status", "manifest.json", ".csv", "database_export.json")
 
 ENDLESS = ("run_exporter(", "FastAPI(")
 """Programs that do not end by themselves have tests of their own."""
+
+TRAINING = ("export_coco",)
+"""The switches of the outputs that a program reads whose text has their names."""
 
 NOT_RUNNING = 1
 """What `status` exits with where no exporter runs."""
@@ -135,7 +138,7 @@ def _program(marker: str) -> str:
 )
 def test_every_program_that_ends_runs(block: Block, reader: Surroundings) -> None:
     """Every other python block of every document runs without an error."""
-    reader.export()
+    reader.export(*(output for output in TRAINING if output.removeprefix("export_") in block.text))
     done = reader.run("python", "-c", block.text)
     assert done.exit_code == 0, done.stdout + done.stderr
 
@@ -199,11 +202,12 @@ def _without_timestamp(text: str) -> str:
 
 
 def test_the_file_examples_are_what_is_written(tmp_path: Path) -> None:
-    """The JSON and the CSV examples are, to the byte, the files of a database that holds what they show."""
-    exports = export_of(EXAMPLE, tmp_path)
+    """The examples are, to the byte, the files of a database that holds what they show."""
+    exports = export_of(EXAMPLE, tmp_path, ALL_ON)
     (document,) = blocks("json", FORMATS)
     assert _without_timestamp((exports / "database_export.json").read_text()) == _without_timestamp(document.text)
-    for block, name in zip(blocks("csv", FORMATS), ("projects.csv", "datasets.csv", "images.csv"), strict=True):
+    names = ("projects.csv", "datasets.csv", "images.csv", "annotations.csv", "images.jsonl")
+    for block, name in zip([*blocks("csv", FORMATS), *blocks("jsonl", FORMATS)], names, strict=True):
         assert (exports / name).read_text() == block.text
 
 
@@ -221,10 +225,10 @@ def test_the_excerpt_is_from_the_example() -> None:
 
 def test_the_digest_is_what_the_documents_say(tmp_path: Path) -> None:
     """`crc32:` and the CRC-32 of the bytes in eight hexadecimal digits."""
-    exports = export_of(EXAMPLE, tmp_path)
+    exports = export_of(EXAMPLE, tmp_path, ALL_ON)
     files = load(exports / "manifest.json")["files"]
     assert isinstance(files, dict)
-    for name in file_names():
+    for name in files:
         assert files[name]["digest"] == f"crc32:{zlib.crc32((exports / name).read_bytes()):08x}"
 
 

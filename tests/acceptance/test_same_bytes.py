@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import sqlite3
 from contextlib import closing
@@ -11,10 +13,10 @@ import orjson
 import pytest
 
 from autoexport.config.settings import Settings
-from autoexport.formats import file_names
 from autoexport.pipeline.exporter import export_once
 from autoexport.pipeline.job import opened_job
 from tests.applications import copy_to_postgres, create_postgres, create_sqlite, fill_postgres, fill_sqlite
+from tests.outputs import ALL_OUTPUTS, published_names
 from tests.postgres import PostgresServer
 from tests.postgres_connection import PostgresConnection
 
@@ -35,10 +37,13 @@ _SAME_IN_MANIFEST = ("counts", "orphans", "soft_deleted", "repaired", "guarded")
 
 async def exported(url: str, directory: Path, **settings: object) -> dict[str, bytes]:
     """The published files without their timestamp, and what the manifest counts."""
-    chosen = Settings(database_url=url, export_directory=directory, **settings)  # type: ignore[arg-type]
+    chosen = Settings(database_url=url, export_directory=directory, **(ALL_OUTPUTS | settings))  # type: ignore[arg-type]
     async with opened_job(chosen) as job:
         await export_once(job, full=True)
-    files = {name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1) for name in file_names()}
+    files = {
+        name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1)
+        for name in published_names(directory)
+    }
     manifest = orjson.loads((directory / "manifest.json").read_bytes())
     return files | {name: orjson.dumps(manifest[name]) for name in _SAME_IN_MANIFEST}
 
@@ -81,8 +86,9 @@ async def test_sample_database(postgres_server: PostgresServer, tmp_path: Path, 
 async def test_sample_database_with_jsonb(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """With jsonb the values are the same, but jsonb itself writes 1e3 as 1000 (manual, section 8.14)."""
     from_sqlite, from_postgres = await both(postgres_server, tmp_path, "jsonb")
-    trees = [_parsed(files.pop("database_export.json")) for files in (from_sqlite, from_postgres)]
-    assert trees[0] == trees[1]
+    for name, parse in _PARSERS.items():
+        values = [parse(files.pop(name)) for files in (from_sqlite, from_postgres)]
+        assert values[0] == values[1], name
     assert from_postgres == from_sqlite
 
 
@@ -116,3 +122,19 @@ async def test_rows_that_share_a_key(postgres_server: PostgresServer, tmp_path: 
 
 def _parsed(document: bytes) -> object:
     return orjson.loads(document.replace(b'"timestamp": ,', b""))
+
+
+def _parsed_lines(document: bytes) -> object:
+    return [orjson.loads(line) for line in document.split(b"\n") if line]
+
+
+def _parsed_table(document: bytes) -> object:
+    header, *rows = csv.reader(io.StringIO(document.decode(), newline=""))
+    polygon = header.index("polygon")
+    for row in rows:
+        row[polygon] = row[polygon] and orjson.loads(row[polygon])
+    return [header, *rows]
+
+
+_PARSERS = {"database_export.json": _parsed, "images.jsonl": _parsed_lines, "annotations.csv": _parsed_table}
+"""The readers of the files that hold JSON values of the database."""

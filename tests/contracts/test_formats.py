@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 
 from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats, file_names
+from autoexport.formats.annotations_csv import AnnotationsTable
 from autoexport.formats.contract import Format
 from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
+from autoexport.formats.json_lines import JsonLines
 from autoexport.model.blocks import BlockRef
+from tests.outputs import ALL_OUTPUTS, DEFAULT_FILES
 from tests.trees import Built, Dataset, Project, built, sample
 
-FORMATS: list[Format] = [JsonDocument("records"), JsonDocument("pretty")]
-for table in (ProjectsTable, DatasetsTable, ImagesTable):
+FORMATS: list[Format] = [JsonDocument("records"), JsonDocument("pretty"), JsonLines()]
+for table in (ProjectsTable, DatasetsTable, ImagesTable, AnnotationsTable):
     FORMATS += [table(guard=True, bom=False), table(guard=False, bom=True)]
 NAMES = [f"{output.file_name}-{number}" for number, output in enumerate(FORMATS)]
 every_format = pytest.mark.parametrize("output", FORMATS, ids=NAMES)
@@ -96,9 +99,12 @@ def test_a_block_is_the_same_in_any_company(output: Format) -> None:
 
 @every_format
 def test_rows(output: Format) -> None:
-    """The rows of the manifest: of the tree, its images; of a table, its lines without the header."""
+    """The rows of the manifest: of JSON, its images; of a table, its lines without the header."""
     whole = built(sample())
-    expected = {"database_export.json": 3, "projects.csv": 2, "datasets.csv": 2, "images.csv": 3}
+    expected = {
+        "database_export.json": 3, "projects.csv": 2, "datasets.csv": 2, "images.csv": 3, "annotations.csv": 5,
+        "images.jsonl": 3,
+    }  # fmt: skip
     assert output.rows(whole.tree) == expected[output.file_name]
     assert output.rows(Built(built([]).tree, []).tree) == 0
 
@@ -118,9 +124,10 @@ def chosen(**settings: bool) -> tuple[str, ...]:
 
 def test_the_settings_choose() -> None:
     """Each file has its switch, and the options reach the formats."""
-    assert chosen() == file_names()
+    assert chosen() == DEFAULT_FILES
     assert chosen(export_csv=False) == ("database_export.json",)
-    assert chosen(export_json=False) == file_names()[1:]
+    assert chosen(export_json=False) == DEFAULT_FILES[1:]
+    assert chosen(**ALL_OUTPUTS) == file_names()
     pretty, *tables = chosen_formats(Settings(json_style="pretty", csv_guard=False, csv_bom=True).format_options)
     assert isinstance(pretty, JsonDocument)
     assert pretty.style == "pretty"

@@ -12,6 +12,7 @@ import pytest
 from autoexport.errors import MappingError
 from autoexport.mapping.mapper import map_catalog
 from autoexport.sources.postgres import source
+from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.reader import SnapshotReader
 from tests.conftest import run_autoexport
 from tests.contracts.postgres_snapshots import snapshot_of, source_of
@@ -100,7 +101,7 @@ def after_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[]
     """
 
     def arrange(act: Callable[[], object]) -> None:
-        read_catalog = source.read_catalog
+        read_catalog = KnownCatalog.read
         left = [act, act]
 
         async def read(*arguments: Any) -> Any:
@@ -109,7 +110,7 @@ def after_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[]
                 left.pop()()
             return declared
 
-        monkeypatch.setattr(source, "read_catalog", read)
+        monkeypatch.setattr(KnownCatalog, "read", read)
 
     return arrange
 

@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from autoexport import Settings, run_exporter
+from autoexport.formats import file_names
+from autoexport.runtime.files import TEMP_SUFFIX
 from tests.conftest import program_environment
-from tests.daemon import PUBLISHED, generation, leftovers, project_names
+from tests.daemon import generation, leftovers, project_names
 from tests.databases import SqliteDatabase
 from tests.deadlines import deadline_s
+from tests.outputs import ALL_OUTPUT_VARIABLES, ALL_OUTPUTS, published_names
+from tests.trials import check_parses
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 
@@ -61,20 +65,17 @@ def killed(station: str, moment: str, url: str, exports: Path) -> None:
     """Run a daemon until it kills itself at this step."""
     done = subprocess.run(
         [sys.executable, "-c", _DAEMON, STATIONS[station], moment, url, str(exports)], cwd=exports.parent,
-        env=program_environment(), capture_output=True, text=True, timeout=deadline_s(60), check=False,
+        env=program_environment(ALL_OUTPUT_VARIABLES), capture_output=True, text=True, timeout=deadline_s(60),
+        check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def check_whole(exports: Path) -> None:
     """Check that every published file that exists is whole."""
-    for name in PUBLISHED:
-        path = exports / name
-        if path.exists():
-            text = path.read_text()
-            assert text.endswith("\n")
-            if name.endswith(".json"):
-                json.loads(text)
+    for name in (*published_names(exports), "manifest.json"):
+        if (exports / name).exists() and not name.endswith(TEMP_SUFFIX):
+            check_parses(exports / name)
 
 
 MOMENTS = [(station, "before") for station in STATIONS] + [("publish", "after"), ("ledger", "after")]
@@ -91,7 +92,7 @@ def test_the_next_start_is_right(
     byte.
     """
     exports, elsewhere = tmp_path / "exports", tmp_path / "elsewhere"
-    settings = Settings(database_url=sqlite_database.url, export_directory=exports)
+    settings = Settings(database_url=sqlite_database.url, export_directory=exports, **ALL_OUTPUTS)  # type: ignore[arg-type]
     if station != "report":  # this one is reached only by a publish that changes something
         asyncio.run(run_exporter(settings, monitor=False))
     sqlite_database.execute(RENAME, "changed before the kill")
@@ -102,7 +103,9 @@ def test_the_next_start_is_right(
     assert [name for name in leftovers(exports) if not name.endswith("status.sock")] == []
     asyncio.run(run_exporter(settings.model_copy(update={"export_directory": elsewhere}), monitor=False))
     assert generation(elsewhere) == 1
-    for name in PUBLISHED[1:4]:
+    names = published_names(exports)
+    assert names == published_names(elsewhere)
+    for name in sorted({*names} - {file_names()[0]}):
         assert (exports / name).read_bytes() == (elsewhere / name).read_bytes()
-    trees = [json.loads((place / PUBLISHED[0]).read_text())["projects"] for place in (exports, elsewhere)]
+    trees = [json.loads((place / file_names()[0]).read_text())["projects"] for place in (exports, elsewhere)]
     assert trees[0] == trees[1]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,10 +17,11 @@ import pytest
 from autoexport.errors import SourceError
 from autoexport.sources.sqlite import private_copy
 from tests.applications import create_sqlite, fill_sqlite
-from tests.conftest import program_environment
+from tests.conftest import OtherUser, program_environment
 from tests.daemon import wait_until
 from tests.databases import SqliteDatabase
 from tests.deadlines import deadline_s
+from tests.outputs import ALL_OUTPUT_VARIABLES
 from tests.processes import started
 from tests.trials import Trial, open_descriptors
 
@@ -101,7 +100,8 @@ def test_a_lock_that_ends_is_waited_for(trial: Trial, sqlite_database: SqliteDat
     with holding(sqlite_database.path, script) as process:
         command = [sys.executable, "-m", "autoexport", "--database-url", sqlite_database.url,
                    "--export-dir", str(trial.directory)]  # fmt: skip
-        with started(command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        environment = program_environment(ALL_OUTPUT_VARIABLES)
+        with started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
             if sqlite_database.kind == "sqlite-delete":
                 wait_until(lambda: list(trial.state.glob("copy-*")), "it is about to copy")
             process.kill()
@@ -215,40 +215,6 @@ def test_a_truncated_wal(tmp_path: Path, share: float) -> None:
     path.with_name(path.name + "-shm").unlink()
     trial.export()
     trial.check_equals(path)
-
-
-class OtherUser:
-    """A user whom permissions bind, and a directory that everybody may look into."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.user = pwd.getpwnam("nobody")
-
-    def owns(self, path: Path) -> None:
-        """Give a file or a directory to this user."""
-        os.chown(path, self.user.pw_uid, self.user.pw_gid)
-
-    def runs(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """The program as this user."""
-        return subprocess.run(
-            [sys.executable, "-m", "autoexport", *map(str, arguments)], env=program_environment(), cwd=self.place,
-            user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[], capture_output=True, text=True,
-            check=False, timeout=deadline_s(60),
-        )  # fmt: skip
-
-
-@pytest.fixture
-def other_user() -> Iterator[OtherUser]:
-    """Another user; skips where there can be none, or where it could not start the program."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to have a user whom permissions bind")
-    needed = (Path(sys.executable).resolve(), Path(sys.prefix), Path(__file__))
-    if not all(parent.stat().st_mode & 0o001 for path in needed for parent in path.parents):
-        pytest.skip("another user cannot reach the interpreter or the package")
-    with tempfile.TemporaryDirectory(prefix="autoexport-test-") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        yield OtherUser(place)
 
 
 @pytest.mark.parametrize("command", [(), ("check",), ("verify",)], ids=lambda words: " ".join(words) or "export")

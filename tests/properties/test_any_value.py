@@ -27,6 +27,7 @@ from autoexport.pipeline.job import opened_job
 from autoexport.values import json_columns, scalars
 from autoexport.values.polygons import polygons
 from tests.naive_values import Naive, Text, csv_text, json_value
+from tests.outputs import ALL_OUTPUTS
 from tests.population import COLUMNS, SCHEMA
 
 # --- values --------------------------------------------------------------------------------------
@@ -135,6 +136,12 @@ def fill(path: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
                 sql = f"INSERT INTO {table} ({', '.join(record)}) VALUES ({marks})"
                 connection.execute(sql, [bytes(v) if isinstance(v, bytes) else v for v in record.values()])
 
+
+class Document(str):
+    """A value that is published as JSON text."""
+
+
+NO_BOX = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"))
 
 # --- what must come out --------------------------------------------------------------------------
 
@@ -247,7 +254,17 @@ class Expected:
                 below.append({**splits, **dataset, **inner})
                 if header[0] == "image_id":
                     records += [{**image, **inner, "image_id": image["id"]} for image in dataset["images"]]
-            if header[0] != "image_id":
+                if header[0] == "annotation_id":
+                    records += [
+                        {
+                            **image, **inner, "image_id": image["id"], **NO_BOX, **row, **(row["bbox"] or {}),
+                            "annotation_id": row["id"],
+                            "polygon": None if row["polygon"] is None else Document(json.dumps(row["polygon"])),
+                        }
+                        for image in dataset["images"]
+                        for row in image["annotations"]
+                    ]  # fmt: skip
+            if header[0] not in ("image_id", "annotation_id"):
                 records += below if header[0] == "dataset_id" else [{**project, **above, **labels}]
         return [[record[name] for name in header] for record in records]
 
@@ -266,6 +283,34 @@ def with_json_times(node: Any) -> Any:
     if isinstance(node, dict):
         return {name: with_json_times(item) for name, item in node.items()}
     return json_value(node)
+
+
+def with_points(node: Any) -> Any:
+    """The value with every number in it as a float."""
+    if isinstance(node, list):
+        return [with_points(item) for item in node]
+    if isinstance(node, dict):
+        return {name: with_points(item) for name, item in node.items()}
+    return float(node) if type(node) is int else node
+
+
+def check_json_lines(path: Path, expected: Expected) -> None:
+    """Check the lines of images.jsonl against the tree, with the keys in the same order."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    wanted = []
+    for project in expected.projects:
+        for dataset in project["datasets"]:
+            above = {"project_id": project["id"], "project_name": project["name"]}
+            above |= {"dataset_id": dataset["id"], "dataset_name": dataset["name"]}
+            for image in dataset["images"]:
+                own = dict(image)
+                annotations = [
+                    {**row, **{name: with_points(row[name]) for name in ("confidence", "bbox", "polygon")}}
+                    for row in own.pop("annotations")
+                ]
+                count = own.pop("annotation_count")
+                wanted.append({**own, **above, "annotation_count": count, "annotations": annotations})
+    assert json.dumps(lines) == json.dumps(with_json_times(wanted))
 
 
 def with_64_bits(node: Any) -> Any:
@@ -299,6 +344,11 @@ def check_csv(path: Path, expected: Expected, guard: bool) -> int:
         # There are many spellings of a float: the one in the file must mean the same.
         assert json.dumps(float(rows[row][place])) == wanted[row][place]
         wanted[row][place] = rows[row][place]
+    for row, place in (
+        (n, m) for n, line in enumerate(values_in) for m, v in enumerate(line) if type(v) is Document
+    ):
+        assert json.dumps(json.loads(rows[row][place])) == wanted[row][place]
+        wanted[row][place] = rows[row][place]
     plain = [[text or "" for text in row] for row in wanted]
     assert rows == plain
     frame = pandas.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
@@ -313,7 +363,9 @@ def export(database: Path, directory: Path, **options: Any) -> Any:
     """Export once. Returns the manifest after it."""
 
     async def run() -> Any:
-        chosen = Settings(database_url=f"sqlite:///{database}", export_directory=directory, **options)
+        chosen = Settings(
+            database_url=f"sqlite:///{database}", export_directory=directory, **(ALL_OUTPUTS | options)
+        )
         async with opened_job(chosen) as job:
             return (await export_once(job)).manifest
 
@@ -333,7 +385,8 @@ def test_whole_databases(rows: dict[str, Any], guard: bool, bom: bool, style: st
         manifest = export(database, directory, csv_guard=guard, csv_bom=bom, json_style=style)
         expected = Expected(database)
         check_json(directory / "database_export.json", expected)
-        tables = ("projects.csv", "datasets.csv", "images.csv")
+        check_json_lines(directory / "images.jsonl", expected)
+        tables = ("projects.csv", "datasets.csv", "images.csv", "annotations.csv")
         guarded = [check_csv(directory / name, expected, guard) for name in tables]
         assert (manifest.repaired, manifest.guarded) == (expected.naive.repaired, sum(guarded))
         again = export(database, directory, csv_guard=guard, csv_bom=bom, json_style=style)

@@ -175,7 +175,7 @@ def test_verify_full_repairs_what_differs(calls: list[tuple[str, Settings, dict[
 def test_status_for_machines(calls: list[tuple[str, Settings, dict[str, object]]]) -> None:
     """`--json` is handed on."""
     main(["status", "--json"])
-    assert calls[0][2] == {"as_json": True}
+    assert calls[0][2] == {"as_json": True, "max_age_s": None}
 
 
 # --- monitoring ----------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_an_unexpected_error_is_told_without_its_secrets(
     """A defect is one line and a hint as well; its traceback, if wanted, is redacted."""
     module = ModuleType("check")
 
-    async def check(settings: Settings) -> int:
+    async def check(settings: Settings, **options: object) -> int:
         raise RuntimeError(f"first line\nconnecting to postgresql://u:{SECRET}@h/db")
 
     module.check = check  # type: ignore[attr-defined]
@@ -395,7 +395,7 @@ def test_errors_that_commands_raise_have_their_exit_codes(
     """An interrupt is 130, an error has the code of its class; none shows a traceback."""
     module = ModuleType("status")
 
-    def status(settings: Settings, *, as_json: bool) -> int:
+    def status(settings: Settings, **options: object) -> int:
         raise error
 
     module.status = status  # type: ignore[attr-defined]

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from autoexport.cli import main
+from autoexport.commands import check as check_command
 from autoexport.commands.demo import make_database
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
+from autoexport.sources.sqlite import check_notes as notes
 from autoexport.sources.sqlite.check_notes import check_notes
 
 pytestmark = pytest.mark.usefixtures("log_setup_put_back")
@@ -183,9 +185,15 @@ def test_demo_refuses_a_foreign_database(tmp_path: Path, capsys: pytest.CaptureF
 def test_check_shows_the_mapping_and_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The real columns by logical field, the reading of boxes, the rows; no directory, no copy."""
+    """The verdict first; the columns of the fields and the reading of boxes if asked for. No file is left."""
     make_database(tmp_path / "app.db")
     assert main(["check", "--database-url", "app.db"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "Ready: an export to database_exports would read 46 images and 88 annotations."
+    assert "split_section" not in out
+    assert "wait" not in out, "nothing of a cost too small to notice"
+    assert out.splitlines()[-1].endswith("autoexport check --verbose --database-url app.db")
+    assert main(["check", "--verbose", "app.db"]) == 0
     out = capsys.readouterr().out
     assert "split_section" in out
     assert "x_min, y_min, x_max, y_max: corners" in out
@@ -194,9 +202,15 @@ def test_check_shows_the_mapping_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["app.db"]
 
 
-def test_check_warns_about_missing_indexes_and_orphans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the statement that would help, and how many rows are exported nowhere; the exit code stays 0."""
+def test_check_warns_about_missing_indexes_and_orphans(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the statement that would help, and how many rows are exported nowhere; the exit code stays 0.
+
+    An index that would spare less than 0.1 s is not missed.
+    """
     make_database(tmp_path / "app.db")
+    monkeypatch.setattr(check_command, "_SCAN_ROWS_PER_S", 88 / 0.1)
     change(tmp_path / "app.db", "DROP INDEX ix_annotations_image_id")
     change(tmp_path / "app.db", "DELETE FROM datasets WHERE name = 'Night'")
     assert main(["check", "--database-url", "app.db"]) == 0
@@ -205,7 +219,35 @@ def test_check_warns_about_missing_indexes_and_orphans(tmp_path: Path, capsys: p
     assert "ix_images_dataset_id" not in out
     assert "warning: 8 images are orphans and not exported" in out
     assert "annotations are orphans and not exported" in out
-    assert max(map(len, out.splitlines())) <= 80
+    assert out.splitlines()[0].startswith("Ready, 3 warnings: ")
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    monkeypatch.setattr(check_command, "_SCAN_ROWS_PER_S", 2_000_000)
+    assert main(["check", "--database-url", "app.db"]) == 0
+    assert "has no index" not in capsys.readouterr().out
+
+
+def test_check_warns_about_label_ids_that_name_no_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those without a row in the labels, and those whose row has another name; the demo has neither."""
+    make_database(tmp_path / "app.db")
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        joined = "annotations JOIN labels ON labels.id = class_id AND name = class_name"
+        assert connection.execute(f"SELECT count(*) FROM {joined}").fetchone() == (88,)
+    change(tmp_path / "app.db", "UPDATE annotations SET class_id = 99 WHERE class_name = 'car'")
+    change(tmp_path / "app.db", "UPDATE annotations SET class_id = 1 WHERE class_name = 'Apfel'")
+    assert main(["check", "app.db"]) == 0
+    out = capsys.readouterr().out
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM annotations WHERE class_name IN ('car', 'Apfel')"
+        ).fetchone()
+    assert f"does not refer to labels.id: {count}" in out
+    lines = [line.strip() for line in out.splitlines()]
+    start = lines.index("[tables.annotations.columns]")
+    Path("autoexport.toml").write_text("\n".join(lines[start : start + 2]))
+    assert main(["check", "app.db"]) == 0
+    assert "label_id is" not in capsys.readouterr().out
 
 
 def test_check_warns_about_the_export_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,16 +255,23 @@ def test_check_warns_about_the_export_directory(tmp_path: Path, capsys: pytest.C
     make_database(tmp_path / "app.db")
     (tmp_path / "file").touch()
     assert main(["check", "--database-url", "app.db", "--export-dir", "file"]) == 0
-    assert "file is not a directory" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "file is not a directory" in out
+    assert out.splitlines()[0] == "Blocked, 1 warning: an export to file would fail."
     assert main(["demo", "d"]) == 0
     capsys.readouterr()
     assert main(["check", "--database-url", "app.db", "--export-dir", "d/database_exports"]) == 0
     assert "another database (database.db)" in capsys.readouterr().out
 
 
-def test_check_states_the_journal_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And how long a copy may keep a writer waiting."""
+def test_check_states_the_journal_mode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And how long a copy may keep a writer waiting, if that is 0.1 s or more."""
     make_database(tmp_path / "app.db")
+    assert main(["check", "--database-url", "app.db"]) == 0
+    assert "MB in rollback-journal mode (delete)." in capsys.readouterr().out
+    monkeypatch.setattr(notes, "_WORTH_S", 0.0)
     assert main(["check", "--database-url", "app.db"]) == 0
     out = capsys.readouterr().out
     assert "0.5 s per GB" in out
@@ -232,8 +281,9 @@ def test_check_states_the_journal_mode(tmp_path: Path, capsys: pytest.CaptureFix
     assert "WAL" in capsys.readouterr().out
 
 
-def test_sqlite_files_are_described_by_their_journal_mode(tmp_path: Path) -> None:
+def test_sqlite_files_are_described_by_their_journal_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait in rollback-journal mode, none in WAL mode; garbage is an error of ours."""
+    monkeypatch.setattr(notes, "_WORTH_S", 0.0)
     make_database(tmp_path / "app.db")
     (line,) = check_notes(tmp_path / "app.db")
     assert "rollback-journal mode (delete)" in line

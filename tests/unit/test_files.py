@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from autoexport.publishing import throttle
 from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime import files
-from autoexport.runtime.files import PORTION_BYTES, create_new, made_durable, write_all
+from autoexport.runtime.files import PORTION_BYTES, create_new, explain_os_error, made_durable, write_all
 
 
 @pytest.fixture
@@ -146,3 +147,17 @@ def test_an_error_inside_is_the_error(descriptor: int, monkeypatch: pytest.Monke
         raise LookupError
     assert threading.active_count() == threads
     os.close(descriptor)
+
+
+def test_a_file_of_another_user_is_told_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run as root leaves such files; the hint works when pasted."""
+    path = tmp_path / "publish lock"
+    path.touch()
+    denied = PermissionError(errno.EACCES, "Permission denied", str(path))
+    assert "permission is denied" in str(explain_os_error(denied, path))
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    monkeypatch.setattr(os, "geteuid", lambda: 987_654)
+    told = explain_os_error(denied, path)
+    assert str(told) == f"Cannot write {path}: it belongs to {owner}."
+    assert told.hint.endswith(f"sudo chown -R 987654 '{path}'")
+    assert "permission is denied" in str(explain_os_error(denied, tmp_path / "absent"))

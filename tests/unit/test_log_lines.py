@@ -163,7 +163,7 @@ def _logged_events() -> Iterator[tuple[str, str]]:
     """File and name of each event in the code."""
     for path in (REPOSITORY / "autoexport").rglob("*.py"):
         for name in re.findall(
-            r'log(?:ger\(\))?\)?\.(?:debug|info|warning|error)\)?\(\s*"([a-z_.]+)"', path.read_text()
+            r'(?:log(?:ger\(\))?\)?\.(?:debug|info|warning|error)\)?|_tell)\(\s*"([a-z_.]+)"', path.read_text()
         ):
             yield path.name, name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -1108,3 +1110,55 @@ def test_any_schema_is_understood_or_refused(catalog: Catalog) -> None:
     )
     assert describe(mapping)
     assert mapping_digest(mapping) == mapping_digest(map_catalog(catalog))
+
+
+def many_tables(count: int) -> Catalog:
+    """Projects and images, and so many tables of the application that name them."""
+    columns = tuple(Column(name, "integer") for name in ("id", "user_id", "x", "y"))
+    keys = (
+        ForeignKey(("user_id",), None, "projects", ("id",)),
+        ForeignKey(("y",), None, "images", ("id",)),
+    )
+    images = tuple(
+        Column(name, "integer" if "id" in name else "text") for name in ("id", "project_id", "filename")
+    )
+    projects = (Column("id", "integer"), Column("name", "text"))
+    others = [Table(f"tenant_{n}_log", None, "table", columns, ("id",), keys) for n in range(count)]
+    return Catalog(
+        (
+            Table("projects", None, "table", projects, ("id",)),
+            Table("images", None, "table", images, ("id",)),
+            *others,
+        )
+    )
+
+
+def test_thousands_of_other_tables_take_few_steps() -> None:
+    """A table that is none of ours is passed over after a few function calls."""
+    catalog, calls = many_tables(500), 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        assert map_catalog(catalog).images.table.name == "images"
+    finally:
+        sys.setprofile(before)
+    assert calls < 250 * len(catalog.tables)
+
+
+def test_thousands_of_other_tables_are_not_compared_with_each_other() -> None:
+    """The time to map grows with the number of tables, not with its square."""
+
+    def seconds(count: int) -> float:
+        catalog, times = many_tables(count), []
+        for _ in range(3):
+            began = time.process_time()
+            map_catalog(catalog)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert seconds(8000) < 8 * 2 * seconds(1000)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoexport.errors import PublishError
+from autoexport.formats.annotations_csv import AnnotationsTable
 from autoexport.formats.contract import Format
 from autoexport.formats.csv_table import ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
@@ -64,7 +65,7 @@ class Workshop:
 
     def stage(self, layout: Layout, known: FileIdentity | None = None) -> Staged:
         """Write the file beside its target."""
-        return stage(layout, self.spool, self.directory, known)
+        return stage(layout, [self.spool], self.directory, known)
 
     def publish(self, tree: Built) -> list[Part]:
         """Publish a tree with every block fresh; the parts as they are kept in the ledger."""
@@ -134,7 +135,7 @@ def test_any_mixture_gives_the_file(
                 patch.setattr(splice, "SMALL_BYTES", small_bytes)
                 patch.setattr(splice, "_WINDOW_BYTES", 50)
                 assert shop.stage(layout, shop.identity()).temp.read_bytes() == whole
-        assert bool(find_identical(layout, shop.spool, shop.directory, shop.identity())) == (
+        assert bool(find_identical(layout, [shop.spool], shop.directory, shop.identity())) == (
             shop.target.read_bytes() == whole
         )
 
@@ -167,6 +168,18 @@ def test_parts_that_are_not_neighbours_are_not_joined(output: Format) -> None:
         assert shop.stage(mixed, shop.identity()).temp.read_bytes() == tree.written(output)
 
 
+def test_blocks_without_bytes_can_be_kept() -> None:
+    """Images without annotations have no bytes in annotations.csv, whether any other image has some or not."""
+    output = AnnotationsTable()
+    for annotated in ([], [{"id": 1, "label": "a"}]):
+        images = [{"id": 1}, {"id": 2, "annotations": annotated}, {"id": 3}]
+        tree = built([Project({"id": 1, "name": "p"}, [], [Dataset({"id": 1, "name": "d"}, images)])], cycle([1]))
+        with workshop(output) as shop:
+            layout = shop.lay_out(tree.tree, shop.publish(tree))
+            assert find_identical(layout, shop.spool, shop.directory, shop.identity())
+            assert shop.stage(layout, shop.identity()).temp.read_bytes() == tree.written(output)
+
+
 def test_a_file_without_blocks() -> None:
     """It is one piece of bytes, and nothing is kept."""
     output = ProjectsTable()
@@ -186,16 +199,16 @@ def test_every_changed_byte_is_seen(output: Format) -> None:
     with workshop(output) as shop:
         tree = tree_of(NAMES[:2])
         layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(output)))
-        assert not find_identical(layout, shop.spool, shop.directory)
+        assert not find_identical(layout, [shop.spool], shop.directory)
         shop.publish(tree)
         whole = shop.target.read_bytes()
-        assert find_identical(layout, shop.spool, shop.directory)
+        assert find_identical(layout, [shop.spool], shop.directory)
         for at in range(len(whole)):
             shop.target.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            assert not find_identical(layout, shop.spool, shop.directory), at
+            assert not find_identical(layout, [shop.spool], shop.directory), at
         for other in (whole[:-1], whole + b"\n", b""):
             shop.target.write_bytes(other)
-            assert not find_identical(layout, shop.spool, shop.directory)
+            assert not find_identical(layout, [shop.spool], shop.directory)
 
 
 def test_kept_blocks_that_move_are_compared() -> None:

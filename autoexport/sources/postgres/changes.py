@@ -17,14 +17,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, column, func, literal_column, select, table, text
+from sqlalchemy import FromClause, Select, column, select, table, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from autoexport.model.blocks import Changes, Everything
-from autoexport.model.catalog import Column
+from autoexport.model.catalog import Column, Table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.partitions import ChangedImages
+from autoexport.sources.postgres.query_rows import moved_tables, read_by_queries, recent, recent_text
+from autoexport.sources.query_changes import QueryChanges, Sums, changing, queries_of, split_position
+from autoexport.sources.sql import SqlTables
 
 _FORMAT = 1
 _OLDEST = 1_000_000_000
@@ -104,11 +107,16 @@ async def take_position(session: AsyncSession, mapping: Mapping) -> RowVersions:
     server["system"] = (await session.execute(text(_SYSTEM))).scalar_one() if server["identified"] else None
     tables: dict[str, Any] = {}
     reasons: list[str] = []
+    if word := changing(mapping):
+        reasons.append(word)
     for logical in _LOGICAL:
         mapped = mapping.tables().get(logical)
-        if mapped is not None:
-            tables[logical], reason = await _table_facts(session, mapped, _columns(mapping, logical))
+        if mapped is not None and mapped.table.query is None:
+            tables[logical], reason = await _table_facts(session, mapped.table, _columns(mapping, logical))
             reasons += [reason] if reason else []
+    for stored, used in read_by_queries(mapping).items():
+        tables[stored.full_name], reason = await _table_facts(session, stored, used)
+        reasons += [reason] if reason else []
     reasons += [
         f"keys of {mapped.table.full_name} are of type {mapped.fields['id'].type_name}"
         for mapped in (mapping.images, mapping.datasets or mapping.projects)
@@ -128,14 +136,12 @@ def _columns(mapping: Mapping, logical: str) -> dict[str, Column]:
     return {item.name: item for item in columns if item is not None}
 
 
-async def _table_facts(
-    session: AsyncSession, mapped: TableMapping, used: dict[str, Column]
-) -> tuple[dict[str, Any], str]:
+async def _table_facts(session: AsyncSession, table: Table, used: dict[str, Column]) -> tuple[dict[str, Any], str]:
     """The facts about a table that must not change, and why its row versions cannot show changes, if so."""
-    full_name = {"schema": mapped.table.schema, "name": mapped.table.name}
+    full_name = {"schema": table.schema, "name": table.name}
     found = (await session.execute(text(_RELATION), full_name)).mappings().one_or_none()
     if found is None:
-        return {}, f"{mapped.table.full_name} is not in the catalog"
+        return {}, f"{table.full_name} is not in the catalog"
     relation: dict[str, Any] = dict(found)
     hidden = "" if relation.pop("readable") else _HIDDEN
     rows = (await session.execute(text(_ATTRIBUTES), {"oid": relation["oid"]})).mappings().all()
@@ -147,7 +153,7 @@ async def _table_facts(
     ]
     reason = next(filter(None, reasons), "")
     facts = {**relation, "attributes": attributes}
-    return facts, f"{mapped.table.full_name}{reason}" if reason else ""
+    return facts, f"{table.full_name}{reason}" if reason else ""
 
 
 def _unusable_table(relation: Any) -> str:
@@ -173,7 +179,7 @@ def _unusable_column(attribute: dict[str, Any], declared: Column) -> str:
 
 
 async def changes_since(
-    snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes], now: RowVersions
+    snapshot: Snapshot, mapping: Mapping, since: Iterator[bytes], now: RowVersions, queries: QueryChanges
 ) -> Changes | Everything:
     """The images whose rows, or whose annotations' rows, the snapshot of the position `since` could not see.
 
@@ -181,6 +187,13 @@ async def changes_since(
     """
     if now.unusable:
         return Everything(now.unusable)
+    counts: dict[str, int] = {}
+    sums: dict[str, Sums] = {}
+    if queries_of(mapping):
+        split = split_position(since)
+        if split is None:
+            return Everything("the position of the last export cannot be read")
+        counts, sums, since = split
     try:
         before = json.loads(b"".join(since))
         xmin, xmax = _bounds(before["snapshot"])
@@ -188,7 +201,17 @@ async def changes_since(
         return Everything("the position of the last export cannot be read")
     if reason := _incomparable(before, xmin, xmax, now):
         return Everything(reason)
-    return await _changed_images(snapshot, mapping, xmin)
+    changed = ChangedImages()
+    for statement in _statements(snapshot, mapping, xmin):
+        if not await changed.gather(snapshot.stream(statement)):
+            return changed.answer()
+    if not queries_of(mapping):
+        return changed.answer()
+    moved = await moved_tables(snapshot, mapping, xmin, counts)
+    plain = any(mapped.table.query is None for mapped in (mapping.images, mapping.annotations) if mapped)
+    if not moved and not plain:
+        return queries.unmoved(mapping, sums)
+    return await queries.changes(mapping, moved, lambda _: iter([recent_text(xmin)]), sums, changed)
 
 
 def _incomparable(before: dict[str, Any], xmin: int, xmax: int, now: RowVersions) -> str:
@@ -220,27 +243,24 @@ def _bounds(snapshot: str) -> tuple[int, int]:
     return int(xmin), int(xmax)
 
 
-async def _changed_images(snapshot: Snapshot, mapping: Mapping, xmin: int) -> Changes | Everything:
-    changed = ChangedImages()
-    for statement in _statements(snapshot, mapping, xmin):
-        if not await changed.gather(snapshot.stream(statement)):
-            break
-    return changed.answer()
-
-
 def _statements(snapshot: Snapshot, mapping: Mapping, xmin: int) -> Iterator[Select[Any]]:
     """The keys of images with recent rows; then those of recent annotations' images, null for orphans."""
-    images = _sql_table(mapping.images, mapping.annotations).alias("i")
+    images = SqlTables(snapshot, mapping).sql["images"]
+    if mapping.images.table.query is None:
+        images = _sql_table(mapping.images, mapping.annotations).alias("i")
     key_column = mapping.images.fields["id"]
     key = snapshot.readable(key_column, images.c[key_column.name])
-    yield select(key).select_from(images).where(_recent(images, xmin))
+    if mapping.images.table.query is None:
+        yield select(key).select_from(images).where(recent(images, xmin))
     annotations = mapping.annotations
     if annotations is None or annotations.parent_link is None or annotations.parent_column is None:
+        return
+    if annotations.table.query is not None:
         return
     rows = _sql_table(annotations, None).alias("a")
     link, referred = annotations.parent_link, annotations.parent_column
     same = snapshot.same((link, rows.c[link.name]), (referred, images.c[referred.name]))
-    yield select(key).distinct().select_from(rows.outerjoin(images, same)).where(_recent(rows, xmin))
+    yield select(key).distinct().select_from(rows.outerjoin(images, same)).where(recent(rows, xmin))
 
 
 def _sql_table(mapped: TableMapping, child: TableMapping | None) -> FromClause:
@@ -250,12 +270,3 @@ def _sql_table(mapped: TableMapping, child: TableMapping | None) -> FromClause:
     if child is not None and child.parent_column is not None:
         names.add(child.parent_column.name)
     return table(mapped.table.name, *(column(name) for name in sorted(names)), schema=mapped.table.schema)
-
-
-def _recent(rows: FromClause, xmin: int) -> ColumnElement[bool]:
-    """That a row's xmin is not older than this one; false for an xmin so old that its age is negative.
-
-    `age` counts from one id, which stays the same during the transaction. The snapshot sees no higher id.
-    """
-    age: ColumnElement[int] = func.age(rows.c.xmin)
-    return and_(age >= 0, age <= func.age(literal_column(f"'{xmin % 2**32}'::xid")))

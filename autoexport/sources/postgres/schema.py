@@ -88,8 +88,8 @@ async def read_catalog(connection: AsyncConnection, schemas: Sequence[str]) -> D
 
     declared = await rows(queries.COLUMNS)
     wholes = {row[5] for row in declared if row[3] is not None and (row[7] == "c" or row[8] == "A")}
-    parts = _parts(await rows(queries.PARTS, sorted(wholes))) if wholes else {}
-    columns, relkinds = _columns(declared, parts)
+    parts = parts_of(await rows(queries.PARTS, sorted(wholes))) if wholes else {}
+    columns, relkinds = columns_of(declared, parts)
     primary, indexes = _indexes(await rows(queries.INDEXES))
     foreign = _foreign_keys(await rows(queries.FOREIGN_KEYS))
     access = {(schema, name): rest for schema, name, *rest in await rows(queries.ACCESS)}
@@ -146,7 +146,7 @@ _Name = tuple[str, str]
 _Part = tuple[str, ColumnKind]
 
 
-def _parts(rows: CatalogRows) -> dict[int, set[_Part]]:
+def parts_of(rows: CatalogRows) -> dict[int, set[_Part]]:
     """The types that arrays and composites consist of, by the oid of the whole."""
     parts: dict[int, set[_Part]] = defaultdict(set)
     for whole, *identity in rows:
@@ -167,9 +167,10 @@ def _readable_kind(kind: ColumnKind, parts: set[_Part]) -> ColumnKind:
     return "opaque" if kinds & {"opaque", "range"} or points_in_record else kind
 
 
-def _columns(
+def columns_of(
     rows: CatalogRows, parts: Mapping[int, set[_Part]]
 ) -> tuple[dict[_Name, list[Column]], dict[_Name, str]]:
+    """The columns and the kind of each relation, from rows of `catalog_queries.COLUMNS`."""
     columns: dict[_Name, list[Column]] = defaultdict(list)
     relkinds: dict[_Name, str] = {}
     for schema, name, relkind, column, required, oid, *identity, declared, collation in rows:

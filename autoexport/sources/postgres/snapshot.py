@@ -31,12 +31,14 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar
 from autoexport.model.mapping import Mapping
-from autoexport.sources.contract import LIKE_A_TIME
+from autoexport.sources.contract import LIKE_A_TIME, Position
 from autoexport.sources.postgres.as_json import JSON_KINDS, as_json
 from autoexport.sources.postgres.changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres.errors import explained
 from autoexport.sources.postgres.portal import Portals, Rows
+from autoexport.sources.postgres.query_rows import row_counts
 from autoexport.sources.postgres.second_connection import SecondConnection
+from autoexport.sources.query_changes import QueryChanges, queries_of
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
 
 _BY_CODE_POINT = ("UTF8", "LATIN1", "SQL_ASCII")
@@ -78,6 +80,7 @@ class PostgresSnapshot:
         self.taken_at = taken_at
         self._database = database
         self._encoding = encoding
+        self._queries = QueryChanges(self)
 
     # --- keys --------------------------------------------------------------------------------------
 
@@ -202,10 +205,12 @@ class PostgresSnapshot:
         """None: the server only estimates the number of rows."""
         return None
 
-    async def position(self, mapping: Mapping) -> RowVersions | None:
+    async def position(self, mapping: Mapping) -> Position | None:
         """The transactions that this snapshot sees; None if row versions cannot show later changes."""
         position = await self.row_versions(mapping)
-        return None if position.unusable else position
+        if position.unusable or not queries_of(mapping):
+            return None if position.unusable else position
+        return await self._queries.position(mapping, position, await row_counts(self, mapping))
 
     async def row_versions(self, mapping: Mapping) -> RowVersions:
         """The position, usable or not. Raises `SourceError`."""
@@ -219,7 +224,7 @@ class PostgresSnapshot:
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of the row versions that the earlier snapshot could not see. Raises `SourceError`."""
-        return await changes_since(self, mapping, since, await self.row_versions(mapping))
+        return await changes_since(self, mapping, since, await self.row_versions(mapping), self._queries)
 
 
 def _is_native_text(column: Column) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import published_name
 from autoexport.errors import MappingError, SourceError
-from autoexport.mapping.mapper import map_catalog
+from autoexport.mapping.mapper import map_catalog, read_by_queries
 from autoexport.model.catalog import Table
 from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
@@ -33,9 +33,11 @@ from autoexport.sources.postgres.engine import (
     unique_name,
 )
 from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstate
+from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
-from autoexport.sources.postgres.schema import Declarations, configured_schemas, read_catalog
+from autoexport.sources.postgres.query_tables import with_queries
+from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
@@ -69,7 +71,7 @@ class PostgresSource:
         self._options = options
         self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
-        self._schemas = configured_schemas(options.tables)
+        self._catalog = KnownCatalog(configured_schemas(options.tables))
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         if options.prepared_statements:
             event.listen(self._engine.sync_engine, "connect", lift_limits, insert=True)
@@ -152,7 +154,8 @@ class PostgresSource:
             with waiting():
                 if not await self._lock_in_time(connection):
                     self._locked = ()
-            declared = await read_catalog(connection, self._schemas)
+            declared = await self._catalog.read(connection)
+            declared = await with_queries(connection, declared, self._options.tables)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
             late = asyncio.get_running_loop().time() > deadline
@@ -235,7 +238,7 @@ class PostgresSource:
         Nor may it read views: two transactions share a snapshot but not `now()`.
         """
         plain = all(table.kind == "table" and table.full_name in declared.lockable for table in tables)
-        return plain and self._options.prepared_statements
+        return plain and not declared.catalog.queries and self._options.prepared_statements
 
     def _mapped(self, declared: Declarations) -> tuple[list[Table], list[Table]]:
         """The mapped tables, and those that are only asked whether they have rows.
@@ -247,7 +250,9 @@ class PostgresSource:
         except MappingError:
             return [], []
         mapped = [item.table for item in mapping.tables().values()]
-        return mapped, [item.table for item in mapping.left_out]
+        stored = [table for table in mapped if table.query is None]
+        stored += [table for table in read_by_queries(mapped) if table not in stored]
+        return stored, [item.table for item in mapping.left_out]
 
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """As `Source.checks`: yields whether a transaction of the server has ended since the last check.

@@ -14,6 +14,9 @@ COPY_S_PER_GB = 0.5
 """How long a copy takes. Measured: 0.3 to 0.4 s per GB, and 1.7 s on a virtual machine whose host had to provide
 the memory first."""
 
+_WORTH_S = 0.1
+"""A shorter wait is not worth a note."""
+
 
 def check_notes(path: Path, computed_by_application: Sequence[str] = ()) -> list[str]:
     """Sentences about journal mode, size and these columns; blocking.
@@ -36,10 +39,13 @@ def check_notes(path: Path, computed_by_application: Sequence[str] = ()) -> list
         for column in computed_by_application
     ]
     if mode == "wal":
-        return [*notes, f"{size} in WAL mode: writers never wait for the copy, which takes about {seconds:.2f} s."]
+        takes = f" for the copy, which takes about {seconds:.1f} s" if seconds >= _WORTH_S else ""
+        return [*notes, f"{size} in WAL mode: writers never wait{takes}."]
+    if seconds < _WORTH_S:
+        return [*notes, f"{size} in rollback-journal mode ({mode})."]
     return [
         *notes,
         f"{size} in rollback-journal mode ({mode}): while the copy is made, a writer may have to wait about "
-        f"{seconds:.2f} s (about {COPY_S_PER_GB} s per GB). If that is too long, change the database to WAL mode, "
+        f"{seconds:.1f} s (about {COPY_S_PER_GB} s per GB). If that is too long, change the database to WAL mode, "
         "where writers never wait, or to PostgreSQL.",
     ]

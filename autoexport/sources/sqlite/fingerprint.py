@@ -5,13 +5,11 @@ quiescent: no lock, no WAL, no race. A page that breaks the format is a `SourceE
 
 Why the result is a superset of the rows that are new or different:
 
-- The rows of a rowid table are the cells of the leaves below its root (Format 1.6). All leaves have the same
-depth.
+- The rows of a rowid table are the cells of the leaves below its root (Format 1.6). All leaves are equally deep.
   A leaf is clean if it was a leaf of the same table with the same hash. Equal bytes alone prove nothing: a page
   can come back from the freelist with its old bytes.
-- A cell in a clean leaf is unchanged, and so is the number of its first overflow page. Each overflow page names
-the
-  next (Format 1.7). If no page of the chain changed, the chain is unchanged. If one did, dbstat tells its table.
+- A cell in a clean leaf is unchanged, and so is the number of its first overflow page. Each one names the next
+  (Format 1.7). If no page of the chain changed, the chain is unchanged. If one did, dbstat tells its table.
   The states in between do not matter.
 - The meaning of the bytes depends on the schema (`schema_digest`), the text encoding and the schema format.
 
@@ -32,6 +30,7 @@ from itertools import chain, groupby, zip_longest
 from struct import Struct
 
 from autoexport.model.blocks import Everything
+from autoexport.sources.pieces import Pieces
 from autoexport.sources.sqlite.file_format import INTERIOR, LEAF, DatabaseFile, malformed
 from autoexport.sources.sqlite.page_scan import PageNotes, PageScan
 
@@ -102,13 +101,15 @@ class Difference:
 
     `everything` says why the two cannot be compared; None if they can. `dirty_leaves` are, by table, the leaves
     that are new or different. `other_changed` are the changed pages that may be overflow pages. `identical`: no
-    page differs, except perhaps page 1.
+    page differs, except perhaps page 1. `moved` are the tables of which any page changed, came or went.
+    `changed_ranges` adds the owners of overflow pages.
     """
 
     everything: str | None = None
     dirty_leaves: dict[str, array[int]] = field(default_factory=dict)
     other_changed: array[int] = field(default_factory=lambda: array("I"))
     identical: bool = False
+    moved: set[str] = field(default_factory=set)
 
 
 def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes, notes: PageNotes) -> Fingerprint:
@@ -138,7 +139,7 @@ def fingerprint(fd: int, roots: Sequence[TableRoot], schema_digest: bytes, notes
 
 def compare(old: Iterable[bytes], new: Fingerprint) -> Difference:
     """Compare an earlier fingerprint, a stream of pieces, with a new one."""
-    pieces = _Pieces(old)
+    pieces = Pieces(old)
     reason, old_count = _read_head(pieces, new)
     if reason:
         return Difference(everything=reason)
@@ -170,6 +171,7 @@ def changed_ranges(
         if owning is None:
             return Everything("long values may have changed, and SQLite's dbstat cannot tell their tables")
         leaves = {name: chain(dirty, owning[name]) for name, dirty in leaves.items()}
+        difference.moved |= {name for name, found in owning.items() if found}
     return {table.name: rowid_ranges(fd, table, leaves[table.name]) for table in new.tables}
 
 
@@ -226,7 +228,11 @@ def _sort_changed(
     difference.identical = False
     pages = (zip(owners, memoryview(hashes).cast("Q"), strict=True) for owners, hashes in (before, after))
     for page, (was, now) in enumerate(zip_longest(*pages), start=first_page):
-        if now is None or was == now:
+        if was == now:
+            continue
+        owners = (state[0] for state in (was, now) if state is not None)
+        difference.moved |= {tables[owner - 1].name for owner in owners if NO_ROWS < owner < FREE}
+        if now is None:
             continue
         if (owner := now[0]) == MAYBE_OVERFLOW:
             difference.other_changed.append(page)
@@ -234,7 +240,7 @@ def _sort_changed(
             difference.dirty_leaves[tables[owner - 1].name].append(page)
 
 
-def _read_head(old: _Pieces, new: Fingerprint) -> tuple[str | None, int]:
+def _read_head(old: Pieces, new: Fingerprint) -> tuple[str | None, int]:
     """Why an earlier fingerprint cannot be compared with a new one, None if it can; and its number of pages."""
     if new.without_rowid:
         return f"{new.without_rowid[0]} is a WITHOUT ROWID table", 0
@@ -280,19 +286,3 @@ def _sort_by_kind(heads: Iterable[tuple[int]], owners: bytearray) -> list[int]:
                 raise malformed(f"page {index + 1} is not the leaf it should be")
             rows[owner] += head >> 24 & 0xFFFF
     return rows
-
-
-class _Pieces:
-    """A stream of pieces, read in amounts of any size."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._buffer = bytearray()
-
-    def take(self, size_bytes: int) -> bytes:
-        """The next `size_bytes` bytes; fewer at the end."""
-        while len(self._buffer) < size_bytes and (piece := next(self._pieces, None)) is not None:
-            self._buffer += piece
-        taken = bytes(self._buffer[:size_bytes])
-        del self._buffer[:size_bytes]
-        return taken

@@ -30,8 +30,10 @@ from autoexport.model.catalog import Catalog, Column, Key, Scalar
 from autoexport.model.mapping import Mapping
 from autoexport.sources.contract import LIKE_A_TIME, Position
 from autoexport.sources.partitions import partitions
+from autoexport.sources.query_changes import QueryChanges, queries_of
 from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.errors import explain
+from autoexport.sources.sqlite.gate import Gate
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
 
 CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
@@ -62,6 +64,7 @@ class SqliteSnapshot:
     ) -> None:
         self.session = session
         self._pages = pages
+        self._queries = QueryChanges(self)
         self.taken_at = taken_at
         self.catalog = catalog
         self._collation = collation
@@ -158,8 +161,14 @@ class SqliteSnapshot:
         return current.row_counts.get(mapping.tables()[logical].table.name) if current is not None else None
 
     async def position(self, mapping: Mapping) -> Position | None:
-        """The fingerprint of the pages of images and annotations; None if one of them is a view."""
-        return await self._pages.position(mapping)
+        """The fingerprint of the pages of images and annotations, or of the tables that their queries read.
+
+        None if one of them is a view.
+        """
+        if not queries_of(mapping):
+            return await self._pages.position(mapping)
+        inner = None if await self._pages.obstacle(mapping) else await self._pages.position(mapping)
+        return None if inner is None else await self._queries.position(mapping, inner, {})
 
     async def obstacle(self, mapping: Mapping) -> str:
         """Why the pages cannot show changes; empty if they can."""
@@ -167,15 +176,17 @@ class SqliteSnapshot:
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The images of all rows that may be new or different since an earlier fingerprint."""
-        return await self._pages.changes(self, mapping, since)
+        return await self._pages.changes(self, self._queries, mapping, since)
 
 
-class CodePointOrder(sqlite3.Connection):
-    """A connection with the collation `CODE_POINT`, which compares text by code point."""
+class ReadingConnection(sqlite3.Connection):
+    """A connection with a gate, and with the collation `CODE_POINT`, which compares text by code point."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.create_collation(CODE_POINT, _by_code_point)
+        self.gate = Gate()
+        self.set_authorizer(self.gate)
 
 
 def _by_code_point(left: str, right: str) -> int:
