@@ -33,7 +33,7 @@ from autoexport.model.mapping import BoxReading
 
 @dataclass(slots=True)
 class TableFields:
-    """The columns found for the logical fields of a table, and those that mark deleted rows; warnings; settings."""
+    """The columns found for the logical fields of a table, those that mark deleted rows, and settings."""
 
     fields: dict[str, Column] = field(default_factory=dict)
     deleted: tuple[Column, ...] = ()

@@ -38,8 +38,8 @@ class TableRole:
     def mapped(self) -> TableMapping:
         """The record for the other packages."""
         link, found = self.link, self.found
-        linked = (link.column, link.parent_column) if link else (None, None)
-        return TableMapping(self.table, found.fields, *linked, found.deleted, found.where, found.expand)
+        child, parent = (link.column, link.parent_column) if link else (None, None)
+        return TableMapping(self.table, found.fields, child, parent, found.deleted, found.where, found.expand)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from tests.label_studio import BOXES, CANARY, add_answer, add_project, add_task,
 from tests.properties.comparison import Exporting, without_waiting_for_the_disk
 from tests.trials import everything_in
 
-STEPS = 60
+STEPS = 40
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_check_names_the_preset_and_how_to_leave_it(studio: tuple[str, Connectio
     url, connection = studio
     label_studio.fill(connection)
     told = ("--database-url", url, "--export-dir", str(tmp_path / "exports"))
-    done = run_autoexport("check", *told, cwd=tmp_path)
+    done = run_autoexport("check", "--verbose", *told, cwd=tmp_path)
     assert done.exit_code == 0
     assert "Label Studio" in done.stdout
     assert "preset = false" in done.stdout
