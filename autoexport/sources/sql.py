@@ -46,7 +46,7 @@ class SqlTables:
         self.mapped = mapping.tables()
         stored: dict[str, Any] = {name: _sql_table(mapped) for name, mapped in self.mapped.items()}
         if not unfiltered:
-            stored = {name: _filtered(self.mapped[name], each) for name, each in stored.items()}
+            stored = {name: _filtered(self.mapped[name], each, mapping) for name, each in stored.items()}
         self.sql: dict[str, FromClause] = {name: each.alias(ALIASES[name]) for name, each in stored.items()}
         self.chain = self._chain()
         self.keyless: set[str] = set()
@@ -192,15 +192,19 @@ class SqlTables:
         return fields
 
 
-def _filtered(mapped: TableMapping, stored: Any) -> Any:
+def _filtered(mapped: TableMapping, stored: Any, mapping: Mapping) -> Any:
     """The rows that meet the condition; of rows that are expanded all, with the condition as a column."""
     if not mapped.where:
         return stored
+    # Only columns that are used: no others may be read.
+    links = (mapped.parent_link, *(child.parent_column for child in mapping.tables().values()))
+    used = {item.name for item in (*mapped.fields.values(), *mapped.deleted, *links) if item is not None}
     rows = stored.subquery() if mapped.table.query is not None else stored
+    columns = [item for item in rows.c if item.name in used]
     condition: ColumnElement[bool] = literal_column(f"({mapped.where}\n)", Boolean())
     if mapped.filtered:
-        return select(*rows.c).select_from(rows).where(condition)
-    return select(*rows.c, condition.label(_KEPT)).select_from(rows)
+        return select(*columns).select_from(rows).where(condition)
+    return select(*columns, condition.label(_KEPT)).select_from(rows)
 
 
 def _sql_table(mapped: TableMapping) -> Any:
