@@ -47,6 +47,9 @@ class TreeBuilder:
         name = mapping.expand.get("projects")
         read = dialect(name).read_project if name else None
         self._read = lru_cache(_DOCUMENTS_HELD)(read) if read is not None else None
+        annotations = mapping.expand.get("annotations")
+        by_id = bool(annotations) and dialect(annotations).labels_by_id
+        self._labels_by_id = by_id and mapping.labels is not None and bool(parents.labels.fields)
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._named = list(level.fields).index("named") if "named" in level.fields else None
 
@@ -123,6 +126,12 @@ class TreeBuilder:
             for node, row in zip(nodes, rows, strict=True):
                 document = self._read(row[place])
                 node.label_colors, node.facts = document.labels, document.facts
+        if self._labels_by_id:
+            place, named = (list(self.outline.label_fields).index(field) for field in ("id", "name"))
+            for node in nodes:
+                rows_of_labels = chain.from_iterable(self.outline.labels.of(node.key))
+                names = {row[place]: row[named] for row in rows_of_labels}
+                node.facts = {**node.facts, "labels": names}
         return nodes, mended
 
     def _trained(self, project: ProjectNode) -> ProjectNode:

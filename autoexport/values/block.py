@@ -175,6 +175,7 @@ def _region_columns(
     """The columns that the regions give. A confidence is only read where the table has one: people give none."""
     regions = expanded.regions
     names = ["id", "type", "label", "polygon", *CORNERS, "boxed", *read.shape_fields]
+    names += ["label_id"] if read.labels_by_id else []
     given: dict[str, Sequence[Any]] = {name: regions[name] for name in names}
     for name, value in read.constants.items():
         if name not in stored:

@@ -15,7 +15,7 @@ from tests.label_studio import BOXES, TEXTS, rectangle, result
 def read(*results: Any) -> list[dict[str, Any]]:
     """The regions of an answer, with their JSON parsed."""
     regions = []
-    for region in read_regions(list(results)).regions:
+    for region in read_regions(list(results), NO_FACTS).regions:
         fields = dict(zip(REGION_FIELDS, region, strict=True))
         regions.append({name: json.loads(v) if isinstance(v, bytes) else v for name, v in fields.items()})
     return regions
@@ -91,7 +91,7 @@ def test_answers_about_the_whole_image() -> None:
 
 def test_the_size_is_the_largest_of_all_results() -> None:
     """Also of results that are no shapes; without a size, percentages stay."""
-    found = read_regions([rectangle("a"), {**rectangle("b", 1), "original_width": 900}])
+    found = read_regions([rectangle("a"), {**rectangle("b", 1), "original_width": 900}], NO_FACTS)
     assert (found.width, found.height) == (900, 400)
     bare = {**rectangle("a"), "original_width": None, "original_height": None}
     assert box(read(bare)[0]) == [10, 20, 40, 60]
@@ -100,7 +100,7 @@ def test_the_size_is_the_largest_of_all_results() -> None:
 @pytest.mark.parametrize("value", [{}, {"x": "a", "y": 1, "width": 2, "height": 3}, {"x": None}, {"x": [1]}])
 def test_shapes_that_cannot_be_read(value: dict[str, Any]) -> None:
     """They stay as annotations without a shape, and are counted."""
-    found = read_regions([result("rectanglelabels", {**value, "rectanglelabels": ["a"]})])
+    found = read_regions([result("rectanglelabels", {**value, "rectanglelabels": ["a"]})], NO_FACTS)
     assert [region[1:3] for region in found.regions] == [("classification", "a")]
     assert found.repaired == 1
 
@@ -108,7 +108,7 @@ def test_shapes_that_cannot_be_read(value: dict[str, Any]) -> None:
 @pytest.mark.parametrize("document", [None, {}, "text", 7, [1, None, {"id": "x"}, {"value": 3}]])
 def test_documents_of_another_form(document: Any) -> None:
     """They have no regions; what is not even a list is counted."""
-    found = read_regions(document)
+    found = read_regions(document, NO_FACTS)
     assert (found.regions, found.repaired) == ([], int(not isinstance(document, list) and document is not None))
 
 

@@ -9,6 +9,7 @@ from autoexport.values.expand.contract import Dialect
 
 DIALECTS = {
     "label_studio": "autoexport.values.expand.label_studio:DIALECT",
+    "geti": "autoexport.values.expand.geti:DIALECT",
     "labelu": "autoexport.values.expand.labelu:DIALECT",
 }
 """The `Dialect` of each name that `expand` may have, as `module:name`."""

@@ -15,8 +15,8 @@ Facts = ReadOnly[str, Any]
 NO_FACTS: Facts = {}
 
 REGION_FIELDS = (
-    "part", "type", "label", "confidence", "x_min", "y_min", "x_max", "y_max", "polygon", "rotation", "points",
-    "mask", "attributes",
+    "part", "type", "label", "label_id", "confidence", "x_min", "y_min", "x_max", "y_max", "polygon", "rotation",
+    "points", "mask", "attributes",
 )  # fmt: skip
 """What a region is: a tuple of these. `part` and the id of the stored row are the id. Numbers are in pixels.
 
@@ -53,16 +53,20 @@ class Dialect:
 
     `read_project` takes the stored document of a project. `read_image` takes the parsed document of an image and
     the facts about its project; it returns fields of the image, or None if the row is no image. `read_regions`
-    takes the parsed document of a row of annotations. `shape_fields` are the keys beyond the usual ones that every
-    annotation gets. `fields` are all fields of annotations that `read_regions` gives, `image_fields` those of
-    images. `constants` are values of annotations, unless the table has a column for them.
+    takes the parsed document of a row of annotations and the facts. `labels_by_id`: regions name their labels by
+    id, so that the facts have `labels`, their names by id.
+
+    `shape_fields` are the keys beyond the usual ones that every annotation gets. `fields` are all fields of
+    annotations that `read_regions` gives, `image_fields` those of images. `constants` are values of annotations,
+    unless the table has a column for them.
     """
 
     name: str
     fields: tuple[str, ...]
     shape_fields: tuple[str, ...]
-    read_regions: Callable[[Any], Regions]
+    read_regions: Callable[[Any, Facts], Regions]
     image_fields: tuple[str, ...] = ()
     read_project: Callable[[Scalar], ProjectDocument] | None = None
     read_image: Callable[[Any, Facts], dict[str, Scalar] | None] | None = None
+    labels_by_id: bool = False
     constants: ReadOnly[str, Any] = field(default_factory=dict)

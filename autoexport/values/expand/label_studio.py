@@ -84,7 +84,7 @@ _KINDS = {kind + ending: kind for kind in _SHAPES for ending in ("", "labels")}
 # --- regions -----------------------------------------------------------------------------------------
 
 
-def read_regions(results: Any) -> Regions:
+def read_regions(results: Any, _: Facts) -> Regions:
     """The regions of one answer. What has no id, such as a relation, is no region."""
     found = Regions()
     if not isinstance(results, list):
@@ -120,7 +120,8 @@ def read_regions(results: Any) -> Regions:
                 label = name_of(labels[0])
                 more = {str(result.get("from_name", word)): labels} if len(labels) > 1 else None
             word, box, polygon, rotation, points, mask = shape
-            regions.append((part, word, label, result.get("score"), *box, polygon, rotation, points, mask, more))
+            score = result.get("score")
+            regions.append((part, word, label, None, score, *box, polygon, rotation, points, mask, more))
     _add_answers(found, others, places)
     return found
 
@@ -144,7 +145,7 @@ def _add_answers(found: Regions, others: list[tuple[int, dict[str, Any]]], place
 
 
 def _whole_image(part: Any, word: str, label: str | None, result: dict[str, Any], attributes: Any) -> Region:
-    return (part, word, label, result.get("score"), *NO_BOX, None, None, None, None, attributes)
+    return (part, word, label, None, result.get("score"), *NO_BOX, None, None, None, None, attributes)
 
 
 def _add_to(regions: list[Region], place: int, word: Any, name: str, answer: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from autoexport.model.catalog import Scalar
-from autoexport.values.expand.contract import Dialect, ProjectDocument, Region, Regions
+from autoexport.values.expand.contract import Dialect, Facts, ProjectDocument, Region, Regions
 from autoexport.values.expand.geometry import NO_BOX, Box, name_of, written_points
 from autoexport.values.json_columns import parse
 
@@ -51,7 +51,7 @@ _SHAPES: dict[str, Callable[[dict[str, Any]], Shape]] = {
 }
 
 
-def read_regions(data: Any) -> Regions:
+def read_regions(data: Any, _: Facts) -> Regions:
     """The regions of a sample; none of one that is not annotated."""
     found = Regions()
     if not isinstance(data, dict) or not data.get("result"):
@@ -86,7 +86,7 @@ def _region(tool: str, item: dict[str, Any], unnamed: str, found: Regions) -> Re
             found.repaired += 1
     word, box, polygon, points = shape
     told = attributes if isinstance(attributes, dict) else {"value": attributes} if attributes else None
-    return (part, word, label, None, *box, polygon, None, points, None, told)
+    return (part, word, label, None, None, *box, polygon, None, points, None, told)
 
 
 def _atoms(value: Any) -> Iterator[str]:

@@ -63,7 +63,7 @@ def expand(rows: BlockRows, expanders: ReadOnly[str, str], facts: Facts) -> Expa
     found: list[Regions] = []
     for document in documents:
         parsed, bad = parse(document)
-        regions = read(parsed) if parsed is not None else Regions()
+        regions = read(parsed, facts) if parsed is not None else Regions()
         repaired += bad + regions.repaired
         found.append(regions)
     if images:
