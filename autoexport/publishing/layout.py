@@ -21,6 +21,8 @@ _TEXT, _KEPT, _FRESH = range(3)
 """The kinds of pieces; from `_FRESH` on, one for each part."""
 
 _READ_BYTES = 1 << 20
+_TEXT_BYTES = 64 << 10
+"""As much text is held before it goes to the scratch file: that of a project may be a list of a million labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Layout:
         return self.pieces.kept_bytes
 
 
-class _Writer:
+class LayoutWriter:
     """Adds text and segments to pieces, and sums up length and checksum."""
 
     def __init__(self, pieces: Pieces, separator: bytes) -> None:
@@ -137,13 +139,15 @@ class _Writer:
         self._pieces = pieces
         self._separator = separator
         self._between: list[bytes] = []
+        self._between_bytes = 0
         self._follows = False
 
     def text(self, text: bytes) -> None:
         self._between.append(text)
+        self._between_bytes += len(text)
         self.crc = zlib.crc32(text, self.crc)
         self.length += len(text)
-        if len(text) >= _READ_BYTES:
+        if self._between_bytes >= _TEXT_BYTES:
             self.flush()
 
     def segment(self, segment: Segment, crc: int) -> None:
@@ -154,6 +158,7 @@ class _Writer:
         joins = self._follows and between == self._separator
         if joins and self._pieces.extend_segment(segment, len(between)):
             self._between.clear()
+            self._between_bytes = 0
         else:
             self.flush()
             self._pieces.add_segment(segment)
@@ -171,6 +176,7 @@ class _Writer:
         if self._between:
             self._pieces.add_text(b"".join(self._between))
             self._between.clear()
+            self._between_bytes = 0
         self._follows = False
 
 
@@ -198,7 +204,7 @@ class SectionTexts:
         The text refers to blocks by `records`.
         """
         begun, guarded, offsets = len(self._pieces), 0, []
-        writer = _Writer(self._pieces, self._separator)
+        writer = LayoutWriter(self._pieces, self._separator)
         for piece in self._output.section(section):
             if isinstance(piece, BlockRef):
                 part = records[piece.block].parts[self._index]
@@ -213,7 +219,7 @@ class SectionTexts:
         self._fresh[index] = begun, len(self._pieces), place
         return offsets, place
 
-    def write(self, index: int, writer: _Writer) -> SectionPlace:
+    def write(self, index: int, writer: LayoutWriter) -> SectionPlace:
         """Add a section to a file; its place there."""
         offset = writer.length
         if index in self._kept:
@@ -237,7 +243,7 @@ def lay_out(
 ) -> Layout:
     """Lay out a file; `index` is where its parts are in each record. Reads and writes nothing but `scratch`."""
     layout = Layout(output.file_name, Pieces(scratch or MemoryScratch()), first=index, rows=output.rows(tree))
-    writer = _Writer(layout.pieces, output.separator)
+    writer = LayoutWriter(layout.pieces, output.separator)
     for piece in output.assemble(tree):
         if isinstance(piece, BlockRef):
             part = records[piece.block].parts[index]
@@ -262,7 +268,7 @@ def lay_out_file(
 ) -> Layout:
     """Lay out one file of a `FileSetFormat`; `first` is where the parts of the format begin in each record."""
     layout = Layout(file.name, Pieces(scratch or MemoryScratch()), first=first, rows=file.rows)
-    writer = _Writer(layout.pieces, separator)
+    writer = LayoutWriter(layout.pieces, separator)
     follows = False
     for piece in file.text:
         if not isinstance(piece, BlockRef):
