@@ -51,7 +51,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     mapped (`MappingError`), the latter after the results if there are any.
     """
     database = with_service(settings.database, os.environ)
-    chosen_formats(settings.format_options)
+    chosen_formats(settings.format_options)  # an output may need a package that is not installed
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:

@@ -14,6 +14,7 @@ FORMATS = {
     "csv": "autoexport.formats.csv_table:OUTPUT",
     "annotations_csv": "autoexport.formats.annotations_csv:OUTPUT",
     "jsonl": "autoexport.formats.json_lines:OUTPUT",
+    "parquet": "autoexport.formats.parquet:OUTPUT",
     "coco": "autoexport.formats.coco:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""

@@ -24,7 +24,6 @@ from autoexport.publishing.splice import Staged
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
-from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
@@ -207,8 +206,8 @@ class _Publication:
             kinds=generation.kinds or ("", ""),
             block_files=generation.sections.block_files,
             sections=generation.sections.recorded(layouts) if can_continue else (),
-            encoders=fingerprints(),
             left_alone={name: known for name, known in self._left_alone().items() if name not in present},
+            encoders=job.encoders(),
         )
         save_ledger(job.state, ledger, generation.position.pieces() if generation.position is not None else None)
 

@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "csv_bom": False,
         "export_annotations_csv": False,
         "export_jsonl": False,
+        "export_parquet": False,
         "export_coco": False,
         "image_root": "",
         "box_units": "pixels",
