@@ -64,10 +64,10 @@ class BlockRecords(Sequence[BlockRecord]):
 class Sums:
     """The sums of the counts of a section's blocks, and of its own values.
 
-    `labels` is the number of labels that its projects list. `ids` is the sum of `BlockRecord.ids`, modulo 2^64.
-    `train` to `unassigned` count images by split, and `without_val` the datasets that have images for training and
-    none for validation. `largest` is the number of images of its largest project, or of its largest dataset if it
-    has only some datasets of a project.
+    `labels` is the number of labels that its projects list. For `hidden_images` and `added_annotations` see
+    `Counts`. `ids` is the sum of `BlockRecord.ids`, modulo 2^64. `train` to `unassigned` count images by split.
+    `without_val` counts the datasets that have images for training and none for validation. `largest` is the number
+    of images of its largest project, or of its largest dataset if it has only some datasets of a project.
     """
 
     images: int = 0
@@ -79,6 +79,8 @@ class Sums:
     ids: int = 0
     labels: int = 0
     blocks: int = 0
+    hidden_images: int = 0
+    added_annotations: int = 0
     train: int = 0
     val: int = 0
     test: int = 0

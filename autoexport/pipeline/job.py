@@ -11,12 +11,13 @@ import xxhash
 
 from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import Format, FormatOptions
+from autoexport.formats.contract import EncoderFormat, Format, FormatOptions
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
+from autoexport.values.encoders import fingerprints
 from autoexport.version import __version__
 
 
@@ -54,6 +55,11 @@ class ExportJob:
             page=settings.export_page,
             history=settings.export_history,
         )
+
+    def encoders(self) -> dict[str, str]:
+        """The fingerprints of the encoders that write the files, by name."""
+        own = [output.encoder() for output in self.formats if isinstance(output, EncoderFormat)]
+        return fingerprints() | dict(own)
 
 
 @contextlib.asynccontextmanager
