@@ -66,8 +66,8 @@ class Sums:
 
     `labels` is the number of labels that its projects list. For `hidden_images` and `added_annotations` see
     `Counts`. `ids` is the sum of `BlockRecord.ids`, modulo 2^64. `train` to `unassigned` count images by split.
-    `without_val` counts the datasets that have images for training and none for validation. `largest` is the number
-    of images of its largest project, or of its largest dataset if it has only some datasets of a project.
+    `without_val` counts the datasets that have images for training and none for validation. `largest` is the
+    number of images of its largest project, or of its largest dataset if it has only some datasets of a project.
     """
 
     images: int = 0
