@@ -104,10 +104,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Any]:
+    """A browser for one test: no process may outlive it."""
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        arguments = ["--no-sandbox", "--disable-breakpad", "--disable-crash-reporter"]
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield launched
         launched.close()
 
