@@ -48,6 +48,12 @@ class BlockRecords(Sequence[BlockRecord]):
         """The dataset of each record."""
         return (packing.unpack(packed)[0] for packed in self._packed)
 
+    def parts(self, index: int) -> Iterator[tuple[Key, Part]]:
+        """The dataset and the part of this index of each record, for less than the whole records."""
+        for packed in self._packed:
+            dataset, *_, parts = packing.unpack(packed)
+            yield dataset, Part(*parts[index])
+
     def picked(self, indexes: Iterable[int]) -> BlockRecords:
         """The records with these indexes, in their order."""
         some = BlockRecords()
@@ -143,6 +149,14 @@ class SectionRecord:
         lines = self.lines()
         next(lines)
         return (line[3][4] for line in lines)
+
+    def parts(self, file: int, index: int) -> Iterator[tuple[Key, Part]]:
+        """The dataset and the part of this index of each block, in the file with the index `file` in `places`."""
+        begin, lines = self.places[file].offset, self.lines()
+        next(lines)
+        for line in lines:
+            offset, length, crc = line[6][index]
+            yield stored_key(line[0]), Part(begin + offset, length, crc)
 
     def dataset_counts(self) -> Iterator[tuple[Key, Counts]]:
         """The dataset and the counts of each block."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import xxhash
 
 from autoexport.formats.contract import Format, RecordFormat, SectionFormat, part_count
-from autoexport.model.blocks import BlockRecord, Part
+from autoexport.model.blocks import Part
 from autoexport.model.catalog import Key
 from autoexport.overview.change_log import TABLES, Difference, compare
 from autoexport.pipeline.generation import Generation
@@ -57,35 +57,35 @@ class _Comparison:
 
     def run(self) -> dict[str, Difference]:
         generation, index = self._generation, self._part
-        assert generation.ledger is not None  # noqa: S101 - `differences` has asked
         old: dict[str, dict[bytes, int]] = {table: {} for table in TABLES}
         new: dict[str, dict[bytes, int]] = {table: {} for table in TABLES}
-        fresh = (record for record in generation.records if record.parts[index].fresh)
-        kept = {record.parts[index].offset for record in generation.records if not record.parts[index].fresh}
-        (spool,) = generation.spooled[index : index + 1]
-        self._add_blocks(new["images"], fresh, spool.descriptor)
+        kept: set[int] = set()
+        spool = generation.spooled[index].descriptor
+        for dataset, part in generation.records.parts(index):
+            if part.fresh:
+                self._add_block(new["images"], dataset, part, spool)
+            else:
+                kept.add(part.offset)
         for section in generation.sections.replaced():
-            blocks = list(section.blocks(generation.ledger.block_files))
-            replaced = (record for record in blocks if record.parts[index].offset not in kept)
-            self._add_blocks(old["images"], replaced, self._published)
+            blocks = sorted(section.parts(self._file, index), key=lambda block: block[1].offset)
+            for dataset, part in blocks:
+                if part.offset not in kept:
+                    self._add_block(old["images"], dataset, part, self._published)
             place = section.places[self._file]
-            parts = sorted((record.parts[index] for record in blocks), key=lambda part: part.offset)
-            self._add_nodes(old, self._text(place.offset, place.offset + place.length, parts))
+            self._add_nodes(old, self._text(place.offset, place.offset + place.length, [own for _, own in blocks]))
         texts = generation.sections.texts[self._file]
         assert texts is not None  # noqa: S101 - it is a SectionFormat
         for text in texts.fresh():
             self._add_nodes(new, text)
         return {table: compare(old[table], new[table]) for table in TABLES}
 
-    def _add_blocks(self, images: dict[bytes, int], records: Iterator[BlockRecord], source: int) -> None:
-        for record in records:
-            if len(images) + record.counts.images > MOST_IMAGES:
-                raise TooManyChangesError
-            part = record.parts[self._part]
-            for image, text in self._images(os.pread(source, part.length, part.offset)):
-                # An image that moves to another dataset has changed, although its own bytes are the same. Ids need
-                # not be unique.
-                images[image] = images.get(image, 0) + _fingerprint(record.dataset, text)
+    def _add_block(self, images: dict[bytes, int], dataset: Key, part: Part, source: int) -> None:
+        if len(images) > MOST_IMAGES:
+            raise TooManyChangesError
+        for image, text in self._images(os.pread(source, part.length, part.offset)):
+            # An image that moves to another dataset has changed, although its own bytes are the same. Ids need not
+            # be unique.
+            images[image] = images.get(image, 0) + _fingerprint(dataset, text)
 
     def _images(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
         assert isinstance(self._output, RecordFormat)  # noqa: S101

@@ -272,10 +272,8 @@ def test_it_notices_a_new_generation_over_http(exports: dict[str, Path], browser
         page = context.new_page()
         page.clock.install()
         page.goto(address)
-        page.clock.run_for(16_000)
-        page.wait_for_function(
-            "performance.getEntriesByType('resource').some((e) => e.name.endsWith('manifest.json'))"
-        )
+        with page.expect_response("**/manifest.json"):
+            page.clock.run_for(16_000)
         assert page.is_hidden(".newer")
         manifest = tmp_path / "served" / "manifest.json"
         content = json.loads(manifest.read_bytes())
