@@ -145,3 +145,26 @@ async def test_other_tables_cost_nothing(studio: tuple[str, Connection], tmp_pat
     connection.execute("UPDATE htx_user SET last_activity = ?", "2026-06-01 00:00:00")
     outcome = (await exporting.export()).outcome
     assert (outcome.published, outcome.reason) == (False, "0 images may have changed")
+
+
+def test_predictions_on_request(studio: tuple[str, Connection], tmp_path: Path) -> None:
+    """Beside the answers, with the model and its confidence."""
+    url, connection = studio
+    add_project(connection, 1, "Yard", BOXES)
+    add_task(connection, 1, 1, {"image": "a.jpg"})
+    add_answer(connection, 1, 1, [rectangle("Pallet")])
+    insert = (
+        "INSERT INTO prediction (result, score, model_version, created_at, updated_at, task_id)"
+        " VALUES (?, 0.5, 'yolo', ?, ?, 1)"
+    )
+    at = "2026-05-04 08:01:00"
+    connection.execute(
+        insert, json.dumps([rectangle("Pallet"), {**rectangle("Pallet", 1), "score": 0.75}]), at, at
+    )
+    (tmp_path / "own.toml").write_text("predictions = true\n")
+    told = ("--config", str(tmp_path / "own.toml"))
+    (image,) = exported(url, tmp_path / "exports", *told)["Yard"]["datasets"][0]["images"]
+    keys = ("is_auto_generated", "model_id", "confidence")
+    assert [(each["id"].partition(":")[0], *(each[key] for key in keys)) for each in image["annotations"]] == [
+        ("1", False, None, None), ("prediction", True, "yolo", 0.5), ("prediction", True, "yolo", 0.75),
+    ]  # fmt: skip
