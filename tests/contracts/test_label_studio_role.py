@@ -43,7 +43,7 @@ def test_the_role_exports_incrementally(studio: tuple[str, Connection], tmp_path
     owner = Trial(url.replace(f"//{ROLE}:", "//application:"), tmp_path / "owner")
     owner.export()
     assert trial.contents() == owner.contents()
-    document = json.loads(trial.contents()["database_export.json"])
+    document = json.loads((tmp_path / "exports" / "database_export.json").read_bytes())
     assert sum(project["annotation_count"] for project in document["projects"]) > 0
     session.execute("UPDATE task_completion SET ground_truth = ? WHERE id = 1", True)
     assert trial.export().manifest.mode == "incremental"
