@@ -21,12 +21,14 @@ from pathlib import Path
 
 from tests.bench.change_size import by_change, by_database
 from tests.bench.databases import Databases
+from tests.bench.freshness import freshness
 from tests.bench.full_export import full_postgres, full_sqlite
 from tests.bench.impact import impact_postgres, impact_sqlite
 from tests.bench.loop_lag import loop_lag
 from tests.bench.many_parents import many_parents
 from tests.bench.memory import memory
 from tests.bench.one_row import one_row
+from tests.bench.outputs import outputs
 from tests.bench.profile_full import profile
 from tests.bench.read_lock import read_lock
 from tests.bench.rendering import as_json, as_text
@@ -41,8 +43,10 @@ SCENARIOS: dict[str, Scenario] = {
     "database-size": by_database,
     "memory": memory,
     "many-parents": many_parents,
+    "outputs": outputs,
     "impact-sqlite": impact_sqlite,
     "impact-postgres": impact_postgres,
+    "freshness": freshness,
     "read-lock": read_lock,
     "loop-lag": loop_lag,
     "profile": profile,

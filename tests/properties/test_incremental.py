@@ -21,7 +21,7 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from autoexport.formats import json_tree
+from autoexport.formats import json_tree, row_groups
 from autoexport.incremental import changes, plan
 from autoexport.model import scratch, tree
 from autoexport.pipeline import sections
@@ -43,7 +43,7 @@ from tests.properties.histories import (
     History,
     Step,
 )
-from tests.properties.schemas import APPLICATION, INTEGERS, VARIANTS, Variant
+from tests.properties.schemas import APPLICATION, BYTES, INTEGERS, TINY, VARIANTS, Variant
 
 assert operations.__doc__
 assert migrations.__doc__
@@ -80,6 +80,10 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (splice, "SMALL_BYTES", 500),
     (splice, "_JOINED_BYTES", 2_000),
     (spool, "_HELD_BYTES", 3_000),
+    (row_groups, "SPACING_ROWS", 4),
+    (row_groups, "LEAST_ROWS", 3),
+    (row_groups, "MOST_ROWS", 9),
+    (row_groups, "LARGE_BYTES", 2_000),
     (os, "fsync", without_waiting_for_the_disk),
 )
 """Limits under which a small database has as many blocks as a large one."""
@@ -274,7 +278,7 @@ class PostgresHistory(Incremental):
     @initialize(data=st.data())
     def begin_with_postgres(self, data: st.DataObject) -> None:
         """Create a new database."""
-        variant = data.draw(st.sampled_from([APPLICATION, INTEGERS]))
+        variant = data.draw(st.sampled_from([APPLICATION, INTEGERS, BYTES, TINY]))
         self.name = self.server.create_database("template0")
         database = PostgresDatabase(self.server.url(self.name))
         with closing(sqlite3.connect(":memory:")) as tables:
