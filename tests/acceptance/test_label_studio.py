@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from autoexport.formats import outputs
 from autoexport.incremental import plan
+from autoexport.rendering import renderer
 from autoexport.sources import block_size
 from tests import label_studio
 from tests.conftest import run_autoexport
@@ -168,3 +170,23 @@ def test_predictions_on_request(studio: tuple[str, Connection], tmp_path: Path) 
     assert [(each["id"].partition(":")[0], *(each[key] for key in keys)) for each in image["annotations"]] == [
         ("1", False, None, None), ("prediction", True, "yolo", 0.5), ("prediction", True, "yolo", 0.75),
     ]  # fmt: skip
+
+
+async def test_every_format_and_the_rendering_process(
+    studio: tuple[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all outputs on, a process renders documents as threads do, also around rows that are no images."""
+    monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 1)
+    monkeypatch.setattr(block_size, "LEAST_BLOCK_IMAGES", 4)
+    monkeypatch.setattr(block_size, "BLOCK_IMAGES", 4)
+    monkeypatch.setattr(block_size, "PIECE_BYTES", 1_000)
+    url, connection = studio
+    label_studio.fill(connection)
+    switches = {output.switch.name: True for output in outputs()}
+    exporting = Exporting(url, tmp_path, **switches)
+    chance = random.Random(5)
+    for step in (None, label_studio.STEPS[2], label_studio.STEPS[9], label_studio.STEPS[8]):
+        if step is not None:
+            step(connection, chance)
+        await exporting.export()
+    assert CANARY.encode() not in everything_in([tmp_path / "exports"])
