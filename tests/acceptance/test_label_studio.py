@@ -100,6 +100,22 @@ def test_check_names_the_preset_and_how_to_leave_it(studio: tuple[str, Connectio
     assert CANARY not in done.stdout + done.stderr
 
 
+def test_an_older_version(studio: tuple[str, Connection], tmp_path: Path) -> None:
+    """Before projects could be deleted, and before answers could be ground truth."""
+    url, connection = studio
+    connection.execute("ALTER TABLE project DROP COLUMN deleted_at")
+    connection.execute("ALTER TABLE task_completion DROP COLUMN ground_truth")
+    add_project(connection, 1, "Yard", BOXES)
+    add_task(connection, 1, 1, {"image": "a.jpg"})
+    connection.execute(
+        "INSERT INTO task_completion (id, task_id, result, was_cancelled, created_at, updated_at)"
+        " VALUES (1, 1, ?, ?, '2026-05-04', '2026-05-04')",
+        json.dumps([rectangle("Pallet")]), False,
+    )  # fmt: skip
+    (image,) = exported(url, tmp_path / "exports")["Yard"]["datasets"][0]["images"]
+    assert [(each["label"], each["is_verified"]) for each in image["annotations"]] == [("Pallet", None)]
+
+
 def test_one_part_is_overruled(studio: tuple[str, Connection], tmp_path: Path) -> None:
     """A condition of one's own in place of the preset's: cancelled answers, too."""
     url, connection = studio
