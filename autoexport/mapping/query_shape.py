@@ -68,7 +68,10 @@ def followed(
     `tables` are the names of all tables, in lower case. `covered` are those whose changes other queries find.
     `aggregates` are functions beside `AGGREGATES` that make one value of many rows.
     """
-    shape = shape_of(tokens, tables, aggregates)
+    reader = _Reader(tokens, frozenset(tables), AGGREGATES | frozenset(aggregates))
+    shape = reader.query()
+    if reader.index < len(tokens):
+        raise NotFollowed(f"it has {reader.peek_text()}")
     for name, count in shape.direct.items():
         if count > 1:
             raise NotFollowed(f"it joins {name} twice")
@@ -76,15 +79,6 @@ def followed(
             raise NotFollowed(f"it joins {name} and reads it in a condition or an outer join as well")
     if uncovered := sorted((shape.indirect | shape.filtering) - set(covered)):
         raise NotFollowed(f"it reads {uncovered[0]} in a subquery or an outer join, and no query beside it does")
-    return shape
-
-
-def shape_of(tokens: Sequence[Token], tables: Collection[str], aggregates: Collection[str] = ()) -> Shape:
-    """The tables of a query by their use. Raises `NotFollowed` if it has another shape."""
-    reader = _Reader(tokens, frozenset(tables), AGGREGATES | frozenset(aggregates))
-    shape = reader.query()
-    if reader.index < len(tokens):
-        raise NotFollowed(f"it has {reader.peek_text()}")
     return shape
 
 
@@ -101,7 +95,7 @@ class _Reader:
 
     def peek(self, ahead: int = 0) -> Token:
         place = self.index + ahead
-        return self.tokens[place] if place < len(self.tokens) else Token("sign", "")
+        return self.tokens[place] if 0 <= place < len(self.tokens) else Token("sign", "")
 
     def peek_text(self) -> str:
         return self.peek().value.upper() or "no end"
@@ -202,11 +196,18 @@ class _Reader:
         while self.index < len(self.tokens):
             token = self.take()
             depth += token.is_sign("(") - token.is_sign(")")
-            if token.is_name and token.value.lower() in self._tables:
+            if token.is_name and token.value.lower() in self._tables and not self._is_qualified():
                 names.add(token.value.lower())
             if depth == 0:
                 break
         return names
+
+    def _is_qualified(self) -> bool:
+        """Whether the token just taken stands before or after the dot of a column, so that it names no table."""
+        if self.peek().is_sign("."):
+            return True
+        dot, opening = self.peek(-2), self.peek(-4)
+        return dot.is_sign(".") and not (opening.is_word("from", "join") or opening.is_sign(","))
 
     # --- FROM ------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from autoexport.mapping.join_tables import view_hint
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
+from autoexport.mapping.skeleton import unknown_application
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named, is_private
 from autoexport.mapping.unseen import no_tables, unseen_hint
 from autoexport.model.catalog import Catalog, Column, Table
@@ -277,6 +278,8 @@ class Survey:
             reasons = "; ".join(f"{table.full_name} has {lack}" for table, lack in lacking)
             return MappingError(f"No table of images was found: {reasons}.", hint=self._supply(*lacking[0]))
         similar = [table for table in self.catalog.tables if self._resembles_images(table)]
+        if unknown := unknown_application(self.catalog, similar):
+            return unknown
         hint = table_proposal("images", similar) if similar else unseen_hint(self.catalog)
         hint = hint or proposal(toml_lines("images", table="<table>"))
         return MappingError("No table of images was found.", hint=hint)
