@@ -169,4 +169,8 @@ def leftovers(directory: Path) -> list[str]:
     """Names in the export and state directories that a stopped exporter should not leave."""
     known = {*file_names(), "manifest.json", ".autoexport", ".gitignore", "leader.lock", "publish.lock",
              "ledger.json", "position", "status.json"}  # fmt: skip
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)
+    manifest = directory / "manifest.json"
+    listed = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
+    public = {str(path) for name in listed for path in (Path(name), *Path(name).parents)}
+    found = (str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)
+    return sorted(name for name in found if name not in public)

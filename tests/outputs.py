@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from autoexport.formats import outputs
+from pathlib import Path
+
+from autoexport.formats import file_names, outputs
 
 ALL_OUTPUTS: dict[str, bool] = {output.switch.name: True for output in outputs()}
 """The settings that turn every output on."""
@@ -12,3 +14,16 @@ ALL_OUTPUT_VARIABLES = {f"DB_EXPORT_{name.upper()}": "true" for name in ALL_OUTP
 
 DEFAULT_FILES = tuple(name for output in outputs() if output.switch.default for name in output.file_names)
 """The files that are written without any setting, in the order of publication."""
+
+SINGLE_FILES = tuple(name for name in file_names() if "." in name)
+"""The files that stand alone in the export directory, whatever the data."""
+
+
+def published_names(directory: Path) -> list[str]:
+    """The paths of all files of outputs that are there, those in folders too."""
+    found = []
+    for name in file_names():
+        path = directory / name
+        below = path.rglob("*") if path.is_dir() else [path]
+        found += [str(file.relative_to(directory)) for file in below if file.is_file()]
+    return sorted(found)

@@ -20,8 +20,9 @@ from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
+from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
-from tests.outputs import ALL_OUTPUTS
+from tests.outputs import ALL_OUTPUTS, published_names
 from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
 Contents = dict[str, bytes]
@@ -79,11 +80,9 @@ class Trial:
 
     def contents(self) -> Contents:
         """The published files that are there, without the time stamp of the tree."""
-        found = {name: self.directory / name for name in file_names()}
         return {
-            name: _TIMESTAMP.sub(rb"\1", path.read_bytes(), count=1)
-            for name, path in found.items()
-            if path.exists()
+            name: _TIMESTAMP.sub(rb"\1", (self.directory / name).read_bytes(), count=1)
+            for name in published_names(self.directory)
         }
 
     def leftovers(self) -> list[str]:
@@ -91,13 +90,19 @@ class Trial:
         public = {*file_names(), "manifest.json", self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
-        return sorted([name for name in found if name not in public] + [n for n in private if n not in _PRIVATE])
+        left = [name for name in found if name not in public] + [n for n in private if n not in _PRIVATE]
+        nested = [name for name in published_names(self.directory) if "/" in name]
+        if nested:
+            listed = json.loads((self.directory / "manifest.json").read_bytes())["files"]
+            left += [name for name in nested if name not in listed]
+        return sorted(left)
 
     def check_set(self) -> bool:
         """Check that every file can be parsed. Returns whether the set fits its manifest."""
-        for name in (*file_names(), "manifest.json"):
-            if (self.directory / name).exists():
-                check_parses(self.directory / name)
+        for name in (*published_names(self.directory), "manifest.json"):
+            path = self.directory / name
+            if path.exists() and not name.endswith(TEMP_SUFFIX):
+                check_parses(path)
         return self.fits_manifest()
 
     def fits_manifest(self) -> bool:
@@ -139,7 +144,7 @@ def check_equals(database: Path, directory: Path) -> None:
         expected = expected_document(connection, document["export_info"]["timestamp"])
         assert json.dumps(document) == json.dumps(expected)
         names = json.loads((directory / "manifest.json").read_bytes())["files"].keys()
-        for name in sorted(names - {"database_export.json"}):
+        for name in sorted(name for name in names if "/" not in name and name != "database_export.json"):
             text = (directory / name).read_bytes().decode()
             if name.endswith(".csv"):
                 assert text == expected_csv_text(connection, name)

@@ -19,6 +19,7 @@ from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
 from autoexport.pipeline.ownership import is_foreign
+from autoexport.pipeline.training_check import TrainingFindings, training_findings
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
 from autoexport.sources import open_source
@@ -52,7 +53,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:
-            findings = await _inspect(source, settings)
+            findings = await _inspect(source, settings, private)
         finally:
             await source.aclose()
     findings.warnings[:0] = warnings
@@ -65,7 +66,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     return 0
 
 
-async def _inspect(source: Source, settings: Settings) -> CheckFindings:
+async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFindings:
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
@@ -76,7 +77,9 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
         ambiguous, unreadable = await unread_boxes(reader)
         long = await long_cells(reader)
         dangling = await dangling_label_ids(reader)
-    notes = [*await source.check_notes(), *_cell_notes(long)]
+        target = open_target(settings.export_directory, settings.state_dir)
+        training = await training_findings(reader, source.database, settings.format_options, target, private)
+    notes = [*await source.check_notes(), *_cell_notes(long), *_left_out_notes(training)]
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
     directory = _directory_warnings(settings, source)
@@ -91,6 +94,7 @@ async def _inspect(source: Source, settings: Settings) -> CheckFindings:
             *_label_warnings(mapping, dangling),
             *_orphan_warnings(orphan_counts),
             *([] if always_full else _index_warnings(mapping, totals)),
+            *filter(None, [training.warning]),
             *directory,
         ],
         notes=notes,
@@ -172,6 +176,17 @@ def _cell_notes(longest: dict[str, int]) -> list[str]:
     return [
         f"{name} has values of up to {length:,} characters; a cell of Excel holds {EXCEL_CELL:,}."
         for name, length in longest.items()
+    ]
+
+
+def _left_out_notes(training: TrainingFindings) -> list[str]:
+    """A note for each format that leaves rows out, with the number for each reason."""
+    return [
+        f"{name} leaves out or changes: "
+        + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+        + "."
+        for name, reasons in training.left_out.items()
+        if reasons
     ]
 
 

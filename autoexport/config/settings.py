@@ -62,10 +62,13 @@ def _format_options() -> list[Option]:
 
 def _fields(options: Iterable[Option]) -> dict[str, Any]:
     """The options as fields of a pydantic model."""
-    return {
-        option.name: (Annotated[Literal[option.choices], Word] if option.choices else bool, option.default)
-        for option in options
-    }
+    return {option.name: (_type(option), option.default) for option in options}
+
+
+def _type(option: Option) -> Any:
+    if option.free:
+        return Annotated[str, BeforeValidator(option.text)]
+    return Annotated[Literal[option.choices], Word] if option.choices else bool
 
 
 _FORMAT_OPTIONS = {option.name: option for option in _format_options()}

@@ -13,6 +13,7 @@ FORMATS = {
     "csv": "autoexport.formats.csv_table:OUTPUT",
     "annotations_csv": "autoexport.formats.annotations_csv:OUTPUT",
     "jsonl": "autoexport.formats.json_lines:OUTPUT",
+    "coco": "autoexport.formats.coco:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""
 
@@ -25,8 +26,9 @@ def outputs() -> Iterator[Output]:
 
 
 def declared_options() -> list[Option]:
-    """The options of all outputs. The settings have a field for each."""
-    return [option for output in outputs() for option in (output.switch, *output.options)]
+    """The options of all outputs, those that several share once. The settings have a field for each."""
+    options = {option.name: option for output in outputs() for option in (output.switch, *output.options)}
+    return list(options.values())
 
 
 def chosen_formats(options: FormatOptions) -> list[Format]:
@@ -37,3 +39,8 @@ def chosen_formats(options: FormatOptions) -> list[Format]:
 def file_names() -> tuple[str, ...]:
     """The names of all files that an output may write, in the order of publication."""
     return tuple(name for output in outputs() for name in output.file_names)
+
+
+def file_patterns() -> tuple[str, ...]:
+    """The patterns of all files in folders that an output may write."""
+    return tuple(pattern for output in outputs() for pattern in output.patterns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,6 +51,54 @@ class Format(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """One file of a `FileSetFormat`: its path in the export directory, its rows and its text in order."""
+
+    name: str
+    rows: int
+    text: Iterable[bytes | BlockRef]
+
+
+@runtime_checkable
+class FileSetFormat(Protocol):
+    """A format of several files, which depend on the tree, and of several parts for each block. No format has to.
+
+    Its `file_name` is the folder of its files. Its `separator` stands between two parts that follow one another
+    and are not empty; `files` does not yield it.
+    """
+
+    file_name: str
+
+    part_count: int
+    """The number of parts of each block."""
+
+    patterns: tuple[str, ...]
+    """The paths that its files may have, as patterns of `glob`. Others than the published ones are removed."""
+
+    published_tallies: tuple[str, ...]
+    """The names of those tallies that count published rows. The others count what was left out or changed."""
+
+    def parts(
+        self, block: Block, project: ProjectNode, dataset: DatasetNode
+    ) -> tuple[list[bytes], Mapping[str, int]]:
+        """The parts of a block, and its tallies for `Counts`."""
+        ...
+
+    def files(self, tree: Tree) -> Iterator[PublishedFile]:
+        """All files in the order of publication. The text of each is taken before the next file."""
+        ...
+
+    def left_out(self, tree: Tree) -> dict[str, int]:
+        """The number of rows that no file has, by reason."""
+        ...
+
+
+def part_count(output: Format) -> int:
+    """The number of parts that each block has in a format."""
+    return output.part_count if isinstance(output, FileSetFormat) else int(output.has_blocks)
+
+
 @runtime_checkable
 class BatchFormat(Protocol):
     """A format that can render many small blocks at once, for less than each alone. No format has to."""
@@ -83,6 +131,8 @@ class SectionFormat(Protocol):
 class Output:
     """The declaration of a format: the option that turns it on, its other options and its file names.
 
+    The file name of a `FileSetFormat` is its folder, and `patterns` are those of its files.
+
     `make` returns a `Format` for each file. It gets the values of all options.
     """
 
@@ -90,3 +140,4 @@ class Output:
     options: tuple[Option, ...]
     file_names: tuple[str, ...]
     make: Callable[[FormatOptions], Sequence[Format]]
+    patterns: tuple[str, ...] = ()

@@ -86,7 +86,8 @@ class Ledger:
         if not self.encoders:
             return "an earlier version wrote the ledger"
         if self.settings != settings:
-            return "the settings changed"
+            same_options = self.settings.split()[0] == settings.split()[0]
+            return "the integer ids changed" if same_options else "the settings changed"
         if names := changed(self.encoders, encoders):
             return f"the {' and '.join(names)} encoder changed"
         if self.database != database:

@@ -57,7 +57,7 @@ def pack(counts: Counts) -> bytes:
     return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded, counts.redacted,
+            counts.repaired, counts.guarded, counts.redacted, counts.tallies,
         ]
     )  # fmt: skip
 
@@ -114,7 +114,10 @@ class BlockRows:
 
 @dataclass(slots=True)
 class Counts:
-    """The counts of a block, a dataset or a project: always of rows, never from counters in the database."""
+    """The counts of a block, a dataset or a project: always of rows, never from counters in the database.
+
+    `tallies` are counts of the formats' own, such as the rows that one of them left out, by name.
+    """
 
     images: int = 0
     labeled: int = 0
@@ -124,6 +127,7 @@ class Counts:
     repaired: int = 0
     guarded: int = 0
     redacted: int = 0
+    tallies: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part."""
@@ -135,7 +139,9 @@ class Counts:
         self.redacted += other.redacted
         labels = self.labels
         assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
-        for mine, theirs in ((self.splits, other.splits), (labels, other.labels)):
+        for mine, theirs in (
+            (self.splits, other.splits), (labels, other.labels), (self.tallies, other.tallies),
+        ):  # fmt: skip
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
 
@@ -206,6 +212,10 @@ class SectionRef:
 
 @dataclass(frozen=True, slots=True)
 class BlockRef:
-    """A placeholder, in the text of a file, for the bytes of the block of this index."""
+    """A placeholder, in the text of a file, for the bytes of the block of this index.
+
+    `part` says which, if the format has several parts for each block.
+    """
 
     block: int
+    part: int = 0

@@ -5,30 +5,31 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from autoexport.errors import MappedTableGone, MappingError, UndecodableText
-from autoexport.formats.contract import SectionFormat
+from autoexport.errors import AnnotationsLeftOut, UndecodableText
+from autoexport.formats import chosen_formats
+from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
 from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, judge
 from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
-from autoexport.mapping.mapper import map_catalog, mapping_digest
-from autoexport.mapping.overrides import TablesConfig
-from autoexport.mapping.unseen import hidden, no_tables
-from autoexport.model import packing
-from autoexport.model.blocks import BlockRecord, BlockRows, Range
-from autoexport.model.catalog import Catalog, Key
-from autoexport.model.mapping import Mapping
+from autoexport.mapping.mapper import mapping_digest
+from autoexport.model.blocks import Range
+from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
+from autoexport.pipeline.mapped import mapping_of
+from autoexport.pipeline.recording import keys_of, order_of, record
+from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
-from autoexport.rendering.spool import Rendered, ScratchFile, Spool, spools
+from autoexport.rendering.spool import ScratchFile, Spool, spools
 from autoexport.rendering.tree import TreeBuilder
+from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
@@ -107,22 +108,58 @@ class Derivation:
         self.progress = progress or NullProgress()
         self.complete = complete
         self.worker_cpu_s = 0.0
+        self.formats: Sequence[Format] = job.formats
+        self.options = job.options
+        self.settings = job.digest
+        self.training: Training | None = None
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
-        started = time.monotonic()
-        for spool in self.spooled:
-            await spool.clear()
-        mapping = await in_thread(_mapping, self.snapshot.catalog, self.job.tables, None if full else ledger)
+        mapping = await in_thread(mapping_of, self.snapshot.catalog, self.job.tables, None if full else ledger)
         self.mapping = mapping
         lost = await left_out(self.snapshot, mapping)
         if lost is not None and self.complete:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
         totals = await self.reader.totals()
-        parents = await self.reader.parents()
-        self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parents)
-        assessment = await self._assess(ledger, "it was asked for" if full else everything)
+        self.builder = await in_thread(
+            TreeBuilder,
+            await self.reader.parents(),
+            mapping,
+            self.job.source.database,
+            ruled_parents,
+            self.scratch,
+        )
+        if any(isinstance(output, FileSetFormat) for output in self.job.formats):
+            await self._prepare_training()
+        reason = "it was asked for" if full else everything
+        generation = await self._generation(ledger, reason, totals, lost)
+        if generation is None:
+            # Annotations have names that no class had: now that they are known, the rows can be rendered.
+            generation = await self._generation(ledger, reason, totals, lost)
+        assert generation is not None  # noqa: S101 - all names are known
+        return generation
+
+    async def _prepare_training(self) -> None:
+        job = self.job
+        with disk_errors_explained(WORKING_FILES):
+            training = await prepare(self.reader, self.builder, job.options, job.target, job.state)
+        self.training = training
+        self.settings = f"{job.digest} {training.digest}"
+        self.options = training.options(job.options)
+        self.formats = chosen_formats(self.options)
+
+    async def _generation(
+        self, ledger: Ledger | None, reason: str | None, totals: Totals, lost: AnnotationsLeftOut | None
+    ) -> Generation | None:
+        """Plan and render; None if annotations have classes that were not known."""
+        started = time.monotonic()
+        for spool in self.spooled:
+            await spool.clear()
+        if self.training is not None:
+            self.builder.training = self.training.of_projects()
+        assessment = await self._assess(ledger, reason)
+        await self._learn_in_advance(assessment)
         log.debug(
             "plan.made",
             mode=assessment.plan.mode,
@@ -131,6 +168,8 @@ class Derivation:
         )
         started = time.monotonic()
         plan, kept, records, fresh = await self._render(assessment, ledger, totals)
+        if self.training is not None and await in_thread(self.training.learn, self.builder, names_in(fresh)):
+            return None
         known = ledger.kinds if ledger is not None and kept else ("", "")
         kinds = await in_thread(kinds_of, records, self.builder.datasets, known)
         log.debug(
@@ -141,10 +180,11 @@ class Derivation:
         )
         return Generation(
             database=self.job.source.database,
-            formats=self.job.formats,
+            formats=self.formats,
+            settings=self.settings,
             spooled=self.spooled,
             scratch=self.scratch,
-            mapping=mapping,
+            mapping=self.mapping,
             builder=self.builder,
             totals=totals,
             taken_at=self.snapshot.taken_at,
@@ -159,6 +199,14 @@ class Derivation:
             left_out=lost,
         )
 
+    async def _learn_in_advance(self, assessment: Assessment) -> None:
+        """Learn the classes before everything is rendered, if there are no rows of labels: rendering twice would
+        take longer."""
+        training = self.training
+        if training is not None and assessment.plan.ranges is None and self.builder.outline.labels_from_names:
+            await learn_all(training, self.reader, self.builder)
+            self.builder.training = training.of_projects()
+
     # --- changes -------------------------------------------------------------------------------------
 
     async def _assess(self, ledger: Ledger | None, reason: str | None) -> Assessment:
@@ -167,7 +215,7 @@ class Derivation:
             return assess_without_ledger(reason or "there is no ledger")
         job, digest = self.job, mapping_digest(self.mapping)
         misfit = reason or await in_thread(
-            ledger.misfit, job.source.identity, job.digest, digest, fingerprints(), job.target.identify
+            ledger.misfit, job.source.identity, self.settings, digest, fingerprints(), job.target.identify
         )
         if misfit is not None:
             return assess_without_ledger(misfit)
@@ -194,7 +242,7 @@ class Derivation:
                     expected = int(rows * verdict.lost_share)
                     fresh += await self._render_ranges(verdict.lost, expected, len(kept) + others)
                 together = kept + fresh
-                order = sorted(range(len(together)), key=list(map(_order, together)).__getitem__)
+                order = sorted(range(len(together)), key=list(map(order_of, together)).__getitem__)
                 return plan, verdict.kept, together.picked(order), fresh
         if ledger is not None:
             ledger.forget_sections(plan.reason)
@@ -213,75 +261,16 @@ class Derivation:
             first: list[Key] = []
             async with (
                 prefetched(self.reader.blocks(ranges, kept)) as blocks,
-                rendering(self.spooled, self.mapping, self.job.options, expected) as renderer,
+                rendering(self.spooled, self.formats, self.mapping, self.options, expected) as renderer,
             ):
                 async for rows in blocks:
                     members = rows.blocks()
                     owners, digests = self.builder.owners([dataset for dataset, _ in members])
                     await renderer.add(rows, owners)
-                    keys.append(_keys(rows, digests, first))
+                    keys.append(keys_of(rows, digests, first))
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.worker_cpu_s += renderer.worker_cpu_s
-            await in_thread(_record, records, keys, rendered)
+            await in_thread(record, records, keys, rendered)
         self.progress.finish()
         return records
-
-
-def _order(record: BlockRecord) -> tuple[Key, Key]:
-    return record.dataset, record.first
-
-
-def _keys(rows: BlockRows, digests: Sequence[str], first: list[Key]) -> bytes:
-    """Dataset, first and last image, and digest of the parents of each block that ends in these rows, packed.
-
-    `first` holds the first image of a block that began in earlier rows.
-    """
-    images, end = rows.image_keys(), 0
-    keys = []
-    for index, ((dataset, length), digest) in enumerate(zip(rows.blocks(), digests, strict=True), 1):
-        begun, end = end, end + length
-        if not first:
-            first.append(images[begun])
-        if rows.ends or index < len(digests):
-            keys.append((dataset, first.pop(), images[end - 1], digest))
-    return packing.pack(keys)
-
-
-def _record(records: BlockRecords, keys: deque[bytes], rendered: Iterator[Rendered]) -> None:
-    """Record the rendered blocks, and free their packed keys one after the other."""
-    while keys:
-        for dataset, first, last, parents in packing.unpack(keys.popleft()):
-            made = next(rendered)
-            records.append(BlockRecord(dataset, first, last, made.packed, parents, made.ids, made.parts))
-
-
-def _mapping(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:
-    """Map the tables of the snapshot. Raises `MappingError`, or `MappedTableGone` for a missing exported table."""
-    if not catalog.tables and ledger is None:
-        raise no_tables(catalog)
-    gone: set[str] = set()
-    if ledger is not None:
-        gone = {name for name in ledger.tables.values() if not catalog.exists(name)}
-    try:
-        mapping = map_catalog(catalog, tables)
-    except MappingError as error:
-        if gone:
-            raise _gone(gone, catalog) from error
-        raise
-    if ledger is not None and gone and set(ledger.tables) - set(mapping.tables()):
-        raise _gone(gone, catalog)
-    for warning in mapping.warnings:
-        log.warning("mapping.warning", warning=warning)
-    return mapping
-
-
-def _gone(tables: set[str], catalog: Catalog) -> MappedTableGone:
-    hint = hidden(tables, catalog)
-    if hint:
-        names = ", ".join(sorted(tables))
-        return MappedTableGone(f"A table that was exported before can no longer be seen: {names}.", hint=hint)
-    return MappedTableGone(
-        f"A table that was exported before is missing: {', '.join(sorted(tables))}.",
-        hint="The old files stay. If the table is gone for good, run `python -m autoexport --full` once.",
-    )

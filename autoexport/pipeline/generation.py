@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from autoexport.errors import AnnotationsLeftOut
-from autoexport.formats.contract import Format, SectionFormat
+from autoexport.formats.contract import FileSetFormat, Format, SectionFormat, part_count
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.model.mapping import Mapping
@@ -17,7 +17,7 @@ from autoexport.model.tree import Totals, Tree
 from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, lay_out
+from autoexport.publishing.layout import Layout, lay_out, lay_out_file
 from autoexport.publishing.manifest import FileRecord, Manifest
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder
@@ -29,7 +29,8 @@ from autoexport.sources.contract import Position
 class Generation:
     """The result of reading and rendering, after the snapshot is closed.
 
-    `ledger` is the ledger of the kept blocks; None if everything was rendered. `kept` are the unchanged sections
+    `settings` is a digest of all that the bytes depend on beside the database. `ledger` is the ledger of the kept
+    blocks; None if everything was rendered. `kept` are the unchanged sections
     by index, and `records` are the blocks of all others. `kinds` are the types of the keys of datasets and images.
     `kinds` and `position` are None if the next export cannot keep any block. `worker_cpu_s` is the CPU time of the
     rendering process in seconds. `left_out` names annotations that the mapping leaves out.
@@ -41,6 +42,7 @@ class Generation:
     scratch: Scratch
     mapping: Mapping
     builder: TreeBuilder
+    settings: str
     totals: Totals
     taken_at: datetime
     plan: Plan
@@ -72,17 +74,34 @@ class Generation:
 
     def lay_out(self, tree: Tree) -> list[Layout]:
         """The layouts of all files, in the order of publication. Raises `PublishError` if the disk is full."""
-        layouts, index = [], 0
+        layouts: list[Layout] = []
+        first = 0
         with disk_errors_explained(WORKING_FILES):
-            for output, texts in zip(self.formats, self.sections.texts, strict=True):
-                layouts.append(lay_out(output, tree, self.records, index, texts, self.scratch))
-                index += output.has_blocks
+            for index, (output, texts) in enumerate(zip(self.formats, self.sections.texts, strict=True)):
+                if isinstance(output, FileSetFormat):
+                    own = [
+                        lay_out_file(file, output.separator, self.records, first, self.scratch)
+                        for file in output.files(tree)
+                    ]
+                else:
+                    own = [lay_out(output, tree, self.records, first, texts, self.scratch)]
+                for layout in own:
+                    layout.output = index
+                layouts += own
+                first += part_count(output)
         return layouts
 
-    def spool_of(self, layout: Layout) -> int | None:
-        """The descriptor of the spool with the fresh blocks of a file; None for a file without blocks."""
-        spools = (spool for spool in self.spooled if spool.output.file_name == layout.file_name)
-        return next((spool.descriptor for spool in spools), None)
+    def spools_of(self, layout: Layout) -> list[int]:
+        """The descriptors of the spools with the fresh blocks of a file; empty for a file without blocks."""
+        count = part_count(self.formats[layout.output])
+        return [spool.descriptor for spool in self.spooled[layout.first : layout.first + count]]
+
+    def rows_left_out(self, tree: Tree) -> dict[str, dict[str, int]]:
+        """The number of rows that the files of a format leave out, by format and reason."""
+        found = {
+            output.file_name: output.left_out(tree) for output in self.formats if isinstance(output, FileSetFormat)
+        }
+        return {name: reasons for name, reasons in found.items() if reasons}
 
     def unpublished(self, tree: Tree) -> dict[str, int]:
         """The number of live rows that have no parent, by logical table."""
@@ -104,8 +123,7 @@ class Generation:
             timestamp=tree.timestamp.isoformat().replace("+00:00", "Z"),
             database=self.database,
             files={
-                layout.file_name: FileRecord(layout.length, digest(layout.crc), output.rows(tree))
-                for layout, output in zip(layouts, self.formats, strict=True)
+                layout.file_name: FileRecord(layout.length, digest(layout.crc), layout.rows) for layout in layouts
             },
             counts={
                 "projects": len(tree.projects),
@@ -119,6 +137,7 @@ class Generation:
             repaired=tree.counts.repaired,
             guarded=tree.counts.guarded + self._guarded(tree, layouts),
             redacted=tree.counts.redacted,
+            left_out=self.rows_left_out(tree),
             duration_seconds=round(duration_s, 3),
             rendered_images=self.rendered_images,
             mode="full" if self.plan.ranges is None else "incremental",
@@ -128,7 +147,7 @@ class Generation:
 
     def _guarded(self, tree: Tree, layouts: Sequence[Layout]) -> int:
         """The number of guarded cells outside the blocks."""
-        return sum(
-            layout.guarded if isinstance(output, SectionFormat) else output.guarded(tree)
-            for layout, output in zip(layouts, self.formats, strict=True)
+        cells = sum(layout.guarded for layout in layouts)
+        return cells + sum(
+            output.guarded(tree) for output in self.formats if not isinstance(output, SectionFormat)
         )

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from autoexport.formats.contract import FileSetFormat
 from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
@@ -73,6 +74,7 @@ class _Publication:
             return None
         layouts, files = found
         if not await in_thread(self._position_suffices):
+            await in_thread(self._remove_others, previous)
             await in_thread(self._save, layouts, files, previous)
         return Published(previous, False, files)
 
@@ -81,9 +83,9 @@ class _Publication:
         timestamp = previous.read_at
         if timestamp is None or self.generation.sections.differ:
             return None
-        if set(previous.files) != {output.file_name for output in self.generation.formats}:
-            return None
         layouts = self.generation.lay_out(replace(self.tree, timestamp=timestamp))
+        if set(previous.files) != {layout.file_name for layout in layouts}:
+            return None
         if not all(_is_recorded(layout, previous.files[layout.file_name]) for layout in layouts):
             return None
         files = {}
@@ -95,8 +97,8 @@ class _Publication:
         return layouts, files
 
     def _find_identical(self, layout: Layout) -> FileIdentity | None:
-        spool, known = self.generation.spool_of(layout), self.generation.known(layout.file_name)
-        return self.job.target.find_identical(layout, spool, known)
+        spools, known = self.generation.spools_of(layout), self.generation.known(layout.file_name)
+        return self.job.target.find_identical(layout, spools, known)
 
     def _position_suffices(self) -> bool:
         """Save only the position, if the rest of the ledger is still right; returns whether it is."""
@@ -117,8 +119,16 @@ class _Publication:
         """Stage and commit the files that differ, then save the ledger."""
         layouts = await in_thread(self.generation.lay_out, self.tree)
         manifest, files = await self._commit(layouts)
+        # Before the ledger is saved: an exporter that is killed in between leaves a ledger that does not fit.
+        await in_thread(self._remove_others, manifest)
         await in_thread(self._save, layouts, files, manifest)
         return Published(manifest, True, files)
+
+    def _remove_others(self, manifest: Manifest) -> None:
+        """Remove the files of projects and splits that are gone, also those that a killed export left."""
+        for output in self.generation.formats:
+            if isinstance(output, FileSetFormat):
+                self.job.target.remove_others(output.patterns, manifest.files)
 
     async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities]:
         """The new manifest and the identities of all files, the unchanged ones included."""
@@ -155,9 +165,9 @@ class _Publication:
 
     def _stage(self, staged: list[Staged], layout: Layout) -> None:
         # The thread appends, because a caller that is cancelled meanwhile must know what to discard.
-        spool, known = self.generation.spool_of(layout), self.generation.known(layout.file_name)
+        spools, known = self.generation.spools_of(layout), self.generation.known(layout.file_name)
         throttled = self.throttle is not None
-        staged.append(self.job.target.stage(layout, spool, known, throttled=throttled))
+        staged.append(self.job.target.stage(layout, spools, known, throttled=throttled))
 
     def _save(self, layouts: Sequence[Layout], files: Identities, manifest: Manifest) -> None:
         """Save the ledger.
@@ -170,7 +180,7 @@ class _Publication:
         can_continue = generation.position is not None and generation.kinds is not None
         ledger = Ledger(
             database=job.source.identity,
-            settings=job.digest,
+            settings=generation.settings,
             mapping=mapping_digest(generation.mapping),
             generation=manifest.generation,
             timestamp=manifest.timestamp,
@@ -199,6 +209,8 @@ class _Publication:
                 repaired=tree.counts.repaired,
                 hint="boxes that are lists of four numbers cannot be read; run `check` for more",
             )
+        for name, reasons in generation.rows_left_out(tree).items():
+            log.info("export.left_out", format=name, **reasons)
         for name in self.job.target.switched_off([output.file_name for output in generation.formats]):
             log.warning("export.left_alone", file=name, hint="this output is off: its file is not updated")
 

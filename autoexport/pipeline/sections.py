@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
 
-from autoexport.formats.contract import Format, SectionFormat
+from autoexport.formats.contract import Format, SectionFormat, part_count
 from autoexport.model.blocks import BlockRecord, Part
 from autoexport.model.scratch import MemoryScratch, Scratch, Stored
 from autoexport.model.sections import BlockRecords, SectionPlace, SectionRecord, plain_key
@@ -18,6 +19,8 @@ from autoexport.rendering.tree import TreeBuilder
 
 _UNPACKED_BLOCKS = 1_000
 """So many records of a section's blocks are unpacked at once; each takes 1 KB, and is needed three times."""
+
+_NO_PLACES: Mapping[int, SectionPlace] = {}
 
 
 class Sections:
@@ -38,7 +41,7 @@ class Sections:
         scratch: Scratch,
     ) -> None:
         self.counted = CountedSections(builder, records, kept, scratch)
-        self.block_files = [index for index, output in enumerate(formats) if output.has_blocks]
+        self.block_files = [index for index, output in enumerate(formats) for _ in range(part_count(output))]
         self.differ = False
         self._formats = formats
         self._outline = builder.outline
@@ -47,13 +50,13 @@ class Sections:
         self._published = {record.digest: record for record in published}
         self._digests: dict[int, str] = {}
         self._empty: dict[int, bool] = {}
-        # Of each block in each file: within its section, or in the file if the format knows no sections.
-        self._offsets = [array("Q", bytes(8 * len(records)) if output.has_blocks else b"") for output in formats]
+        # Of each part of each block: within its section, or in the file if the format knows no sections.
+        self._offsets = [array("Q", bytes(8 * len(records))) for _ in self.block_files]
+        self._first = [bisect_left(self.block_files, index) for index in range(len(formats))]
         self.texts: list[SectionTexts | None] = []
         for index, output in enumerate(formats):
             if isinstance(output, SectionFormat):
-                place = self.block_files.index(index) if output.has_blocks else 0
-                self.texts.append(SectionTexts(output, output.separator, place, scratch))
+                self.texts.append(SectionTexts(output, output.separator, self._first[index], scratch))
             else:
                 self.texts.append(None)
 
@@ -97,39 +100,40 @@ class Sections:
             offsets, place = texts.add(index, counted.section, records)
             if before is not None and not place.same_text(before.places[file]):
                 self.differ = True
-            if file in self.block_files:
+            if part_count(self._formats[file]):
                 for block, offset in zip(counted.blocks, offsets, strict=True):
-                    self._offsets[file][block] = offset
+                    self._offsets[self._first[file]][block] = offset
 
-    def block_at(self, layout: Layout, offset: int) -> tuple[BlockRecord, int, Part] | None:
-        """The block that a byte of a file belongs to, the offset at which it begins, and its part; None for a byte
-        outside the blocks. Only blocks that were rendered are known."""
-        files = [output.file_name for output in self._formats]
-        file = files.index(layout.file_name)
-        if file not in self.block_files:
-            return None
-        for block, begin in self._block_offsets(layout, file):
-            part = self._records[block].parts[self.block_files.index(file)]
+    def block_at(self, layout: Layout, offset: int) -> tuple[BlockRecord, int, Part, int] | None:
+        """The block that a byte of a file belongs to, the offset at which it begins, its part, and which part of
+        the format's that is; None for a byte outside the blocks. Only blocks that were rendered are known."""
+        for block, begin, index in self._block_offsets(layout):
+            part = self._records[block].parts[layout.first + index]
             if begin <= offset < begin + part.length:
-                return self._records[block], begin, part
+                return self._records[block], begin, part, index
         return None
 
-    def _block_offsets(self, layout: Layout, file: int) -> Iterator[tuple[int, int]]:
-        """The rendered blocks, each with the offset in a file at which it begins."""
-        yield from zip(layout.blocks, layout.offsets, strict=True)
-        for index, place in layout.sections.items():
-            for block in self.counted.blocks_of(index):
-                yield block, place.offset + self._offsets[file][block]
+    def _block_offsets(self, layout: Layout) -> Iterator[tuple[int, int, int]]:
+        """The rendered blocks, each with the offset in a file at which a part of it begins, and which part."""
+        yield from zip(layout.blocks, layout.offsets, layout.parts, strict=True)
+        if part_count(self._formats[layout.output]):
+            for index, place in layout.sections.items():
+                for block in self.counted.blocks_of(index):
+                    yield block, place.offset + self._offsets[layout.first][block], 0
 
     # --- the ledger ----------------------------------------------------------------------------------
 
     def recorded(self, layouts: Sequence[Layout]) -> Iterator[SectionRecord]:
         """The records of all sections, in the files of these layouts."""
-        for layout, offsets in zip(layouts, self._offsets, strict=True):
-            for block, offset in zip(layout.blocks, layout.offsets, strict=True):
-                offsets[block] = offset
+        for layout in layouts:
+            for block, offset, part in zip(layout.blocks, layout.offsets, layout.parts, strict=True):
+                self._offsets[layout.first + part][block] = offset
+        sectioned = {layout.output: layout.sections for layout in layouts if layout.sections}
         for index in range(len(self._outline.sections)):
-            places = [layout.sections.get(index, SectionPlace()) for layout in layouts]
+            places = [
+                sectioned.get(output, _NO_PLACES).get(index, SectionPlace())
+                for output in range(len(self._formats))
+            ]
             if index in self._kept:
                 yield replace(self._kept[index], places=places)
                 continue
@@ -145,8 +149,8 @@ class Sections:
         for block in self.counted.blocks_of(index):
             record = self._records[block]
             parts = [
-                (self._offsets[file][block], part.length, part.crc)
-                for file, part in zip(self.block_files, record.parts, strict=True)
+                (offsets[block], part.length, part.crc)
+                for offsets, part in zip(self._offsets, record.parts, strict=True)
             ]
             counts = orjson.Fragment(record.packed)
             row = (record.dataset, record.first, record.last, counts, record.parents, record.ids, parts)

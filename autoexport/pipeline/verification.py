@@ -59,8 +59,8 @@ def changed_encoders(job: ExportJob) -> list[str]:
 def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
     layouts = generation.lay_out(tree)
     found = list(_manifest_differences(generation, tree, layouts, manifest))
-    for layout, output in zip(layouts, generation.formats, strict=True):
-        found += _file_differences(generation, layout, output, directory)
+    for layout in layouts:
+        found += _file_differences(generation, layout, generation.formats[layout.output], directory)
     return found
 
 
@@ -96,10 +96,10 @@ def _file_differences(generation: Generation, layout: Layout, output: Format, di
         size = os.fstat(descriptor).st_size
         if size != layout.length:
             found.append(f"{layout.file_name}: {size:,} bytes, the database gives {layout.length:,}")
-        spool = generation.spool_of(layout)
+        spools = generation.spools_of(layout)
         offset = 0
         for piece in layout.pieces:
-            for expected in contents(piece, spool, descriptor, layout.file_name):
+            for expected in contents(piece, spools, descriptor, layout.file_name):
                 published = os.pread(descriptor, len(expected), offset)
                 if published != expected:
                     offset += _common(published, expected)
@@ -118,10 +118,10 @@ def _describe(generation: Generation, layout: Layout, output: Format, descriptor
     shown = f"the file has {_quoted(published)}"
     if owner is None:
         return f"{place}, outside the images: {shown}"
-    record, start, part = owner
+    record, start, part, index = owner
     ((project, dataset),), _ = generation.builder.owners([record.dataset])
-    spool = generation.spool_of(layout)
-    body = os.pread(spool, part.length, part.offset) if spool is not None else b""
+    spools = generation.spools_of(layout)
+    body = os.pread(spools[index], part.length, part.offset)
     image = output.image_at(body, offset - start)
     expected = body[offset - start : offset - start + _SHOWN]
     above = [str(node.values[name]) for node in (project, dataset) for name in ("id", "name")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,7 @@ from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.locks import Lock
 from autoexport.publishing.manifest import Manifest
-from autoexport.publishing.splice import Staged
+from autoexport.publishing.splice import Spools, Staged
 from autoexport.publishing.throttle import DiskThrottle
 
 Identities = Mapping[str, FileIdentity]
@@ -69,10 +69,11 @@ class Target(Protocol):
         """The identity of a published file as it is now, with this checksum; None if there is no such file."""
         ...
 
-    def find_identical(self, layout: Layout, spool: int | None, known: FileIdentity | None) -> FileIdentity | None:
+    def find_identical(self, layout: Layout, spools: Spools, known: FileIdentity | None) -> FileIdentity | None:
         """The identity of the published file if it already has the bytes of this layout, else None.
 
-        `spool` is the descriptor of the fresh blocks. A layout with kept ranges needs a file of identity `known`.
+        `spools` are the descriptors of the fresh parts of the blocks. A layout with kept ranges needs a file of
+        identity `known`.
         """
         ...
 
@@ -80,7 +81,7 @@ class Target(Protocol):
         """Raise `PublishError` if there is no room for so many new bytes."""
         ...
 
-    def stage(self, layout: Layout, spool: int | None, known: FileIdentity | None, *, throttled: bool) -> Staged:
+    def stage(self, layout: Layout, spools: Spools, known: FileIdentity | None, *, throttled: bool) -> Staged:
         """Write a file durably beside the published one.
 
         `throttled`: write slowly, so that an application can use the disk as well.
@@ -99,6 +100,17 @@ class Target(Protocol):
 
     def discard(self, staged: Sequence[Staged]) -> None:
         """Remove the staged files that were not committed."""
+        ...
+
+    def remove_others(self, patterns: Sequence[str], names: Collection[str]) -> None:
+        """Remove the files that fit one of these patterns and are not named, and the folders that are then empty.
+
+        They are files of an earlier export, of a project or a split that has none any more.
+        """
+        ...
+
+    def read_all(self, pattern: str) -> Iterator[bytes]:
+        """The bytes of the published files whose paths fit a pattern of `glob`, in the order of their paths."""
         ...
 
     def switched_off(self, written: Sequence[str]) -> list[str]:

@@ -6,22 +6,29 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from autoexport.errors import PublishError
 from autoexport.formats import file_names
+from autoexport.formats.training.classes import CLASSES_NAME
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.locks import LOCK_WAIT_S, Lock, publishing
 from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
-from autoexport.publishing.splice import Staged, find_identical, stage
+from autoexport.publishing.splice import Spools, Staged, find_identical, stage
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.publishing.workspace import directories, sweep
-from autoexport.runtime.files import explain_os_error, fsync_directory, replace_durably, temp_beside
+from autoexport.runtime.files import (
+    disk_errors_explained,
+    explain_os_error,
+    fsync_directory,
+    replace_durably,
+    temp_beside,
+)
 from autoexport.runtime.threads import in_thread
 
 PUBLISHING = "publishing"
@@ -66,17 +73,17 @@ class DirectoryTarget:
         except OSError:
             return None
 
-    def find_identical(self, layout: Layout, spool: int | None, known: FileIdentity | None) -> FileIdentity | None:
+    def find_identical(self, layout: Layout, spools: Spools, known: FileIdentity | None) -> FileIdentity | None:
         """Compare the published file with the layout."""
-        return find_identical(layout, spool, self.directory, known)
+        return find_identical(layout, spools, self.directory, known)
 
     def check_room(self, needed_bytes: int) -> None:
         """Ask the file system for its free space."""
         check_room(self.directory, needed_bytes)
 
-    def stage(self, layout: Layout, spool: int | None, known: FileIdentity | None, *, throttled: bool) -> Staged:
+    def stage(self, layout: Layout, spools: Spools, known: FileIdentity | None, *, throttled: bool) -> Staged:
         """Write a temp file in the directory."""
-        return stage(layout, spool, self.directory, known, throttled=throttled)
+        return stage(layout, spools, self.directory, known, throttled=throttled)
 
     def commit(
         self,
@@ -91,6 +98,18 @@ class DirectoryTarget:
     def discard(self, staged: Sequence[Staged]) -> None:
         """Unlink the remaining temp files."""
         discard(staged)
+
+    def remove_others(self, patterns: Sequence[str], names: Collection[str]) -> None:
+        """Unlink the files."""
+        with disk_errors_explained(self.directory):
+            remove_others(self.directory, patterns, names)
+
+    def read_all(self, pattern: str) -> Iterator[bytes]:
+        """Read the files."""
+        for path in sorted(self.directory.glob(pattern)):
+            if path.is_file() and not path.is_symlink():
+                with suppress(OSError):
+                    yield path.read_bytes()
 
     def switched_off(self, written: Sequence[str]) -> list[str]:
         """Look for files with the names of other outputs."""
@@ -138,16 +157,40 @@ def commit(
                 published[item.layout.file_name] = _identity(item, target)
             except OSError as error:
                 raise explain_os_error(error, target) from error
-        try:
-            fsync_directory(directory)
-        except OSError as error:
-            raise explain_os_error(error, directory) from error
+        for folder in sorted({directory, *_folders(directory, names)}, key=lambda path: -len(path.parts)):
+            try:
+                fsync_directory(folder)
+            except OSError as error:
+                raise explain_os_error(error, folder) from error
         _publish_manifest(manifest, directory / MANIFEST_NAME)
         if mark is not None:
             mark.unlink(missing_ok=True)
     finally:
         discard(staged)
     return published
+
+
+def _folders(directory: Path, names: Sequence[str]) -> set[Path]:
+    """The folders between the directory and these files."""
+    folders = set()
+    for name in names:
+        for folder in Path(name).parents:
+            folders.add(directory / folder)
+    return folders
+
+
+def remove_others(directory: Path, patterns: Sequence[str], names: Collection[str]) -> None:
+    """Unlink the files that fit a pattern and are not named, then the folders that are empty. Raises `OSError`."""
+    keep = {directory / name for name in names}
+    for pattern in patterns:
+        for path in directory.glob(pattern):
+            if path not in keep and not path.is_dir():
+                path.unlink()
+    folders = {parent for pattern in patterns for parent in Path(pattern).parents} - {Path()}
+    for parent in sorted(folders, key=lambda path: -len(path.parts)):
+        for folder in directory.glob(str(parent)):
+            with suppress(OSError):
+                folder.rmdir()  # it is empty, or it stays
 
 
 def _identity(item: Staged, target: Path) -> FileIdentity:
@@ -173,7 +216,7 @@ def keep_unknown(
     Raises `PublishError`.
     """
     known = {*previous.files, MANIFEST_NAME} if previous is not None else set()
-    unknown = [directory / name for name in names if name not in known]
+    unknown = [directory / name for name in names if name not in known and not name.endswith(f"/{CLASSES_NAME}")]
     if not unknown or (mark is not None and mark.exists()):
         return
     for target in unknown:

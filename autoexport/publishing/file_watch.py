@@ -17,6 +17,7 @@ class PublishedFilesWatch:
     """Watches the published files and the lock of the leader; `TargetWatch` documents each method."""
 
     def __init__(self, directory: Path, lock: Lock) -> None:
+        self._directory = directory
         self._paths = [directory / name for name in (*file_names(), MANIFEST_NAME)]
         self._lock = lock
         self._seen: list[tuple[int, int, int] | None] | None = None
@@ -28,9 +29,12 @@ class PublishedFilesWatch:
 
     def end_own_changes(self, left: Mapping[str, FileIdentity] | None = None) -> None:
         """Report changes from now on, compared with `left`, or else with the files as they are; blocking."""
+        for name in left or ():
+            if (path := self._directory / name) not in self._paths:
+                self._paths.append(path)
         self._seen = [_stat(path) for path in self._paths]
         for index, path in enumerate(self._paths):
-            if left is not None and (known := left.get(path.name)) is not None:
+            if left is not None and (known := left.get(path.relative_to(self._directory).as_posix())) is not None:
                 self._seen[index] = known.inode, known.size, known.mtime_ns
         self._changing = False
 

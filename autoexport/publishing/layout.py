@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoexport.formats.contract import Format, SectionFormat
+from autoexport.formats.contract import Format, PublishedFile, SectionFormat
 from autoexport.model.blocks import BlockRecord, BlockRef, Guarded, SectionRef
 from autoexport.model.scratch import MemoryScratch, Scratch
 from autoexport.model.sections import SectionPlace
@@ -18,16 +18,28 @@ Records = Sequence[BlockRecord] | Mapping[int, BlockRecord]
 """Blocks by their index."""
 
 _TEXT, _KEPT, _FRESH = range(3)
+"""The kinds of pieces; from `_FRESH` on, one for each part."""
+
 _READ_BYTES = 1 << 20
+_TEXT_BYTES = 64 << 10
+"""As much text is held before it goes to the scratch file: that of a project may be a list of a million labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A byte range of the spool if `fresh`, else of the published file."""
+    """A byte range of a spool if `fresh`, else of the published file.
+
+    `part` is the index of the spool among those of the format.
+    """
 
     fresh: bool
     offset: int
     length: int
+    part: int = 0
+
+
+def _kind(segment: Segment) -> int:
+    return _FRESH + segment.part if segment.fresh else _KEPT
 
 
 class Pieces:
@@ -45,7 +57,7 @@ class Pieces:
         """Segments, and text in pieces of at most 1 MB."""
         for kind, offset, length in zip(self._kinds, self._offsets, self._lengths, strict=True):
             if kind != _TEXT:
-                yield Segment(kind == _FRESH, offset, length)
+                yield Segment(kind >= _FRESH, offset, length, max(kind - _FRESH, 0))
                 continue
             for begun in range(0, length, _READ_BYTES):
                 yield self._scratch.read(offset + begun, min(_READ_BYTES, length - begun))
@@ -60,11 +72,11 @@ class Pieces:
 
     def add_segment(self, segment: Segment) -> None:
         """Add a segment."""
-        self._add(_FRESH if segment.fresh else _KEPT, segment.offset, segment.length)
+        self._add(_kind(segment), segment.offset, segment.length)
 
     def extend_segment(self, segment: Segment, between: int) -> bool:
         """Extend the last segment over this one if it follows in the same source after `between` bytes."""
-        if not self._kinds or self._kinds[-1] != (_FRESH if segment.fresh else _KEPT):
+        if not self._kinds or self._kinds[-1] != _kind(segment):
             return False
         if self._offsets[-1] + self._lengths[-1] + between != segment.offset:
             return False
@@ -95,7 +107,9 @@ class Layout:
     """A file before it is written: its pieces in order, its length in bytes and its checksum.
 
     `sections` are the places of its sections by index. `blocks` and `offsets` are the indexes and offsets of the
-    blocks that are in no section. `guarded` is the number of guarded cells in the sections.
+    blocks that are in no section, and `parts` says which part of each. `guarded` is the number of guarded cells in
+    the sections. `output` is the index of its format, and `first` that of the format's first part in each record.
+    `rows` is the number of its rows.
     """
 
     file_name: str
@@ -106,6 +120,10 @@ class Layout:
     sections: dict[int, SectionPlace] = field(default_factory=dict)
     blocks: array[int] = field(default_factory=lambda: array("L"))
     offsets: array[int] = field(default_factory=lambda: array("Q"))
+    parts: array[int] = field(default_factory=lambda: array("B"))
+    output: int = 0
+    first: int = 0
+    rows: int = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -121,13 +139,15 @@ class _Writer:
         self._pieces = pieces
         self._separator = separator
         self._between: list[bytes] = []
+        self._between_bytes = 0
         self._follows = False
 
     def text(self, text: bytes) -> None:
         self._between.append(text)
+        self._between_bytes += len(text)
         self.crc = zlib.crc32(text, self.crc)
         self.length += len(text)
-        if len(text) >= _READ_BYTES:
+        if self._between_bytes >= _TEXT_BYTES:
             self.flush()
 
     def segment(self, segment: Segment, crc: int) -> None:
@@ -138,6 +158,7 @@ class _Writer:
         joins = self._follows and between == self._separator
         if joins and self._pieces.extend_segment(segment, len(between)):
             self._between.clear()
+            self._between_bytes = 0
         else:
             self.flush()
             self._pieces.add_segment(segment)
@@ -155,6 +176,7 @@ class _Writer:
         if self._between:
             self._pieces.add_text(b"".join(self._between))
             self._between.clear()
+            self._between_bytes = 0
         self._follows = False
 
 
@@ -220,12 +242,13 @@ def lay_out(
     scratch: Scratch | None = None,
 ) -> Layout:
     """Lay out a file; `index` is where its parts are in each record. Reads and writes nothing but `scratch`."""
-    layout = Layout(output.file_name, Pieces(scratch or MemoryScratch()))
+    layout = Layout(output.file_name, Pieces(scratch or MemoryScratch()), first=index, rows=output.rows(tree))
     writer = _Writer(layout.pieces, output.separator)
     for piece in output.assemble(tree):
         if isinstance(piece, BlockRef):
             part = records[piece.block].parts[index]
             layout.blocks.append(piece.block)
+            layout.parts.append(0)
             layout.offsets.append(writer.length)
             writer.segment(Segment(part.fresh, part.offset, part.length), part.crc)
         elif isinstance(piece, SectionRef):
@@ -235,6 +258,32 @@ def lay_out(
             layout.guarded += place.guarded
         else:
             writer.text(piece)
+    writer.flush()
+    layout.length, layout.crc = writer.length, writer.crc
+    return layout
+
+
+def lay_out_file(
+    file: PublishedFile, separator: bytes, records: Records, first: int, scratch: Scratch | None = None
+) -> Layout:
+    """Lay out one file of a `FileSetFormat`; `first` is where the parts of the format begin in each record."""
+    layout = Layout(file.name, Pieces(scratch or MemoryScratch()), first=first, rows=file.rows)
+    writer = _Writer(layout.pieces, separator)
+    follows = False
+    for piece in file.text:
+        if not isinstance(piece, BlockRef):
+            writer.text(piece)
+            follows = False
+            continue
+        part = records[piece.block].parts[first + piece.part]
+        if part.length:
+            if follows:
+                writer.text(separator)
+            layout.blocks.append(piece.block)
+            layout.parts.append(piece.part)
+            layout.offsets.append(writer.length)
+            writer.segment(Segment(part.fresh, part.offset, part.length, piece.part), part.crc)
+            follows = True
     writer.flush()
     layout.length, layout.crc = writer.length, writer.crc
     return layout

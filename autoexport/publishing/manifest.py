@@ -37,6 +37,7 @@ class Manifest:
     repaired: int = 0
     guarded: int = 0
     redacted: int = 0
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     duration_seconds: float = 0.0
     rendered_images: int = 0
     mode: Mode = "full"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,10 @@ _NO_COPY_FILE_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
+Spools = Sequence[int] | None
+"""The descriptors of the fresh parts of a format's blocks; None if it has none."""
+
+
 @dataclass(slots=True)
 class Staged:
     """A durable temp file that is ready to be renamed. `inode`, `size` and `mtime_ns` are those of this file."""
@@ -52,7 +56,7 @@ class Staged:
 
 
 def find_identical(
-    layout: Layout, spool: int | None, directory: Path, known: FileIdentity | None = None
+    layout: Layout, spools: Spools, directory: Path, known: FileIdentity | None = None
 ) -> FileIdentity | None:
     """The identity of the published file if it already has exactly the bytes of the layout, else None.
 
@@ -75,7 +79,7 @@ def find_identical(
             if isinstance(piece, Segment) and not piece.fresh and piece.offset == offset:
                 offset += piece.length
                 continue
-            for expected in contents(piece, spool, descriptor, layout.file_name):
+            for expected in contents(piece, spools, descriptor, layout.file_name):
                 if os.pread(descriptor, len(expected), offset) != expected:
                     return None
                 offset += len(expected)
@@ -84,15 +88,15 @@ def find_identical(
         os.close(descriptor)
 
 
-def contents(piece: bytes | Segment, spool: int | None, published: int, name: str) -> Iterator[bytes]:
+def contents(piece: bytes | Segment, spools: Spools, published: int, name: str) -> Iterator[bytes]:
     """The bytes of one piece of a file, at most 1 MB at a time. Raises `PublishError` if the source is too short.
 
-    `spool` and `published` are descriptors of the sources; `name` is the file's, for the error message.
+    `spools` and `published` are descriptors of the sources; `name` is the file's, for the error message.
     """
     if isinstance(piece, bytes):
         yield piece
         return
-    source = spool if piece.fresh else published
+    source = _spool(spools, piece) if piece.fresh else published
     offset, end = piece.offset, piece.offset + piece.length
     while offset < end:
         data = os.pread(source, min(_READ_BYTES, end - offset), offset) if source is not None else b""
@@ -104,7 +108,7 @@ def contents(piece: bytes | Segment, spool: int | None, published: int, name: st
 
 def stage(
     layout: Layout,
-    spool: int | None,
+    spools: Spools,
     directory: Path,
     known: FileIdentity | None,
     *,
@@ -118,6 +122,7 @@ def stage(
     target = directory / layout.file_name
     temp = temp_beside(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         kept = os.open(target, _READ) if layout.kept_bytes else None
         try:
             # The replacement of a private file must be private from its first byte on.
@@ -129,13 +134,14 @@ def stage(
                     throttle.read_from(kept)
                 with made_durable(descriptor, layout.length, throttled=throttled):
                     _check_unchanged(kept, known, layout.file_name)
-                    for piece in _together(layout, spool, kept):
+                    for piece in _together(layout, spools, kept):
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
                             if throttle is not None:
                                 throttle.keep(len(piece))
                         else:
-                            _copy(spool if piece.fresh else kept, descriptor, piece, layout.file_name, throttle)
+                            source = _spool(spools, piece) if piece.fresh else kept
+                            _copy(source, descriptor, piece, layout.file_name, throttle)
                     _check_unchanged(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
             finally:
@@ -151,14 +157,16 @@ def stage(
     return Staged(layout, temp, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _together(layout: Layout, spool: int | None, kept: int | None) -> Iterator[bytes | Segment]:
+def _together(layout: Layout, spools: Spools, kept: int | None) -> Iterator[bytes | Segment]:
     """The pieces of a file, with small neighbours joined.
 
     A system call for each block of one image would take longer than rendering the block.
     """
     some: list[bytes] = []
     size = 0
-    windows = {True: _Window(spool, layout.file_name), False: _Window(kept, layout.file_name)}
+    windows: dict[int | None, _Window] = {None: _Window(kept, layout.file_name)}
+    for part, spool in enumerate(spools or ()):
+        windows[part] = _Window(spool, layout.file_name)
     for piece in layout.pieces:
         small = isinstance(piece, bytes) or piece.length < SMALL_BYTES
         if some and (not small or size >= _JOINED_BYTES):
@@ -168,12 +176,19 @@ def _together(layout: Layout, spool: int | None, kept: int | None) -> Iterator[b
             some.append(piece)
             size += len(piece)
         elif small:
-            some.append(windows[piece.fresh].read(piece))
+            window = windows.get(piece.part if piece.fresh else None)
+            if window is None:
+                raise _changed_meanwhile(layout.file_name)
+            some.append(window.read(piece))
             size += piece.length
         else:
             yield piece
     if some:
         yield b"".join(some)
+
+
+def _spool(spools: Spools, piece: Segment) -> int | None:
+    return spools[piece.part] if spools and piece.part < len(spools) else None
 
 
 class _Window:

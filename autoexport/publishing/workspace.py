@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from autoexport.errors import ConfigurationError, PublishError
+from autoexport.formats import file_patterns
 from autoexport.publishing.locks import LEADER_LOCK, PUBLISH_LOCK, Lock
 from autoexport.runtime.files import (
     TEMP_SUFFIX,
@@ -181,6 +182,8 @@ def remove_unused(state: Path, directory: Path, made: Sequence[Path]) -> None:
 def sweep(directory: Path, state: Path) -> int:
     """Remove the leftovers of a killed exporter and return their number. The caller holds the publish lock."""
     leftovers = [path for path in directory.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
+    for folder in {pattern.rpartition("/")[0] for pattern in file_patterns()}:
+        leftovers += [path for path in directory.glob(f"{folder}/.*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.glob(f".*{TEMP_SUFFIX}") if not path.is_dir()]
     leftovers += [path for path in state.iterdir() if WORKING_FILE.fullmatch(path.name)]
     for path in leftovers:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import xxhash
 
-from autoexport.formats.contract import BatchFormat
+from autoexport.formats.contract import BatchFormat, FileSetFormat, part_count
 from autoexport.model.blocks import Block, BlockRows, Counts, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.block import RowMapping, render_together
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Bodies:
     """A rendered piece of a block.
 
-    `bodies` are its bytes, one for each format that has blocks. `ids` is the sum of the hashes of its image ids,
+    `bodies` are its parts, those of each format that has blocks. `ids` is the sum of the hashes of its image ids,
     modulo 2**64.
     """
 
@@ -43,7 +43,7 @@ class BlockDigest:
     """
 
     def __init__(self, outputs: Sequence[Format]) -> None:
-        self._separators = [output.separator for output in outputs]
+        self._separators = separators(outputs)
         self._begin()
 
     def _begin(self) -> None:
@@ -54,7 +54,7 @@ class BlockDigest:
         """Add the next piece of the block."""
         for index, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
             length, crc = self._parts[index]
-            if self._counts.images:
+            if length and body:
                 length, crc = length + len(separator), zlib.crc32(separator, crc)
             self._parts[index] = length + len(body), zlib.crc32(body, crc)
         self._counts.add(piece.counts)
@@ -80,6 +80,16 @@ class BlockDigest:
         return ended
 
 
+def separators(outputs: Sequence[Format]) -> list[bytes]:
+    """The separator of each part of a block."""
+    return [output.separator for output in outputs for _ in range(part_count(output))]
+
+
+def joined(bodies: Iterable[bytes], separator: bytes) -> bytes:
+    """Parts as a spool holds them: each that is not empty, with a separator behind it."""
+    return separator.join([*filter(None, bodies), b""])
+
+
 def bodies_of(
     rows: BlockRows, mapping: RowMapping, outputs: Sequence[Format], project: ProjectNode, dataset: DatasetNode
 ) -> Bodies:
@@ -96,6 +106,9 @@ def all_bodies_of(
     lengths = [length for _, length in rows.blocks()]
     bodies = []
     for output in outputs:
+        if isinstance(output, FileSetFormat):
+            bodies += _file_set_parts(output, block, lengths, owners, counts)
+            continue
         made, guarded = _blocks(output, block, lengths, owners)
         bodies.append(made)
         for own, cells in zip(counts, guarded, strict=True):
@@ -114,14 +127,35 @@ def _blocks(
     if isinstance(output, BatchFormat):
         return output.blocks(block, lengths, owners)
     bodies, guarded = [], []
+    for own, owner in zip(each_block(block, lengths), owners, strict=True):
+        body, cells = output.block(own, *owner)
+        bodies.append(body)
+        guarded.append(cells)
+    return bodies, guarded
+
+
+def _file_set_parts(
+    output: FileSetFormat, block: Block, lengths: Sequence[int], owners: Sequence[Owner], counts: Sequence[Counts]
+) -> list[list[bytes]]:
+    """For each part, the bytes of each block; the tallies are added to the counts."""
+    made = []
+    for own, owner, counted in zip(each_block(block, lengths), owners, counts, strict=True):
+        parts, tallies = output.parts(own, *owner)
+        made.append(parts)
+        counted.tallies.update({name: count for name, count in tallies.items() if count})
+    return list(map(list, zip(*made, strict=True)))
+
+
+def each_block(block: Block, lengths: Sequence[int]) -> Iterator[Block]:
+    """The blocks whose values a block holds, cut by their numbers of images."""
+    if len(lengths) == 1:
+        yield block
+        return
     image = annotation = 0
-    for length, owner in zip(lengths, owners, strict=True):
+    for length in lengths:
         spans = block.spans[image : image + length]
         images = {name: column[image : image + length] for name, column in block.images.items()}
         below = slice(annotation, annotation + sum(spans))
         annotations = {name: column[below] for name, column in block.annotations.items()}
-        body, cells = output.block(Block(images, annotations, spans), *owner)
-        bodies.append(body)
-        guarded.append(cells)
+        yield Block(images, annotations, spans)
         image, annotation = image + length, below.stop
-    return bodies, guarded

@@ -85,15 +85,19 @@ def rows_message(rows: BlockRows, owners: Sequence[Owner]) -> bytes:
         _described(list(projects.values())),
         [places[id(project)] for project, _ in owners],
         _described([dataset for _, dataset in owners]),
+        [list(project.classes) for project in projects.values()],
     )
     return encoded((rows.dataset, tables, rows.spans, rows.ends, list(rows.members), above))
 
 
 def read_rows(content: tuple[Any, ...]) -> tuple[BlockRows, list[Owner]]:
     """Read a received `rows_message`."""
-    key, (images, annotations), spans, ends, members, (projects, places, datasets) = content
+    key, (images, annotations), spans, ends, members, (projects, places, datasets, classes) = content
     rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends, members)
-    nodes = [ProjectNode(key, values) for key, values in _values(projects)]
+    nodes = [
+        ProjectNode(key, values, classes=own)
+        for (key, values), own in zip(_values(projects), classes, strict=True)
+    ]
     below = [DatasetNode(key, values) for key, values in _values(datasets)]
     return rows, [(nodes[place], dataset) for place, dataset in zip(places, below, strict=True)]
 

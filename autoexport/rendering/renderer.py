@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
-from autoexport.formats.contract import FormatOptions, Owner
+from autoexport.formats.contract import Format, FormatOptions, Owner
 from autoexport.model.blocks import BlockRows
 from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.process import process_renderer
@@ -41,15 +41,18 @@ class Renderer(Protocol):
 
 @contextlib.asynccontextmanager
 async def rendering(
-    spools: Sequence[Spool], mapping: RowMapping, options: FormatOptions, rows: int
+    spools: Sequence[Spool], outputs: Sequence[Format], mapping: RowMapping, options: FormatOptions, rows: int
 ) -> AsyncIterator[Renderer]:
-    """A renderer suited to about so many rows. Raises `PublishError` if a spool cannot be flushed."""
+    """A renderer suited to about so many rows. Raises `PublishError` if a spool cannot be flushed.
+
+    `outputs` are the formats that the options describe.
+    """
     if rows >= PROCESS_FROM_ROWS and spools and is_interpreter():
         async with process_renderer(spools, mapping, options) as renderer:
             if renderer is not None:
                 yield renderer
                 return
-    yield ThreadRenderer(spools, mapping)
+    yield ThreadRenderer(spools, outputs, mapping)
 
 
 class ThreadRenderer:
@@ -57,9 +60,9 @@ class ThreadRenderer:
 
     worker_cpu_s = 0.0
 
-    def __init__(self, spools: Sequence[Spool], mapping: RowMapping) -> None:
+    def __init__(self, spools: Sequence[Spool], outputs: Sequence[Format], mapping: RowMapping) -> None:
         self._spools = spools
-        self._outputs = [spool.output for spool in spools]
+        self._outputs = [output for output in outputs if output.has_blocks]
         self._block_digest = BlockDigest(self._outputs)
         self._mapping = mapping
         self._ended: deque[bytes] = deque()

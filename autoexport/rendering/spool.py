@@ -13,10 +13,10 @@ from typing import Any
 
 import aiofiles
 
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, part_count
 from autoexport.model import packing
 from autoexport.model.blocks import Part
-from autoexport.rendering.bodies import Digest
+from autoexport.rendering.bodies import Digest, joined
 from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors_explained, write_all
 
 _HELD_BYTES = 1 << 20
@@ -24,10 +24,13 @@ _WINDOW_BYTES = 128 << 10
 
 
 class Spool:
-    """The fresh blocks of one format in a file without a name, each followed by the format's separator."""
+    """One part of the fresh blocks, in a file without a name, each followed by the format's separator.
 
-    def __init__(self, output: Format, stream: Any) -> None:
-        self.output = output
+    An empty part takes no byte.
+    """
+
+    def __init__(self, separator: bytes, stream: Any) -> None:
+        self.separator = separator
         self.bytes = 0
         self._stream = stream
 
@@ -40,12 +43,12 @@ class Spool:
     async def append(self, bodies: Sequence[bytes]) -> None:
         """Append blocks, or pieces of blocks. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
-            await self._stream.write(self.output.separator.join([*bodies, b""]))
+            await self._stream.write(joined(bodies, self.separator))
 
     def added(self, length: int, crc: int) -> Part:
         """Note a block of so many bytes that was appended, here or by the worker process; where it lies."""
         part = Part(self.bytes, length, crc, fresh=True)
-        self.bytes += length + len(self.output.separator)
+        self.bytes += length + len(self.separator) if length else 0
         return part
 
     async def clear(self) -> None:
@@ -104,16 +107,16 @@ class ScratchFile:
 
 @contextlib.asynccontextmanager
 async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[Spool]]:
-    """A spool for each format that has blocks, in the state directory. Raises `OSError`."""
+    """A spool for each part of the blocks, in the state directory. Raises `OSError`."""
     async with contextlib.AsyncExitStack() as stack:
         opened = []
         for output in outputs:
-            if output.has_blocks:
+            for _ in range(count := part_count(output)):
                 path = state / f"spool-{secrets.token_hex(8)}"
                 stream = await stack.enter_async_context(
-                    aiofiles.open(path, "x+b", buffering=1 << 20, opener=_nameless)
+                    aiofiles.open(path, "x+b", buffering=_HELD_BYTES // count, opener=_nameless)
                 )
-                opened.append(Spool(output, stream))
+                opened.append(Spool(output.separator, stream))
         yield opened
 
 

@@ -11,8 +11,9 @@ from autoexport.mapping.keys import SOLE_KEY
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS
 from autoexport.model.mapping import Mapping as TableMappings
-from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Section, in_order
-from autoexport.rendering.outline import Outline, Row, hashed
+from autoexport.model.scratch import Scratch
+from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Row, Section, in_order
+from autoexport.rendering.outline import Outline, hashed
 from autoexport.values.block import Mended
 
 Ruled = Callable[
@@ -21,7 +22,6 @@ Ruled = Callable[
 ]
 
 _PROJECT_ID = DATASET_FIELDS.index("project_id")
-_LABELS_TOGETHER = 500
 _DATASET_OWN = tuple(name for name in DATASET_FIELDS if name != "project_id")
 
 
@@ -29,12 +29,16 @@ class TreeBuilder:
     """Builds the nodes of one snapshot, a section at a time.
 
     `rule` applies the value rules to rows, by column, and counts the values that it mended. Raises `SourceError`
-    if two rows of a table have the same key.
+    if two rows of a table have the same key. `training` has the folder and the classes of each project, by key, if
+    a format for training is on.
     """
 
-    def __init__(self, parents: Parents, mapping: TableMappings, database: str, rule: Ruled) -> None:
+    def __init__(
+        self, parents: Parents, mapping: TableMappings, database: str, rule: Ruled, scratch: Scratch
+    ) -> None:
         self.mapping = mapping
-        self.outline = Outline(parents, mapping, database)
+        self.outline = Outline(parents, mapping, database, scratch)
+        self.training: Mapping[Key, tuple[str, Sequence[str]]] = {}
         self._rule = rule
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._named = list(level.fields).index("named") if "named" in level.fields else None
@@ -67,7 +71,8 @@ class TreeBuilder:
     def _embedded(self, owner: Owner, referred: Any) -> str:
         project, dataset = owner[0].values, owner[1].values
         repeated = (project["id"], project["name"], dataset["id"], dataset["name"])
-        return hashed((repeated, referred, self.outline.label_digest))
+        digest = (repeated, referred, self.outline.label_digest)
+        return hashed((digest, owner[0].folder) if owner[0].folder else digest)
 
     # --- nodes ---------------------------------------------------------------------------------------
 
@@ -96,13 +101,26 @@ class TreeBuilder:
     def _projects(self, rows: Sequence[Row]) -> tuple[list[ProjectNode], Mended]:
         if self.mapping.projects is None:
             blank: dict[str, Any] = dict.fromkeys(PROJECT_FIELDS)
-            return [ProjectNode(SOLE_KEY, {**blank, "id": key, "name": name}) for key, name in rows], Mended()
+            return [
+                self._trained(ProjectNode(SOLE_KEY, {**blank, "id": key, "name": name})) for key, name in rows
+            ], Mended()
         values, mended = self._columns("projects", self.outline.project_fields, rows, PROJECT_FIELDS)
         keys = map(self.outline.project_key, rows)
         return [
-            ProjectNode(key, dict(zip(PROJECT_FIELDS, own, strict=True)))
+            self._trained(ProjectNode(key, dict(zip(PROJECT_FIELDS, own, strict=True))))
             for key, own in zip(keys, values, strict=True)
         ], mended
+
+    def _trained(self, project: ProjectNode) -> ProjectNode:
+        """The project with its folder and its classes."""
+        project.folder, project.classes = self.training.get(project.key, ("", ()))
+        return project
+
+    def project_nodes(self) -> Iterator[ProjectNode]:
+        """The nodes of all projects in publication order, without labels and counts."""
+        for part in self.outline.parts:
+            section, _ = self.nodes(part if isinstance(part, int) else part[0])
+            yield from section.projects
 
     def _datasets(self, owners: Sequence[ProjectNode], rows: Sequence[Row]) -> tuple[list[DatasetNode], Mended]:
         nodes = []
@@ -122,17 +140,15 @@ class TreeBuilder:
             )
         return nodes, mended
 
-    def labels(self, project: Key) -> Iterator[tuple[list[tuple[Any, ...]], Mended]]:
+    def labels(self, project: Key | None) -> Iterator[tuple[list[tuple[Any, ...]], Mended]]:
         """The values of `LABEL_FIELDS` of the labels that a project lists, with the number of mended values.
 
         Yields some labels at a time.
         """
-        rows = self.outline.labels_of(project)
-        for begun in range(0, len(rows), _LABELS_TOGETHER):
-            some = rows[begun : begun + _LABELS_TOGETHER]
+        for some in self.outline.labels.of(project):
             yield self._columns("labels", self.outline.label_fields, some, LABEL_FIELDS)
 
-    def mended_labels(self, project: Key) -> Mended:
+    def mended_labels(self, project: Key | None) -> Mended:
         """The number of mended values in the labels that a project lists."""
         return sum((mended for _, mended in self.labels(project)), Mended())
 
@@ -144,7 +160,7 @@ class TableLabels(Collection[LabelNode]):
         self._builder, self._project, self._counted = builder, project, counted
 
     def __len__(self) -> int:
-        return len(self._builder.outline.labels_of(self._project))
+        return self._builder.outline.labels.count(self._project)
 
     def __iter__(self) -> Iterator[LabelNode]:
         for some, _ in self._builder.labels(self._project):

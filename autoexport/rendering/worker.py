@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from autoexport.formats import chosen_formats
 from autoexport.model import packing
-from autoexport.rendering.bodies import BlockDigest, all_bodies_of
+from autoexport.rendering.bodies import BlockDigest, all_bodies_of, joined, separators
 from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, read_rows, ready
 from autoexport.runtime.files import write_all
 from autoexport.runtime.tuning import return_memory
@@ -57,8 +57,8 @@ def _render(
     """Append blocks, or a piece of one, to the spools; the answer about the blocks that end, None if none does."""
     rows, owners = read_rows(message)
     pieces = all_bodies_of(rows, start, outputs, owners)
-    for index, (output, descriptor) in enumerate(zip(outputs, start.spools, strict=True)):
-        write_all(descriptor, output.separator.join([*(piece.bodies[index] for piece in pieces), b""]))
+    for index, (separator, descriptor) in enumerate(zip(separators(outputs), start.spools, strict=True)):
+        write_all(descriptor, joined((piece.bodies[index] for piece in pieces), separator))
     ended = block_digest.add_all(pieces, ends=rows.ends)
     return ("blocks", len(ended), packing.pack(ended)) if ended else None
 

@@ -13,12 +13,13 @@ from autoexport.mapping.keys import not_unique
 from autoexport.model.blocks import BlockRows, Range
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import Mapping
-from autoexport.model.tree import ParentRows, Parents, Totals
+from autoexport.model.tree import PackedRows, ParentRows, Parents, Totals
 from autoexport.sources.block_size import BlockSize
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.gather import Stream, gather
 from autoexport.sources.sql import SqlTables
 from autoexport.sources.statements import Statements
+from autoexport.values.integer_ids import LARGEST_ID
 
 RANGES_AT_ONCE = 100
 """Ranges in one statement: well below SQLite's limit of 1,000 on the depth of an expression."""
@@ -114,6 +115,25 @@ class SnapshotReader:
             for dataset, image, count in part:
                 yield dataset, image, int(count)  # type: ignore[arg-type]
 
+    # --- keys and labels, for the formats for training -------------------------------------------------
+
+    async def has_integer_keys(self, logical: str) -> bool:
+        """Whether a logical table is declared to have integer keys, and all of them are from 1 to 2^53 - 1."""
+        if self.tables.key_column(logical).kind != "integer":
+            return False
+        return not await self._number(self._statements.unfit_key(logical, LARGEST_ID))
+
+    async def all_keys(self, logical: str) -> AsyncIterator[list[Any]]:
+        """The keys of all rows of a logical table, published or not, in no order."""
+        async for part in self.snapshot.stream(self._statements.all_keys(logical)):
+            yield [row[0] for row in part]
+
+    async def labels_in_use(self) -> AsyncIterator[Sequence[tuple[Any, Any]]]:
+        """Each dataset with each label of its published annotations, in no order."""
+        if "annotations" in self.tables.mapped and self.tables.label() is not None:
+            async for part in self.snapshot.stream(self._statements.labels_in_use()):
+                yield [(row[0], row[1]) for row in part]
+
     # --- rows ----------------------------------------------------------------------------------------
 
     async def _number(self, statement: Select[Any]) -> int:
@@ -141,9 +161,9 @@ class SnapshotReader:
             return ParentRows()
         names, statement = self._statements.parents(logical, above, soft_deleted=soft_deleted)
         stream = self.snapshot.stream(statement)
-        rows: list[tuple[Scalar, ...]] = []
+        rows = PackedRows()
         async for part in stream:
-            rows += map(tuple, part)
+            rows.extend(part)
         return ParentRows(names, rows)
 
     async def _keys_if_few(self, condition: ColumnElement[bool]) -> list[Any] | None:

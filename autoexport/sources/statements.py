@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+)
 
 from autoexport.model.blocks import Range
 from autoexport.model.catalog import Key
@@ -55,6 +68,29 @@ class Statements:
         """One row if a logical table has rows whose key is null, else none."""
         tables = self._tables
         return select(literal(1)).select_from(tables.sql[logical]).where(tables.key(logical).is_(None)).limit(1)
+
+    def all_keys(self, logical: str) -> Select[Any]:
+        """The keys of all rows of a logical table, published or not, in no order."""
+        return select(self._tables.read_key(logical)).select_from(self._tables.sql[logical])
+
+    def unfit_key(self, logical: str, largest: int) -> Select[Any]:
+        """One row if a key of a logical table is no integer from 1 to `largest`, else none."""
+        key = self._tables.key(logical)
+        # In SQLite, a text is larger than every number.
+        unfit = or_(key < 1, key > literal_column(str(largest)), key != cast(key, BigInteger))
+        return select(literal(1)).select_from(self._tables.sql[logical]).where(unfit).limit(1)
+
+    def labels_in_use(self) -> Select[Any]:
+        """Each dataset with each label of its published annotations, in no order."""
+        tables = self._tables
+        joined, live = tables.reachable("annotations")
+        label = tables.label()
+        return (
+            select(tables.dataset_key(), null() if label is None else label)
+            .select_from(joined)
+            .where(live)
+            .distinct()
+        )
 
     # --- parents -------------------------------------------------------------------------------------
 

@@ -194,10 +194,11 @@ class Surroundings:
         )
         make_database(self.directory / "app.db")
 
-    def export(self) -> None:
-        """Have an export in database_exports/, as someone who reads it has."""
-        directory = self.directory / "database_exports"
-        asyncio.run(run_once(Settings(database_url=str(self.directory / "app.db"), export_directory=directory)))
+    def export(self, *outputs: str) -> None:
+        """Have an export in database_exports/, as someone who reads it has; `outputs` are switches that are on."""
+        database, directory = str(self.directory / "app.db"), self.directory / "database_exports"
+        on = dict.fromkeys(outputs, True)
+        asyncio.run(run_once(Settings(database_url=database, export_directory=directory, **on)))  # type: ignore[arg-type]
 
     def run(self, *command: str) -> Finished:
         """Run a command to its end; raises after the time limit, with the process killed."""

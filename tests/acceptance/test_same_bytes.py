@@ -13,11 +13,10 @@ import orjson
 import pytest
 
 from autoexport.config.settings import Settings
-from autoexport.formats import file_names
 from autoexport.pipeline.exporter import export_once
 from autoexport.pipeline.job import opened_job
 from tests.applications import copy_to_postgres, create_postgres, create_sqlite, fill_postgres, fill_sqlite
-from tests.outputs import ALL_OUTPUTS
+from tests.outputs import ALL_OUTPUTS, published_names
 from tests.postgres import PostgresServer
 from tests.postgres_connection import PostgresConnection
 
@@ -41,7 +40,10 @@ async def exported(url: str, directory: Path, **settings: object) -> dict[str, b
     chosen = Settings(database_url=url, export_directory=directory, **(ALL_OUTPUTS | settings))  # type: ignore[arg-type]
     async with opened_job(chosen) as job:
         await export_once(job, full=True)
-    files = {name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1) for name in file_names()}
+    files = {
+        name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1)
+        for name in published_names(directory)
+    }
     manifest = orjson.loads((directory / "manifest.json").read_bytes())
     return files | {name: orjson.dumps(manifest[name]) for name in _SAME_IN_MANIFEST}
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import AutoexportError, PublishError
-from autoexport.formats import chosen_formats, file_names
+from autoexport.formats import chosen_formats
 from autoexport.rendering.spool import spools
 from autoexport.runtime.files import create_new, temp_beside
 from autoexport.sources import open_source
 from tests.databases import SqliteDatabase
+from tests.outputs import SINGLE_FILES, published_names
 from tests.trials import RowsHook, Trial
 
 PRIVATE = ("ledger.json", "position", "publish.lock", ".gitignore")
@@ -135,7 +136,7 @@ def test_public_files_follow_the_umask(sqlite_database: SqliteDatabase, tmp_path
         trial = Trial(sqlite_database.url, tmp_path / f"exports-{mask:o}")
         with umask(mask):
             trial.export()
-        for name in (*file_names(), "manifest.json"):
+        for name in (*published_names(trial.directory), "manifest.json"):
             assert mode(trial.directory / name) == expected, name
 
 
@@ -152,7 +153,7 @@ def link_to(elsewhere: Path) -> Callable[[Path], None]:
     return damage
 
 
-@pytest.mark.parametrize("name", [*file_names(), "manifest.json"])
+@pytest.mark.parametrize("name", [*SINGLE_FILES, "manifest.json"])
 def test_a_published_name_that_is_a_link_is_replaced(
     trial: Trial, sqlite_database: SqliteDatabase, tmp_path: Path, name: str
 ) -> None:

@@ -21,7 +21,7 @@ from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import ExportJob
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
-from tests.outputs import ALL_OUTPUTS
+from tests.outputs import ALL_OUTPUTS, published_names
 
 FileState = tuple[int, int, int, int]
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
@@ -57,6 +57,10 @@ class Exporting:
         """
         settings = self._set(self.directory)
         before, stood = self.states(), self._contents(self.directory)
+        for name, text in stood.items():
+            if name.endswith("/classes.json"):  # an input, as the settings are
+                (self._fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (self._fresh / name).write_bytes(text)
         source = open_source(settings)
         try:
             job = ExportJob.of(_Twice(source, during, self._export_beside), settings)
@@ -70,7 +74,7 @@ class Exporting:
     def states(self) -> dict[str, FileState]:
         """Size, times of modification and change in nanoseconds, and inode of each published file."""
         found = {}
-        for name in (*file_names(), "manifest.json"):
+        for name in (*published_names(self.directory), "manifest.json"):
             if (self.directory / name).exists():
                 status = (self.directory / name).stat()
                 found[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -87,13 +91,12 @@ class Exporting:
     def _contents(directory: Path) -> dict[str, bytes]:
         return {
             name: _TIMESTAMP.sub(rb"\1", (directory / name).read_bytes(), count=1)
-            for name in file_names()
-            if (directory / name).exists()
+            for name in published_names(directory)
         }
 
     def _check(self, outcome: Outcome, before: dict[str, FileState], stood: dict[str, bytes]) -> None:
         published, expected = self._contents(self.directory), self._contents(self._fresh)
-        for name in file_names():
+        for name in published.keys() | expected.keys():
             assert published.get(name) == expected.get(name), (
                 f"{name} is not what a full export of the same snapshot writes ({outcome.reason})\n"
                 + _difference(published.get(name, b""), expected.get(name, b""))
@@ -110,6 +113,7 @@ class Exporting:
         for key in _COMPARED:
             assert manifest[key] == full[key], f"{key} in the manifest is not what a full export says"
         left = {path.name for path in self.directory.iterdir()} - {*file_names(), "manifest.json", ".autoexport"}
+        left |= published.keys() ^ manifest["files"].keys()
         assert not left, f"left behind: {left}"
 
 

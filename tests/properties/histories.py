@@ -211,7 +211,8 @@ class History:
         """Insert an image."""
         self.insert(
             "images", id=self.key("images", number), dataset_id=dataset, filename=self.word(a),
-            original_filename="o.jpg", file_path="p/o.jpg", is_labeled=a % 2,
+            original_filename="o.jpg", file_path=f"p/{number % 97}.jpg", is_labeled=a % 2,
+            width=640, height=480 if a % 9 else None, original_width="640", original_height=480,
             split_section=("train", "val", "training", None, "odd")[a % 5],
         )  # fmt: skip
 

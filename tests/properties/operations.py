@@ -389,3 +389,9 @@ def work_elsewhere(h: History, a: int, b: int) -> None:
         h.db.execute("DELETE FROM dev_mode_settings")
     (last,) = h.db.execute("SELECT coalesce(max(id), 0) FROM dev_mode_settings")[0]
     h.insert("dev_mode_settings", id=last + 1, password_hash="\r\1\2"[a % 2 :] * (a % 4000))
+
+
+@on_a_row
+def move_file(h: History, a: int, b: int) -> None:
+    """The file of an image moves, perhaps to the path of another one, or its size changes."""
+    h.update("images", h.some("images", a), file_path=f"p{b % 3}/{b % 97}.jpg", height=(480, 481, 0, None)[b % 4])

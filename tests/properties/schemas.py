@@ -71,7 +71,7 @@ CREATE TABLE datasets (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, name TEXT NO
     project_id VARCHAR REFERENCES projects (code), deleted_at DATETIME);
 CREATE TABLE images (id INTEGER PRIMARY KEY, code VARCHAR UNIQUE, filename TEXT, file_path TEXT,
     dataset_id VARCHAR REFERENCES datasets (code), split_section TEXT, is_deleted BOOLEAN, reviewed TEXT,
-    original_width VARCHAR(20));
+    original_width VARCHAR(20), original_height INTEGER);
 CREATE TABLE annotations (id INTEGER PRIMARY KEY, image_id VARCHAR REFERENCES images (code),
     class_id INTEGER REFERENCES labels (id), confidence FLOAT, x_min FLOAT, y_min FLOAT, x_max FLOAT, y_max FLOAT,
     segmentation JSON, deleted_at DATETIME, deleted TEXT);
@@ -83,7 +83,8 @@ CREATE TABLE dev_mode_settings (id INTEGER PRIMARY KEY, password_hash TEXT);
 _LOOSE = """
 CREATE TABLE projects (id, name TEXT, description TEXT);
 CREATE TABLE datasets (id TEXT COLLATE NOCASE, name TEXT, description TEXT, project_id INTEGER);
-CREATE TABLE images (id, filename TEXT, file_path TEXT, dataset_id TEXT, is_labeled, split_section, deleted_at);
+CREATE TABLE images (id, filename TEXT, file_path TEXT, dataset_id TEXT, is_labeled, split_section, deleted_at,
+    width, height);
 CREATE TABLE annotations (id TEXT, image_id TEXT COLLATE NOCASE, class_name TEXT, confidence, x_min, y_min,
     x_max, y_max, segmentation);
 CREATE TABLE labels (id INTEGER, name TEXT, color TEXT, project_id);

@@ -65,7 +65,7 @@ class Workshop:
 
     def stage(self, layout: Layout, known: FileIdentity | None = None) -> Staged:
         """Write the file beside its target."""
-        return stage(layout, self.spool, self.directory, known)
+        return stage(layout, [self.spool], self.directory, known)
 
     def publish(self, tree: Built) -> list[Part]:
         """Publish a tree with every block fresh; the parts as they are kept in the ledger."""
@@ -135,7 +135,7 @@ def test_any_mixture_gives_the_file(
                 patch.setattr(splice, "SMALL_BYTES", small_bytes)
                 patch.setattr(splice, "_WINDOW_BYTES", 50)
                 assert shop.stage(layout, shop.identity()).temp.read_bytes() == whole
-        assert bool(find_identical(layout, shop.spool, shop.directory, shop.identity())) == (
+        assert bool(find_identical(layout, [shop.spool], shop.directory, shop.identity())) == (
             shop.target.read_bytes() == whole
         )
 
@@ -199,16 +199,16 @@ def test_every_changed_byte_is_seen(output: Format) -> None:
     with workshop(output) as shop:
         tree = tree_of(NAMES[:2])
         layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(output)))
-        assert not find_identical(layout, shop.spool, shop.directory)
+        assert not find_identical(layout, [shop.spool], shop.directory)
         shop.publish(tree)
         whole = shop.target.read_bytes()
-        assert find_identical(layout, shop.spool, shop.directory)
+        assert find_identical(layout, [shop.spool], shop.directory)
         for at in range(len(whole)):
             shop.target.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            assert not find_identical(layout, shop.spool, shop.directory), at
+            assert not find_identical(layout, [shop.spool], shop.directory), at
         for other in (whole[:-1], whole + b"\n", b""):
             shop.target.write_bytes(other)
-            assert not find_identical(layout, shop.spool, shop.directory)
+            assert not find_identical(layout, [shop.spool], shop.directory)
 
 
 def test_kept_blocks_that_move_are_compared() -> None:

@@ -1,0 +1,45 @@
+"""Maps the tables of a snapshot, and refuses to lose one that was exported before."""
+
+from __future__ import annotations
+
+from autoexport.errors import MappedTableGone, MappingError
+from autoexport.incremental.ledger import Ledger
+from autoexport.mapping.mapper import map_catalog
+from autoexport.mapping.overrides import TablesConfig
+from autoexport.mapping.unseen import hidden, no_tables
+from autoexport.model.catalog import Catalog
+from autoexport.model.mapping import Mapping
+from autoexport.runtime.logs import get_logger
+
+log = get_logger()
+
+
+def mapping_of(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | None) -> Mapping:
+    """Map the tables of the snapshot. Raises `MappingError`, or `MappedTableGone` for a missing exported table."""
+    if not catalog.tables and ledger is None:
+        raise no_tables(catalog)
+    gone: set[str] = set()
+    if ledger is not None:
+        gone = {name for name in ledger.tables.values() if not catalog.exists(name)}
+    try:
+        mapping = map_catalog(catalog, tables)
+    except MappingError as error:
+        if gone:
+            raise _gone(gone, catalog) from error
+        raise
+    if ledger is not None and gone and set(ledger.tables) - set(mapping.tables()):
+        raise _gone(gone, catalog)
+    for warning in mapping.warnings:
+        log.warning("mapping.warning", warning=warning)
+    return mapping
+
+
+def _gone(tables: set[str], catalog: Catalog) -> MappedTableGone:
+    hint = hidden(tables, catalog)
+    if hint:
+        names = ", ".join(sorted(tables))
+        return MappedTableGone(f"A table that was exported before can no longer be seen: {names}.", hint=hint)
+    return MappedTableGone(
+        f"A table that was exported before is missing: {', '.join(sorted(tables))}.",
+        hint="The old files stay. If the table is gone for good, run `python -m autoexport --full` once.",
+    )

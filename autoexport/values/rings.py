@@ -1,0 +1,168 @@
+"""Reads published polygons as rings of numbers, and computes with them: area, hull, holes.
+
+A flat ring is a list `[x, y, x, y, …]` of at least three points, without the first point at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import mul
+from typing import Any
+
+import orjson
+
+Flat = list[Any]
+"""The coordinates of a ring, x and y by turns."""
+
+_FEWEST = 6
+"""The numbers of three points."""
+
+
+def parse_all(column: Sequence[bytes | None]) -> list[Any]:
+    """Parse a published column of polygons; what is no JSON that orjson reads is None."""
+    try:
+        parsed: list[Any] = orjson.loads(b"[" + b",".join(text or b"null" for text in column) + b"]")
+    except ValueError:
+        return [_parsed(text) for text in column]
+    return parsed
+
+
+def _parsed(text: bytes | None) -> Any:
+    try:
+        return orjson.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def flat_rings(polygon: Any) -> list[Flat]:
+    """The rings of a parsed polygon that enclose something; empty if there is none or it is no polygon."""
+    if not isinstance(polygon, list) or not polygon:
+        return []
+    nested = isinstance(polygon[0], list) and bool(polygon[0]) and isinstance(polygon[0][0], list | dict)
+    rings = map(_flat, polygon if nested else [polygon])
+    return [ring for ring in rings if len(ring) >= _FEWEST and area(ring)]
+
+
+def _flat(points: Any) -> Flat:
+    """The coordinates of a list of points; empty if one of them is no point."""
+    try:
+        if isinstance(points[0], dict):
+            flat = [value for point in points for value in (point["x"], point["y"])]
+        else:
+            flat = [value for point in points for value in point]
+            if len(flat) != 2 * len(points):
+                flat = [value for point in points for value in (point[0], point[1])]
+    except (TypeError, KeyError, IndexError):
+        return []
+    kinds = {*map(type, flat)}
+    if not kinds <= {int, float}:
+        return []
+    if len(flat) > _FEWEST and flat[:2] == flat[-2:]:
+        del flat[-2:]
+    return flat
+
+
+def area(ring: Flat) -> float:
+    """The area that a ring encloses, by the shoelace formula; an exact integer for integers of even area."""
+    return abs(signed_area(ring))
+
+
+def signed_area(ring: Flat) -> float:
+    """The area with a sign that tells the sense in which the ring turns."""
+    across, down = ring[::2], ring[1::2]
+    doubled = sum(map(mul, across, down[1:] + down[:1])) - sum(map(mul, across[1:] + across[:1], down))
+    return float(doubled / 2)
+
+
+def hull(rings: Sequence[Flat]) -> tuple[Any, Any, Any, Any]:
+    """The corners of the box around some rings."""
+    across = [value for ring in rings for value in ring[::2]]
+    down = [value for ring in rings for value in ring[1::2]]
+    return min(across), min(down), max(across), max(down)
+
+
+def scaled(ring: Flat, across: float, down: float) -> Flat:
+    """The ring with each x and each y multiplied."""
+    flat = list(ring)
+    flat[::2] = [value * across for value in ring[::2]]
+    flat[1::2] = [value * down for value in ring[1::2]]
+    return flat
+
+
+def clamped(ring: Flat, width: float, height: float) -> Flat:
+    """The ring with each point that lies outside an image moved to its border."""
+    flat = list(ring)
+    flat[::2] = [0 if value < 0 else width if value > width else value for value in ring[::2]]
+    flat[1::2] = [0 if value < 0 else height if value > height else value for value in ring[1::2]]
+    return flat
+
+
+def parts(rings: Sequence[Flat]) -> list[Flat]:
+    """Rings of which none is a hole: each hole is joined to the ring around it.
+
+    Readers of COCO take every ring for a part, so a hole would be filled. A cut without width leads to the hole
+    and back. Parity decides: a ring inside one other ring is a hole, inside two a part again.
+    """
+    if len(rings) == 1:
+        return list(rings)
+    around = [
+        [other for other in range(len(rings)) if _inside(rings, index, other)] for index in range(len(rings))
+    ]
+    joined = {index: ring for index, ring in enumerate(rings) if len(around[index]) % 2 == 0}
+    for index, ring in enumerate(rings):
+        if index not in joined:
+            # The ring around it that lies in the most others is the nearest.
+            owner = max(
+                (other for other in around[index] if other in joined), key=lambda other: len(around[other])
+            )
+            joined[owner] = _cut(joined[owner], _turned_against(ring, rings[owner]))
+    return list(joined.values())
+
+
+def one_ring(rings: Sequence[Flat]) -> Flat:
+    """All parts as one ring, joined by lines without width, for formats that have one ring for each object."""
+    joined = rings[0]
+    for ring in rings[1:]:
+        joined = _cut(joined, ring)
+    return joined
+
+
+def _inside(rings: Sequence[Flat], index: int, other: int) -> bool:
+    """Whether the first point of a ring lies in another ring."""
+    if index == other or not _may_hold(rings[other], rings[index]):
+        return False
+    x, y = rings[index][:2]
+    ring, within = rings[other], False
+    before_x, before_y = ring[-2:]
+    for here_x, here_y in zip(ring[::2], ring[1::2], strict=True):
+        if (here_y > y) != (before_y > y) and x < (before_x - here_x) * (y - here_y) / (
+            before_y - here_y
+        ) + here_x:
+            within = not within
+        before_x, before_y = here_x, here_y
+    return within
+
+
+def _may_hold(outer: Flat, inner: Flat) -> bool:
+    left, top, right, bottom = hull([outer])
+    inner_left, inner_top, inner_right, inner_bottom = hull([inner])
+    return bool(left <= inner_left and top <= inner_top and right >= inner_right and bottom >= inner_bottom)
+
+
+def _turned_against(ring: Flat, outer: Flat) -> Flat:
+    """The ring in the other sense than the outer one, so that their areas subtract."""
+    if (signed_area(ring) > 0) != (signed_area(outer) > 0):
+        return ring
+    flat = ring[::-1]
+    flat[::2], flat[1::2] = flat[1::2], flat[::2]
+    return flat
+
+
+def _cut(outer: Flat, ring: Flat) -> Flat:
+    """Two rings as one, joined at the point of the outer one that is nearest to the first point of the other."""
+    x, y = ring[:2]
+    distances = [
+        (there_x - x) ** 2 + (there_y - y) ** 2 for there_x, there_y in zip(outer[::2], outer[1::2], strict=True)
+    ]
+    nearest = 2 * distances.index(min(distances))
+    return [*outer[: nearest + 2], *ring, *ring[:2], *outer[nearest:]]
