@@ -278,11 +278,9 @@ class Survey:
             reasons = "; ".join(f"{table.full_name} has {lack}" for table, lack in lacking)
             return MappingError(f"No table of images was found: {reasons}.", hint=self._supply(*lacking[0]))
         similar = [table for table in self.catalog.tables if self._resembles_images(table)]
-        if unknown := unknown_application(self.catalog, similar):
-            return unknown
         hint = table_proposal("images", similar) if similar else unseen_hint(self.catalog)
         hint = hint or proposal(toml_lines("images", table="<table>"))
-        return MappingError("No table of images was found.", hint=hint)
+        return unknown_application(self.catalog, similar) or MappingError("No table of images was found.", hint=hint)
 
     def _supply(self, table: Table, lack: Lack) -> str:
         """Word the hint that names the column which an images table lacks."""

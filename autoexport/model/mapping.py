@@ -123,6 +123,12 @@ class Mapping:
             if name in NUMBER_FIELDS and column.kind in ("text", "enum")
         )
 
+    @property
+    def has_queries(self) -> bool:
+        """Whether images or annotations are read from a query."""
+        mapped = (self.images, self.annotations)
+        return any(item is not None and item.table.query is not None for item in mapped)
+
     def tables(self) -> dict[str, TableMapping]:
         """The mapped tables by logical name, parents first."""
         named = {
