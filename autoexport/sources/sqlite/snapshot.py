@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -135,6 +135,13 @@ class SqliteSnapshot:
             raise explain(error.orig or error, *self._paths) from error
         finally:
             self._streams.discard(parts)
+
+    async def interrupt(self) -> Callable[[], None]:
+        """The function that interrupts the statement of this snapshot, from any thread."""
+        raw = await (await self.session.connection()).get_raw_connection()
+        driver: Any = raw.driver_connection
+        interrupt: Callable[[], None] = driver._conn.interrupt  # the driver's own is a coroutine
+        return interrupt
 
     async def aclose(self) -> None:
         """Close the streams that were not read to the end, before their connection is closed."""

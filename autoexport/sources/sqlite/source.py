@@ -29,6 +29,7 @@ from sqlalchemy.pool import StaticPool
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import file_uri, published_name
 from autoexport.errors import EmptyDatabase, SourceError
+from autoexport.runtime.interruption import interruptible
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.sqlite.changes import PageChanges
@@ -87,7 +88,9 @@ class SqliteSource:
             direct = sqlite3.connect(f"{file_uri(copy)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             stack.callback(direct.close)
             session = await stack.enter_async_context(AsyncSession(engine))
+            stack.enter_context(interruptible(direct.interrupt))
             snapshot = await self._opened(session, copy, (descriptor, direct, notes), taken_at)
+            stack.enter_context(interruptible(await snapshot.interrupt()))
             stack.push_async_callback(snapshot.aclose)
             yield snapshot
 
