@@ -23,6 +23,8 @@ from autoexport.mapping.synonyms import (
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxReading
 
+NO_IMAGES = "No table of images was found."
+
 _FILES = (
     "path", "file", "filename", "image", "img", "picture", "photo", "source", "src", "location", "key", "url",
     "uri",
@@ -76,7 +78,7 @@ def unknown_application(catalog: Catalog, similar: Sequence[Table] = ()) -> Mapp
     annotations = _best(_as_annotations(catalog, table, images.table) for table in tables if table != images.table)
     if annotations is None and (similar or images.score < 3):
         return None
-    message = f"No table of images was found. {images} looks like images"
+    message = f"{NO_IMAGES} {images} looks like images"
     message += f", {annotations} like annotations." if annotations else "; no table looks like annotations."
     lines = _lines(catalog, images.table, annotations.table if annotations else None)
     whole = [f"# or, for {table.full_name} as it is: {_one_line(table)}" for table in similar]
