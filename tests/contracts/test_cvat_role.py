@@ -17,7 +17,7 @@ from tests.postgres import SUPERUSER
 from tests.postgres_connection import PostgresConnection
 from tests.trials import Trial, everything_in
 
-PAGE = REPOSITORY / "systemd" / "CVAT.md"
+PAGE = REPOSITORY / "autoexport" / "mapping" / "CVAT.md"
 ROLE = "autoexport"
 
 
