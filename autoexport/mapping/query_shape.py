@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 
 from autoexport.mapping.query_text import Token
+from autoexport.mapping.query_trace import Arm, Shape
 
 AGGREGATES = frozenset(
     {
@@ -33,31 +33,6 @@ _JOINING = ("join", "inner", "cross", "left", "right", "full", "outer", "natural
 
 class NotFollowed(Exception):
     """The changed rows of single tables do not show all changed rows of a query; the message says why."""
-
-
-@dataclass(slots=True)
-class Shape:
-    """The tables of a query, in lower case as the text names them.
-
-    `direct` has the most occurrences of each joined table in one arm. `indirect` are the tables of subqueries in
-    the selected values. `filtering` are those of subqueries in conditions and of outer joins.
-    """
-
-    direct: Counter[str] = field(default_factory=Counter)
-    indirect: set[str] = field(default_factory=set)
-    filtering: set[str] = field(default_factory=set)
-
-    def join(self, other: Shape) -> None:
-        """Add a joined part."""
-        self.direct.update(other.direct)
-        self.indirect |= other.indirect
-        self.filtering |= other.filtering
-
-    def unite(self, other: Shape) -> None:
-        """Add an arm of UNION ALL."""
-        self.direct |= other.direct
-        self.indirect |= other.indirect
-        self.filtering |= other.filtering
 
 
 def followed(
@@ -125,18 +100,26 @@ class _Reader:
 
     def query(self) -> Shape:
         """One or more arms of UNION ALL."""
-        shape = self._arm()
+        return self._query()[0]
+
+    def _query(self) -> tuple[Shape, list[Arm]]:
+        shape, arm = self._arm()
+        arms = [arm]
         while self.accept("union"):
             if not self.accept("all"):
                 raise NotFollowed("it has UNION without ALL")
-            shape.unite(self._arm())
-        return shape
+            other, arm = self._arm()
+            shape.unite(other)
+            arms.append(arm)
+        if len(arms) > 1:
+            shape.unions.append(arms)
+        return shape, arms
 
-    def _arm(self) -> Shape:
+    def _arm(self) -> tuple[Shape, Arm]:
         if self.accept_sign("("):
-            shape = self.query()
+            shape, arms = self._query()
             self.require_sign(")")
-            return shape
+            return shape, Arm(frozenset(shape.direct), inside=arms)
         if not self.accept("select"):
             raise NotFollowed(f"it has {self.peek_text()} where SELECT was expected")
         if self.peek().is_word("distinct"):
@@ -146,9 +129,10 @@ class _Reader:
         self._expression(shape.indirect, lambda token: token.is_word("from", "where"))
         if self.accept("from"):
             shape.join(self._items())
-        if self.accept("where"):
+        where = self.peek(-1).end if self.accept("where") else None
+        if where is not None:
             self._expression(shape.filtering, lambda token: False)
-        return shape
+        return shape, Arm(frozenset(shape.direct), where, self.peek(-1).end)
 
     def _expression(self, subquery_tables: set[str], ends: Callable[[Token], bool]) -> None:
         """Read up to a token that ends it. Tables of subqueries go into `subquery_tables`."""

@@ -191,11 +191,15 @@ class QueryChanges:
         conditions: Callable[[Table], Iterator[str]],
     ) -> Iterator[Select[Any]]:
         for logical, query in queries_of(mapping).items():
-            parts = [(query.sql, query.joined, None), *((item.sql, item.stored, item) for item in query.beside)]
-            for sql, stored, beside in parts:
-                for table in (table for table in stored if table.full_name in moved):
+            parts = [
+                (query.traces, query.stored, None),
+                *((item.traces, item.stored, item) for item in query.beside),
+            ]
+            for traces, stored, beside in parts:
+                for table in (table for table in stored if table.full_name in moved and table.full_name in traces):
                     for condition in conditions(table):
-                        traced = only_changed(sql, table, query.columns.get(table.full_name, ()), condition)
+                        columns = query.columns.get(table.full_name, ())
+                        traced = only_changed(traces[table.full_name], table, columns, condition)
                         yield _image_keys(tables, logical, traced, beside)
 
     # --- rows that are gone from queries beside ---------------------------------------------------

@@ -102,12 +102,12 @@ def histories(stack: ExitStack, kind: str, directory: Path, seed: int, server: P
     database: SqliteDatabase | PostgresDatabase
     if kind == "doccano on SQLite":
         database = SqliteDatabase(directory / "app.sqlite3")
-        database.execute("PRAGMA page_size = 512")  # A changed row marks all rows of its page.
-        database.close()
     else:
         assert server is not None
         database = PostgresDatabase(stack.enter_context(server.database("template0")))
     session, other = (stack.enter_context(closing(database.connect())) for _ in range(2))
+    if "SQLite" in kind:
+        session.execute("PRAGMA page_size = 512")  # A changed row marks all rows of its page.
     application: Doccano | Cvat
     if kind.startswith("doccano"):
         application = Doccano(session, sqlite="SQLite" in kind, seed=seed)

@@ -6,6 +6,7 @@ import pytest
 
 from autoexport.mapping.query_shape import NotFollowed, followed
 from autoexport.mapping.query_text import of_the_moment, tokens_of
+from autoexport.mapping.query_trace import only_arms_of
 
 TABLES = ("a", "b", "c", "d")
 
@@ -75,3 +76,28 @@ def test_not_followed(sql: str, reason: str) -> None:
 def test_words_of_the_moment(sql: str, word: str) -> None:
     """A query that uses the time or a random number gives other rows from the same tables."""
     assert of_the_moment(tokens_of(sql)) == word
+
+
+@pytest.mark.parametrize(
+    ("sql", "traced"),
+    [
+        ("SELECT id FROM a UNION ALL SELECT id FROM b", "SELECT id FROM a UNION ALL SELECT id FROM b WHERE 1 = 0"),
+        (
+            "(SELECT id FROM b WHERE x OR y) UNION ALL SELECT id FROM a JOIN b USING (id)",
+            "(SELECT id FROM b WHERE 1 = 0 AND ( x OR y)) UNION ALL SELECT id FROM a JOIN b USING (id)",
+        ),
+        (
+            "SELECT q.id FROM (SELECT id FROM a UNION ALL SELECT id FROM b) q JOIN d ON d.id = q.id",
+            "SELECT q.id FROM (SELECT id FROM a UNION ALL SELECT id FROM b WHERE 1 = 0) q JOIN d ON d.id = q.id",
+        ),
+        (
+            "SELECT q.id FROM (SELECT id FROM d UNION ALL SELECT id FROM b) q JOIN a ON a.id = q.id",
+            "SELECT q.id FROM (SELECT id FROM d UNION ALL SELECT id FROM b) q JOIN a ON a.id = q.id",
+        ),
+        ("SELECT id FROM a", "SELECT id FROM a"),
+    ],
+)
+def test_arms_without_a_table(sql: str, traced: str) -> None:
+    """Arms without the table are false where another arm has it, and stay where none has."""
+    shape = followed(tokens_of(sql), TABLES, ())
+    assert only_arms_of(sql, shape.unions, "a") == traced
