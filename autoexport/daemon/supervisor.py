@@ -138,6 +138,8 @@ class Exporter:
                 left = outcome.files
             except BaseException:
                 self.health.export_left()
+                with contextlib.suppress(asyncio.QueueFull):
+                    self._queue.put_nowait(None)  # The checks may have taken the snapshot for exported.
                 raise
             finally:
                 await asyncio.to_thread(self._published_files.end_own_changes, left)

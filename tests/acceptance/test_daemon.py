@@ -149,6 +149,19 @@ def test_a_published_file_that_is_lost_comes_back(sqlite_database: SqliteDatabas
         wait_until(lambda: (exports / "images.csv").stat().st_size > 7, "the file is right again")
 
 
+def test_an_isolated_commit_costs_one_snapshot(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """The second look at a file whose time stamp was young settles without a snapshot that nothing was missed."""
+    with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:
+        daemon.wait_until_idle()
+        snapshots = len(daemon.events("snapshot.opened"))
+        for turn in range(2):
+            sqlite_database.execute(RENAME, f"isolated {turn}")
+            wait_until(lambda turn=turn: f"isolated {turn}" in project_names(exports), "it is published")  # type: ignore[misc]
+            daemon.wait_until_idle()
+            daemon.checked_after(time.time())
+        assert len(daemon.events("snapshot.opened")) == snapshots + 2
+
+
 # --- at rest -----------------------------------------------------------------------------------------
 
 
