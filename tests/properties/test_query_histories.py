@@ -137,7 +137,7 @@ def test_incremental_exports_of_queries_equal_full_ones(
 
 
 def main(arguments: list[str]) -> None:
-    """Play long histories, a new database every 250 steps, and print a row a kind."""
+    """Play long histories, a new database every 100 steps, and print a row a kind."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -157,7 +157,7 @@ def main(arguments: list[str]) -> None:
                 with ExitStack() as stack:
                     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                     history = histories(stack, kind, directory, chosen.seed + done, server)
-                    for _ in range(min(250, chosen.steps // len(kinds) - done)):
+                    for _ in range(min(100, chosen.steps // len(kinds) - done)):
                         history.step()
                         done += 1
                 modes += history.modes
