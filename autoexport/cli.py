@@ -107,9 +107,16 @@ def _run_monitor(settings: Settings) -> int:
 
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path), default=Path("autoexport_demo"), metavar="[DIR]")
+@click.option(
+    "--application",
+    type=click.Choice(["auto_labeling_tool", "doccano"]),
+    default="auto_labeling_tool",
+    show_default=True,
+    help="The application whose database the sample is like.",
+)
 @common_options
 @click.pass_obj
-def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
+def demo(invocation: Invocation, /, directory: Path, application: str, **flags: Any) -> int:
     """Create a small sample database and export it.
 
     Everything is created in DIR (default: ./autoexport_demo). Run it again to
@@ -122,7 +129,8 @@ def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
         if name in invocation.overrides:
             raise click.UsageError(f"demo does not accept {flag}: it creates everything in DIR.")
     settings = invocation.settings(**demo_settings(directory))
-    return _run(demo(settings, directory, progress=invocation.progress, program=program_name()))
+    program = program_name()
+    return _run(demo(settings, directory, progress=invocation.progress, program=program, application=application))
 
 
 @cli.command()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from autoexport.commands import demo_doccano
 from autoexport.commands.export import export
 from autoexport.commands.terminal import say
 from autoexport.config.database_url import file_uri
@@ -24,6 +25,10 @@ from autoexport.errors import AutoexportError, ConfigurationError, PublishError
 
 DEMO_MARK = 0x61786465
 """SQLite's `application_id` (PRAGMA application_id) of a demo database: it tells a demo from a foreign file."""
+
+OWN, DOCCANO = "auto_labeling_tool", "doccano"
+APPLICATIONS = (OWN, DOCCANO)
+"""The applications whose database a demo can be like."""
 
 EXPORTS = "database_exports"
 SCHEMA = """
@@ -96,15 +101,20 @@ def demo_settings(directory: Path) -> dict[str, Any]:
 
 
 async def demo(
-    settings: Settings, directory: Path, *, progress: bool = True, program: str = "python -m autoexport"
+    settings: Settings,
+    directory: Path,
+    *,
+    progress: bool = True,
+    program: str = "python -m autoexport",
+    application: str = OWN,
 ) -> int:
     """Create or reset the sample database in `directory`, export it, and suggest commands to try.
 
-    `program` is the program as the user can call it. Returns the exit code of the export. Raises as
-    `make_database` and `export`.
+    `program` is the program as the user can call it. `application` is one of `APPLICATIONS`. Returns the exit
+    code of the export. Raises as `make_database` and `export`.
     """
     database = directory / "database.db"
-    await asyncio.to_thread(make_database, database)
+    await asyncio.to_thread(make_database, database, application=application)
     code = await export(settings, progress=progress)
     names = f"{shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
     say()
@@ -117,7 +127,7 @@ async def demo(
     return code
 
 
-def make_database(database: Path, busy_s: float = 5.0) -> None:
+def make_database(database: Path, busy_s: float = 5.0, *, application: str = OWN) -> None:
     """Write the sample database, always with the same rows, in one transaction.
 
     An existing demo database is reset in place, so that a running exporter follows it. `busy_s` is the time in
@@ -139,7 +149,7 @@ def make_database(database: Path, busy_s: float = 5.0) -> None:
         )
     try:
         with contextlib.closing(sqlite3.connect(database, busy_s, isolation_level=None)) as connection:
-            _fill(connection)
+            _fill(connection, application)
     except sqlite3.Error as exc:
         raise AutoexportError(
             f"The demo database {database} cannot be written: {exc}.",
@@ -156,14 +166,15 @@ def _is_demo(database: Path) -> bool:
         return False
 
 
-def _fill(connection: sqlite3.Connection) -> None:
+def _fill(connection: sqlite3.Connection, application: str) -> None:
+    schema, rows = (SCHEMA, _rows()) if application == OWN else (demo_doccano.SCHEMA, demo_doccano.rows())
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(f"PRAGMA application_id = {DEMO_MARK}")
-    for table in _TABLES:
+    for table in (*_TABLES, *demo_doccano.TABLES):
         connection.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in SCHEMA.split(";"):
+    for statement in schema.split(";"):
         connection.execute(statement)
-    for table, row in _rows():
+    for table, row in rows:
         marks = ", ".join("?" * len(row))
         connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own table names
     connection.execute("COMMIT")

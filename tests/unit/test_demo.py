@@ -316,3 +316,23 @@ def test_names_from_the_database_do_not_control_the_terminal(
     assert "regions\\x1b[31m looks like annotations" in checked
     assert "Red\\x1b[31m" in verified
     assert "\x1b" not in checked + verified
+
+
+def test_a_sample_of_another_application(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The preset of doccano maps it, and a sample of the first application takes its place."""
+    arguments = ["demo", str(tmp_path / "demo"), "--application", "doccano", "--no-progress"]
+    assert main(arguments) == 0
+    exports = tmp_path / "demo" / "database_exports"
+    document = json.loads((exports / "database_export.json").read_bytes())
+    assert [project["name"] for project in document["projects"]] == ["Flowers", "Road Signs", "Leaves", "Captions"]
+    kinds = {
+        item["type"]
+        for project in document["projects"]
+        for dataset in project["datasets"]
+        for image in dataset["images"]
+        for item in image["annotations"]
+    }
+    assert kinds == {"bbox", "polygon", "classification", "text"}
+    capsys.readouterr()
+    assert main([*arguments[:2], "--no-progress"]) == 0
+    assert "Street Scenes" in (exports / "database_export.json").read_text(encoding="utf-8")
