@@ -60,6 +60,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
         preset=schema.preset if schema is not None and schema.tables else "",
+        counted=schema.counted if schema is not None and configured["annotations"].query is not None else (),
         keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,

@@ -10,6 +10,7 @@ Row = tuple[str, tuple[object, ...]]
 """A table, and the values of one row in the order of its columns."""
 
 SAMPLES = {
+    "doccano": "autoexport.commands.samples.doccano",
     "label_studio": "autoexport.commands.samples.label_studio",
 }
 """The module of each application's sample."""

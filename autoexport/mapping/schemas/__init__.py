@@ -36,6 +36,7 @@ def read_preset(preset: str, text: str) -> ApplicationSchema:
         preset=preset,
         databases=tuple(declared.get("databases", DATABASES)),
         predictions=declared.get("predictions", {}),
+        counted=tuple((each["query"], each["note"]) for each in declared.get("counted", ())),
     )
 
 
