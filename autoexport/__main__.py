@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 from autoexport.runtime import tuning
@@ -10,13 +11,27 @@ from autoexport.runtime import tuning
 def run() -> None:
     """Load the command line, run it and exit with its code."""
     _open_standard_streams()
+    _end_in_one_line()
     tuning.load_without_rich()
     gc.disable()  # Loaded modules stay: searching them for garbage takes a tenth of the start.
     from autoexport.cli import main
 
     code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # It has ended, and its exit code says how.
     gc.freeze()  # Spares the interpreter a last search for garbage at exit.
     sys.exit(code)
+
+
+def _end_in_one_line() -> None:
+    """Let signals end the process without a traceback, until the command has its own handlers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    os.write(2, b"interrupted: the published files are complete and unchanged\n")
+    os._exit(128 + number)
 
 
 def _open_standard_streams() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import click
 
+from autoexport.commands.interruption import Interrupted, until_interrupted
 from autoexport.commands.options import (
     DatabaseFirst,
     Invocation,
@@ -29,6 +32,8 @@ from autoexport.runtime.tuning import collect_seldom, return_memory
 from autoexport.version import __version__
 
 INTERRUPTED = 130
+_told = threading.Event()
+"""Set when the interruption was reported: two threads may try to."""
 
 EXAMPLES = """\b
 Examples:
@@ -97,7 +102,7 @@ def _run_monitor(settings: Settings) -> int:
     """Export and keep the files current until a signal. If exports are switched off, only answer systemd."""
     from autoexport.commands.monitor import monitor
 
-    return _run(monitor(settings))
+    return asyncio.run(monitor(settings))
 
 
 @cli.command()
@@ -178,7 +183,7 @@ def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
 
 
 def _run(coroutine: Coroutine[Any, Any, int]) -> int:
-    return asyncio.run(coroutine)
+    return asyncio.run(until_interrupted(coroutine, _leave))
 
 
 def _log_overruled(settings: Settings, monitor: bool, log_level: str) -> None:
@@ -215,7 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         flush()
     except (KeyboardInterrupt, click.Abort):
-        return _interrupted()
+        return _interrupted(INTERRUPTED)
+    except Interrupted as exc:
+        return _interrupted(exc.exit_code)
     except click.ClickException as exc:
         return _usage_error(exc)
     except AutoexportError as exc:
@@ -259,9 +266,17 @@ def _usage_error(exc: click.ClickException) -> int:
     return 2
 
 
-def _interrupted() -> int:
-    _complain("interrupted: the published files are complete and unchanged")
-    return INTERRUPTED
+def _interrupted(code: int) -> int:
+    if not _told.is_set():
+        _told.set()
+        _complain("interrupted: the published files are complete and unchanged")
+    return code
+
+
+def _leave(code: int) -> None:
+    """End the process although threads still work. Their unfinished files are private."""
+    _interrupted(code)
+    os._exit(code)
 
 
 def _complain(text: str) -> None:

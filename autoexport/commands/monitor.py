@@ -10,6 +10,7 @@ import threading
 from autoexport.config.settings import Settings
 from autoexport.daemon.supervisor import DRAIN_S, Exporter
 from autoexport.daemon.systemd import SystemdNotifier
+from autoexport.runtime.interruption import interrupt_work
 from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
 from autoexport.version import __version__
@@ -81,6 +82,7 @@ class _Signals:
         if self._stop.is_set():
             log.warning("stop.at_once", signal=number.name)
             _leave_after(LEAVE_S, 128 + number)
+            interrupt_work()
             self._task.cancel()
             return
         log.info("stop.asked", signal=number.name)

@@ -10,6 +10,7 @@ from typing import cast
 from autoexport.daemon.health import Health
 from autoexport.daemon.report import PENDING_S
 from autoexport.publishing.contract import TargetWatch
+from autoexport.runtime.tasks import ended
 
 TICK_S = 5.0
 HUNG_S = 60.0
@@ -50,6 +51,5 @@ async def _next(checks: AsyncIterator[bool], health: Health, interval_s: float) 
             health.waited()
         return await check
     finally:
-        if not check.done():
-            check.cancel()
-            await asyncio.wait({check})
+        check.cancel()  # does nothing if the check is done
+        await ended(check)

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from autoexport.config.settings import Settings
+from autoexport.daemon.one_time import run_recorded
 from autoexport.daemon.supervisor import Exporter
 from autoexport.errors import AutoexportError, ConfigurationError
-from autoexport.pipeline.exporter import run_once
 from autoexport.publishing.manifest import Manifest
 from autoexport.runtime.logs import get_logger
 
@@ -38,7 +38,7 @@ async def export_once(settings: Settings | None = None, *, full: bool = False) -
     chosen = _with_warnings(settings)
     if not chosen.enable_auto_export:
         raise ConfigurationError("Exporting is switched off.", hint="Set DB_EXPORT_ENABLE_AUTO_EXPORT to true.")
-    return (await run_once(chosen, full=full)).manifest
+    return (await run_recorded(chosen, full=full)).manifest
 
 
 @contextlib.asynccontextmanager

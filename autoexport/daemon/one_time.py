@@ -13,6 +13,7 @@ from autoexport.daemon.report import Report, read_report, write_report
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError, MappingError
 from autoexport.pipeline.exporter import Outcome, run_once
 from autoexport.publishing.locks import LEADER_LOCK, Lock
+from autoexport.runtime.interruption import is_interrupted
 from autoexport.runtime.progress import Progress
 
 
@@ -26,7 +27,7 @@ async def run_recorded(settings: Settings, *, full: bool = False, progress: Prog
         outcome = await run_once(settings, full=full, progress=progress)
     except AutoexportError as error:
         wrong_settings = isinstance(error, ConfigurationError) and not isinstance(error, MappingError)
-        if not wrong_settings and not isinstance(error, LockedError):
+        if not wrong_settings and not isinstance(error, LockedError) and not is_interrupted():
             await asyncio.to_thread(record, settings.state_dir, began, error)
         raise
     await asyncio.to_thread(record, settings.state_dir, began, outcome)

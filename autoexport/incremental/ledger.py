@@ -207,7 +207,9 @@ def _written(head: dict[str, Any], sections: Iterable[SectionRecord]) -> Iterato
         sums = [getattr(section.sums, name) for name in Sums.__slots__]
         places = [(place.offset, place.length, place.crc, place.guarded) for place in section.places]
         about = [section.digest, section.counted, section.empty, sums, places, section.body.length]
-        yield b"".join((orjson.dumps(about)[:-1], _BODY, section.body.read(), _NEXT))
+        yield orjson.dumps(about)[:-1] + _BODY
+        yield from section.body.pieces()
+        yield _NEXT
     yield _LAST
 
 

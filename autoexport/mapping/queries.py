@@ -136,8 +136,9 @@ def _declared(logical: str, reads: Sequence[str], catalog: Catalog) -> tuple[lis
         whole, _, column = name.rpartition(".")
         found = _named(catalog, name)
         if not found and whole:
-            found = [table for table in _named(catalog, whole) if table.column(column)]
-            columns |= {(table.full_name, column.lower()) for table in found}
+            found = [table for table in _named(catalog, whole) if column == "*" or table.column(column)]
+            every = {(table.full_name, item.name.lower()) for table in found for item in table.columns}
+            columns |= every if column == "*" else {(table.full_name, column.lower()) for table in found}
         if not found:
             raise MappingError(
                 f"tables.{logical}.reads: there is no table {name!r}.",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+_PIECE_BYTES = 256 << 10
 
 
 class Scratch(Protocol):
@@ -29,6 +32,19 @@ class Stored:
     def read(self) -> bytes:
         """The bytes."""
         return self.scratch.read(self.offset, self.length)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, at most 256 KB at a time."""
+        for begun in range(0, self.length, _PIECE_BYTES):
+            yield self.scratch.read(self.offset + begun, min(_PIECE_BYTES, self.length - begun))
+
+    def split(self, separator: bytes) -> Iterator[bytes]:
+        """The parts between separators, as `bytes.split` returns them."""
+        rest = b""
+        for piece in self.pieces():
+            *whole, rest = (rest + piece).split(separator)
+            yield from whole
+        yield rest
 
 
 class MemoryScratch:

@@ -116,7 +116,7 @@ class SectionRecord:
 
     def lines(self) -> Iterator[Any]:
         """The keys of the datasets, then the blocks, as lists."""
-        for line in self.body.read().split(b",\n"):
+        for line in self.body.split(b",\n"):
             yield orjson.loads(line)
 
     def datasets(self) -> list[Key]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
@@ -16,8 +16,7 @@ from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import mapping_digest
-from autoexport.model import packing
-from autoexport.model.blocks import BlockRecord, BlockRows, Range
+from autoexport.model.blocks import Range
 from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
@@ -25,9 +24,10 @@ from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.mapped import mapping_of
+from autoexport.pipeline.recording import keys_of, order_of, record
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
-from autoexport.rendering.spool import Rendered, ScratchFile, Spool, spools
+from autoexport.rendering.spool import ScratchFile, Spool, spools
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 from autoexport.runtime.logs import get_logger
@@ -122,8 +122,14 @@ class Derivation:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
         totals = await self.reader.totals()
-        parents = await self.reader.parents()
-        self.builder = await in_thread(TreeBuilder, parents, mapping, self.job.source.database, ruled_parents)
+        self.builder = await in_thread(
+            TreeBuilder,
+            await self.reader.parents(),
+            mapping,
+            self.job.source.database,
+            ruled_parents,
+            self.scratch,
+        )
         if any(isinstance(output, FileSetFormat) for output in self.job.formats):
             await self._prepare_training()
         reason = "it was asked for" if full else everything
@@ -236,7 +242,7 @@ class Derivation:
                     expected = int(rows * verdict.lost_share)
                     fresh += await self._render_ranges(verdict.lost, expected, len(kept) + others)
                 together = kept + fresh
-                order = sorted(range(len(together)), key=list(map(_order, together)).__getitem__)
+                order = sorted(range(len(together)), key=list(map(order_of, together)).__getitem__)
                 return plan, verdict.kept, together.picked(order), fresh
         if ledger is not None:
             ledger.forget_sections(plan.reason)
@@ -261,38 +267,10 @@ class Derivation:
                     members = rows.blocks()
                     owners, digests = self.builder.owners([dataset for dataset, _ in members])
                     await renderer.add(rows, owners)
-                    keys.append(_keys(rows, digests, first))
+                    keys.append(keys_of(rows, digests, first))
                     self.progress.advance(len(rows.spans) + sum(rows.spans))
                 rendered = await renderer.finish()
             self.worker_cpu_s += renderer.worker_cpu_s
-            await in_thread(_record, records, keys, rendered)
+            await in_thread(record, records, keys, rendered)
         self.progress.finish()
         return records
-
-
-def _order(record: BlockRecord) -> tuple[Key, Key]:
-    return record.dataset, record.first
-
-
-def _keys(rows: BlockRows, digests: Sequence[str], first: list[Key]) -> bytes:
-    """Dataset, first and last image, and digest of the parents of each block that ends in these rows, packed.
-
-    `first` holds the first image of a block that began in earlier rows.
-    """
-    images, end = rows.image_keys(), 0
-    keys = []
-    for index, ((dataset, length), digest) in enumerate(zip(rows.blocks(), digests, strict=True), 1):
-        begun, end = end, end + length
-        if not first:
-            first.append(images[begun])
-        if rows.ends or index < len(digests):
-            keys.append((dataset, first.pop(), images[end - 1], digest))
-    return packing.pack(keys)
-
-
-def _record(records: BlockRecords, keys: deque[bytes], rendered: Iterator[Rendered]) -> None:
-    """Record the rendered blocks, and free their packed keys one after the other."""
-    while keys:
-        for dataset, first, last, parents in packing.unpack(keys.popleft()):
-            made = next(rendered)
-            records.append(BlockRecord(dataset, first, last, made.packed, parents, made.ids, made.parts))

@@ -11,7 +11,7 @@ import orjson
 
 from autoexport.formats.contract import Format, SectionFormat, part_count
 from autoexport.model.blocks import BlockRecord, Part
-from autoexport.model.scratch import MemoryScratch, Scratch, Stored
+from autoexport.model.scratch import Scratch, Stored
 from autoexport.model.sections import BlockRecords, SectionPlace, SectionRecord, plain_key
 from autoexport.publishing.layout import Layout, Records, SectionTexts
 from autoexport.rendering.counted import CountedSection, CountedSections
@@ -46,6 +46,7 @@ class Sections:
         self._formats = formats
         self._outline = builder.outline
         self._records = records
+        self._scratch = scratch
         self._kept = dict(kept)
         self._published = {record.digest: record for record in published}
         self._digests: dict[int, str] = {}
@@ -137,15 +138,21 @@ class Sections:
             if index in self._kept:
                 yield replace(self._kept[index], places=places)
                 continue
-            body = self._body(index)
-            scratch = MemoryScratch()
-            stored = Stored(scratch, scratch.append(body), len(body))
+            stored = self._stored(self._body(index))
             sums, counted = self.counted.sums[index], self.counted.counted[index]
             yield SectionRecord(self._digests[index], counted, self._empty[index], sums, places, stored)
 
-    def _body(self, index: int) -> bytes:
+    def _stored(self, lines: Iterator[bytes]) -> Stored:
+        """Lines in the scratch file. A section may be one large dataset, with the counts of all its blocks."""
+        offset, length = self._scratch.append(b""), 0
+        for line in lines:
+            self._scratch.append(line)
+            length += len(line)
+        return Stored(self._scratch, offset, length)
+
+    def _body(self, index: int) -> Iterator[bytes]:
         """The keys of the datasets of a section, then its blocks, each on a line."""
-        lines = [orjson.dumps(self._outline.keys_of(index), default=plain_key)]
+        yield orjson.dumps(self._outline.keys_of(index), default=plain_key)
         for block in self.counted.blocks_of(index):
             record = self._records[block]
             parts = [
@@ -154,5 +161,4 @@ class Sections:
             ]
             counts = orjson.Fragment(record.packed)
             row = (record.dataset, record.first, record.last, counts, record.parents, record.ids, parts)
-            lines.append(orjson.dumps(row, default=plain_key))
-        return b",\n".join(lines)
+            yield b",\n" + orjson.dumps(row, default=plain_key)

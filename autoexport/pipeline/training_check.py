@@ -11,6 +11,7 @@ from autoexport.formats import chosen_formats
 from autoexport.formats.contract import FileSetFormat, FormatOptions
 from autoexport.formats.training.units import Extent
 from autoexport.model.blocks import BlockRows
+from autoexport.model.scratch import MemoryScratch
 from autoexport.pipeline.training import learn_all, prepare
 from autoexport.publishing.contract import Target
 from autoexport.rendering.bodies import each_block
@@ -34,7 +35,8 @@ async def training_findings(
     """Render all blocks without keeping them, if a format for training is on. Raises `SourceError`."""
     if not any(isinstance(output, FileSetFormat) for output in chosen_formats(options)):
         return TrainingFindings()
-    builder = TreeBuilder(await reader.parents(), reader.tables.mapping, database, ruled_parents)
+    parents = await reader.parents()
+    builder = TreeBuilder(parents, reader.tables.mapping, database, ruled_parents, MemoryScratch())
     training = await prepare(reader, builder, options, target, state)
     await learn_all(training, reader, builder)
     builder.training = training.of_projects()

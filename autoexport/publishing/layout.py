@@ -21,6 +21,8 @@ _TEXT, _KEPT, _FRESH = range(3)
 """The kinds of pieces; from `_FRESH` on, one for each part."""
 
 _READ_BYTES = 1 << 20
+_TEXT_BYTES = 64 << 10
+"""As much text is held before it goes to the scratch file: that of a project may be a list of a million labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,15 @@ class _Writer:
         self._pieces = pieces
         self._separator = separator
         self._between: list[bytes] = []
+        self._between_bytes = 0
         self._follows = False
 
     def text(self, text: bytes) -> None:
         self._between.append(text)
+        self._between_bytes += len(text)
         self.crc = zlib.crc32(text, self.crc)
         self.length += len(text)
-        if len(text) >= _READ_BYTES:
+        if self._between_bytes >= _TEXT_BYTES:
             self.flush()
 
     def segment(self, segment: Segment, crc: int) -> None:
@@ -154,6 +158,7 @@ class _Writer:
         joins = self._follows and between == self._separator
         if joins and self._pieces.extend_segment(segment, len(between)):
             self._between.clear()
+            self._between_bytes = 0
         else:
             self.flush()
             self._pieces.add_segment(segment)
@@ -171,6 +176,7 @@ class _Writer:
         if self._between:
             self._pieces.add_text(b"".join(self._between))
             self._between.clear()
+            self._between_bytes = 0
         self._follows = False
 
 

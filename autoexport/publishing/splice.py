@@ -21,6 +21,7 @@ from autoexport.runtime.files import (
     temp_beside,
     write_all,
 )
+from autoexport.runtime.interruption import is_interrupted
 
 _COPY_BYTES = 16 << 20
 """Size of the steps of a copy. Between two steps it can be stopped."""
@@ -135,6 +136,8 @@ def stage(
                 with made_durable(descriptor, layout.length, throttled=throttled):
                     _check_unchanged(kept, known, layout.file_name)
                     for piece in _together(layout, spools, kept):
+                        if is_interrupted():
+                            raise PublishError("The export was interrupted.", hint="Run it again.")
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
                             if throttle is not None:

@@ -17,7 +17,7 @@ from autoexport.model.sections import BlockRecords, SectionRecord, Sums
 from autoexport.model.tree import DatasetNode, ProjectNode, Section, Tree, in_order
 from autoexport.rendering import label_counts
 from autoexport.rendering.label_counts import LabelCounts
-from autoexport.rendering.outline import ALL, hashed
+from autoexport.rendering.outline import hashed
 from autoexport.rendering.tree import NamedLabels, TableLabels, TreeBuilder
 
 
@@ -157,7 +157,7 @@ class CountedSections:
             project.labels = NamedLabels(counted)
         else:
             project.labels = TableLabels(self.builder, project.key, counted)
-            if not self.builder.outline.all_labels:
+            if not self.builder.outline.labels.common:
                 mended = self.builder.mended_labels(project.key)
                 sums.repaired += mended.repaired
                 sums.redacted += mended.redacted
@@ -170,15 +170,15 @@ class CountedSections:
         outline, total = self.builder.outline, Sums()
         for index in range(len(outline.sections)):
             total.add(self.sums[index])
-        if outline.all_labels:
-            mended = self.builder.mended_labels(ALL)
+        if outline.labels.common:
+            mended = self.builder.mended_labels(None)
             total.repaired += mended.repaired
             total.redacted += mended.redacted
         counts = Counts(
             images=total.images, labeled=total.labeled, annotations=total.annotations, repaired=total.repaired,
             guarded=total.guarded, redacted=total.redacted,
         )  # fmt: skip
-        labels = total.labels if outline.labels_from_names else outline.label_rows
+        labels = total.labels if outline.labels_from_names else outline.labels.published
         return Tree(timestamp, _Projects(self), labels, counts, outline.parts, outline.dataset_count)
 
 

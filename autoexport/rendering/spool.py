@@ -79,15 +79,20 @@ class ScratchFile:
         offset = self._written + len(self._held)
         self._held += data
         if len(self._held) >= _HELD_BYTES:
-            if self._descriptor is None:
-                self._descriptor = create_nameless(self._state / f"spool-{secrets.token_hex(8)}")
-            write_all(self._descriptor, bytes(self._held))
-            self._written += len(self._held)
-            self._held = bytearray()
+            self._write()
         return offset
+
+    def _write(self) -> None:
+        if self._descriptor is None:
+            self._descriptor = create_nameless(self._state / f"spool-{secrets.token_hex(8)}")
+        write_all(self._descriptor, bytes(self._held))
+        self._written += len(self._held)
+        self._held = bytearray()
 
     def read(self, offset: int, length: int) -> bytes:
         """Read from the file or from memory. Neighbouring bytes are mostly read one after the other."""
+        if offset < self._written < offset + length:
+            self._write()
         if offset >= self._written:
             begun = offset - self._written
             return bytes(self._held[begun : begun + length])

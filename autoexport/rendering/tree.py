@@ -11,8 +11,9 @@ from autoexport.mapping.keys import SOLE_KEY
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS
 from autoexport.model.mapping import Mapping as TableMappings
-from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Section, in_order
-from autoexport.rendering.outline import Outline, Row, hashed
+from autoexport.model.scratch import Scratch
+from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Row, Section, in_order
+from autoexport.rendering.outline import Outline, hashed
 from autoexport.values.block import Mended
 
 Ruled = Callable[
@@ -21,7 +22,6 @@ Ruled = Callable[
 ]
 
 _PROJECT_ID = DATASET_FIELDS.index("project_id")
-_LABELS_TOGETHER = 500
 _DATASET_OWN = tuple(name for name in DATASET_FIELDS if name != "project_id")
 
 
@@ -33,9 +33,11 @@ class TreeBuilder:
     a format for training is on.
     """
 
-    def __init__(self, parents: Parents, mapping: TableMappings, database: str, rule: Ruled) -> None:
+    def __init__(
+        self, parents: Parents, mapping: TableMappings, database: str, rule: Ruled, scratch: Scratch
+    ) -> None:
         self.mapping = mapping
-        self.outline = Outline(parents, mapping, database)
+        self.outline = Outline(parents, mapping, database, scratch)
         self.training: Mapping[Key, tuple[str, Sequence[str]]] = {}
         self._rule = rule
         level = parents.datasets if mapping.datasets is not None else parents.projects
@@ -138,17 +140,15 @@ class TreeBuilder:
             )
         return nodes, mended
 
-    def labels(self, project: Key) -> Iterator[tuple[list[tuple[Any, ...]], Mended]]:
+    def labels(self, project: Key | None) -> Iterator[tuple[list[tuple[Any, ...]], Mended]]:
         """The values of `LABEL_FIELDS` of the labels that a project lists, with the number of mended values.
 
         Yields some labels at a time.
         """
-        rows = self.outline.labels_of(project)
-        for begun in range(0, len(rows), _LABELS_TOGETHER):
-            some = rows[begun : begun + _LABELS_TOGETHER]
+        for some in self.outline.labels.of(project):
             yield self._columns("labels", self.outline.label_fields, some, LABEL_FIELDS)
 
-    def mended_labels(self, project: Key) -> Mended:
+    def mended_labels(self, project: Key | None) -> Mended:
         """The number of mended values in the labels that a project lists."""
         return sum((mended for _, mended in self.labels(project)), Mended())
 
@@ -160,7 +160,7 @@ class TableLabels(Collection[LabelNode]):
         self._builder, self._project, self._counted = builder, project, counted
 
     def __len__(self) -> int:
-        return len(self._builder.outline.labels_of(self._project))
+        return self._builder.outline.labels.count(self._project)
 
     def __iter__(self) -> Iterator[LabelNode]:
         for some, _ in self._builder.labels(self._project):

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
+from autoexport.runtime.tasks import ended
+
 PATIENCE_S = 5.0
 """How long the last, unneeded fetch may take before it is cancelled. A driver that is cancelled in the middle of a
 call loses its connection."""
@@ -37,10 +39,10 @@ async def prefetched(items: AsyncGenerator[T, None]) -> AsyncIterator[AsyncItera
             await asyncio.wait({fetching}, timeout=PATIENCE_S)
         finally:
             fetching.cancel()  # does nothing if the fetch is done
-        await asyncio.wait({fetching})
-        if not fetching.cancelled():
-            fetching.exception()  # mark it as retrieved: the reader has raised it, or needs the item no more
-        await items.aclose()
+            try:
+                await ended(fetching)
+            finally:
+                await items.aclose()
 
 
 def _begin(items: AsyncGenerator[T, None]) -> asyncio.Task[tuple[T, ...]]:

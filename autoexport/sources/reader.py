@@ -13,7 +13,7 @@ from autoexport.mapping.keys import not_unique
 from autoexport.model.blocks import BlockRows, Range
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import Mapping
-from autoexport.model.tree import ParentRows, Parents, Totals
+from autoexport.model.tree import PackedRows, ParentRows, Parents, Totals
 from autoexport.sources.block_size import BlockSize
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.gather import Stream, gather
@@ -161,9 +161,9 @@ class SnapshotReader:
             return ParentRows()
         names, statement = self._statements.parents(logical, above, soft_deleted=soft_deleted)
         stream = self.snapshot.stream(statement)
-        rows: list[tuple[Scalar, ...]] = []
+        rows = PackedRows()
         async for part in stream:
-            rows += map(tuple, part)
+            rows.extend(part)
         return ParentRows(names, rows)
 
     async def _keys_if_few(self, condition: ColumnElement[bool]) -> list[Any] | None:

@@ -111,10 +111,11 @@ def _tables(datasets: int, labels: int) -> Iterator[tuple[str, Iterator[Row]]]:
 def write(path: Path, datasets: int, labels: int) -> None:
     """Create a new SQLite file. Names of labels beyond `labels` have no label row."""
     connection = create_sqlite(path, journal_mode="delete")
+    connection.execute("BEGIN")
     for table, rows in _tables(datasets, labels):
         for row in rows:
             connection.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)
-    connection.commit()
+    connection.execute("COMMIT")
     connection.close()
 
 

@@ -23,9 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from autoexport.formats import json_tree
 from autoexport.incremental import changes, plan
+from autoexport.model import scratch, tree
 from autoexport.pipeline import sections
-from autoexport.publishing import splice
-from autoexport.rendering import label_counts, outline, spool
+from autoexport.publishing import layout, splice
+from autoexport.rendering import label_counts, label_rows, outline, spool
 from autoexport.sources import block_size, reader
 from autoexport.sources.sqlite import private_copy
 from tests.applications import postgres_schema
@@ -72,6 +73,10 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (label_counts, "_TOGETHER", 2),
     (sections, "_UNPACKED_BLOCKS", 2),
     (json_tree, "_LABELS_TOGETHER", 2),
+    (label_rows, "LABELS_TOGETHER", 2),
+    (tree, "_PACKED_TOGETHER", 2),
+    (scratch, "_PIECE_BYTES", 50),
+    (layout, "_TEXT_BYTES", 200),
     (splice, "SMALL_BYTES", 500),
     (splice, "_JOINED_BYTES", 2_000),
     (spool, "_HELD_BYTES", 3_000),
@@ -100,7 +105,7 @@ def steps(*tables: dict[str, Any]) -> st.SearchStrategy[Step]:
 ORDINARY_STEP = steps(dict.fromkeys(ORDINARY))
 STEP = st.one_of(ORDINARY_STEP, steps(OPERATIONS))
 FEW_ROWS = re.compile(
-    r"\d+ images may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for"
+    r"\d+ images? may have changed|\d+ of \d+ blocks changed|most pages changed|it was asked for"
     r"|there is no ledger|the integer ids changed"
 )
 """The reasons that exports may give after changes of a few rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -379,6 +380,19 @@ def test_a_full_disk(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
             shop.stage(layout)
         assert raised.value.hint
         assert isinstance(raised.value.__cause__, OSError)
+        assert shop.leftovers() == []
+
+
+def test_a_process_that_is_about_to_end_writes_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread cannot be cancelled: it sees by itself that the work was interrupted, and leaves no temp file."""
+    interrupted = threading.Event()
+    interrupted.set()
+    monkeypatch.setattr("autoexport.runtime.interruption._interrupted", interrupted)
+    with workshop(ImagesTable()) as shop:
+        tree = tree_of(NAMES)
+        layout = shop.lay_out(tree.tree, shop.fresh(tree.bodies(shop.output)))
+        with pytest.raises(PublishError, match="interrupted"):
+            shop.stage(layout)
         assert shop.leftovers() == []
 
 

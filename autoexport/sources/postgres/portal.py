@@ -61,10 +61,14 @@ class Portals:
 
     async def aclose(self) -> None:
         """Cancel all fetches: their rows are not needed any more."""
-        for task in self._ahead:
-            task.cancel()
+        self.cancel()
         if self._ahead:
             await asyncio.wait(self._ahead)
+
+    def cancel(self) -> None:
+        """Cancel all fetches, and let the server cancel their statements."""
+        for task in self._ahead:
+            task.cancel()
 
     async def open(self, statement: Select[Any]) -> Any:
         """A cursor on a new portal. The server has planned the statement and taken its locks, but read nothing."""

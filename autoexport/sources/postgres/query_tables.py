@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from autoexport.errors import MappingError
@@ -17,6 +19,7 @@ from autoexport.model.catalog import Column, Query, Table
 from autoexport.sources.postgres import catalog_queries as queries
 from autoexport.sources.postgres.engine import driver_of
 from autoexport.sources.postgres.errors import sqlstate
+from autoexport.sources.postgres.gate import refuse_own_functions, refuse_undeclared
 from autoexport.sources.postgres.schema import Declarations, columns_of, parts_of
 
 # In the order of the columns of `catalog_queries.COLUMNS`.
@@ -74,6 +77,9 @@ async def with_queries(connection: AsyncConnection, declared: Declarations, tabl
         if used := sorted(functions(query) & changing):
             query = replace(query, changing=f"{used[0]}()")
         described[logical] = await _table(connection, logical, query)
+        settings = tables.get(logical)
+        if not (isinstance(settings, Mapping) and "query" in settings):  # It is that of a preset.
+            await refuse_own_functions(connection, logical, query)
     return replace(declared, catalog=replace(declared.catalog, queries=described))
 
 
@@ -84,6 +90,16 @@ async def _table(connection: AsyncConnection, logical: str, query: Query) -> Tab
         replace(item, key=(await _columns(connection, logical, f"SELECT image_id FROM ({item.sql}) AS query"))[0])  # noqa: S608
         for item in query.beside
     ]
+    names = Counter(item.name for item in columns)
+    if twice := [column for column, count in names.items() if count > 1]:
+        raise MappingError(f"{name} has two columns {twice[0]}.", hint="Give each column another name with AS.")
+    try:
+        async with connection.begin_nested():
+            await refuse_undeclared(connection, logical, query)
+    except DBAPIError as error:
+        if sqlstate(error)[:2] != "42":
+            raise
+        raise _refused(logical, error.orig or error) from error
     return Table(name, None, "view", columns, query=replace(query, beside=tuple(beside)))
 
 
@@ -109,7 +125,7 @@ async def _columns(connection: AsyncConnection, logical: str, statement: str) ->
     return tuple(columns_of(declared, parts_of(parts))[0]["", ""])
 
 
-def _refused(logical: str, error: Exception) -> MappingError:
+def _refused(logical: str, error: BaseException) -> MappingError:
     """The error for a query that the server does not accept."""
     return MappingError(
         f"tables.{logical}.query: {error}.", hint="Correct the query, or try it with `psql` as the same user."

@@ -14,6 +14,7 @@ from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from autoexport.errors import SourceError
+from autoexport.runtime.interruption import interruptible
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.sources.postgres.engine import OPEN_TIMEOUT_S
@@ -77,6 +78,7 @@ class SecondConnection:
         parts = await self._opened.enter_async_context(prefetched(portals.rows(portal, wide_column)))
         # On exit this runs before `prefetched` waits for its fetch, which may last as long as the sorting.
         self._opened.push_async_callback(portals.aclose)
+        self._opened.enter_context(interruptible(portals.cancel))
         connections = [(first, self._turn), (second, portals.turn)]
         keeping = asyncio.create_task(_keep_alive(connections), name="autoexport: keep alive")
         self._opened.push_async_callback(_end, keeping)

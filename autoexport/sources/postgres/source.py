@@ -21,6 +21,7 @@ from autoexport.config.database_url import published_name
 from autoexport.errors import MappingError, SourceError
 from autoexport.mapping.mapper import map_catalog, read_by_queries
 from autoexport.model.catalog import Table
+from autoexport.runtime.interruption import interruptible
 from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
@@ -102,7 +103,7 @@ class PostgresSource:
             if self._may_read_in_parallel(tables, declared):
                 second = SecondConnection(session, portals.turn, partial(self._begin_second, encoding))
             try:
-                with self._watch.reading(portals):
+                with self._watch.reading(portals), interruptible(portals.cancel):
                     yield PostgresSnapshot(
                         session, portals, second, declared.catalog, taken_at, self.database, encoding
                     )

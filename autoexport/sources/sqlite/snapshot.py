@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from autoexport.sources.partitions import partitions
 from autoexport.sources.query_changes import QueryChanges, queries_of
 from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.errors import explain
+from autoexport.sources.sqlite.gate import Gate
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
 
 CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
@@ -135,6 +136,13 @@ class SqliteSnapshot:
         finally:
             self._streams.discard(parts)
 
+    async def interrupt(self) -> Callable[[], None]:
+        """The function that interrupts the statement of this snapshot, from any thread."""
+        raw = await (await self.session.connection()).get_raw_connection()
+        driver: Any = raw.driver_connection
+        interrupt: Callable[[], None] = driver._conn.interrupt  # the driver's own is a coroutine
+        return interrupt
+
     async def aclose(self) -> None:
         """Close the streams that were not read to the end, before their connection is closed."""
         for parts in list(self._streams):
@@ -178,12 +186,14 @@ class SqliteSnapshot:
         return await self._pages.changes(self, self._queries, mapping, since)
 
 
-class CodePointOrder(sqlite3.Connection):
-    """A connection with the collation `CODE_POINT`, which compares text by code point."""
+class ReadingConnection(sqlite3.Connection):
+    """A connection with a gate, and with the collation `CODE_POINT`, which compares text by code point."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.create_collation(CODE_POINT, _by_code_point)
+        self.gate = Gate()
+        self.set_authorizer(self.gate)
 
 
 def _by_code_point(left: str, right: str) -> int:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import xxhash
 from sqlalchemy import URL
@@ -28,17 +29,19 @@ from sqlalchemy.pool import StaticPool
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import file_uri, published_name
 from autoexport.errors import EmptyDatabase, SourceError
+from autoexport.runtime.interruption import interruptible
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from autoexport.sources.contract import SourceOptions
 from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.check_notes import check_notes
 from autoexport.sources.sqlite.errors import explain
+from autoexport.sources.sqlite.gate import Gate
 from autoexport.sources.sqlite.openable import refuse_to_leave_traces
 from autoexport.sources.sqlite.page_scan import PageNotes
 from autoexport.sources.sqlite.private_copy import copy_database
-from autoexport.sources.sqlite.query_tables import with_queries
+from autoexport.sources.sqlite.query_tables import close_gate, with_queries
 from autoexport.sources.sqlite.schema import read_catalog, read_roots
-from autoexport.sources.sqlite.snapshot import CACHE_KIB, CODE_POINT, CodePointOrder, SqliteSnapshot
+from autoexport.sources.sqlite.snapshot import CACHE_KIB, CODE_POINT, ReadingConnection, SqliteSnapshot
 from autoexport.sources.sqlite.watch import watch_file
 
 _HELPED_BYTES = 1 << 30
@@ -80,12 +83,14 @@ class SqliteSource:
             # the URL were a string, it would be decoded once more.
             query = {"mode": "ro", "immutable": "1", "uri": "true"}
             url = URL.create("sqlite+aiosqlite", database=file_uri(copy), query=query)
-            engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": CodePointOrder})
+            engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": ReadingConnection})
             stack.push_async_callback(engine.dispose)
             direct = sqlite3.connect(f"{file_uri(copy)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             stack.callback(direct.close)
             session = await stack.enter_async_context(AsyncSession(engine))
+            stack.enter_context(interruptible(direct.interrupt))
             snapshot = await self._opened(session, copy, (descriptor, direct, notes), taken_at)
+            stack.enter_context(interruptible(await snapshot.interrupt()))
             stack.push_async_callback(snapshot.aclose)
             yield snapshot
 
@@ -107,13 +112,16 @@ class SqliteSource:
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
             copy.unlink()
             declared = await connection.run_sync(read_catalog)
-            catalog = await connection.run_sync(with_queries, declared.catalog, self._tables)
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            gate: Gate = raw._conn.gate
+            catalog = await connection.run_sync(with_queries, gate, declared.catalog, self._tables)
             self._computed_by_application = declared.computed_by_application
             changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), notes)
         except DBAPIError as error:
             raise explain(error.orig or error, self.path, self._private) from error
         except sqlite3.Error as error:
             raise explain(error, self.path, self._private) from error
+        await in_thread(close_gate, gate, catalog, self._tables)
         collation = "BINARY"
         if encoding != "UTF-8":
             # BINARY compares the stored bytes, whose order in UTF-16 is not that of the code points.
