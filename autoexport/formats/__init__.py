@@ -14,6 +14,7 @@ FORMATS = {
     "annotations_csv": "autoexport.formats.annotations_csv:OUTPUT",
     "jsonl": "autoexport.formats.json_lines:OUTPUT",
     "coco": "autoexport.formats.coco:OUTPUT",
+    "yolo": "autoexport.formats.yolo:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""
 
