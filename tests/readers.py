@@ -87,7 +87,7 @@ def read_as_ultralytics(data_set: Path, split: str) -> list[tuple[Path, list[lis
         assert len({tuple(row) for row in rows}) == len(rows), "a row twice"
         for row in rows:
             assert len(row) == 5 or (len(row) > 6 and len(row) % 2)
-            assert row[0] == int(row[0]) and 0 <= row[0] < count
+            assert row[0] in range(count)
             assert all(-1e-9 <= value <= 1 + 1e-9 for value in row[1:])
         found.append((image, rows))
     return found

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
 
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, RowFormat
 from autoexport.model.blocks import Block, BlockRows, FlatRows
 from autoexport.model.catalog import Column, Scalar, Table
 from autoexport.model.mapping import (
@@ -75,6 +75,22 @@ def _parent(values: Record, fields: Sequence[str]) -> dict[str, Any]:
 
 
 @dataclass
+class Memory:
+    """A file in memory, for a `RowFormat`."""
+
+    content: bytes
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+        return len(self.content)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A part of it."""
+        return self.content[offset : offset + length]
+
+
+@dataclass
 class Built:
     """A tree and its blocks, each with its project and dataset."""
 
@@ -88,6 +104,10 @@ class Built:
     def written(self, output: Format) -> bytes:
         """The whole file."""
         bodies = self.bodies(output)
+        if isinstance(output, RowFormat):
+            ranges = [(True, 0, sum(map(output.measure, bodies)))]
+            pieces = output.groups(ranges, Memory(b"".join(bodies)), Memory(b""))
+            return b"".join(piece for piece in pieces if isinstance(piece, bytes))
         pieces = output.assemble(self.tree)
         return b"".join(piece if isinstance(piece, bytes) else bodies[piece.block] for piece in pieces)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import pyarrow.parquet
+
 from autoexport.config.settings import Settings
 from autoexport.formats import file_names
 from autoexport.pipeline.exporter import Outcome, export_once
@@ -23,11 +25,13 @@ from autoexport.publishing.crc32 import digest
 from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
 from tests.outputs import ALL_OUTPUTS, listed_label_files, published_names, recorded_as
+from tests.parquet_rows import expected_parquet, parquet_rows
 from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
 Contents = dict[str, bytes]
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
+_FLOAT = re.compile(r"(?<=,)-?[0-9]+\.[0-9]+(?:e[+-]?[0-9]+)?(?=[,\n])")
 _PRIVATE = {
     ".gitignore",
     "leader.lock",
@@ -150,6 +154,9 @@ def folder_record(directory: Path, name: str) -> dict[str, Any]:
 
 def check_parses(path: Path) -> None:
     """Check that a published file is whole, as far as it can be seen without the database."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.ParquetFile(path).read()
+        return
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
         json.loads(text)
@@ -160,6 +167,11 @@ def check_parses(path: Path) -> None:
     assert not text or text.endswith("\n"), f"{path.name} ends in the middle of a line"
 
 
+def _with_plain_floats(text: str) -> str:
+    """The text with every number in one spelling: there are several of small ones."""
+    return _FLOAT.sub(lambda match: repr(float(match[0])), text)
+
+
 def check_equals(database: Path, directory: Path) -> None:
     """Check that every published file equals a plain reading of this SQLite file, and fits the manifest."""
     document = json.loads((directory / "database_export.json").read_bytes())
@@ -168,9 +180,12 @@ def check_equals(database: Path, directory: Path) -> None:
         assert json.dumps(document) == json.dumps(expected)
         names = json.loads((directory / "manifest.json").read_bytes())["files"].keys()
         for name in sorted(name for name in names if "/" not in name and name != "database_export.json"):
+            if name.endswith(".parquet"):
+                assert parquet_rows(directory / name) == expected_parquet(document, name)
+                continue
             text = (directory / name).read_bytes().decode()
             if name.endswith(".csv"):
-                assert text == expected_csv_text(connection, name)
+                assert _with_plain_floats(text) == _with_plain_floats(expected_csv_text(connection, name))
             else:
                 lines = [json.loads(line) for line in text.split("\n") if line]
                 assert json.dumps(lines) == json.dumps(expected_json_lines(connection))

@@ -12,6 +12,7 @@ from autoexport.commands.check_findings import CheckFindings, print_findings
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import SourceError
+from autoexport.formats import chosen_formats
 from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.mapper import map_catalog
@@ -50,6 +51,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     mapped (`MappingError`), the latter after the results if there are any.
     """
     database = with_service(settings.database, os.environ)
+    chosen_formats(settings.format_options)  # an output may need a package that is not installed
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:

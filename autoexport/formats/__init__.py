@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from autoexport.config.options import Option
+from autoexport.errors import ConfigurationError
 from autoexport.formats.contract import Format, FormatOptions, Output
 
 FORMATS = {
@@ -13,6 +14,7 @@ FORMATS = {
     "csv": "autoexport.formats.csv_table:OUTPUT",
     "annotations_csv": "autoexport.formats.annotations_csv:OUTPUT",
     "jsonl": "autoexport.formats.json_lines:OUTPUT",
+    "parquet": "autoexport.formats.parquet:OUTPUT",
     "coco": "autoexport.formats.coco:OUTPUT",
     "yolo": "autoexport.formats.yolo:OUTPUT",
 }
@@ -33,8 +35,18 @@ def declared_options() -> list[Option]:
 
 
 def chosen_formats(options: FormatOptions) -> list[Format]:
-    """The formats of the outputs that are on, in the order of publication."""
-    return [made for output in outputs() if options[output.switch.name] for made in output.make(options)]
+    """The formats of the outputs that are on, in the order of publication.
+
+    Raises `ConfigurationError` if all are off.
+    """
+    chosen = [made for output in outputs() if options[output.switch.name] for made in output.make(options)]
+    if not chosen:
+        switches = ", ".join(f"DB_EXPORT_{output.switch.name.upper()}" for output in outputs())
+        raise ConfigurationError(
+            "No output is switched on, so there is nothing to write.",
+            hint=f"Set one of these to true: {switches}.",
+        )
+    return chosen
 
 
 def file_names() -> tuple[str, ...]:

@@ -156,6 +156,61 @@ class SectionFormat(Protocol):
         ...
 
 
+RowRange = tuple[bool, int, int]
+"""Whether rows are fresh, else in the published file; the number of rows before them there, and their number."""
+
+
+class Readable(Protocol):
+    """A file that a format reads: the fresh rows, or the published file."""
+
+    @property
+    def length(self) -> int:
+        """In bytes; 0 if there is no such file."""
+        ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """So many bytes from this offset."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A byte range of the published file, and its CRC-32."""
+
+    offset: int
+    length: int
+    crc: int
+
+
+@runtime_checkable
+class RowFormat(Protocol):
+    """A format that cuts its file by a rule of its own, wherever blocks end. No format has to.
+
+    Its blocks are rendered to rows, which are in the file in another form; `separator` is empty. So the ledger has
+    the places of its blocks as numbers of rows, not of bytes.
+    """
+
+    def measure(self, body: bytes) -> int:
+        """The number of rows that `Format.block` rendered to these bytes."""
+        ...
+
+    def groups(self, ranges: Iterable[RowRange], fresh: Readable, published: Readable) -> Iterator[bytes | Copied]:
+        """The whole file in order, which holds the rows of these ranges: bytes, and parts of the published file.
+
+        `fresh` has the rendered blocks, one after the other.
+        """
+        ...
+
+
+@runtime_checkable
+class EncoderFormat(Protocol):
+    """A format whose bytes depend on an encoder of its own, of which versions may differ. No format has to."""
+
+    def encoder(self) -> tuple[str, str]:
+        """The name of the encoder, and a digest of what it makes of some values."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """The declaration of a format: the option that turns it on, its other options and its file names.

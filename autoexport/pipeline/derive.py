@@ -38,7 +38,6 @@ from autoexport.sources.check_queries import left_out
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parents
-from autoexport.values.encoders import fingerprints
 
 log = get_logger()
 
@@ -180,6 +179,7 @@ class Derivation:
         )
         return Generation(
             database=self.job.source.database,
+            directory=self.job.target.directory,
             formats=self.formats,
             settings=self.settings,
             spooled=self.spooled,
@@ -215,7 +215,7 @@ class Derivation:
             return assess_without_ledger(reason or "there is no ledger")
         job, digest = self.job, mapping_digest(self.mapping)
         misfit = reason or await in_thread(
-            ledger.misfit, job.source.identity, self.settings, digest, fingerprints(), job.target.identify
+            ledger.misfit, job.source.identity, self.settings, digest, job.encoders(), job.target.identify
         )
         if misfit is None and await in_thread(job.target.small_files_open):
             misfit = "an export ended while it wrote label files"

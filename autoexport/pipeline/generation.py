@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from autoexport.errors import AnnotationsLeftOut
-from autoexport.formats.contract import FileSetFormat, FolderFormat, Format, SectionFormat, part_count
+from autoexport.formats.contract import FileSetFormat, FolderFormat, Format, RowFormat, SectionFormat, part_count
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.model.mapping import Mapping
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals, Tree
+from autoexport.pipeline.row_files import lay_out_row_file
 from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
@@ -30,14 +32,15 @@ from autoexport.sources.contract import Position
 class Generation:
     """The result of reading and rendering, after the snapshot is closed.
 
-    `settings` is a digest of all that the bytes depend on beside the database. `ledger` is the ledger of the kept
-    blocks; None if everything was rendered. `kept` are the unchanged sections
-    by index, and `records` are the blocks of all others. `kinds` are the types of the keys of datasets and images.
-    `kinds` and `position` are None if the next export cannot keep any block. `worker_cpu_s` is the CPU time of the
-    rendering process in seconds. `left_out` names annotations that the mapping leaves out.
+    `directory` holds the published files. `settings` is a digest of all that the bytes depend on beside the
+    database. `ledger` is the ledger of the kept blocks; None if everything was rendered. `kept` are the unchanged
+    sections by index, and `records` are the blocks of all others. `kinds` are the types of the keys of datasets
+    and images. `kinds` and `position` are None if the next export cannot keep any block. `worker_cpu_s` is the CPU
+    time of the rendering process in seconds. `left_out` names annotations that the mapping leaves out.
     """
 
     database: str
+    directory: Path
     formats: Sequence[Format]
     spooled: Sequence[Spool]
     scratch: Scratch
@@ -56,6 +59,8 @@ class Generation:
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
     sections: Sections = field(init=False)
+    # Encoding takes time, and these files do not depend on the time stamp.
+    _row_files: dict[str, Layout] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         published = self.ledger.sections if self.ledger is not None else ()
@@ -84,13 +89,22 @@ class Generation:
                         lay_out_file(file, output.separator, self.records, first, self.scratch)
                         for file in output.files(tree)
                     ]
+                elif output.file_name in self._row_files:
+                    own = [self._row_files[output.file_name]]
                 else:
                     own = [lay_out(output, tree, self.records, first, texts, self.scratch)]
                 for layout in own:
                     layout.output = index
+                if isinstance(output, RowFormat) and output.file_name not in self._row_files:
+                    own = [self._lay_out_row_file(output, layout) for layout in own]
+                    self._row_files[output.file_name] = own[0]
                 layouts += own
                 first += part_count(output)
         return layouts
+
+    def _lay_out_row_file(self, output: RowFormat, rows: Layout) -> Layout:
+        spools, known = self.spools_of(rows), self.known(rows.file_name)
+        return lay_out_row_file(output, rows, spools[0], self.directory, known, self.scratch)
 
     def spools_of(self, layout: Layout) -> list[int]:
         """The descriptors of the spools with the fresh blocks of a file; empty for a file without blocks."""

@@ -11,12 +11,13 @@ import xxhash
 
 from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import Format, FormatOptions
+from autoexport.formats.contract import EncoderFormat, Format, FormatOptions
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
+from autoexport.values.encoders import fingerprints
 from autoexport.version import __version__
 
 
@@ -49,6 +50,11 @@ class ExportJob:
             state=settings.state_dir.absolute(),
             digest=_digest(options),
         )
+
+    def encoders(self) -> dict[str, str]:
+        """The fingerprints of the encoders that write the files, by name."""
+        own = [output.encoder() for output in self.formats if isinstance(output, EncoderFormat)]
+        return fingerprints() | dict(own)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, RowFormat
 from autoexport.incremental.ledger import load_ledger
 from autoexport.model.tree import Tree
 from autoexport.pipeline.derive import derive
@@ -21,7 +21,7 @@ from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
 from autoexport.publishing.splice import contents
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.values.encoders import changed, fingerprints
+from autoexport.values.encoders import changed
 
 _SHOWN = 60
 """The number of bytes of a difference that are shown from each side."""
@@ -54,7 +54,7 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
 def changed_encoders(job: ExportJob) -> list[str]:
     """The names of the encoders that changed since the files were written. This may explain a difference."""
     ledger = load_ledger(job.state)
-    return changed(ledger.encoders, fingerprints()) if ledger is not None else []
+    return changed(ledger.encoders, job.encoders()) if ledger is not None else []
 
 
 def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
@@ -116,8 +116,10 @@ def _describe(generation: Generation, layout: Layout, output: Format, descriptor
     """Describe the difference at a byte of the file, with its project, dataset and image if it is in a block."""
     place = f"{layout.file_name}, byte {offset:,}"
     published = os.pread(descriptor, _SHOWN, offset)
-    owner = generation.sections.block_at(layout, offset)
     shown = f"the file has {_quoted(published)}"
+    if isinstance(output, RowFormat):
+        return f"{place}: {shown}"
+    owner = generation.sections.block_at(layout, offset)
     if owner is None:
         return f"{place}, outside the images: {shown}"
     record, start, part, index = owner

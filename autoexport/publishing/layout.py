@@ -131,7 +131,7 @@ class Layout:
         return self.pieces.kept_bytes
 
 
-class _Writer:
+class LayoutWriter:
     """Adds text and segments to pieces, and sums up length and checksum."""
 
     def __init__(self, pieces: Pieces, separator: bytes) -> None:
@@ -204,7 +204,7 @@ class SectionTexts:
         The text refers to blocks by `records`.
         """
         begun, guarded, offsets = len(self._pieces), 0, []
-        writer = _Writer(self._pieces, self._separator)
+        writer = LayoutWriter(self._pieces, self._separator)
         for piece in self._output.section(section):
             if isinstance(piece, BlockRef):
                 part = records[piece.block].parts[self._index]
@@ -219,7 +219,7 @@ class SectionTexts:
         self._fresh[index] = begun, len(self._pieces), place
         return offsets, place
 
-    def write(self, index: int, writer: _Writer) -> SectionPlace:
+    def write(self, index: int, writer: LayoutWriter) -> SectionPlace:
         """Add a section to a file; its place there."""
         offset = writer.length
         if index in self._kept:
@@ -243,7 +243,7 @@ def lay_out(
 ) -> Layout:
     """Lay out a file; `index` is where its parts are in each record. Reads and writes nothing but `scratch`."""
     layout = Layout(output.file_name, Pieces(scratch or MemoryScratch()), first=index, rows=output.rows(tree))
-    writer = _Writer(layout.pieces, output.separator)
+    writer = LayoutWriter(layout.pieces, output.separator)
     for piece in output.assemble(tree):
         if isinstance(piece, BlockRef):
             part = records[piece.block].parts[index]
@@ -268,7 +268,7 @@ def lay_out_file(
 ) -> Layout:
     """Lay out one file of a `FileSetFormat`; `first` is where the parts of the format begin in each record."""
     layout = Layout(file.name, Pieces(scratch or MemoryScratch()), first=first, rows=file.rows)
-    writer = _Writer(layout.pieces, separator)
+    writer = LayoutWriter(layout.pieces, separator)
     follows = False
     for piece in file.text:
         if not isinstance(piece, BlockRef):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -102,7 +103,7 @@ def contents(piece: bytes | Segment, spools: Spools, published: int, name: str) 
     while offset < end:
         data = os.pread(source, min(_READ_BYTES, end - offset), offset) if source is not None else b""
         if not data:
-            raise _changed_meanwhile(name)
+            raise changed_meanwhile(name)
         yield data
         offset += len(data)
 
@@ -147,6 +148,11 @@ def stage(
                             _copy(source, descriptor, piece, layout.file_name, throttle)
                     _check_unchanged(kept, known, layout.file_name)
                 status = os.fstat(descriptor)
+                if status.st_size != layout.length:
+                    raise PublishError(
+                        f"{layout.file_name} has {status.st_size:,} bytes instead of {layout.length:,}.",
+                        hint="A read or a write was short. The exporter tries again.",
+                    )
             finally:
                 os.close(descriptor)
         finally:
@@ -181,7 +187,7 @@ def _together(layout: Layout, spools: Spools, kept: int | None) -> Iterator[byte
         elif small:
             window = windows.get(piece.part if piece.fresh else None)
             if window is None:
-                raise _changed_meanwhile(layout.file_name)
+                raise changed_meanwhile(layout.file_name)
             some.append(window.read(piece))
             size += piece.length
         else:
@@ -206,17 +212,17 @@ class _Window:
         begun = piece.offset - self._offset
         if not 0 <= begun <= begun + piece.length <= len(self._data):
             if self._descriptor is None:
-                raise _changed_meanwhile(self._name)
+                raise changed_meanwhile(self._name)
             self._data = os.pread(self._descriptor, max(_WINDOW_BYTES, piece.length), piece.offset)
             self._offset, begun = piece.offset, 0
             if len(self._data) < piece.length:
-                raise _changed_meanwhile(self._name)
+                raise changed_meanwhile(self._name)
         return self._data[begun : begun + piece.length]
 
 
 def _check_unchanged(descriptor: int | None, known: FileIdentity | None, name: str) -> None:
     if descriptor is not None and not _has_identity(descriptor, known):
-        raise _changed_meanwhile(name)
+        raise changed_meanwhile(name)
 
 
 def _has_identity(descriptor: int, known: FileIdentity | None) -> bool:
@@ -226,7 +232,7 @@ def _has_identity(descriptor: int, known: FileIdentity | None) -> bool:
 def _copy(source: int | None, target: int, piece: Segment, name: str, throttle: WriteThrottle | None) -> None:
     """Copy a range inside the kernel if it supports that, else through memory."""
     if source is None:
-        raise _changed_meanwhile(name)
+        raise changed_meanwhile(name)
     offset, end = piece.offset, piece.offset + piece.length
     step_bytes = _COPY_BYTES if throttle is None else PORTION_BYTES
     in_kernel = hasattr(os, "copy_file_range")
@@ -247,13 +253,29 @@ def _copy(source: int | None, target: int, piece: Segment, name: str, throttle: 
             write_all(target, data)
             copied = len(data)
         if not copied:
-            raise _changed_meanwhile(name)
+            raise changed_meanwhile(name)
         offset += copied
         if throttle is not None:
             throttle.keep(copied)
 
 
-def _changed_meanwhile(name: str) -> PublishError:
+@contextlib.contextmanager
+def open_published(path: Path, known: FileIdentity | None) -> Iterator[int]:
+    """Open a published file. Raises `PublishError` if its identity is not `known`, before or after."""
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError as error:
+        raise changed_meanwhile(path.name) from error
+    try:
+        _check_unchanged(descriptor, known, path.name)
+        yield descriptor
+        _check_unchanged(descriptor, known, path.name)
+    finally:
+        os.close(descriptor)
+
+
+def changed_meanwhile(name: str) -> PublishError:
+    """The error if a published file is not the one that the ledger describes."""
     return PublishError(
         f"{name} changed while it was being copied.",
         hint="Another program writes to it. The exporter tries again.",

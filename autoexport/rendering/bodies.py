@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from autoexport.formats.contract import BatchFormat, FileSetFormat, part_count
+from autoexport.formats.contract import BatchFormat, FileSetFormat, RowFormat, part_count
 from autoexport.model.blocks import Block, BlockRows, Counts, pack
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.block import RowMapping, render_together
@@ -44,6 +44,11 @@ class BlockDigest:
 
     def __init__(self, outputs: Sequence[Format]) -> None:
         self._separators = separators(outputs)
+        self._row_formats = [
+            output if isinstance(output, RowFormat) else None
+            for output in outputs
+            for _ in range(part_count(output))
+        ]
         self._begin()
 
     def _begin(self) -> None:
@@ -54,6 +59,9 @@ class BlockDigest:
         """Add the next piece of the block."""
         for index, (body, separator) in enumerate(zip(piece.bodies, self._separators, strict=True)):
             length, crc = self._parts[index]
+            if (rows := self._row_formats[index]) is not None:
+                self._parts[index] = length + rows.measure(body), 0
+                continue
             if length and body:
                 length, crc = length + len(separator), zlib.crc32(separator, crc)
             self._parts[index] = length + len(body), zlib.crc32(body, crc)

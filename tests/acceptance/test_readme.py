@@ -37,7 +37,7 @@ READERS = ("verify", "status", "manifest.json", ".csv", "database_export.json")
 ENDLESS = ("run_exporter(", "FastAPI(")
 """Programs that do not end by themselves have tests of their own."""
 
-TRAINING = ("export_coco", "export_yolo")
+TRAINING = ("export_coco", "export_yolo", "export_parquet", "export_jsonl")
 """The switches of the outputs that a program reads whose text has their names."""
 
 NOT_RUNNING = 1
@@ -188,7 +188,7 @@ def test_the_program_that_reads_a_set_finds_files_that_do_not_fit(reader: Surrou
 def test_the_program_with_pandas_counts_the_images(reader: Surroundings) -> None:
     """It reads images.csv, null splits included."""
     reader.export()
-    done = reader.run("python", "-c", _program("pandas"))
+    done = reader.run("python", "-c", _program("pandas.read_csv"))
     assert done.exit_code == 0, done.stderr
     assert re.search(r"Street Scenes\s+test\s+\d", done.stdout)
     assert "NaN" in done.stdout

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import orjson
+import pyarrow.parquet
 import pytest
 
 from autoexport.config.settings import Settings
@@ -136,5 +137,15 @@ def _parsed_table(document: bytes) -> object:
     return [header, *rows]
 
 
-_PARSERS = {"database_export.json": _parsed, "images.jsonl": _parsed_lines, "annotations.csv": _parsed_table}
+def _parsed_parquet(document: bytes) -> object:
+    rows = pyarrow.parquet.read_table(io.BytesIO(document)).to_pylist()
+    return [{**row, "polygon": row["polygon"] and orjson.loads(row["polygon"])} for row in rows]
+
+
+_PARSERS = {
+    "database_export.json": _parsed,
+    "images.jsonl": _parsed_lines,
+    "annotations.csv": _parsed_table,
+    "annotations.parquet": _parsed_parquet,
+}
 """The readers of the files that hold JSON values of the database."""

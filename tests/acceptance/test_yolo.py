@@ -1,4 +1,4 @@
-"""YOLO data sets: readers take them, a list names no label file that is missing, and only what changed is written."""
+"""YOLO data sets: readers take them, no list names a missing label file, and only what changed is written."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_readers_take_an_application(application: sqlite3.Connection, tmp_path: 
         boxes = {}
         for path in (trial.directory / "coco" / data_set.name / "annotations").iterdir():
             for item in AnnotationSet.from_coco(path):
-                boxes[item.image_id] = sorted((box.label, *box.ltrb) for box in item.boxes)
+                boxes[item.image_id] = sorted({(box.label, *box.ltrb) for box in item.boxes})
         names = (data_set / "classes.txt").read_text().splitlines()
         assert {str(image.relative_to(data_set / "images")) for image, _ in images} == boxes.keys()
         for image, _ in images:
@@ -93,7 +93,7 @@ def test_no_bad_row_in_a_hostile_database(task: str, tmp_path: Path) -> None:
     rows = [rows for data_set in data_sets(trial.directory) for _, rows in images_of(data_set)]
     assert len(rows) > 10
     assert {len(row) > 6 for own in rows for row in own} == {task == "segment"}
-    assert any(not own for own in rows) or task
+
     for data_set in data_sets(trial.directory):
         lines = (data_set / "data.yaml").read_text().partition("names:\n")[2].splitlines()
         published = json.loads((data_set / "classes.json").read_bytes())["classes"]

@@ -27,6 +27,7 @@ from tests.bench.loop_lag import loop_lag
 from tests.bench.many_parents import many_parents
 from tests.bench.memory import memory
 from tests.bench.one_row import one_row
+from tests.bench.outputs import outputs
 from tests.bench.profile_full import profile
 from tests.bench.read_lock import read_lock
 from tests.bench.rendering import as_json, as_text
@@ -41,6 +42,7 @@ SCENARIOS: dict[str, Scenario] = {
     "database-size": by_database,
     "memory": memory,
     "many-parents": many_parents,
+    "outputs": outputs,
     "impact-sqlite": impact_sqlite,
     "impact-postgres": impact_postgres,
     "read-lock": read_lock,

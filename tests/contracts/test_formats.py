@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from autoexport.config.settings import Settings
 from autoexport.formats import chosen_formats, file_names
 from autoexport.formats.annotations_csv import AnnotationsTable
-from autoexport.formats.contract import Format
+from autoexport.formats.contract import Format, RowFormat
 from autoexport.formats.csv_table import DatasetsTable, ImagesTable, ProjectsTable
 from autoexport.formats.json_document import JsonDocument
 from autoexport.formats.json_lines import JsonLines
+from autoexport.formats.parquet import OUTPUT as PARQUET
 from autoexport.model.blocks import BlockRef
 from tests.outputs import ALL_OUTPUTS, DEFAULT_FILES
 from tests.trees import Built, Dataset, Project, built, sample
@@ -23,6 +24,7 @@ from tests.trees import Built, Dataset, Project, built, sample
 FORMATS: list[Format] = [JsonDocument("records"), JsonDocument("pretty"), JsonLines()]
 for table in (ProjectsTable, DatasetsTable, ImagesTable, AnnotationsTable):
     FORMATS += [table(guard=True, bom=False), table(guard=False, bom=True)]
+FORMATS += PARQUET.make({})
 NAMES = [f"{output.file_name}-{number}" for number, output in enumerate(FORMATS)]
 every_format = pytest.mark.parametrize("output", FORMATS, ids=NAMES)
 
@@ -82,6 +84,10 @@ def test_blocks_are_separated_by_the_separator(output: Format) -> None:
         between = [piece for piece in pieces[before + 1 : after] if isinstance(piece, bytes)]
         assert b"".join(between) == output.separator
     bodies = cut.bodies(output)
+    if isinstance(output, RowFormat):
+        assert output.separator == b""
+        assert sum(map(output.measure, bodies)) == output.rows(cut.tree)
+        return
     assert output.separator.join(bodies) in cut.written(output)
     assert all(not output.separator or not body.endswith(output.separator) for body in bodies)
 
@@ -103,7 +109,7 @@ def test_rows(output: Format) -> None:
     whole = built(sample())
     expected = {
         "database_export.json": 3, "projects.csv": 2, "datasets.csv": 2, "images.csv": 3, "annotations.csv": 5,
-        "images.jsonl": 3,
+        "images.jsonl": 3, "images.parquet": 3, "annotations.parquet": 5,
     }  # fmt: skip
     assert output.rows(whole.tree) == expected[output.file_name]
     assert output.rows(Built(built([]).tree, []).tree) == 0
@@ -114,7 +120,7 @@ def test_a_tree_can_be_assembled_twice(output: Format) -> None:
     """Once to see whether anything changed, once to write it."""
     whole = built(sample())
     assert list(output.assemble(whole.tree)) == list(output.assemble(whole.tree))
-    assert whole.written(output).endswith(b"\n")
+    assert whole.written(output).endswith(b"PAR1" if isinstance(output, RowFormat) else b"\n")
 
 
 def chosen(**settings: bool) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ class _Again(_Twice):
 
 
 def _difference(published: bytes, expected: bytes) -> str:
-    before, after = (text.decode().splitlines() for text in (published, expected))
+    before, after = (text.decode("utf-8", "replace").splitlines() for text in (published, expected))
     lines = unified_diff(before, after, lineterm="", n=1)
     return "\n".join(line[:200] for line in islice(lines, 20))
 

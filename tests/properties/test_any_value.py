@@ -28,6 +28,7 @@ from autoexport.values import json_columns, scalars
 from autoexport.values.polygons import polygons
 from tests.naive_values import Naive, Text, csv_text, json_value
 from tests.outputs import ALL_OUTPUTS
+from tests.parquet_rows import expected_parquet, parquet_rows
 from tests.population import COLUMNS, SCHEMA
 
 # --- values --------------------------------------------------------------------------------------
@@ -386,6 +387,9 @@ def test_whole_databases(rows: dict[str, Any], guard: bool, bom: bool, style: st
         expected = Expected(database)
         check_json(directory / "database_export.json", expected)
         check_json_lines(directory / "images.jsonl", expected)
+        for name in ("images.parquet", "annotations.parquet"):
+            document = {"projects": with_json_times(expected.projects)}
+            assert parquet_rows(directory / name) == expected_parquet(document, name)
         tables = ("projects.csv", "datasets.csv", "images.csv", "annotations.csv")
         guarded = [check_csv(directory / name, expected, guard) for name in tables]
         assert (manifest.repaired, manifest.guarded) == (expected.naive.repaired, sum(guarded))

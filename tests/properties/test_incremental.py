@@ -21,7 +21,7 @@ from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from autoexport.formats import json_tree
+from autoexport.formats import json_tree, row_groups
 from autoexport.incremental import changes, plan
 from autoexport.model import scratch, tree
 from autoexport.pipeline import sections
@@ -80,6 +80,10 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (splice, "SMALL_BYTES", 500),
     (splice, "_JOINED_BYTES", 2_000),
     (spool, "_HELD_BYTES", 3_000),
+    (row_groups, "SPACING_ROWS", 4),
+    (row_groups, "LEAST_ROWS", 3),
+    (row_groups, "MOST_ROWS", 9),
+    (row_groups, "LARGE_BYTES", 2_000),
     (label_files, "GRACE_S", 0.0),
     (label_files, "sync", lambda directory: None),
     (os, "fsync", without_waiting_for_the_disk),

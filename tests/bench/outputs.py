@@ -1,0 +1,90 @@
+"""Measures each output alone, all of them together, and one changed row with all on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoexport.formats import outputs as registered
+from tests.bench.changing import change
+from tests.bench.memory import peak_mb
+from tests.bench.results import Table, middle, ratio
+from tests.bench.running import Command, Contender, Score, exporter, must, python, race, run_once
+from tests.bench.scenario import Bench
+
+ALL, DEFAULT, PEER = "all outputs", "default outputs", "pyarrow, everything in memory"
+
+
+def outputs(bench: Bench) -> list[Table]:
+    """Measure full exports, and exports of one changed row, from SQLite without indexes."""
+    url = bench.databases.sqlite(bench.usual)
+    switches = {output.switch.name: bool(output.switch.default) for output in registered()}
+    chosen = {DEFAULT: switches, ALL: dict.fromkeys(switches, True)}
+    for name in switches:
+        chosen[name.removeprefix("export_")] = {other: other == name for other in switches}
+    configurations = {name: _configuration(bench, on) for name, on in chosen.items()}
+    contenders = [_ours(name, str(url), file) for name, file in configurations.items()]
+    contenders.append(Contender(PEER, lambda out: [_peer(url, out)]))
+    scores = race(contenders, bench.rounds, bench.scratch)
+    return [_full(bench, url, scores, configurations), _one_row(bench, configurations[ALL])]
+
+
+def _configuration(bench: Bench, on: dict[str, bool]) -> Path:
+    directory = bench.scratch / "configurations"
+    directory.mkdir(exist_ok=True)
+    file = directory / f"{len(list(directory.iterdir()))}.toml"
+    file.write_text("".join(f"{name} = {str(value).lower()}\n" for name, value in on.items()))
+    return file
+
+
+def _ours(name: str, url: str, configuration: Path) -> Contender:
+    return Contender(name, lambda out: [exporter(url, out, "--full", "--config", str(configuration))])
+
+
+def _peer(url: Path, out: Path) -> Command:
+    return Command(python("tests.bench.peer_parquet", str(url), str(out)))
+
+
+def _full(bench: Bench, url: Path, scores: list[Score], configurations: dict[str, Path]) -> Table:
+    table = Table("outputs", f"Each output, {bench.usual:,} images")
+    ours = next(score for score in scores if score.contender.name == "parquet")
+    for score in scores:
+        name = score.contender.name
+        if name in configurations:
+            command = exporter(str(url), bench.fresh("peak"), "--full", "--config", str(configurations[name]))
+        else:
+            command = _peer(url, bench.fresh("peak"))
+        table.rows.append(
+            {
+                "output": name,
+                "median_s": middle(score.seconds()),
+                "cpu_s": middle([run.cpu_s for run in score.runs]),
+                "memory_mb": peak_mb(command, bench.scratch),
+                "size_mb": score.runs[-1].output_bytes / 1e6,
+                "Parquet over it ratio": ratio(ours.seconds(), score.seconds()) if name == PEER else None,
+                "remark": score.failure or "",
+            }
+        )
+    bench.fresh("peak")
+    table.notes.append("memory: all processes together (PSS); the other columns: process start included")
+    return table
+
+
+def _one_row(bench: Bench, configuration: Path) -> Table:
+    table = Table("outputs-one-row", f"One changed row with all outputs on, {bench.usual:,} images")
+    flags = ("--config", str(configuration))
+    with bench.databases.sqlite_copy(bench.usual) as path:
+        exports = bench.fresh("exports")
+        full = must(run_once([exporter(str(path), exports, "--full", *flags)], bench.scratch)).seconds
+        runs = []
+        for seed in range(bench.rounds):
+            change(path, 1, scattered=True, seed=seed)
+            runs.append(must(run_once([exporter(str(path), exports, *flags)], bench.scratch)))
+        change(path, 1, scattered=True, seed=bench.rounds)
+        peak = peak_mb(exporter(str(path), exports, *flags), bench.scratch)
+    seconds = [run.seconds for run in runs]
+    share = ratio(seconds, [full] * len(seconds))
+    cpu_s = middle([run.cpu_s for run in runs])
+    table.rows.append(
+        {"full_s": full, "one row_s": middle(seconds), "cpu_s": cpu_s, "memory_mb": peak, "ratio": share}
+    )
+    return table
