@@ -41,6 +41,7 @@ _PRIVATE = {
     "status.json",
     "publishing",
     "unlisted",
+    "labelling",
 }
 
 
