@@ -107,7 +107,8 @@ class Trial:
         left = [name for name in found if name not in public] + [n for n in private if n not in _PRIVATE]
         nested = [name for name in published_names(self.directory) if "/" in name]
         if nested:
-            listed = json.loads((self.directory / "manifest.json").read_bytes())["files"]
+            manifest = self.directory / "manifest.json"
+            listed = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
             left += [name for name in nested if recorded_as(name) not in listed]
         return sorted(left)
 
