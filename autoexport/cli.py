@@ -269,6 +269,8 @@ def _usage_error(exc: click.ClickException) -> int:
 def _interrupted(code: int) -> int:
     if not _told.is_set():
         _told.set()
+        if code == INTERRUPTED and sys.stderr.isatty():
+            sys.stderr.write("\n")  # The terminal shows ^C on this line.
         _complain("interrupted: the published files are complete and unchanged")
     return code
 

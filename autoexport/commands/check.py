@@ -31,6 +31,7 @@ from autoexport.sources.check_queries import (
     left_out,
     long_cells,
     orphans,
+    refuse_conditions,
     unread_boxes,
 )
 from autoexport.sources.contract import Source
@@ -72,6 +73,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
     async with source.snapshot() as snapshot:
         mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
+        await refuse_conditions(reader)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
         lost = await left_out(snapshot, mapping)

@@ -243,11 +243,11 @@ def conserved(assessment: Assessment, fresh: Iterable[BlockRecord], ledger: Ledg
     records = assessment.blocks.records
     for record in chain((records[index] for index in assessment.plan.keep), fresh):
         counts = record.counts
-        sums["images"] += counts.images
-        sums["annotations"] += counts.annotations
+        sums["images"] += counts.image_rows
+        sums["annotations"] += counts.annotation_rows
     for section in assessment.kept.values():
-        sums["images"] += section.sums.images
-        sums["annotations"] += section.sums.annotations
+        sums["images"] += section.sums.images + section.sums.hidden_images
+        sums["annotations"] += section.sums.annotations - section.sums.added_annotations
     return all(count + ledger.unpublished.get(name, 0) == totals.live.get(name, 0) for name, count in sums.items())
 
 
@@ -280,5 +280,5 @@ async def recount(reader: SnapshotReader, blocks: Blocks, keep: Collection[int])
         for index, (images, annotations) in enumerate(zip(image_counts, annotation_counts, strict=True))
         if kept[index]
         and (counts := blocks.records[index].counts)
-        and (images, annotations) != (counts.images, counts.annotations)
+        and (images, annotations) != (counts.image_rows, counts.annotation_rows)
     }

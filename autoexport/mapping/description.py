@@ -35,6 +35,10 @@ def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
         if logical == "annotations":
             rows.append((logical, "box", _box(mapping, table)))
             rows += [(logical, name, table.fields[name].name) for name in SHAPE_FIELDS if name in table.fields]
+        if table.expand:
+            rows.append((logical, "document", f"{table.fields['document'].name}: read as {table.expand}"))
+        if table.where:
+            rows.append((logical, "where", table.where))
         rows += _link(mapping, logical, table)
         rows += [(logical, "deleted", f"{column.name}: marked rows are not exported") for column in table.deleted]
     return rows

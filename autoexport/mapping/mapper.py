@@ -17,6 +17,7 @@ from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import FOUND_FIELDS
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
+from autoexport.values.expand import dialect
 
 
 def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapping:
@@ -32,7 +33,8 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     hierarchy = survey.hierarchy()
     annotations = find_annotations(survey, hierarchy)
     labels = find_labels(survey, hierarchy, annotations)
-    labelling = find_label(survey, annotations, labels) if annotations else Labelling()
+    labelled = annotations if annotations and not annotations.found.expand else None
+    labelling = find_label(survey, labelled, labels) if labelled else Labelling()
     roles = {
         "projects": hierarchy.projects,
         "datasets": hierarchy.datasets,
@@ -112,12 +114,22 @@ def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> 
     missing = [logical for logical in FOUND_FIELDS if logical not in mapped]
     for logical, table in mapped.items():
         absent = [name for name in FOUND_FIELDS[logical] if name not in table.fields]
+        absent = [name for name in absent if name not in _expanded(mapped, logical)]
         if logical == "annotations":
-            absent = [name for name in absent if not (joined and name == "label")] + ([] if has_box else ["box"])
+            absent = [name for name in absent if not (joined and name == "label")]
+            absent += [] if has_box or table.expand else ["box"]
         if logical == "labels" and table.parent_link is None and "projects" in mapped:
             absent.append("project_id")
         missing += [f"{logical}.{name}" for name in absent]
     return missing
+
+
+def _expanded(mapped: dict[str, TableMapping], logical: str) -> tuple[str, ...]:
+    """The fields of a logical table that documents give."""
+    if logical == "annotations" and mapped[logical].expand:
+        return dialect(mapped[logical].expand).fields
+    dialects = [dialect(table.expand) for name, table in mapped.items() if table.expand and name != "projects"]
+    return tuple(name for found in dialects for name in found.image_fields) if logical == "images" else ()
 
 
 # --- digest --------------------------------------------------------------------------------------
@@ -134,6 +146,7 @@ def mapping_digest(mapping: Mapping) -> str:
             _column(table.parent_link),
             _column(table.parent_column),
             [_column(column) for column in table.deleted],
+            *([table.where, table.expand] if table.where or table.expand else []),
             *(
                 [table.table.query.sql, [item.sql for item in table.table.query.beside]]
                 if table.table.query

@@ -37,14 +37,9 @@ class TableRole:
 
     def mapped(self) -> TableMapping:
         """The record for the other packages."""
-        link = self.link
-        return TableMapping(
-            table=self.table,
-            fields=self.found.fields,
-            parent_link=link.column if link else None,
-            parent_column=link.parent_column if link else None,
-            deleted=self.found.deleted,
-        )
+        link, found = self.link, self.found
+        child, parent = (link.column, link.parent_column) if link else (None, None)
+        return TableMapping(self.table, found.fields, child, parent, found.deleted, found.where, found.expand)
 
 
 @dataclass(slots=True)
@@ -107,7 +102,7 @@ class Survey:
         found = find_fields(logical, table, self.configured[logical])
         lack = None if "id" in found.fields else Lack(Missing.KEY)
         wanted = {"images": ("filename", "file_path"), "annotations": ()}.get(logical, ("name",))
-        if wanted and not set(wanted) & set(found.fields):
+        if wanted and not {*wanted, *(("document",) if logical == "images" else ())} & set(found.fields):
             lack = lack or Lack(Missing.NAME, " or ".join(wanted))
         return TableRole(table, found), lack
 

@@ -67,7 +67,8 @@ class TableMapping:
 
     `parent_link` is the column that names the parent, such as the dataset of an image. `parent_column` is the
     column of the parent that it names. A row is soft-deleted if one of the `deleted` columns holds a time or a
-    true flag.
+    true flag. `where` is a condition in SQL that the rows have to meet; empty if there is none. `expand` is the
+    dialect of the documents in the column `document`; empty if there are none.
     """
 
     table: Table
@@ -75,6 +76,13 @@ class TableMapping:
     parent_link: Column | None = None
     parent_column: Column | None = None
     deleted: tuple[Column, ...] = ()
+    where: str = ""
+    expand: str = ""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether rows that do not meet `where` are left out. Expanded ones are read: they may tell a size."""
+        return bool(self.where) and not self.expand
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,11 @@ class Mapping:
             for name, column in fields
             if name in NUMBER_FIELDS and column.kind in ("text", "enum")
         )
+
+    @property
+    def expand(self) -> dict[str, str]:
+        """The dialects of documents, by logical table."""
+        return {name: mapped.expand for name, mapped in self.tables().items() if mapped.expand}
 
     def tables(self) -> dict[str, TableMapping]:
         """The mapped tables by logical name, parents first."""

@@ -64,7 +64,8 @@ class BlockRecords(Sequence[BlockRecord]):
 class Sums:
     """The sums of the counts of a section's blocks, and of its own values.
 
-    `labels` is the number of labels that its projects list. `ids` is the sum of `BlockRecord.ids`, modulo 2^64.
+    `labels` is the number of labels that its projects list. For `hidden_images` and `added_annotations` see
+    `Counts`. `ids` is the sum of `BlockRecord.ids`, modulo 2^64.
     """
 
     images: int = 0
@@ -76,6 +77,8 @@ class Sums:
     ids: int = 0
     labels: int = 0
     blocks: int = 0
+    hidden_images: int = 0
+    added_annotations: int = 0
 
     def add(self, other: Sums) -> None:
         """Add the sums of another section."""

@@ -34,12 +34,15 @@ from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.sources.check_queries import left_out
+from autoexport.sources.check_queries import left_out, refuse_conditions
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parents
 
 log = get_logger()
+
+_EXPANDED_ROWS = 4
+"""A stored row that holds several annotations takes about as long to render as so many rows."""
 
 
 @contextlib.asynccontextmanager
@@ -120,6 +123,7 @@ class Derivation:
         if lost is not None and self.complete:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
+        await refuse_conditions(self.reader)
         totals = await self.reader.totals()
         self.builder = await in_thread(
             TreeBuilder,
@@ -192,7 +196,7 @@ class Derivation:
             records=records,
             kept=kept,
             kinds=kinds,
-            rendered_images=sum(record.counts.images for record in fresh),
+            rendered_images=sum(record.counts.image_rows for record in fresh),
             position=await self.snapshot.position(self.mapping) if kinds is not None else None,
             ledger=ledger if plan.ranges is not None else None,
             worker_cpu_s=self.worker_cpu_s,
@@ -231,7 +235,9 @@ class Derivation:
     ) -> tuple[Plan, dict[int, SectionRecord], BlockRecords, BlockRecords]:
         """The final plan, the kept sections, the records of all other blocks in the order of the tree's keys, and
         the fresh ones."""
-        plan, rows = assessment.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
+        weight = _EXPANDED_ROWS if "annotations" in self.mapping.expand else 1
+        rows = totals.live.get("images", 0) + totals.live.get("annotations", 0) * weight
+        plan = assessment.plan
         if ledger is not None and plan.ranges is not None:
             expected = int(rows * assessment.dirty_share())
             others = assessment.kept_blocks()

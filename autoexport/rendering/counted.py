@@ -23,7 +23,10 @@ from autoexport.rendering.tree import NamedLabels, TableLabels, TreeBuilder
 
 @dataclass(slots=True)
 class CountedSection:
-    """A section with its counts: see `SectionRecord`. `blocks` are the indexes of its blocks in file order."""
+    """A section with its counts: see `SectionRecord`. `blocks` are the indexes of its blocks in file order.
+
+    Those that have no image, because no row of them is one, are not among them.
+    """
 
     section: Section
     sums: Sums
@@ -66,11 +69,14 @@ class CountedSections:
         begun, ended = bisect_left(self._owners, rows.begin), bisect_left(self._owners, rows.end)
         blocks, owners = self._order[begun:ended], self._owners[begun:ended]
         datasets = [dataset for project in section.projects for dataset in project.datasets]
+        shown = array("L")
         for block, owner in zip(blocks, owners, strict=True):
             record = self.records[block]
-            node = datasets[owner - rows.begin]
-            self._count(node, record.counts)
-            node.blocks.append(block)
+            node, counts = datasets[owner - rows.begin], record.counts
+            self._count(node, counts)
+            if counts.images or not counts.hidden_images:
+                node.blocks.append(block)
+                shown.append(block)
             sums.ids += record.ids
         sums.ids %= 2**64
         sums.blocks = len(blocks)
@@ -87,7 +93,7 @@ class CountedSections:
         counted = _counted_digest(own) if section.kind == "datasets" else ""
         self.sums[index], self.counted[index] = sums, counted
         empty = len(set(owners)) < len(datasets)
-        return CountedSection(section, sums, counted, empty, blocks)
+        return CountedSection(section, sums, counted, empty, shown)
 
     def head_digest(self, index: int, below: Sequence[int]) -> str:
         """The digest of the head of a large project, once its datasets are counted."""
@@ -125,7 +131,7 @@ class CountedSections:
     # --- counts --------------------------------------------------------------------------------------
 
     def _count(self, node: DatasetNode, counts: Counts) -> None:
-        if node.blocks:
+        if node.counts.image_rows:
             self._add(node.counts, counts)
         else:
             node.counts = counts
@@ -154,7 +160,7 @@ class CountedSections:
                 self._add(project.counts, counts)
         counted = project.counts.labels
         if self.builder.outline.labels_from_names:
-            project.labels = NamedLabels(counted)
+            project.labels = NamedLabels(counted, project.label_colors)
         else:
             project.labels = TableLabels(self.builder, project.key, counted)
             if not self.builder.outline.labels.common:
@@ -176,7 +182,8 @@ class CountedSections:
             total.redacted += mended.redacted
         counts = Counts(
             images=total.images, labeled=total.labeled, annotations=total.annotations, repaired=total.repaired,
-            guarded=total.guarded, redacted=total.redacted,
+            guarded=total.guarded, redacted=total.redacted, hidden_images=total.hidden_images,
+            added_annotations=total.added_annotations,
         )  # fmt: skip
         labels = total.labels if outline.labels_from_names else outline.labels.published
         return Tree(timestamp, _Projects(self), labels, counts, outline.parts, outline.dataset_count)
@@ -225,6 +232,8 @@ def _sum_up(sums: Sums, counts: Counts) -> None:
     sums.repaired += counts.repaired
     sums.guarded += counts.guarded
     sums.redacted += counts.redacted
+    sums.hidden_images += counts.hidden_images
+    sums.added_annotations += counts.added_annotations
 
 
 def _counted_digest(counts: Counts) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select, table
 
-from autoexport.errors import AnnotationsLeftOut
+from autoexport.errors import AnnotationsLeftOut, MappingError, SourceError
 from autoexport.mapping.left_out import left_out_error
 from autoexport.model.catalog import Table
 from autoexport.model.mapping import Mapping
@@ -50,6 +50,21 @@ async def _has_rows(snapshot: Snapshot, unmapped: Table) -> bool:
     named = table(unmapped.name, schema=unmapped.schema)
     found = [part async for part in snapshot.stream(select(literal(1)).select_from(named).limit(1))]
     return bool(found)
+
+
+async def refuse_conditions(reader: SnapshotReader) -> None:
+    """Raise `MappingError` for a configured condition that the database does not understand."""
+    for logical, mapped in reader.tables.mapped.items():
+        if mapped.where:
+            statement = select(*reader.tables.sql[logical].c).limit(0)
+            try:
+                async for _ in reader.snapshot.stream(statement):
+                    pass
+            except SourceError as error:
+                raise MappingError(
+                    f"tables.{logical}.where: {error}",
+                    hint=f"Give a condition on columns of {mapped.table.full_name}, as in WHERE.",
+                ) from error
 
 
 async def unread_boxes(reader: SnapshotReader) -> tuple[int, int]:
@@ -110,7 +125,11 @@ async def long_cells(reader: SnapshotReader) -> dict[str, int]:
         mapped = reader.tables.mapped.get(logical)
         if mapped is None:
             continue
-        columns = {item.name: item for item in mapped.fields.values() if item.kind in ("text", "json", "other")}
+        columns = {
+            item.name: item
+            for name, item in mapped.fields.items()
+            if item.kind in ("text", "json", "other") and name != "document"
+        }
         lengths = [
             func.coalesce(func.max(func.length(reader.tables.read(logical, item))), 0) for item in columns.values()
         ]

@@ -142,6 +142,9 @@ class Source(Protocol):
     identity: str
     """A digest that identifies the database. It is private and never published."""
 
+    in_process: bool
+    """Whether this process itself executes the statements, and no server does."""
+
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Take a snapshot and release it at the end. Raises `SourceError`."""
         ...

@@ -146,7 +146,10 @@ def test_the_units_are_those_that_are_installed() -> None:
     """The commands of systemd/README.md install every unit and the settings, and name no other file."""
     told = section("## Install", SYSTEMD)
     copied = set(re.findall(r"systemd/(autoexport\S*)", told))
-    assert copied == {path.name for path in (REPOSITORY / "systemd").iterdir()} - {"README.md"}
+    container = {"Dockerfile", "Dockerfile.dockerignore", "compose.yaml"}
+    assert copied == {path.name for path in (REPOSITORY / "systemd").iterdir()} - {"README.md", *container}
+    told = section("## Docker", SYSTEMD)
+    assert {name for name in container if f"systemd/{name}" in told} == container
     units = "".join(path.read_text() for path in (REPOSITORY / "systemd").glob("*.service"))
     for path in ("/opt/autoexport/bin/", "/etc/autoexport/autoexport.env", "User=autoexport\n"):
         assert path in units

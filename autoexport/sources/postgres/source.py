@@ -68,6 +68,8 @@ _LOCK_NOT_AVAILABLE = "55P03"
 class PostgresSource:
     """A database of a PostgreSQL server, primary or hot standby, version 13 or newer."""
 
+    in_process = False
+
     def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
         self._options = options
         self.database = published_name(url, os.environ)

@@ -143,7 +143,7 @@ class PageChanges:
         """Gather the images of the rows of tables, not of queries. Returns why that is not possible, or
         nothing.
         """
-        tables = SqlTables(snapshot, mapping)
+        tables = SqlTables(snapshot, mapping, unfiltered=True)  # A row that no longer meets a condition changed.
         for logical in ("images", "annotations"):
             if logical not in tables.mapped or tables.mapped[logical].table.query is not None:
                 continue
