@@ -189,7 +189,7 @@ async def doubled_images(
     if not options.get("export_yolo"):
         return frozenset()
     rows = YoloRows(image_root=options["image_root"])
-    keep = reader.tables.mapping.keep_query.get("images", {})
+    keep = reader.tables.mapping.keep_query
     projects: dict[Key, str] = {}
 
     def project_of(dataset: Key) -> str:
