@@ -251,6 +251,14 @@ def _count(mended: Mended, more: Mended) -> None:
     mended.redacted += more.redacted
 
 
+def image_names(stored: Mapping[str, Sequence[Scalar]], length: int, keep: KeepQuery) -> dict[str, Sequence[Any]]:
+    """The published key, name, path and label state of `length` images."""
+    rules = {name: IMAGE_RULES[name] for name in ("id", "filename", "file_path", "is_labeled")}
+    images = _ruled(stored, rules, keep.get("images", {}), [slice(0, length)], [Mended()])
+    _derive_names(images)
+    return images
+
+
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:
     """Derive a missing file name from the last part of the path."""
     if None in images["filename"]:
