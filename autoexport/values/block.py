@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -29,17 +28,6 @@ _TYPES = {
     "bbox", "polygon", "classification", "points", "keypoints", "polyline", "ellipse", "mask", "cuboid",
     "skeleton", "text",
 }  # fmt: skip
-
-
-@dataclass(slots=True)
-class Mended:
-    """How many values the rules repaired, and how many URLs lost a part that may be secret."""
-
-    repaired: int = 0
-    redacted: int = 0
-
-    def __add__(self, other: Mended) -> Mended:
-        return Mended(self.repaired + other.repaired, self.redacted + other.redacted)
 
 
 class RowMapping(BoxMapping, Protocol):
