@@ -12,9 +12,11 @@ import pytest
 from autoexport.cli import main
 from autoexport.commands import check as check_command
 from autoexport.commands.demo import make_database
+from autoexport.commands.samples import SAMPLES
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
 from autoexport.sources.sqlite import check_notes as notes
 from autoexport.sources.sqlite.check_notes import check_notes
+from tests.conftest import run_autoexport
 
 pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 
@@ -318,21 +320,17 @@ def test_names_from_the_database_do_not_control_the_terminal(
     assert "\x1b" not in checked + verified
 
 
-def test_a_sample_of_another_application(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The preset of doccano maps it, and a sample of the first application takes its place."""
-    arguments = ["demo", str(tmp_path / "demo"), "--application", "doccano", "--no-progress"]
-    assert main(arguments) == 0
-    exports = tmp_path / "demo" / "database_exports"
-    document = json.loads((exports / "database_export.json").read_bytes())
-    assert [project["name"] for project in document["projects"]] == ["Flowers", "Road Signs", "Leaves", "Captions"]
-    kinds = {
-        item["type"]
-        for project in document["projects"]
-        for dataset in project["datasets"]
-        for image in dataset["images"]
-        for item in image["annotations"]
-    }
-    assert kinds == {"bbox", "polygon", "classification", "text"}
-    capsys.readouterr()
-    assert main([*arguments[:2], "--no-progress"]) == 0
-    assert "Street Scenes" in (exports / "database_export.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("application", sorted(SAMPLES))
+def test_the_sample_of_an_application(application: str, tmp_path: Path) -> None:
+    """It is in the schema of the application, found by its preset, the same each time, and can be reset."""
+    done = run_autoexport("demo", "--application", application, cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    folder = tmp_path / f"autoexport_demo_{application}"
+    tree = json.loads((folder / "database_exports" / "database_export.json").read_bytes())
+    assert tree["export_info"]["total_annotations"] > 10
+    database = str(folder / "database.db")
+    checked = run_autoexport("check", "--verbose", database, "--export-dir", str(folder / "database_exports"))
+    assert "preset = false" in checked.stdout
+    before = dump(folder / "database.db")
+    assert run_autoexport("demo", "--application", application, cwd=tmp_path).exit_code == 0
+    assert dump(folder / "database.db") == before

@@ -30,12 +30,6 @@ CREATE TABLE labels_category (id integer NOT NULL PRIMARY KEY, prob real NOT NUL
 CREATE TABLE labels_textlabel (id integer NOT NULL PRIMARY KEY, prob real NOT NULL, created_at datetime NOT NULL,
     updated_at datetime NOT NULL, text text NOT NULL, example_id bigint NOT NULL REFERENCES examples_example (id));
 """
-TABLES = (
-    "labels_textlabel", "labels_category", "labels_segmentation", "labels_boundingbox", "label_types_categorytype",
-    "examples_examplestate", "examples_example", "projects_project",
-)  # fmt: skip
-"""Children first."""
-
 _PROJECTS = (
     ("Flowers", "ImageClassification", ("rose", "tulip"), 8),
     ("Road Signs", "BoundingBox", ("stop", "yield"), 10),
