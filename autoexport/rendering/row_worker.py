@@ -1,0 +1,46 @@
+"""Runs in the worker process that writes row groups: reads one message, writes the groups, and answers.
+
+It loads neither SQL nor settings.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import signal
+import sys
+import time
+from typing import Any
+
+from autoexport.formats import chosen_formats
+from autoexport.formats.contract import RowFormat
+from autoexport.rendering.row_groups import RowFiles, write_groups
+from autoexport.runtime.tuning import return_memory
+
+
+def main() -> None:
+    """Answer the message of standard input on standard output."""
+    # A signal that ends an export politely may reach the whole process group: the parent decides about the end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.disable()  # Rows and cells have no cycles.
+    return_memory()
+    try:
+        answer = _answer(marshal.loads(sys.stdin.buffer.read()))  # noqa: S302 - only the parent writes it
+    except EOFError:
+        answer = ("short",)
+    except OSError as error:
+        answer = ("os error", error.errno)
+    except Exception as error:  # noqa: BLE001 - the parent reports every error
+        answer = ("error", f"{type(error).__name__}: {error}")
+    sys.stdout.buffer.write(marshal.dumps(answer))
+
+
+def _answer(message: tuple[Any, ...]) -> tuple[Any, ...]:
+    options, file_name, ranges, descriptors = message
+    (output,) = [
+        output
+        for output in chosen_formats(options)
+        if isinstance(output, RowFormat) and output.file_name == file_name
+    ]
+    return "done", write_groups(output, ranges, RowFiles(*descriptors)), time.process_time()
