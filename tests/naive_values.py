@@ -144,6 +144,9 @@ class Naive:
         if isinstance(parsed, list) and parsed and all(isinstance(point, dict) for point in parsed):
             pairs_ = [[point.get("x"), point.get("y")] for point in parsed]
             return pairs_ if all(map(_are_numbers, pairs_)) else parsed
+        if isinstance(parsed, list) and parsed and all(map(_is_ring_of_objects, parsed)):
+            rings_ = [[[point["x"], point["y"]] for point in ring] for ring in parsed]
+            return rings_[0] if len(rings_) == 1 else rings_
         rings = parsed if isinstance(parsed, list) and parsed and isinstance(parsed[0], list) else [parsed]
         if not all(_is_flat(ring) for ring in rings):
             return parsed
@@ -161,6 +164,15 @@ class Naive:
         if isinstance(node, int | float) and (abs(node) > 1.797e308 or node != node):
             return self._null()
         return node
+
+
+def _is_ring_of_objects(ring: Any) -> bool:
+    """Whether this is a list of one object or more, each with numbers x and y."""
+    return (
+        isinstance(ring, list)
+        and bool(ring)
+        and all(isinstance(point, dict) and _are_numbers([point.get("x"), point.get("y")]) for point in ring)
+    )
 
 
 def _is_flat(ring: Any) -> bool:

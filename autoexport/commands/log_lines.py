@@ -23,11 +23,13 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "cycle.recovered": lambda e: f"recovered after {_counted(e['failures'], 'failure')}",
     "export.asked": lambda e: f"{e['signal']}: exporting now",
     "export.boxes": lambda e: f"{_counted(e['repaired'], 'value')} cannot be read",
+    "export.classes": lambda _: "a classes.json cannot be read",
     "export.degraded": lambda e: f"{e['warning']}",
     "export.failed": lambda e: f"the export failed: {e['error']}",
     "export.given_up": lambda e: f"gave up the running export after {e['after_s']:g} s",
     "export.left_alone": lambda e: f"{e['file']} is not kept up to date",
-    "export.orphans": lambda e: "not exported: " + ", ".join(f"{n:,} {name}" for name, n in _rest(e).items()),
+    "export.left_out": lambda e: f"not in {e['format']}: {_listed(e, 'format')}",
+    "export.orphans": lambda e: f"not exported: {_listed(e)}",
     "export.paced": lambda e: f"next export in {e['due_in_s']:,.0f} s: {e['reason']}",
     "export.published": lambda e: f"published generation {e['generation']}: {_changed(e)}, {_s(e['seconds'])}",
     "export.unchanged": lambda e: f"nothing new to publish, {_s(e['seconds'])}",
@@ -157,6 +159,12 @@ def _rest(event: EventDict) -> dict[str, Any]:
 
 
 # --- words ---------------------------------------------------------------------------------------
+
+
+def _listed(event: EventDict, *others: str) -> str:
+    """The counts of an event with their names, without `others`."""
+    counts = {name: number for name, number in _rest(event).items() if name not in others}
+    return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
 
 
 def _counted(number: int, noun: str) -> str:

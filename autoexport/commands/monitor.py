@@ -10,6 +10,7 @@ import threading
 from autoexport.config.settings import Settings
 from autoexport.daemon.supervisor import DRAIN_S, Exporter
 from autoexport.daemon.systemd import SystemdNotifier
+from autoexport.formats import chosen_formats
 from autoexport.runtime.interruption import interrupt_work
 from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
@@ -30,7 +31,9 @@ async def monitor(settings: Settings) -> int:
     """
     manager = SystemdNotifier.from_environment(os.environ)
     if settings.enable_auto_export:
-        open_source(settings)  # wrong settings are reported before systemd is told that the service is ready
+        # Wrong settings are reported before systemd is told that the service is ready.
+        open_source(settings)
+        chosen_formats(settings.format_options)
     manager.ready()
     exporter = Exporter(settings, manager=manager)
     stop = asyncio.Event()

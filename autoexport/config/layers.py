@@ -122,6 +122,11 @@ def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given
         return {}
     values = _read_toml(path)
     for name in values:
+        if name not in known and isinstance(values[name], dict) and set(values[name]) & set(known):
+            raise ConfigurationError(
+                f"[{name}] in {path} is a table, and the settings stand outside of tables.",
+                hint=f"Remove the line [{name}]: the settings below it then count. Only [tables.…] are tables.",
+            )
         if name not in known:
             nearest = nearest_name(name.lower().removeprefix(PREFIX.lower()), known)
             meant = f"Did you mean '{nearest}'? " if nearest else ""

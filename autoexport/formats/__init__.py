@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from autoexport.config.options import Option
+from autoexport.errors import ConfigurationError
 from autoexport.formats.contract import Format, FormatOptions, Output
 
 FORMATS = {
@@ -33,8 +34,18 @@ def declared_options() -> list[Option]:
 
 
 def chosen_formats(options: FormatOptions) -> list[Format]:
-    """The formats of the outputs that are on, in the order of publication."""
-    return [made for output in outputs() if options[output.switch.name] for made in output.make(options)]
+    """The formats of the outputs that are on, in the order of publication.
+
+    Raises `ConfigurationError` if all are off.
+    """
+    chosen = [made for output in outputs() if options[output.switch.name] for made in output.make(options)]
+    if not chosen:
+        switches = ", ".join(f"DB_EXPORT_{output.switch.name.upper()}" for output in outputs())
+        raise ConfigurationError(
+            "No output is switched on, so there is nothing to write.",
+            hint=f"Set one of these to true: {switches}.",
+        )
+    return chosen
 
 
 def file_names() -> tuple[str, ...]:

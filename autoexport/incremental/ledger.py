@@ -44,7 +44,8 @@ class Ledger:
     have no parent. `sections` hold all published datasets, empty ones too, and their blocks. `block_files` are the
     indexes of the files that have blocks. `kinds` name the types of the keys of datasets and of images; a name is
     empty if there are no keys. `encoders` are the fingerprints of the encoders that wrote the files; an older
-    ledger has none. `forgotten` is the reason why this export gave up the sections; None if it did not.
+    ledger has none. `left_alone` are the files of outputs that have been switched off since they were published.
+    `forgotten` is the reason why this export gave up the sections; None if it did not.
     """
 
     database: str
@@ -59,6 +60,7 @@ class Ledger:
     block_files: Sequence[int] = ()
     sections: Iterable[SectionRecord] = ()
     encoders: Mapping[str, str] = field(default_factory=dict)
+    left_alone: dict[str, FileIdentity] = field(default_factory=dict)
     forgotten: str | None = None
 
     def forget_sections(self, reason: str) -> None:
@@ -117,7 +119,8 @@ def load_ledger(state: Path) -> Ledger | None:
             raw = orjson.loads(head.removesuffix(_SECTIONS) + b"}")
             if raw.pop("version") != LEDGER_VERSION:
                 return None
-            raw["files"] = {name: FileIdentity(*values) for name, values in raw["files"].items()}
+            for name in ("files", "left_alone"):
+                raw[name] = {file: FileIdentity(*values) for file, values in raw.get(name, {}).items()}
             raw["kinds"] = tuple(raw["kinds"])
             return Ledger(**raw, sections=list(_sections(lines, file, end)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -186,10 +189,8 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
         "mapping": ledger.mapping,
         "generation": ledger.generation,
         "timestamp": ledger.timestamp,
-        "files": {
-            name: [item.size, item.mtime_ns, item.ctime_ns, item.inode, item.crc]
-            for name, item in ledger.files.items()
-        },
+        "files": _plain(ledger.files),
+        "left_alone": _plain(ledger.left_alone),
         "tables": ledger.tables,
         "unpublished": ledger.unpublished,
         "kinds": ledger.kinds,
@@ -199,6 +200,10 @@ def save_ledger(state: Path, ledger: Ledger, position: Iterator[bytes] | None) -
     replace_durably(state / _LEDGER, _sealed(_written(head, ledger.sections)), mode=0o600)
     if position is not None:
         save_position(state, ledger.generation, position)
+
+
+def _plain(files: Mapping[str, FileIdentity]) -> dict[str, list[int]]:
+    return {name: [it.size, it.mtime_ns, it.ctime_ns, it.inode, it.crc] for name, it in files.items()}
 
 
 def _written(head: dict[str, Any], sections: Iterable[SectionRecord]) -> Iterator[bytes]:

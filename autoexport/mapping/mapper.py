@@ -10,6 +10,7 @@ import xxhash
 from autoexport.mapping.labelling import Labelling, find_annotations, find_label
 from autoexport.mapping.labels import find_labels
 from autoexport.mapping.left_out import LeftOut
+from autoexport.mapping.links import referred_table
 from autoexport.mapping.overrides import TableOverride, TablesConfig, read_overrides
 from autoexport.mapping.schemas import recognise, with_schema
 from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
@@ -85,7 +86,7 @@ def _warnings(
     labelling: Labelling,
     left_out: LeftOut,
 ) -> list[str]:
-    warnings = [*hierarchy.warnings]
+    warnings = [*hierarchy.warnings, *_from_another_schema(survey, roles)]
     mapped = [role for role in roles.values() if role is not None]
     for role in mapped:
         warnings += role.found.warnings
@@ -149,3 +150,21 @@ def mapping_digest(mapping: Mapping) -> str:
 
 def _column(column: Column | None) -> list[str]:
     return [column.name, column.kind, column.type_name] if column else []
+
+
+def _from_another_schema(survey: Survey, roles: dict[str, TableRole | None]) -> list[str]:
+    """Warn about tables that were found by name in a schema that the configuration does not name for others."""
+    named = {override.schema for override in survey.configured.values() if override.schema}
+    found = {logical: role.table for logical, role in roles.items() if role is not None}
+    declared = [
+        referred_table(survey.catalog, table, key) for table in found.values() for key in table.foreign_keys
+    ]
+    return [
+        f"{table.full_name} is exported as {logical}, although other tables are configured in the schema "
+        f"{' and '.join(sorted(named))}: set tables.{logical}.schema, or tables.{logical}.table = false."
+        for logical, table in found.items()
+        if named
+        and table.schema not in named
+        and survey.configured[logical].table is None
+        and table not in declared
+    ]

@@ -19,7 +19,7 @@ from autoexport.publishing.contract import Identities
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
-from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
+from autoexport.publishing.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
 from autoexport.publishing.splice import Staged
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
@@ -66,7 +66,7 @@ class _Publication:
     async def unchanged(self) -> Published | None:
         """Save only the position, if the published files are already right; None if they are not."""
         previous = self.claimed.previous
-        if previous is None or not self.claimed.intact:
+        if previous is None or not self.claimed.intact or previous.format_version != FORMAT_VERSION:
             return None
         found = await in_thread(self._identical, previous)
         if found is None:
@@ -149,10 +149,26 @@ class _Publication:
                 await in_thread(self._stage, staged, layout)
             log.debug("splice.staged", files=len(staged), bytes=size_bytes)
             manifest = self.generation.manifest(self.tree, layouts, previous, time.monotonic() - self.started)
-            committed = await in_thread(target.commit, staged, manifest, previous, self.throttle)
+            owned = await in_thread(self._with_files_left_alone, previous)
+            committed = await in_thread(target.commit, staged, manifest, owned, self.throttle)
         finally:
             await in_thread(target.discard, staged)
         return manifest, {**identical, **committed}
+
+    def _left_alone(self) -> dict[str, FileIdentity]:
+        """The files that earlier exports of this database published, and that are still as they left them."""
+        ledger, job = self.claimed.ledger, self.job
+        if ledger is None or ledger.database != job.source.identity:
+            return {}
+        earlier = {**ledger.left_alone, **ledger.files}
+        return {name: known for name, known in earlier.items() if job.target.identify(name, known.crc) == known}
+
+    def _with_files_left_alone(self, previous: Manifest | None) -> Manifest | None:
+        """The previous manifest with the files of all outputs that were ever on: they are no others' files."""
+        if previous is None:
+            return None
+        ours = {name: FileRecord(it.size, digest(it.crc), 0) for name, it in self._left_alone().items()}
+        return replace(previous, files={**ours, **previous.files})
 
     async def _identical_file(self, layout: Layout) -> FileIdentity | None:
         """The identity of this one file if it already has the right bytes."""
@@ -176,6 +192,7 @@ class _Publication:
         """
         generation, job = self.generation, self.job
         own = job.target.identify(MANIFEST_NAME, zlib.crc32(manifest.to_json()))
+        present = {*files, MANIFEST_NAME}
         can_continue = generation.position is not None and generation.kinds is not None
         ledger = Ledger(
             database=job.source.identity,
@@ -189,6 +206,7 @@ class _Publication:
             kinds=generation.kinds or ("", ""),
             block_files=generation.sections.block_files,
             sections=generation.sections.recorded(layouts) if can_continue else (),
+            left_alone={name: known for name, known in self._left_alone().items() if name not in present},
             encoders=job.encoders(),
         )
         save_ledger(job.state, ledger, generation.position.pieces() if generation.position is not None else None)

@@ -21,14 +21,14 @@ _FEW_NUMBERS = re.compile(rb"\[[-+.0-9eE]+, [-+.0-9eE]+(?:, [-+.0-9eE]+, [-+.0-9
 
 # As the JSON rule writes them: a flat list, a list that begins with one, a list of objects, an object with
 # coordinates, or text.
-_DIALECT = re.compile(rb'\[-?[0-9]|\[\[-?[0-9][^\]]*(?:,[^,\]]*){5}\]|\[\{|\{.*"coordinates"|"[ \\0-9.-]')
+_DIALECT = re.compile(rb'\[-?[0-9]|\[\[-?[0-9][^\]]*(?:,[^,\]]*){5}\]|\[\[?\{|\{.*"coordinates"|"[ \\0-9.-]')
 
 
 def polygons(column: Sequence[Scalar]) -> Ruled:
     """Apply the JSON rule, and write other dialects of polygons as lists of `[x, y]`; several rings as their list.
 
-    These are `{"x", "y"}` in place of pairs, `[x, y, x, y, …]`, also as bare text, lists of such lists (COCO), and
-    GeoJSON. What looks like one of them and is none stays as stored and counts as repaired.
+    These are `{"x", "y"}` in place of pairs, also in rings, `[x, y, x, y, …]`, also as bare text, lists of such
+    lists (COCO), and GeoJSON. What looks like one of them and is none stays as stored and counts as repaired.
     """
     ordinary = published(column)
     if ordinary is not None:
@@ -44,7 +44,7 @@ def _polygon(stored: Scalar, text: bytes | None) -> tuple[bytes | None, int]:
     """A stored value and its JSON as a polygon, and how many more values count as repaired than in the JSON."""
     if text is None or not _DIALECT.match(text) or has_long_integer(text):
         return text, 0
-    if text.startswith(b"[{"):
+    if text.startswith((b"[{", b"[[{")):
         return _pairs_of_objects(text), 0
     if text.startswith(b'"'):
         numbers = _bare_numbers(stored)
@@ -97,9 +97,21 @@ def _flat_rings(parsed: list[Any]) -> list[Any] | None:
 
 
 def _pairs_of_objects(text: bytes) -> bytes:
-    """A list of objects as pairs, if each of them has two numbers, x and y; else the text as it is."""
-    found = [(each.get("x"), each.get("y")) if isinstance(each, dict) else (None,) for each in orjson.loads(text)]
-    return spaced(encode(found)) if all(_is_number(value) for pair in found for value in pair) else text
+    """A list of objects, or of such lists, as pairs; the text as it is unless each object has numbers x and y."""
+    parsed = orjson.loads(text)
+    try:
+        pairs = [_pairs(ring) for ring in parsed] if isinstance(parsed[0], list) else _pairs(parsed)
+    except (TypeError, KeyError):
+        return text
+    return spaced(encode(pairs[0] if isinstance(parsed[0], list) and len(pairs) == 1 else pairs))
+
+
+def _pairs(ring: list[dict[str, Any]]) -> list[Any]:
+    """The pairs of a list of objects. Raises TypeError or KeyError if one is no point."""
+    pairs = [[point["x"], point["y"]] for point in ring]
+    if not all(_is_number(value) for pair in pairs for value in pair):
+        raise TypeError("no number")
+    return pairs
 
 
 def _geojson_rings(parsed: dict[str, Any]) -> list[Any] | None:

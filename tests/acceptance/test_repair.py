@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from autoexport.errors import ConfigurationError
 from autoexport.incremental import plan
 from autoexport.publishing import directory
+from autoexport.publishing.crc32 import digest
 from autoexport.publishing.splice import Staged, stage
 from tests.applications import create_sqlite, fill_sqlite
 from tests.databases import SqliteDatabase
@@ -185,6 +187,52 @@ def test_what_is_written_to_a_file_during_an_export_is_not_taken_for_ours(
     shutil.rmtree(tmp_path / "fresh")
     assert asyncio.run(exporting.export(repairing=True)).outcome.published
     assert images.read_bytes() == whole
+
+
+def test_an_output_that_is_switched_off_and_on_again(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:
+    """Its files are ours and are replaced, also after exports without them; one that was edited is kept."""
+    exports = tmp_path / "exports"
+    trial = Trial(sqlite_database.url, exports)
+    trial.export()
+    without = Trial(sqlite_database.url, exports, export_csv=False)
+    for name in ("once", "twice"):
+        sqlite_database.execute("UPDATE projects SET name = ?", name)
+        without.export()
+    (exports / "datasets.csv").write_text("by hand")
+    trial.export()
+    assert "twice" in (exports / "projects.csv").read_text()
+    assert [path.name for path in exports.glob("*.before-autoexport")] == ["datasets.csv.before-autoexport"]
+
+
+@pytest.mark.parametrize("export_json", [True, False])
+def test_an_export_of_the_first_format_is_taken_over(
+    sqlite_database: SqliteDatabase, tmp_path: Path, export_json: bool
+) -> None:
+    """One full export: the generation counts on, no file is kept aside, and the next one has nothing to do."""
+    exports = tmp_path / "exports"
+    trial = Trial(sqlite_database.url, exports, export_json=export_json)
+    trial.export()
+    expected = trial.contents()
+    manifest = orjson.loads((exports / "manifest.json").read_bytes())
+    if export_json:
+        path = exports / "database_export.json"
+        text = path.read_bytes().replace(b'"format_version": 2', b'"format_version": 1', 1)
+        path.write_bytes(text)
+        manifest["files"]["database_export.json"]["digest"] = digest(zlib.crc32(text))
+    manifest = {
+        "format_version": 1,
+        **{name: value for name, value in manifest.items() if name != "format_version"},
+    }
+    manifest["generation"] = 7
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    (exports / "manifest.json").write_bytes(orjson.dumps(manifest, option=options))
+    (exports / ".autoexport" / "ledger.json").write_bytes(b'{"version":1}')
+    outcome = trial.export()
+    assert (outcome.manifest.generation, outcome.manifest.format_version) == (8, 2)
+    assert outcome.manifest.mode == "full"
+    assert trial.contents() == expected
+    assert not list(exports.glob("*.before-autoexport"))
+    assert not trial.export().published
 
 
 def test_files_of_another_directory_are_not_ours(sqlite_database: SqliteDatabase, tmp_path: Path) -> None:

@@ -286,6 +286,12 @@ def _directory(folder: Path) -> list[str]:
     return ["--database-url", "d"]
 
 
+def _no_output(folder: Path) -> list[str]:
+    make_database(folder / "x.db", "CREATE TABLE images (id INTEGER PRIMARY KEY, filename TEXT)")
+    (folder / "autoexport.toml").write_text("export_json = false\nexport_csv = false\n")
+    return ["--database-url", "x.db"]
+
+
 ERRORS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "no database named": (lambda _: [], 2, "No database is given"),
     "missing file": (lambda _: ["--database-url", "no.db"], 1, "no.db"),
@@ -297,6 +303,7 @@ ERRORS: dict[str, tuple[Callable[[Path], list[str]], int, str]] = {
     "wrong port": (lambda _: ["--database-url", f"postgresql://u:{SECRET}@h:x/db"], 2, "port"),
     "negative interval": (lambda _: ["--interval", "-5"], 2, "check_interval (--interval)"),
     "unknown toml key": (_unknown_key, 2, "'chek_interval'"),
+    "no output": (_no_output, 2, "No output is switched on"),
     "unknown log level": (lambda _: ["--log-level", "loud"], 2, "log_level"),
 }
 

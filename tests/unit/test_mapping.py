@@ -410,6 +410,32 @@ def _in_schema(schema: str | None, name: str, columns: str, keys: Sequence[Forei
     return Table(name, schema, "table", fields, ("id",), tuple(keys))
 
 
+def test_a_table_of_another_schema_than_the_configured_one() -> None:
+    """Labels of another application's schema are no silent choice; a declared key or a setting is one."""
+    tables = [
+        _in_schema("anno", "projects", "id name"),
+        _in_schema("anno", "datasets", "id name project_id"),
+        _in_schema("anno", "images", "id filename dataset_id"),
+        _in_schema("anno", "annotations", "id image_id label_id"),
+    ]
+    labels = _in_schema("public", "labels", "id name")
+    config: dict[str, object] = {
+        name: {"schema": "anno"} for name in ("projects", "datasets", "images", "annotations")
+    }
+
+    def told(*tables: Table, **more: object) -> list[str]:
+        warnings = map_catalog(Catalog(tables), {**config, **more}).warnings
+        return [warning for warning in warnings if "in the schema" in warning]
+
+    assert told(*tables) == []
+    (warning,) = told(*tables, labels)
+    assert warning.startswith("public.labels is exported as labels")
+    assert told(*tables, labels, labels={"schema": "public"}) == []
+    assert told(*tables, labels, labels={"table": False}) == []
+    key = ForeignKey(("label_id",), "public", "labels", ("id",))
+    assert told(*tables[:3], replace(tables[3], foreign_keys=(key,)), labels) == []
+
+
 def test_one_table_name_in_two_schemas() -> None:
     """A name in two schemas is ambiguous until configuration or a foreign key names the schema."""
     projects = [_in_schema("a", "project", "id name"), _in_schema("b", "project", "id name")]

@@ -403,3 +403,11 @@ def test_importing_the_settings_loads_no_driver() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_table_around_the_settings_is_told_as_such(tmp_path: Path) -> None:
+    """`[autoexport]` is how other tools name their part of a file; the hint says what to remove."""
+    (tmp_path / "autoexport.toml").write_text("[autoexport]\ncheck_interval = 3\n")
+    with pytest.raises(ConfigurationError, match=r"\[autoexport\] in autoexport\.toml is a table") as caught:
+        Settings()
+    assert "Remove the line [autoexport]" in caught.value.hint
