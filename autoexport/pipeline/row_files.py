@@ -63,7 +63,7 @@ class RowFileSet:
     def _pieces(self, output: RowFormat, rows: Layout, files: RowFiles) -> list[tuple[bool, int, int, int]]:
         ranges = list(row_ranges(rows))
         if sum(length for fresh, _, length in ranges if fresh) >= renderer.PROCESS_FROM_ROWS and is_interpreter():
-            made = write_groups_apart(rows.file_name, self._options, ranges, files)
+            made = write_groups_apart(output, self._options, ranges, files)
             if made is not None:
                 pieces, cpu_s = made
                 self.cpu_s += cpu_s

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import RowFormat
+from autoexport.formats.contract import EncoderFormat, RowFormat
 from autoexport.rendering.row_groups import RowFiles, write_groups
 from autoexport.runtime.tuning import return_memory
 
@@ -37,10 +37,12 @@ def main() -> None:
 
 
 def _answer(message: tuple[Any, ...]) -> tuple[Any, ...]:
-    options, file_name, ranges, descriptors = message
+    options, file_name, ranges, descriptors, encoder = message
     (output,) = [
         output
         for output in chosen_formats(options)
         if isinstance(output, RowFormat) and output.file_name == file_name
     ]
+    if isinstance(output, EncoderFormat) and output.encoder() != encoder:
+        return ("other encoder",)
     return "done", write_groups(output, ranges, RowFiles(*descriptors)), time.process_time()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from autoexport.errors import RenderError
+from autoexport.formats import parquet_codec
 from autoexport.rendering import renderer, row_process
 from tests.bench.generate import write_sqlite
 from tests.databases import SqliteDatabase
@@ -72,6 +75,40 @@ def test_a_process_that_ends_is_an_error(
     assert not trial.leftovers()
     trial.export()
     trial.check_equals(database.path)
+
+
+@pytest.fixture
+def other_encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process compresses in another way than a new process, as after an upgrade of the package."""
+    monkeypatch.setattr(parquet_codec, "_COMPRESSION", "zstd(9)")
+    parquet_codec.fingerprint.cache_clear()
+    yield
+    parquet_codec.fingerprint.cache_clear()
+
+
+def test_another_encoder_leads_to_one_full_export(
+    database: SqliteDatabase, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With the reason; and the export after that is incremental again."""
+    trial = Trial(database.url, tmp_path / "exports")
+    trial.export()
+    request.getfixturevalue("other_encoder")
+    change(database, "another.jpg")
+    assert trial.export().reason == "the Parquet encoder changed"
+    change(database, "third.jpg")
+    assert trial.export().manifest.mode == "incremental"
+    assert not trial.differences()
+
+
+@pytest.mark.usefixtures("apart", "other_encoder")
+def test_a_process_with_another_encoder_is_not_used(database: SqliteDatabase, tmp_path: Path) -> None:
+    """All groups are encoded here, and a warning says why."""
+    trial = Trial(database.url, tmp_path / "exports", export_json=False)
+    with capture_logs() as logs:
+        trial.export()
+    warnings = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert warnings.count("render.other_encoder") == 2
+    assert not trial.differences()
 
 
 @pytest.mark.usefixtures("apart")
