@@ -13,9 +13,8 @@ from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.row_layout import lay_out_rows, row_ranges
 from autoexport.publishing.splice import changed_meanwhile, open_published
-from autoexport.rendering import renderer
+from autoexport.rendering import row_process
 from autoexport.rendering.row_groups import RowFiles, write_groups
-from autoexport.rendering.row_process import write_groups_apart
 from autoexport.runtime.files import create_nameless
 from autoexport.runtime.threads import is_interpreter
 
@@ -62,12 +61,17 @@ class RowFileSet:
 
     def _pieces(self, output: RowFormat, rows: Layout, files: RowFiles) -> list[tuple[bool, int, int, int]]:
         ranges = list(row_ranges(rows))
-        if sum(length for fresh, _, length in ranges if fresh) >= renderer.PROCESS_FROM_ROWS and is_interpreter():
-            made = write_groups_apart(output, self._options, ranges, files)
+        if (
+            sum(length for fresh, _, length in ranges if fresh) >= row_process.PROCESS_FROM_ROWS
+            and is_interpreter()
+        ):
+            made = row_process.write_groups_apart(output, self._options, ranges, files)
             if made is not None:
                 pieces, cpu_s = made
                 self.cpu_s += cpu_s
                 return pieces
+            os.ftruncate(files.target, 0)
+            os.lseek(files.target, 0, os.SEEK_SET)
         return write_groups(output, ranges, files)
 
     @contextlib.contextmanager

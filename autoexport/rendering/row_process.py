@@ -13,6 +13,9 @@ from autoexport.formats.contract import EncoderFormat, FormatOptions, RowFormat,
 from autoexport.rendering.row_groups import Piece, RowFiles
 from autoexport.runtime.logs import get_logger
 
+PROCESS_FROM_ROWS = 5_000
+"""Minimum fresh rows that justify starting a worker process: about a row group. Its end frees all memory."""
+
 log = get_logger()
 
 # As the rendering process is started.
@@ -29,7 +32,9 @@ def write_groups_apart(
     """
     descriptors = (files.spool, files.published, files.target)
     encoder = output.encoder() if isinstance(output, EncoderFormat) else None
-    message = marshal.dumps((dict(options), output.file_name, list(ranges), descriptors, encoder))
+    message = marshal.dumps(
+        (type(output).__module__, output.file_name, dict(options), list(ranges), descriptors, encoder)
+    )
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-I", "-c", CODE, *sys.path], input=message, stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-from autoexport.formats import chosen_formats
+from autoexport.formats import format_of
 from autoexport.formats.contract import EncoderFormat, RowFormat
 from autoexport.rendering.row_groups import RowFiles, write_groups
 from autoexport.runtime.tuning import return_memory
@@ -37,12 +37,10 @@ def main() -> None:
 
 
 def _answer(message: tuple[Any, ...]) -> tuple[Any, ...]:
-    options, file_name, ranges, descriptors, encoder = message
-    (output,) = [
-        output
-        for output in chosen_formats(options)
-        if isinstance(output, RowFormat) and output.file_name == file_name
-    ]
-    if isinstance(output, EncoderFormat) and output.encoder() != encoder:
+    module, file_name, options, ranges, descriptors, encoder = message
+    output = format_of(module, file_name, options)
+    assert isinstance(output, RowFormat)  # noqa: S101 - the parent asks for no other
+    pieces = write_groups(output, ranges, RowFiles(*descriptors))
+    if isinstance(output, EncoderFormat) and output.encoder() != encoder:  # asked when it is loaded
         return ("other encoder",)
-    return "done", write_groups(output, ranges, RowFiles(*descriptors)), time.process_time()
+    return "done", pieces, time.process_time()

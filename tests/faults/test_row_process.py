@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from autoexport.errors import RenderError
 from autoexport.formats import parquet_codec
-from autoexport.rendering import renderer, row_process
+from autoexport.rendering import row_process
 from tests.bench.generate import write_sqlite
 from tests.databases import SqliteDatabase
 from tests.trials import Trial
@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> SqliteDatabase:
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes work for any number of rows."""
-    monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 1)
+    monkeypatch.setattr(row_process, "PROCESS_FROM_ROWS", 1)
 
 
 def change(database: SqliteDatabase, name: str) -> None:
@@ -47,7 +47,7 @@ def test_a_process_writes_what_a_thread_writes(database: SqliteDatabase, tmp_pat
     assert not trial.differences()
     assert not trial.leftovers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(renderer, "PROCESS_FROM_ROWS", 1 << 40)
+        patch.setattr(row_process, "PROCESS_FROM_ROWS", 1 << 40)
         beside.export()
     assert beside.contents() == trial.contents()
     trial.check_equals(database.path)
