@@ -47,6 +47,10 @@ class SourceError(AutoexportError):
     """The database cannot be opened or read at present."""
 
 
+class DatabaseAway(SourceError):
+    """The server of the database cannot be reached at present, or closes connections."""
+
+
 class MappedTableGone(SourceError):
     """A table of the last export no longer exists; the published files remain."""
 

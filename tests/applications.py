@@ -78,7 +78,13 @@ def fill_sqlite(connection: sqlite3.Connection, orphans: bool = False) -> None:
 
 # --- PostgreSQL ----------------------------------------------------------------------------------
 
-_TYPES = {"INTEGER": "bigint", "FLOAT": "double precision", "DATETIME": "timestamp", "BOOLEAN": "boolean"}
+_TYPES = {
+    "INTEGER": "bigint",
+    "FLOAT": "double precision",
+    "DATETIME": "timestamp",
+    "BOOLEAN": "boolean",
+    "BLOB": "bytea",
+}
 
 
 def _postgres_type(declared: str, json_type: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from autoexport.commands.terminal import visible
+from autoexport.commands.terminal import DUMB, visible
 
 _WORDED: dict[str, Callable[[EventDict], str]] = {
     "changes.recounted": lambda e: f"counted the rows of the other blocks: {_blocks(e['lossy'])} lost some",
@@ -100,11 +100,7 @@ class ConsoleLines:
 
 def has_colours() -> bool:
     """Whether standard error is a terminal with colours, and the user has not refused them (https://no-color.org)."""
-    return (
-        sys.stderr.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") not in ("dumb", "unknown")
-    )
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in DUMB
 
 
 def _lines(event: EventDict) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
 from autoexport.daemon.report import Report
-from autoexport.errors import AutoexportError
+from autoexport.errors import AutoexportError, DatabaseAway
 
+_NUMBER = re.compile(r"\d[\d,.]*")
 HUNG_S = 1800.0
 """An export that completes no step for so long counts as hanging. The longest step, writing a file of 200 GB,
 takes less."""
@@ -56,6 +58,7 @@ class Health:
         self._exporting_since: float | None = None
         self._change_during_export: float | None = None
         self._last_step = clock()
+        self._trouble: str | None = None
         self.report = Report(os.getpid(), "starting", interval_s, clock())
 
     def _update(self, **facts: Any) -> None:
@@ -102,7 +105,7 @@ class Health:
     def export_completed(self, generation: int, last_publish: str, duration_s: float) -> int:
         """Report that the files are up to date; returns the number of failures since the export before."""
         failures = self.report.failures
-        self._exporting_since = None
+        self._exporting_since = self._trouble = None
         self._update(
             state="watching", generation=generation, last_publish=last_publish, last_export_s=duration_s,
             oldest_change_at=self._change_during_export, failures=0, error=None, hint=None, next_try_at=None,
@@ -129,9 +132,14 @@ class Health:
         )
 
     def failed(self, error: BaseException, next_try_s: float | None) -> bool:
-        """Report a failure, and a next try in `next_try_s` seconds, or none; whether the message is a new one."""
+        """Report a failure, and a next try in `next_try_s` seconds, or none; whether it is a new trouble.
+
+        A server that goes away and comes back fails in several ways: these are one trouble. So is a disk that
+        lacks another number of bytes at each try.
+        """
         message, hint = describe(error)
-        is_new = message != self.report.error
+        trouble = "away" if isinstance(error, DatabaseAway) else _NUMBER.sub("", message)
+        is_new, self._trouble = trouble != self._trouble, trouble
         self._update(
             state="retrying", failures=self.report.failures + 1, error=message, hint=hint,
             waits_for=None, next_export_at=None,

@@ -36,7 +36,7 @@ class StatusSocket:
     def open(self) -> None:
         """Listen, in place of a socket that an earlier process left behind. If that fails, stay closed."""
         self.close()
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.setblocking(False)
         try:
             with _short_path(self._state) as address:
@@ -77,7 +77,7 @@ def ask(state: Path) -> bytes | None:
     """The answer of the exporter that uses this state directory; None if none answers. Blocking."""
     with (
         contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
     ):
         client.settimeout(ANSWER_LIMIT_S)
         with _short_path(state) as address:

@@ -138,6 +138,8 @@ class Exporter:
                 left = outcome.files
             except BaseException:
                 self.health.export_left()
+                with contextlib.suppress(asyncio.QueueFull):
+                    self._queue.put_nowait(None)  # The checks may have taken the snapshot for exported.
                 raise
             finally:
                 await asyncio.to_thread(self._published_files.end_own_changes, left)
@@ -154,7 +156,7 @@ class Exporter:
 
     async def _work(self, job: ExportJob) -> Work:
         outcome = await self._export(job)
-        return Work(outcome.worker_cpu_s, outcome.full)
+        return Work(outcome.worker_cpu_s, outcome.full, job.source.in_process)
 
     async def _export_when_free(self) -> None:
         """Export once, after any running export of another process, and record it."""

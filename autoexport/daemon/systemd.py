@@ -68,7 +68,7 @@ class SystemdNotifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with (
             contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagrams,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams,
         ):
             datagrams.setblocking(False)
             datagrams.sendto(message.encode("utf-8", "backslashreplace"), address)

@@ -33,11 +33,13 @@ from autoexport.model.mapping import BoxReading
 
 @dataclass(slots=True)
 class TableFields:
-    """The columns found for the logical fields of a table, those that mark deleted rows, and warnings."""
+    """The columns found for the logical fields of a table, those that mark deleted rows, and settings."""
 
     fields: dict[str, Column] = field(default_factory=dict)
     deleted: tuple[Column, ...] = ()
     warnings: list[str] = field(default_factory=list)
+    where: str = ""
+    expand: str = ""
 
     def free(self, column: Column) -> bool:
         """Whether the column is not yet the column of a field."""
@@ -120,7 +122,7 @@ def key_column(logical: str, table: Table, configured: TableOverride) -> Column 
 
 def find_fields(logical: str, table: Table, configured: TableOverride) -> TableFields:
     """Find the key, the fields of `FIELD_NAMES` and the deletion marks; missing fields are absent."""
-    found = TableFields()
+    found = TableFields(where=configured.where, expand=configured.expand)
     key = key_column(logical, table, configured)
     if key is not None:
         found.fields["id"] = key
@@ -141,6 +143,11 @@ def find_fields(logical: str, table: Table, configured: TableOverride) -> TableF
         if setting not in found.fields and setting not in configured.left_out_columns:
             candidates = [column for column in by_names(table, names) if column.name.lower() not in assigned]
             _find_field(logical, setting, candidates, table, found)
+    if found.expand and "document" not in found.fields:
+        raise MappingError(
+            f"tables.{logical}.expand: no column of {table.full_name} is named as its document.",
+            hint=f'Name the column of JSON under [tables.{logical}.columns]: document = "<column>".',
+        )
     found.deleted = _deleted(logical, table, configured, found)
     return found
 

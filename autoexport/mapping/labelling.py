@@ -84,6 +84,8 @@ def annotation_role(survey: Survey, table: Table, images: TableRole) -> tuple[Ta
     role.link = find_link(survey.catalog, relation, table, images.table, images.key, configured)
     if role.link is None:
         lack = lack or missing_link(relation, table, images.table, images.key)
+    if role.found.expand:
+        return role, lack  # Boxes and labels are in the documents.
     box, role.box = find_box(table, configured)
     role.found.fields.update(box)
     role.found.warnings += box_warnings(table, box, turned="rotation" in role.found.fields)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import xxhash
 
+from autoexport.mapping.description import given_by_documents
 from autoexport.mapping.labelling import Labelling, find_annotations, find_label
 from autoexport.mapping.labels import find_labels
 from autoexport.mapping.left_out import LeftOut
@@ -32,7 +33,8 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
     hierarchy = survey.hierarchy()
     annotations = find_annotations(survey, hierarchy)
     labels = find_labels(survey, hierarchy, annotations)
-    labelling = find_label(survey, annotations, labels) if annotations else Labelling()
+    labelled = annotations if annotations and not annotations.found.expand else None
+    labelling = find_label(survey, labelled, labels) if labelled else Labelling()
     roles = {
         "projects": hierarchy.projects,
         "datasets": hierarchy.datasets,
@@ -58,6 +60,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
         preset=schema.preset if schema is not None and schema.tables else "",
+        counted=schema.counted if schema is not None and configured["annotations"].query is not None else (),
         keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,
@@ -112,8 +115,10 @@ def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> 
     missing = [logical for logical in FOUND_FIELDS if logical not in mapped]
     for logical, table in mapped.items():
         absent = [name for name in FOUND_FIELDS[logical] if name not in table.fields]
+        absent = [name for name in absent if name not in given_by_documents(mapped, logical)]
         if logical == "annotations":
-            absent = [name for name in absent if not (joined and name == "label")] + ([] if has_box else ["box"])
+            absent = [name for name in absent if not (joined and name == "label")]
+            absent += [] if has_box or table.expand else ["box"]
         if logical == "labels" and table.parent_link is None and "projects" in mapped:
             absent.append("project_id")
         missing += [f"{logical}.{name}" for name in absent]
@@ -134,6 +139,7 @@ def mapping_digest(mapping: Mapping) -> str:
             _column(table.parent_link),
             _column(table.parent_column),
             [_column(column) for column in table.deleted],
+            *([table.where, table.expand] if table.where or table.expand else []),
             *(
                 [table.table.query.sql, [item.sql for item in table.table.query.beside]]
                 if table.table.query

@@ -14,6 +14,7 @@ from autoexport.mapping.queries import QUERY_SETTINGS, QueryOverride, read_query
 from autoexport.mapping.synonyms import BOX_FORMATS, SETTINGS, is_private, plain
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat
+from autoexport.values.expand import DIALECTS, EXPANDABLE
 
 _KEEP_QUERY = 'Give a list of names of query parameters: keep_query = ["id"].'
 
@@ -39,6 +40,8 @@ class TableOverride:
     box_format: BoxFormat | None = None
     keep_query: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    where: str = ""
+    expand: str = ""
     query: QueryOverride | None = None
 
     def ignores(self, table: Table) -> bool:
@@ -67,7 +70,8 @@ def _read_table(logical: str, configured: object) -> TableOverride:
             hint=f"For example: {toml_lines(logical, table='my_table')}",
         )
     own = ("box_format", "ignore") if logical == "annotations" else ()
-    allowed = ("table", "schema", "columns", "keep_query", *QUERY_SETTINGS, *own)
+    expandable = ("expand",) if logical in EXPANDABLE else ()
+    allowed = ("table", "schema", "columns", "keep_query", "where", *QUERY_SETTINGS, *expandable, *own)
     for name in configured:
         _require_known(f"{setting}.{name}", str(name), allowed)
     table = configured.get("table")
@@ -91,8 +95,24 @@ def _read_table(logical: str, configured: object) -> TableOverride:
         box_format=cast("BoxFormat | None", box_format),
         keep_query=_read_keep_query(logical, configured.get("keep_query", {})),
         ignore=_read_names(f"{setting}.ignore", configured.get("ignore", [])),
+        where=_read_condition(f"{setting}.where", configured.get("where", "")),
+        expand=_read_expand(f"{setting}.expand", configured.get("expand", "")),
         query=read_query(logical, configured),
     )
+
+
+def _read_condition(setting: str, configured: object) -> str:
+    if isinstance(configured, str) and (configured.strip() or not configured):
+        return configured.strip()
+    raise ConfigurationError(
+        f"{setting} is {configured!r}.", hint='Give a condition in SQL, such as where = "NOT is_hidden".'
+    )
+
+
+def _read_expand(setting: str, configured: object) -> str:
+    if configured is False or configured in DIALECTS or configured == "":
+        return configured if isinstance(configured, str) else ""
+    raise ConfigurationError(f"{setting} is {configured!r}.", hint=f"Allowed: {_listed(DIALECTS)}.")
 
 
 def _read_names(setting: str, configured: object) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ FIELD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "projects": {
         "name": ("name", "title", "project_name"),
         "description": ("description",),
+        "document": (),
         "project_type": ("project_type", "type", "task_type"),
         "created_at": _CREATED,
         "updated_at": _UPDATED,
@@ -76,6 +77,7 @@ FIELD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "updated_at": _UPDATED,
     },
     "images": {
+        "document": (),
         "filename": ("filename", "file_name", "name", "image_name", "upload_name"),
         "original_filename": ("original_filename", "original_name", "original_file_name"),
         "file_path": (
@@ -102,7 +104,7 @@ FIELD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "model_id": ("model_id", "model", "model_name"),
         "created_at": _CREATED,
         "updated_at": _UPDATED,
-        **dict.fromkeys(SHAPE_FIELDS, ()),
+        **dict.fromkeys((*SHAPE_FIELDS, "document"), ()),
     },
     "labels": {
         "name": ("name", "title", "label_name", "class_name", "label"),
@@ -160,10 +162,10 @@ FOUND_FIELDS: dict[str, tuple[str, ...]] = {
 """The fields that are searched one by one; a box is searched as a whole."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "projects": (*PROJECT_FIELDS, "deleted"),
+    "projects": (*PROJECT_FIELDS, "document", "deleted"),
     "datasets": (*DATASET_FIELDS, "deleted"),
-    "images": (*IMAGE_FIELDS, "dataset_id", "project_id", "deleted"),
-    "annotations": (*ANNOTATION_FIELDS, *SHAPE_FIELDS, "image_id", "deleted"),
+    "images": (*IMAGE_FIELDS, "document", "dataset_id", "project_id", "deleted"),
+    "annotations": (*ANNOTATION_FIELDS, *SHAPE_FIELDS, "document", "image_id", "deleted"),
     "labels": (*LABEL_FIELDS, "project_id", "dataset_id", "deleted"),
 }
 """The settings allowed under `[tables.….columns]`."""
@@ -202,6 +204,7 @@ KINDS: dict[str, frozenset[ColumnKind]] = {
     "box_3": _NUMBERS,
     "box_json": _BOXES,
     "polygon": _BOXES | {"geometric"},
+    "document": _BOXES | {"binary"},
     "rotation": _NUMBERS,
     "points": _BOXES | {"geometric"},
     "mask": _BOXES,

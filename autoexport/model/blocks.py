@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,7 +57,8 @@ def pack(counts: Counts) -> bytes:
     return pack_fields(
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
-            counts.repaired, counts.guarded, counts.redacted, counts.tallies,
+            counts.repaired, counts.guarded, counts.redacted, counts.tallies, counts.hidden_images,
+            counts.added_annotations, counts.verified, counts.unsized,
         ]
     )  # fmt: skip
 
@@ -81,6 +82,11 @@ class FlatRows:
     def columns(self) -> dict[str, Sequence[Scalar]]:
         """The columns by field; empty if there are no rows."""
         return {name: self.column(name) for name in self.fields} if self.values else {}
+
+    def slice(self, begin: int, end: int) -> FlatRows:
+        """The rows from `begin` to before `end`."""
+        width = len(self.fields)
+        return FlatRows(self.fields, self.values[begin * width : end * width])
 
     def column(self, name: str) -> Sequence[Scalar]:
         """One column. Raises ValueError if there is no such field."""
@@ -107,6 +113,16 @@ class BlockRows:
         """The dataset and the number of images of each block that has rows here."""
         return self.members or [(self.dataset, len(self.spans))]
 
+    def apart(self) -> Iterator[BlockRows]:
+        """The rows of each block by themselves."""
+        image = annotation = 0
+        for dataset, length in self.blocks():
+            spans = self.spans[image : image + length]
+            images = self.images.slice(image, image + length)
+            below = self.annotations.slice(annotation, annotation + sum(spans))
+            yield BlockRows(dataset, images, below, spans)
+            image, annotation = image + length, annotation + sum(spans)
+
     def image_keys(self) -> Sequence[Key]:
         """The keys of the images."""
         return self.images.column("id")  # type: ignore[return-value]
@@ -116,7 +132,10 @@ class BlockRows:
 class Counts:
     """The counts of a block, a dataset or a project: always of rows, never from counters in the database.
 
-    `tallies` are counts of the formats' own, such as the rows that one of them left out, by name.
+    `tallies` are counts of the formats' own, such as the rows that one of them left out, by name. `hidden_images`
+    are rows of the images table that are no images. `added_annotations` is by how many there are more annotations
+    than stored rows of them, because a row may hold several or none. `unsized` is the number of images without a
+    width or a height.
     """
 
     images: int = 0
@@ -128,6 +147,20 @@ class Counts:
     guarded: int = 0
     redacted: int = 0
     tallies: dict[str, int] = field(default_factory=dict)
+    hidden_images: int = 0
+    added_annotations: int = 0
+    verified: int = 0
+    unsized: int = 0
+
+    @property
+    def image_rows(self) -> int:
+        """The number of stored rows of images."""
+        return self.images + self.hidden_images
+
+    @property
+    def annotation_rows(self) -> int:
+        """The number of stored rows of annotations."""
+        return self.annotations - self.added_annotations
 
     def add(self, other: Counts) -> None:
         """Add the counts of a part."""
@@ -137,6 +170,10 @@ class Counts:
         self.repaired += other.repaired
         self.guarded += other.guarded
         self.redacted += other.redacted
+        self.hidden_images += other.hidden_images
+        self.added_annotations += other.added_annotations
+        self.verified += other.verified
+        self.unsized += other.unsized
         labels = self.labels
         assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
         for mine, theirs in (

@@ -17,6 +17,9 @@ _PACKED_TOGETHER = 200
 Row = tuple[Any, ...]
 """A row of a small table."""
 
+SPLITS = ("train", "val", "test", "unassigned")
+"""The splits that every dataset is counted by; there may be others."""
+
 # --- the published tree --------------------------------------------------------------------------
 
 
@@ -43,7 +46,8 @@ class ProjectNode:
     """A project: its fields, its labels, its datasets in id order.
 
     `folder` and `classes` are those of the formats for training: the name of its folder, and its classes in their
-    order. They are empty if no such format is on.
+    order. They are empty if no such format is on. `label_colors` are the labels that its document declares, by
+    name. `facts` are what a dialect has to know of the project to read the documents of its images.
     """
 
     key: Key
@@ -53,6 +57,8 @@ class ProjectNode:
     counts: Counts = field(default_factory=Counts)
     folder: str = ""
     classes: Sequence[str] = ()
+    label_colors: Mapping[str, str | None] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def in_order(counted: Mapping[str, int]) -> Iterable[tuple[str, int]]:

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
 from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
-from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, judge
+from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, changes_since, judge
 from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import mapping_digest
-from autoexport.model.blocks import Range
+from autoexport.model.blocks import Changes, Everything, Range
 from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
@@ -35,12 +35,15 @@ from autoexport.runtime.logs import get_logger
 from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
-from autoexport.sources.check_queries import left_out
+from autoexport.sources.check_queries import left_out, refuse_conditions
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parents
 
 log = get_logger()
+
+_EXPANDED_ROWS = 4
+"""A stored row that holds several annotations takes about as long to render as so many rows."""
 
 
 @contextlib.asynccontextmanager
@@ -116,6 +119,7 @@ class Derivation:
         self.options = job.options
         self.settings = job.digest
         self.training: Training | None = None
+        self.changes: Changes | Everything | None = None
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
@@ -125,6 +129,11 @@ class Derivation:
         if lost is not None and self.complete:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
+        await refuse_conditions(self.reader)
+        reason = "it was asked for" if full else everything
+        if ledger is not None and reason is None and mapping.has_queries:
+            # If no table changed, the snapshot knows the counts of the queries, too.
+            self.changes = await changes_since(self.snapshot, mapping, ledger, self.job.state)
         totals = await self.reader.totals()
         self.builder = await in_thread(
             TreeBuilder,
@@ -136,7 +145,6 @@ class Derivation:
         )
         if any(isinstance(output, FileSetFormat) for output in self.job.formats):
             await self._prepare_training()
-        reason = "it was asked for" if full else everything
         generation = await self._generation(ledger, reason, totals, lost)
         if generation is None:
             # Annotations have names that no class had: now that they are known, the rows can be rendered.
@@ -197,7 +205,7 @@ class Derivation:
             records=records,
             kept=kept,
             kinds=kinds,
-            rendered_images=sum(record.counts.images for record in fresh),
+            rendered_images=sum(record.counts.image_rows for record in fresh),
             position=await self.snapshot.position(self.mapping) if kinds is not None else None,
             ledger=ledger if plan.ranges is not None else None,
             worker_cpu_s=self.worker_cpu_s,
@@ -225,7 +233,9 @@ class Derivation:
         if misfit is not None:
             return assess_without_ledger(misfit)
         sectioned = all(isinstance(output, SectionFormat) for output in job.formats)
-        return await assess(self.reader, self.mapping, self.builder, ledger, job.state, sectioned)
+        if self.changes is None:
+            self.changes = await changes_since(self.snapshot, self.mapping, ledger, job.state)
+        return await assess(self.reader, self.builder, ledger, self.changes, sectioned)
 
     # --- render --------------------------------------------------------------------------------------
 
@@ -234,7 +244,9 @@ class Derivation:
     ) -> tuple[Plan, dict[int, SectionRecord], BlockRecords, BlockRecords]:
         """The final plan, the kept sections, the records of all other blocks in the order of the tree's keys, and
         the fresh ones."""
-        plan, rows = assessment.plan, totals.live.get("images", 0) + totals.live.get("annotations", 0)
+        weight = _EXPANDED_ROWS if "annotations" in self.mapping.expand else 1
+        rows = totals.live.get("images", 0) + totals.live.get("annotations", 0) * weight
+        plan = assessment.plan
         if ledger is not None and plan.ranges is not None:
             expected = int(rows * assessment.dirty_share())
             others = assessment.kept_blocks()

@@ -119,8 +119,8 @@ class Generation:
         """The number of live rows that have no parent, by logical table."""
         published = {
             "datasets": tree.count_datasets(),
-            "images": tree.counts.images,
-            "annotations": tree.counts.annotations,
+            "images": tree.counts.image_rows,
+            "annotations": tree.counts.annotation_rows,
         }
         live = self.totals.live
         return {name: live[name] - count for name, count in published.items() if name in live}

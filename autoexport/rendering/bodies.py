@@ -12,6 +12,7 @@ import xxhash
 
 from autoexport.formats.contract import BatchFormat, FileSetFormat, RowFormat, part_count
 from autoexport.model.blocks import Block, BlockRows, Counts, pack
+from autoexport.model.catalog import Key
 from autoexport.model.tree import DatasetNode, ProjectNode
 from autoexport.values.block import RowMapping, render_together
 
@@ -110,8 +111,14 @@ def all_bodies_of(
     rows: BlockRows, mapping: RowMapping, outputs: Sequence[Format], owners: Sequence[Owner]
 ) -> list[Bodies]:
     """Render each block that has rows here; `owners` are their projects and datasets."""
-    block, counts = render_together(rows, mapping)
-    lengths = [length for _, length in rows.blocks()]
+    if mapping.expand and rows.members:
+        # Each project reads its documents in its own way.
+        alone = zip(rows.apart(), owners, strict=True)
+        return [made for part, owner in alone for made in all_bodies_of(part, mapping, outputs, [owner])]
+    block, counts = render_together(rows, mapping, owners[0][0].facts)
+    lengths = [length for _, length in rows.blocks()] if not mapping.expand else [len(block.spans)]
+    if not block.spans:
+        return [Bodies([b""] * len(separators(outputs)), counts[0], _ids(rows.image_keys()))]
     bodies = []
     for output in outputs:
         if isinstance(output, FileSetFormat):
@@ -121,8 +128,8 @@ def all_bodies_of(
         bodies.append(made)
         for own, cells in zip(counts, guarded, strict=True):
             own.guarded += cells
-    hashes = [xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape")) for key in rows.image_keys()]
-    ends = list(accumulate(lengths))
+    hashes = [_hash(key) for key in rows.image_keys()]
+    ends = list(accumulate(length for _, length in rows.blocks()))
     ids = [sum(hashes[begun:end]) % 2**64 for begun, end in zip([0, *ends], ends, strict=False)]
     by_block: list[list[bytes]] = list(map(list, zip(*bodies, strict=True))) if bodies else [[] for _ in lengths]
     return [Bodies(*made) for made in zip(by_block, counts, ids, strict=True)]
@@ -167,3 +174,11 @@ def each_block(block: Block, lengths: Sequence[int]) -> Iterator[Block]:
         annotations = {name: column[below] for name, column in block.annotations.items()}
         yield Block(images, annotations, spans)
         image, annotation = image + length, below.stop
+
+
+def _ids(keys: Sequence[Key]) -> int:
+    return sum(_hash(key) for key in keys) % 2**64
+
+
+def _hash(key: Key) -> int:
+    return xxhash.xxh3_64_intdigest(str(key).encode("utf-8", "surrogateescape"))

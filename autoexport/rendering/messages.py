@@ -58,18 +58,19 @@ class Start:
     box_format: BoxFormat | None
     keep_query: KeepQuery
     worded: tuple[str, ...]
+    expand: dict[str, str]
     spools: Sequence[int]
 
     def message(self) -> bytes:
         """The message to send."""
         keep, spools = _plain(self.keep_query), tuple(self.spools)
-        return encoded((dict(self.options), self.box, self.box_format, keep, self.worded, spools))
+        return encoded((dict(self.options), self.box, self.box_format, keep, self.worded, self.expand, spools))
 
     @classmethod
     def read(cls, content: tuple[Any, ...]) -> Start:
         """Read a received message."""
-        options, box, box_format, keep_query, worded, spools = content
-        return cls(options, box, box_format, keep_query, worded, spools)
+        options, box, box_format, keep_query, worded, expand, spools = content
+        return cls(options, box, box_format, keep_query, worded, expand, spools)
 
 
 def _plain(keep_query: KeepQuery) -> dict[str, dict[str, list[str]]]:
@@ -87,16 +88,17 @@ def rows_message(rows: BlockRows, owners: Sequence[Owner]) -> bytes:
         _described([dataset for _, dataset in owners]),
         [list(project.classes) for project in projects.values()],
     )
-    return encoded((rows.dataset, tables, rows.spans, rows.ends, list(rows.members), above))
+    facts = [dict(project.facts) for project in projects.values()]
+    return encoded((rows.dataset, tables, rows.spans, rows.ends, list(rows.members), above, facts))
 
 
 def read_rows(content: tuple[Any, ...]) -> tuple[BlockRows, list[Owner]]:
     """Read a received `rows_message`."""
-    key, (images, annotations), spans, ends, members, (projects, places, datasets, classes) = content
+    key, (images, annotations), spans, ends, members, (projects, places, datasets, classes), facts = content
     rows = BlockRows(key, FlatRows(*images), FlatRows(*annotations), spans, ends, members)
     nodes = [
-        ProjectNode(key, values, classes=own)
-        for (key, values), own in zip(_values(projects), classes, strict=True)
+        ProjectNode(key, values, classes=own, facts=known)
+        for (key, values), own, known in zip(_values(projects), classes, facts, strict=True)
     ]
     below = [DatasetNode(key, values) for key, values in _values(datasets)]
     return rows, [(nodes[place], dataset) for place, dataset in zip(places, below, strict=True)]

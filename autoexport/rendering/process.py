@@ -46,7 +46,8 @@ async def process_renderer(
     try:
         descriptors = [spool.descriptor for spool in spools]
         worded = tuple(sorted(mapping.worded))
-        start = Start(options, mapping.box, mapping.box_format, mapping.keep_query, worded, descriptors)
+        read = mapping.box, mapping.box_format, mapping.keep_query, worded, mapping.expand
+        start = Start(options, *read, descriptors)
         yield renderer if await renderer.begin(start) else None
     finally:
         await renderer.end()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from heapq import merge
 from itertools import chain
 from typing import Any
 
@@ -15,6 +17,7 @@ from autoexport.model.scratch import Scratch
 from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Row, Section, in_order
 from autoexport.rendering.outline import Outline, hashed
 from autoexport.values.block import Mended
+from autoexport.values.expand import dialect
 
 Ruled = Callable[
     [Mapping[str, Sequence[Scalar]], Sequence[str], int, Mapping[str, Sequence[str]]],
@@ -22,6 +25,7 @@ Ruled = Callable[
 ]
 
 _PROJECT_ID = DATASET_FIELDS.index("project_id")
+_DOCUMENTS_HELD = 64
 _DATASET_OWN = tuple(name for name in DATASET_FIELDS if name != "project_id")
 
 
@@ -40,6 +44,12 @@ class TreeBuilder:
         self.outline = Outline(parents, mapping, database, scratch)
         self.training: Mapping[Key, tuple[str, Sequence[str]]] = {}
         self._rule = rule
+        name = mapping.expand.get("projects")
+        read = dialect(name).read_project if name else None
+        self._read = lru_cache(_DOCUMENTS_HELD)(read) if read is not None else None
+        annotations = mapping.expand.get("annotations")
+        by_id = bool(annotations) and dialect(annotations).labels_by_id
+        self._labels_by_id = by_id and mapping.labels is not None and bool(parents.labels.fields)
         level = parents.datasets if mapping.datasets is not None else parents.projects
         self._named = list(level.fields).index("named") if "named" in level.fields else None
 
@@ -71,7 +81,8 @@ class TreeBuilder:
     def _embedded(self, owner: Owner, referred: Any) -> str:
         project, dataset = owner[0].values, owner[1].values
         repeated = (project["id"], project["name"], dataset["id"], dataset["name"])
-        digest = (repeated, referred, self.outline.label_digest)
+        digest: tuple[Any, ...] = (repeated, referred, self.outline.label_digest)
+        digest += (owner[0].facts,) if owner[0].facts else ()
         return hashed((digest, owner[0].folder) if owner[0].folder else digest)
 
     # --- nodes ---------------------------------------------------------------------------------------
@@ -106,10 +117,22 @@ class TreeBuilder:
             ], Mended()
         values, mended = self._columns("projects", self.outline.project_fields, rows, PROJECT_FIELDS)
         keys = map(self.outline.project_key, rows)
-        return [
+        nodes = [
             self._trained(ProjectNode(key, dict(zip(PROJECT_FIELDS, own, strict=True))))
             for key, own in zip(keys, values, strict=True)
-        ], mended
+        ]
+        if self._read is not None:
+            place = list(self.outline.project_fields).index("document")
+            for node, row in zip(nodes, rows, strict=True):
+                document = self._read(row[place])
+                node.label_colors, node.facts = document.labels, document.facts
+        if self._labels_by_id:
+            place, named = (list(self.outline.label_fields).index(field) for field in ("id", "name"))
+            for node in nodes:
+                rows_of_labels = chain.from_iterable(self.outline.labels.of(node.key))
+                names = {row[place]: row[named] for row in rows_of_labels}
+                node.facts = {**node.facts, "labels": names}
+        return nodes, mended
 
     def _trained(self, project: ProjectNode) -> ProjectNode:
         """The project with its folder and its classes."""
@@ -173,17 +196,19 @@ class TableLabels(Collection[LabelNode]):
 
 
 class NamedLabels(Collection[LabelNode]):
-    """The labels of a project without a table of labels: the names that are counted."""
+    """The labels of a project without a table of labels: the names that are counted, and those in `colors`, which
+    the document of the project declares."""
 
-    def __init__(self, counted: Mapping[str, int]) -> None:
-        self._counted = counted
+    def __init__(self, counted: Mapping[str, int], colors: Mapping[str, str | None]) -> None:
+        self._counted, self._colors = counted, colors
+        self._unused = sorted(name for name in colors if name not in counted)
 
     def __len__(self) -> int:
-        return len(self._counted)
+        return len(self._counted) + len(self._unused)
 
     def __iter__(self) -> Iterator[LabelNode]:
-        for name, count in in_order(self._counted):
-            yield LabelNode({"id": None, "name": name, "color": None}, count)
+        for name, count in merge(in_order(self._counted), ((name, 0) for name in self._unused)):
+            yield LabelNode({"id": None, "name": name, "color": self._colors.get(name)}, count)
 
     def __contains__(self, item: object) -> bool:
         return any(item == node for node in self)

@@ -16,8 +16,8 @@ With the usual 64 KiB the reader waits for the rest of a message whenever this p
 
 def open_pipe() -> tuple[int, PipeWriter]:
     """A new pipe: the descriptor of its read end, which the caller closes, and a writer. Raises `OSError`."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    with contextlib.suppress(OSError):
+    read_end, write_end = os.pipe()
+    with contextlib.suppress(OSError, AttributeError):  # macOS has no F_SETPIPE_SZ
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, CAPACITY_BYTES)
     os.set_blocking(write_end, False)
     return read_end, PipeWriter(write_end)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select, table
+from sqlalchemy import ColumnElement, and_, column, func, literal, or_, select, table
 
-from autoexport.errors import AnnotationsLeftOut
+from autoexport.errors import AnnotationsLeftOut, MappingError, SourceError
 from autoexport.mapping.left_out import left_out_error
 from autoexport.model.catalog import Table
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
 from autoexport.sources.contract import Snapshot
+from autoexport.sources.query_changes import queries_of
 from autoexport.sources.reader import SnapshotReader
+from autoexport.sources.sql import subquery
 from autoexport.values.boxes import corners, is_ambiguous
 from autoexport.values.json_columns import parse
 
@@ -50,6 +52,21 @@ async def _has_rows(snapshot: Snapshot, unmapped: Table) -> bool:
     named = table(unmapped.name, schema=unmapped.schema)
     found = [part async for part in snapshot.stream(select(literal(1)).select_from(named).limit(1))]
     return bool(found)
+
+
+async def refuse_conditions(reader: SnapshotReader) -> None:
+    """Raise `MappingError` for a configured condition that the database does not understand."""
+    for logical, mapped in reader.tables.mapped.items():
+        if mapped.where:
+            statement = select(*reader.tables.sql[logical].c).limit(0)
+            try:
+                async for _ in reader.snapshot.stream(statement):
+                    pass
+            except SourceError as error:
+                raise MappingError(
+                    f"tables.{logical}.where: {error}",
+                    hint=f"Give a condition on columns of {mapped.table.full_name}, as in WHERE.",
+                ) from error
 
 
 async def unread_boxes(reader: SnapshotReader) -> tuple[int, int]:
@@ -110,7 +127,11 @@ async def long_cells(reader: SnapshotReader) -> dict[str, int]:
         mapped = reader.tables.mapped.get(logical)
         if mapped is None:
             continue
-        columns = {item.name: item for item in mapped.fields.values() if item.kind in ("text", "json", "other")}
+        columns = {
+            item.name: item
+            for name, item in mapped.fields.items()
+            if item.kind in ("text", "json", "other") and name != "document"
+        }
         lengths = [
             func.coalesce(func.max(func.length(reader.tables.read(logical, item))), 0) for item in columns.values()
         ]
@@ -138,3 +159,19 @@ async def key_types(reader: SnapshotReader, logical: str) -> set[type]:
         async for part in reader.snapshot.stream(statement.order_by(direction).limit(1)):
             types |= {type(key) for (key,) in part}
     return types
+
+
+async def query_notes(snapshot: Snapshot, mapping: Mapping) -> list[str]:
+    """Which queries cannot be followed, and the counts of a preset. Raises `SourceError`."""
+    notes = [
+        f"A change in a table of tables.{logical}.query renders everything: {query.obstacle}."
+        for logical, query in queries_of(mapping).items()
+        if query.obstacle
+    ]
+    for sql, note in mapping.counted:
+        async for part in snapshot.stream(
+            select(column("count")).select_from(subquery(sql, ["count"]).alias("c"))
+        ):
+            count = int(str(part[0][0]))
+            notes += [note.format(count=f"{count:,}")] if count else []
+    return notes

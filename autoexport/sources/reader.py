@@ -32,7 +32,7 @@ READ_IN_HALVES = range(50_000, 20_000_000)
 """So many annotations are read in two halves, if the database can work on both at once. Fewer are not worth a
 second connection. With more, the second half would have to wait too long."""
 
-_WIDE_FIELDS = ("polygon", "mask", "points", "box_json")
+_WIDE_FIELDS = ("document", "polygon", "mask", "points", "box_json")
 """Fields whose values may be long; the first one that the database has decides how many rows are read at once."""
 
 T = TypeVar("T")
@@ -145,9 +145,14 @@ class SnapshotReader:
     async def _live_count(self, logical: str) -> int:
         """The number of rows that are not soft-deleted; the snapshot may know it already."""
         known = None
-        if not self.tables.mapped[logical].deleted:
+        mapped = self.tables.mapped[logical]
+        if not mapped.deleted and not mapped.filtered:
             known = await self.snapshot.row_count(self.tables.mapping, logical)
-        return await self._number(self._statements.row_count(logical)) if known is None else known
+        if known is None:
+            known = await self._number(self._statements.row_count(logical))
+        if self.tables.mapped[logical].table.query is not None:
+            self.snapshot.keep_count(logical, known)
+        return known
 
     async def _has_rows_without_key(self, logical: str) -> bool:
         """Whether the primary key of some rows is null. Only asked about a primary key that may be null."""
@@ -191,8 +196,10 @@ class SnapshotReader:
     async def _blocks(
         self, condition: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
     ) -> AsyncIterator[BlockRows]:
-        image_rows = self.snapshot.stream(self._statements.images(condition))
-        images = Stream(list(self.tables.fields("images")), image_rows)
+        fields = list(self.tables.fields("images"))
+        wide_column = fields.index("document") + 1 if "document" in fields else None
+        image_rows = self.snapshot.stream(self._statements.images(condition), wide_column=wide_column)
+        images = Stream(fields, image_rows)
         annotations = await self._annotations(condition) if "annotations" in self.tables.mapped else None
         duplicate_error = partial(not_unique, "images", self.tables.mapping.images)
         async for block in gather(images, annotations, ranges, size, duplicate_error):

@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, column, func, literal, select, table, text, true
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    FromClause,
+    and_,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+    table,
+    text,
+    true,
+)
 
 from autoexport.mapping.keys import SOLE_KEY
 from autoexport.mapping.synonyms import is_time_of_deletion
@@ -15,19 +28,26 @@ from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
 
 _FLAGS = ("boolean", "integer", "numeric", "real")
+_KEPT = "kept"
+"""The field that says whether an expanded row meets the condition of its table."""
+
 ALIASES = {"projects": "p", "datasets": "d", "images": "i", "annotations": "a", "labels": "l"}
 
 
 class SqlTables:
-    """Logical tables and fields as SQL expressions, from which statements are made. Only mapped columns appear."""
+    """Logical tables and fields as SQL expressions, from which statements are made. Only mapped columns appear.
 
-    def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
+    `unfiltered` tables are the stored ones, with all rows and the names of their rowids.
+    """
+
+    def __init__(self, snapshot: Snapshot, mapping: Mapping, *, unfiltered: bool = False) -> None:
         self.snapshot = snapshot
         self.mapping = mapping
         self.mapped = mapping.tables()
-        self.sql: dict[str, FromClause] = {
-            name: _sql_table(mapped).alias(ALIASES[name]) for name, mapped in self.mapped.items()
-        }
+        stored: dict[str, Any] = {name: _sql_table(mapped) for name, mapped in self.mapped.items()}
+        if not unfiltered:
+            stored = {name: _filtered(self.mapped[name], each, mapping) for name, each in stored.items()}
+        self.sql: dict[str, FromClause] = {name: each.alias(ALIASES[name]) for name, each in stored.items()}
         self.chain = self._chain()
         self.keyless: set[str] = set()
         """Logical tables with rows whose primary key is null. `SnapshotReader.totals` adds them."""
@@ -167,7 +187,24 @@ class SqlTables:
             label = self.label()
             if label is not None:
                 fields["label"] = label
+        if logical == "annotations" and self.mapped[logical].where and self.mapped[logical].expand:
+            fields[_KEPT] = self.sql[logical].c[_KEPT]
         return fields
+
+
+def _filtered(mapped: TableMapping, stored: Any, mapping: Mapping) -> Any:
+    """The rows that meet the condition; of rows that are expanded all, with the condition as a column."""
+    if not mapped.where:
+        return stored
+    # Only columns that are used: no others may be read.
+    links = (mapped.parent_link, *(child.parent_column for child in mapping.tables().values()))
+    used = {item.name for item in (*mapped.fields.values(), *mapped.deleted, *links) if item is not None}
+    rows = stored.subquery() if mapped.table.query is not None else stored
+    columns = [item for item in rows.c if item.name in used]
+    condition: ColumnElement[bool] = literal_column(f"({mapped.where}\n)", Boolean())
+    if mapped.filtered:
+        return select(*columns).select_from(rows).where(condition)
+    return select(*columns, condition.label(_KEPT)).select_from(rows)
 
 
 def _sql_table(mapped: TableMapping) -> Any:

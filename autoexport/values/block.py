@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
@@ -13,64 +13,14 @@ from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import KeepQuery
 from autoexport.values import scalars
 from autoexport.values.boxes import CORNERS, BoxMapping, corners
-from autoexport.values.json_columns import documents
-from autoexport.values.polygons import points, polygons
+from autoexport.values.expand import dialect
+from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts
+from autoexport.values.expand.rows import ExpandedRows, expand
+from autoexport.values.rules import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, SHAPE_RULES, Rule
 from autoexport.values.turned import turn_boxes
 from autoexport.values.urls import cut_urls
 from autoexport.values.worded import numbers_in_words
 
-Rule = Callable[[Sequence[Scalar]], scalars.Ruled]
-
-IMAGE_RULES: dict[str, Rule] = {
-    "id": scalars.texts,
-    "filename": scalars.texts,
-    "original_filename": scalars.texts,
-    "file_path": scalars.texts,
-    "width": scalars.numbers,
-    "height": scalars.numbers,
-    "format": scalars.texts,
-    "file_size": scalars.numbers,
-    "split": scalars.splits,
-    "status": scalars.texts,
-    "is_labeled": scalars.flags,
-    "is_auto_labeled": scalars.flags,
-    "is_verified": scalars.flags,
-    "created_at": scalars.times,
-    "updated_at": scalars.times,
-}
-ANNOTATION_RULES: dict[str, Rule] = {
-    "id": scalars.texts,
-    "type": scalars.texts,
-    "label": scalars.names,
-    "label_id": scalars.texts,
-    "confidence": scalars.numbers,
-    "polygon": polygons,
-    "is_auto_generated": scalars.flags,
-    "is_verified": scalars.flags,
-    "model_id": scalars.texts,
-    "created_at": scalars.times,
-    "updated_at": scalars.times,
-}
-SHAPE_RULES: dict[str, Rule] = {
-    "rotation": scalars.numbers,
-    "points": points,
-    "mask": documents,
-    "attributes": documents,
-    "track_id": scalars.texts,
-    "frame": scalars.numbers,
-    "keyframe": scalars.flags,
-}
-"""The rules of the columns that a block has only where the mapping has them."""
-
-PARENT_RULES: dict[str, Rule] = {
-    "id": scalars.texts,
-    "name": scalars.names,
-    "description": scalars.texts,
-    "project_type": scalars.texts,
-    "color": scalars.texts,
-    "created_at": scalars.times,
-    "updated_at": scalars.times,
-}
 _TEXT_RULES = (scalars.texts, scalars.names, scalars.splits)
 
 UNASSIGNED = "unassigned"
@@ -100,55 +50,144 @@ class RowMapping(BoxMapping, Protocol):
         """The query parameters of URLs that stay, by logical table and field."""
         ...
 
+    @property
+    def expand(self) -> dict[str, str]:
+        """The dialects of documents, by logical table."""
+        ...
 
-def render(rows: BlockRows, mapping: RowMapping) -> Block:
-    """Compute all published columns of the rows of one block, and the counts."""
-    block, counts = render_together(rows, mapping)
+
+def render(rows: BlockRows, mapping: RowMapping, facts: Facts = NO_FACTS) -> Block:
+    """Compute all published columns of the rows of one block, and the counts. `facts` are those of its project."""
+    block, counts = render_together(rows, mapping, facts)
     (block.counts,) = counts
     return block
 
 
-def render_together(rows: BlockRows, mapping: RowMapping) -> tuple[Block, list[Counts]]:
-    """Compute all published columns of the rows of several blocks at once, and the counts of each block."""
+def render_together(rows: BlockRows, mapping: RowMapping, facts: Facts = NO_FACTS) -> tuple[Block, list[Counts]]:
+    """Compute all published columns of the rows of several blocks at once, and the counts of each block.
+
+    Where documents are expanded, there is only one block; `facts` are those about its project.
+    """
+    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
+    if any(name in mapping.expand for name in ("images", "annotations")):
+        return _render_expanded(rows, mapping, worded, facts)
     lengths = [length for _, length in rows.blocks()]
     of_images = _slices(lengths)
     ends = [0, *accumulate(rows.spans)]
     of_annotations = [slice(ends[part.start], ends[part.stop]) for part in of_images]
     mended = [Mended() for _ in lengths]
-    stored_images, stored_annotations = rows.images.columns(), rows.annotations.columns()
-    worded: dict[str, Rule] = dict.fromkeys(mapping.worded, numbers_in_words)
-    keep = mapping.keep_query
-    images = _ruled(stored_images, _replaced(IMAGE_RULES, worded), keep.get("images", {}), of_images, mended)
-    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in rows.annotations.fields}
-    rules, kept = _replaced({**ANNOTATION_RULES, **shapes}, worded), keep.get("annotations", {})
-    annotations = _ruled(stored_annotations, rules, kept, of_annotations, mended)
-    boxes, repaired_boxes = corners(stored_annotations, mapping, ends[-1])
+    images = _images(rows.images.columns(), rows.spans, mapping, worded, of_images, mended)
+    stored = rows.annotations.columns()
+    annotations = _annotations(stored, rows.annotations.fields, mapping, worded, of_annotations, mended)
+    boxes, repaired_boxes = corners(stored, mapping, ends[-1])
     if repaired_boxes:
         for part, own in zip(of_annotations, mended, strict=True):
-            columns = {name: column[part] for name, column in stored_annotations.items()}
+            columns = {name: column[part] for name, column in stored.items()}
             own.repaired += corners(columns, mapping, part.stop - part.start)[1]
     annotations.update(boxes)
-    _derive_names(images)
-    if "is_labeled" not in stored_images:
-        images["is_labeled"] = [span > 0 for span in rows.spans]
     types: Sequence[str] = _types(annotations)
-    if "rotation" in shapes:
+    if "rotation" in annotations:
         types = turn_boxes(annotations, types, CORNERS)
     annotations["type"] = types
-    labeled, splits, labels = images["is_labeled"], images["split"], annotations["label"]
     counts = [
-        Counts(
-            images=length,
-            labeled=labeled[own].count(True),
-            annotations=below.stop - below.start,
-            splits=_counted(splits[own], UNASSIGNED),
-            labels=_counted(labels[below]),
-            repaired=repairs.repaired,
-            redacted=repairs.redacted,
-        )
-        for length, own, below, repairs in zip(lengths, of_images, of_annotations, mended, strict=True)
+        _counts(images, annotations, *parts) for parts in zip(of_images, of_annotations, mended, strict=True)
     ]
     return Block(images, annotations, rows.spans), counts
+
+
+def _render_expanded(
+    rows: BlockRows, mapping: RowMapping, worded: dict[str, Rule], facts: Facts
+) -> tuple[Block, list[Counts]]:
+    """Render a block some of whose rows hold documents."""
+    expanded = expand(rows, mapping.expand, facts)
+    spans, mended = expanded.spans, Mended(expanded.repaired)
+    everything = [slice(0, len(spans))]
+    images = _images(expanded.images, spans, mapping, worded, everything, [mended])
+    stored, of_rows = expanded.rows, [slice(0, len(expanded.counts))]
+    annotations = _annotations(stored, rows.annotations.fields, mapping, worded, of_rows, [mended])
+    if "annotations" in mapping.expand:
+        given, repaired = _region_columns(expanded, dialect(mapping.expand["annotations"]), stored)
+        own = annotations.keys() - given.keys()
+        annotations = {**{name: expanded.repeated(annotations[name]) for name in own}, **given}
+    else:
+        boxes, repaired = corners(stored, mapping, len(expanded.counts))
+        annotations.update(boxes)
+        annotations["type"] = _types(annotations)
+    mended.repaired += repaired
+    counts = _counts(images, annotations, everything[0], slice(0, sum(spans)), mended)
+    counts.hidden_images = expanded.hidden
+    counts.added_annotations = sum(spans) - sum(rows.spans)
+    return Block(images, annotations, spans), [counts]
+
+
+def _images(
+    stored: Mapping[str, Sequence[Scalar]],
+    spans: Sequence[int],
+    mapping: RowMapping,
+    worded: dict[str, Rule],
+    parts: Sequence[slice],
+    mended: Sequence[Mended],
+) -> dict[str, Sequence[Any]]:
+    keep = mapping.keep_query.get("images", {})
+    images = _ruled(stored, _replaced(IMAGE_RULES, worded), keep, parts, mended)
+    _derive_names(images)
+    if "is_labeled" not in stored:
+        images["is_labeled"] = [span > 0 for span in spans]
+    return images
+
+
+def _annotations(
+    stored: Mapping[str, Sequence[Scalar]],
+    fields: Sequence[str],
+    mapping: RowMapping,
+    worded: dict[str, Rule],
+    parts: Sequence[slice],
+    mended: Sequence[Mended],
+) -> dict[str, Sequence[Any]]:
+    """The columns of annotations without boxes and derived types; those of shapes only if the mapping has them."""
+    shapes = {name: rule for name, rule in SHAPE_RULES.items() if name in fields}
+    rules, keep = _replaced({**ANNOTATION_RULES, **shapes}, worded), mapping.keep_query.get("annotations", {})
+    return _ruled(stored, rules, keep, parts, mended)
+
+
+def _counts(
+    images: dict[str, Sequence[Any]],
+    annotations: dict[str, Sequence[Any]],
+    own: slice,
+    below: slice,
+    mended: Mended,
+) -> Counts:
+    """The counts of the block with these images and annotations."""
+    sizes = zip(images["width"][own], images["height"][own], strict=True)
+    return Counts(
+        images=own.stop - own.start,
+        labeled=images["is_labeled"][own].count(True),
+        annotations=below.stop - below.start,
+        splits=_counted(images["split"][own], UNASSIGNED),
+        labels=_counted(annotations["label"][below]),
+        repaired=mended.repaired,
+        redacted=mended.redacted,
+        verified=images["is_verified"][own].count(True),
+        unsized=sum(not (width and height) for width, height in sizes),
+    )
+
+
+def _region_columns(
+    expanded: ExpandedRows, read: Dialect, stored: Mapping[str, Sequence[Scalar]]
+) -> tuple[dict[str, Sequence[Any]], int]:
+    """The columns that the regions give. A confidence is only read where the table has one: people give none."""
+    regions = expanded.regions
+    names = ["id", "type", "label", "polygon", *CORNERS, "boxed", *read.shape_fields]
+    names += ["label_id"] if read.labels_by_id else []
+    given: dict[str, Sequence[Any]] = {name: regions[name] for name in names}
+    for name, value in read.constants.items():
+        if name not in stored:
+            given[name] = [value] * len(regions["id"])
+    if "confidence" not in stored:
+        return given, 0
+    pairs = zip(regions["confidence"], expanded.repeated(stored["confidence"]), strict=True)
+    given["confidence"], repaired = scalars.numbers([row if own is None else own for own, row in pairs])
+    return given, repaired
 
 
 def _slices(lengths: Sequence[int]) -> list[slice]:

@@ -12,6 +12,7 @@ from autoexport import AutoexportError, Settings
 from autoexport.cli import cli
 from autoexport.errors import ConfigurationError
 from autoexport.formats import file_names
+from autoexport.publishing.manifest import BESIDE_NAMES
 from tests.acceptance.layout import layout
 from tests.acceptance.readme import (
     BENCH,
@@ -111,7 +112,9 @@ def test_the_manifest_table_is_complete(tmp_path: Path) -> None:
 def test_the_files_are_the_same_in_both_tables() -> None:
     """The README and autoexport/formats/README.md name the files that are written."""
     for rows in (table("## The files", README), table("# The files", FORMATS)):
-        assert [row[0] for row in rows] == [f"`{name}`" for name in (*file_names(), "manifest.json")]
+        assert [row[0] for row in rows] == [
+            f"`{name}`" for name in (*file_names(), *BESIDE_NAMES, "manifest.json")
+        ]
 
 
 def test_the_performance_figures_are_measured_ones() -> None:
@@ -146,7 +149,10 @@ def test_the_units_are_those_that_are_installed() -> None:
     """The commands of systemd/README.md install every unit and the settings, and name no other file."""
     told = section("## Install", SYSTEMD)
     copied = set(re.findall(r"systemd/(autoexport\S*)", told))
-    assert copied == {path.name for path in (REPOSITORY / "systemd").iterdir()} - {"README.md"}
+    container = {"Dockerfile", "Dockerfile.dockerignore", "compose.yaml"}
+    assert copied == {path.name for path in (REPOSITORY / "systemd").iterdir()} - {"README.md", *container}
+    told = section("## Docker", SYSTEMD)
+    assert {name for name in container if f"systemd/{name}" in told} == container
     units = "".join(path.read_text() for path in (REPOSITORY / "systemd").glob("*.service"))
     for path in ("/opt/autoexport/bin/", "/etc/autoexport/autoexport.env", "User=autoexport\n"):
         assert path in units

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.bench.change_size import by_change, by_database
 from tests.bench.databases import Databases
+from tests.bench.freshness import freshness
 from tests.bench.full_export import full_postgres, full_sqlite
 from tests.bench.impact import impact_postgres, impact_sqlite
 from tests.bench.loop_lag import loop_lag
@@ -45,6 +46,7 @@ SCENARIOS: dict[str, Scenario] = {
     "outputs": outputs,
     "impact-sqlite": impact_sqlite,
     "impact-postgres": impact_postgres,
+    "freshness": freshness,
     "read-lock": read_lock,
     "loop-lag": loop_lag,
     "profile": profile,

@@ -45,7 +45,7 @@ POSTGRES_ALONE: dict[str, Operation] = {}
 ORDINARY: set[str] = set()
 """Operations that touch few rows and no declaration: they are no reason to read everything."""
 
-IMAGES, DATASETS, PROJECTS, ANNOTATIONS = 240, 12, 6, 2000
+IMAGES, PROJECTS, ANNOTATIONS = 240, 6, 2000
 """The numbers of keys: few enough that keys are taken, freed and taken again."""
 
 
@@ -126,8 +126,19 @@ class History:
     def key(self, table: str, number: int) -> Cell:
         """One of the few possible keys of a table, taken or not."""
         if table in ("projects", "labels"):
-            return 1 + number % PROJECTS if table == "projects" else 1 + number % 20
-        return self.variant.key(number % {"datasets": DATASETS, "images": IMAGES}.get(table, ANNOTATIONS))
+            return 1 + number % (PROJECTS if table == "projects" else self.variant.labels)
+        return self.variant.key(
+            number % {"datasets": self.variant.datasets, "images": IMAGES}.get(table, ANNOTATIONS)
+        )
+
+    @property
+    def tiny(self) -> bool:
+        """Whether datasets are as many as images, and labels as many as annotations."""
+        return self.variant.datasets >= IMAGES
+
+    def label(self, number: int) -> str:
+        """The name of a label."""
+        return f"transcription {number % self.variant.labels}" if self.tiny else ("car", "花", "=x")[number % 3]
 
     def link(self, parent: str, number: int) -> Cell:
         """The reference to a parent, which may not exist: its key, or its code where links go by codes."""
@@ -220,7 +231,7 @@ class History:
         """Insert an annotation."""
         self.insert(
             "annotations", id=self.key("annotations", number), image_id=image, class_id=1 + a % 20,
-            class_name=("car", "花", "=x")[a % 3], confidence=(0.5, None, a / 7)[a % 3],
+            class_name=self.label(a), confidence=(0.5, None, a / 7)[a % 3],
             x_min=1.0, y_min=2.0, x_max=float(a), y_max=4.0, segmentation=self.polygon(a // 3, a),
         )  # fmt: skip
 
@@ -229,15 +240,14 @@ class History:
         with self.transaction("COMMIT"):
             for number in range(2):
                 self.insert("projects", id=1 + number, name=self.word(1))
-            for number in range(4):
+            datasets = max(4, images) if self.tiny else 4
+            for number in range(datasets):
                 project = self.link("projects", number % 2)
                 self.insert("datasets", id=self.key("datasets", number), project_id=project, name=self.word(1))
-            for number in range(5):
+            for number in range(40 if self.tiny else 5):
                 project = self.link("projects", number % 2)
-                self.insert(
-                    "labels", id=1 + number, name=("car", "花", "x")[number % 3], color="#fff", project_id=project
-                )
+                self.insert("labels", id=1 + number, name=self.label(number), color="#fff", project_id=project)
             for number in range(images):
-                self.add_image(number, self.link("datasets", number * 4 // max(images, 1)), number)
+                self.add_image(number, self.link("datasets", number * datasets // max(images, 1)), number)
                 for place in range(number % 4):
                     self.add_annotation(number * 4 + place, self.link("images", number), number + place)

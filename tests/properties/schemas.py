@@ -33,13 +33,16 @@ def _bytes_key(number: int) -> Cell:
 class Variant:
     """Tables by their SQL, and the keys of their datasets, images and annotations by number.
 
-    `enforced`: the keys are primary keys, so that two rows of one key are refused.
+    `enforced`: the keys are primary keys, so that two rows of one key are refused. `datasets` and `labels` are the
+    numbers of their keys. If `labels` are many, annotations are labelled by free text.
     """
 
     name: str
     sql: str
     key: Callable[[int], Cell]
     enforced: bool = True
+    datasets: int = 12
+    labels: int = 20
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
@@ -101,4 +104,7 @@ LOOSE = Variant("loose", _LOOSE, _text_key, enforced=False)
 BYTES = Variant("bytes", _BYTES, _bytes_key)
 """Keys that are UUIDs of 16 bytes, or other bytes."""
 
-VARIANTS = (APPLICATION, INTEGERS, CODES, LOOSE, BYTES)
+TINY = Variant("tiny", SCHEMA, _text_key, datasets=240, labels=400)
+"""As many datasets as images, and free text as labels."""
+
+VARIANTS = (APPLICATION, INTEGERS, CODES, LOOSE, BYTES, TINY)

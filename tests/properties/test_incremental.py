@@ -43,7 +43,7 @@ from tests.properties.histories import (
     History,
     Step,
 )
-from tests.properties.schemas import APPLICATION, INTEGERS, VARIANTS, Variant
+from tests.properties.schemas import APPLICATION, BYTES, INTEGERS, TINY, VARIANTS, Variant
 
 assert operations.__doc__
 assert migrations.__doc__
@@ -278,7 +278,7 @@ class PostgresHistory(Incremental):
     @initialize(data=st.data())
     def begin_with_postgres(self, data: st.DataObject) -> None:
         """Create a new database."""
-        variant = data.draw(st.sampled_from([APPLICATION, INTEGERS]))
+        variant = data.draw(st.sampled_from([APPLICATION, INTEGERS, BYTES, TINY]))
         self.name = self.server.create_database("template0")
         database = PostgresDatabase(self.server.url(self.name))
         with closing(sqlite3.connect(":memory:")) as tables:

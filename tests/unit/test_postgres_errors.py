@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from autoexport.errors import ConfigurationError, SourceError
+from autoexport.errors import ConfigurationError, DatabaseAway, SourceError
 from autoexport.sources.postgres.errors import explain, explained, sqlstate
 
 DATABASE = "server/name"
@@ -108,6 +108,21 @@ def test_an_error_of_our_own() -> None:
     explanation = explain(asyncpg.InterfaceError("the server expects 1 argument, 2 were passed"), DATABASE)
     assert "log-level debug" in explanation.hint
     assert "server's log" not in explanation.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+        asyncpg.InternalClientError("unexpected connection_lost() call"),
+        asyncpg.InterfaceError("cannot call PreparedStatement.fetch(): the underlying connection is closed"),
+    ],
+)
+def test_terms_of_the_driver_are_not_shown(error: Exception) -> None:
+    """A connection that is lost at an unusual moment is told as any other, and is the same trouble."""
+    for explanation in (explain(error, DATABASE), explain(wrapped(error), DATABASE)):
+        assert str(explanation) == f"The connection to {DATABASE} was lost: the server or the network closed it."
+        assert isinstance(explanation, DatabaseAway)
 
 
 def test_no_password() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoexport.errors import AutoexportError, ConfigurationError, SourceError
+from autoexport.errors import AutoexportError, ConfigurationError, DatabaseAway, SourceError
 from autoexport.runtime.redaction import redact
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
@@ -191,7 +191,9 @@ def explain(error: BaseException, database: str) -> AutoexportError:
         )
     message, hint = _message_and_hint(cause)
     values = {"database": database, "error": _one_line(cause)}
-    return SourceError(message.format(**values), hint=hint.format(**values))
+    is_away = (message, hint) in (_LOST, _UNREACHABLE, _BY_STATE["57P03"])
+    kind = DatabaseAway if is_away else SourceError
+    return kind(message.format(**values), hint=hint.format(**values))
 
 
 def _refused_by_driver(error: BaseException, database: str) -> ConfigurationError:
@@ -270,14 +272,24 @@ def _message_and_hint(error: BaseException) -> tuple[str, str]:
     state = getattr(error, "sqlstate", None) or ""
     if state:
         return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], _OTHER)
+    return _LOST if _cut_off(error) else _OURS
+
+
+def _cut_off(error: BaseException) -> bool:
+    """Whether the driver tells in its own terms that the connection is gone.
+
+    A connection that is lost while an answer arrives leaves asyncpg's protocol in a state that it cannot leave.
+    """
+    text = str(error)
     closed = isinstance(error, asyncpg.InterfaceError) and "closed" in text
-    # A connection that is lost while an answer arrives leaves asyncpg's protocol in a state it cannot leave.
-    cut_off = isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in text
-    return _LOST if closed or cut_off else _OURS
+    lost = isinstance(error, asyncpg.InternalClientError)
+    return closed or (lost and ("cannot switch to state" in text or "connection_lost" in text))
 
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
+    if _cut_off(error):
+        return "the server or the network closed it"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return redact(" ".join(str(text).split())).rstrip(".")

@@ -42,6 +42,13 @@ class Stamp:
     in_use: bool = True
 
     @property
+    def is_fine(self) -> bool:
+        """Whether the file system keeps parts of a second."""
+        return any(
+            time_ns % 1_000_000_000 for part in (self.file, self.wal) if part is not None for time_ns in part[3:]
+        )
+
+    @property
     def newest_s(self) -> float:
         """The latest time stamp, in seconds since the epoch; 0 if there is no file."""
         times = [max(part[3:]) for part in (self.file, self.wal, self.journal) if part is not None]
@@ -75,11 +82,14 @@ async def watch_file(
     hooks: bool,
     wake: asyncio.Event,
     clock: Callable[[], float] = time.time,
+    unchanged: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[bool]:
     """Check the file at least every `interval_s` seconds and yield whether it may have changed.
 
     The first check yields True. A time stamp younger than `YOUNG_S` may hide a second change, so the watch yields
-    True once more when it is older. Git treats racily clean files alike.
+    True once more when it is older. Git treats racily clean files alike. But first it asks, in a thread, whether
+    the file is certainly `unchanged` since the last snapshot. If the file system keeps whole seconds, it does not
+    ask: a transaction that was rolled back may then be taken for a later one.
     """
     events = FileEvents(path, Bell(wake, asyncio.get_running_loop())) if hooks else None
     previous: Stamp | None = None
@@ -95,7 +105,8 @@ async def watch_file(
                 young = now - stamp.newest_s < YOUNG_S
                 repeat_at = min(stamp.newest_s, now) + YOUNG_S if young else None
             elif repeat_at is not None and now >= repeat_at:
-                changed, repeat_at = True, None
+                repeat_at = None
+                changed = not stamp.is_fine or not await asyncio.to_thread(unchanged)
             previous = stamp
             yield changed
             wait_s = interval_s if repeat_at is None else min(interval_s, max(0.0, repeat_at - clock()))
