@@ -190,6 +190,8 @@ class RowFormat(Protocol):
     the places of its blocks as numbers of rows, not of bytes.
     """
 
+    file_name: str
+
     def measure(self, body: bytes) -> int:
         """The number of rows that `Format.block` rendered to these bytes."""
         ...

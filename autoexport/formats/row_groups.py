@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import xxhash
 
-SPACING_ROWS = 4_096
+SPACING_ROWS = 2_048
 """The mean number of rows from one light mark to the next."""
 
-LEAST_ROWS, MOST_ROWS = 5_000, 20_000
+LEAST_ROWS, MOST_ROWS = 5_000, 8_000
 """A group has at least so many rows, unless it is the last one or its rows are large, and at most so many.
 
-Readers are slower with smaller groups, and need more memory with larger ones. Group numbers have 16 bits
-(`RowGroup.ordinal` in parquet.thrift): 32,767 groups are at least 160 million rows.
+Readers are slower with smaller groups. An export encodes one group at a time, and 8,000 rows with polygons keep it
+near 100 MB. Group numbers have 16 bits (`RowGroup.ordinal` in parquet.thrift): 32,767 groups are at least 160
+million rows.
 """
 
 LARGE_BYTES = 8 << 20

@@ -19,9 +19,10 @@ USUAL_PINS = (
 
 
 def floors() -> dict[str, str]:
-    """The lowest version of each dependency; no other kind of bound is there."""
+    """The lowest version of each dependency, optional ones too; no other kind of bound is there."""
     found = {}
-    for requirement in map(Requirement, PROJECT["dependencies"]):
+    optional = PROJECT["optional-dependencies"]["parquet"]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *optional]):
         (bound,) = requirement.specifier
         assert bound.operator == ">="
         found[canonicalize_name(requirement.name)] = bound.version
