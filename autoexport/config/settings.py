@@ -109,6 +109,8 @@ class Settings(_FormatSettings):
     log_level: Annotated[LogLevel | None, Word] = None
     preset: bool = True
     predictions: bool = False
+    export_page: bool = True
+    export_history: bool = True
     tables: dict[str, Any] = Field(default_factory=dict)
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())

@@ -12,6 +12,7 @@ from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
 from autoexport.model.tree import Tree
+from autoexport.pipeline.beside import Beside, all_there
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import Claim
@@ -68,6 +69,8 @@ class _Publication:
         """Save only the position, if the published files are already right; None if they are not."""
         previous = self.claimed.previous
         if previous is None or not self.claimed.intact or previous.format_version != FORMAT_VERSION:
+            return None
+        if not await in_thread(all_there, self.job, previous):
             return None
         found = await in_thread(self._identical, previous)
         if found is None:
@@ -178,13 +181,16 @@ class _Publication:
                 await in_thread(self._stage, staged, layout)
             log.debug("splice.staged", files=len(staged), bytes=size_bytes)
             manifest = self.generation.manifest(self.tree, layouts, previous, time.monotonic() - self.started)
+            beside = Beside(self.job, self.generation, self.tree, staged)
+            manifest = await in_thread(beside.stage, manifest)
             owned = await in_thread(self._with_files_left_alone, previous)
             await in_thread(self._write_small_files, manifest)
             self._changed = [layout.file_name for layout in changed]
             committed = await in_thread(target.commit, staged, manifest, owned, self.throttle)
         finally:
             await in_thread(target.discard, staged)
-        return manifest, {**identical, **committed}
+        exported = {name: identity for name, identity in committed.items() if name in manifest.files}
+        return manifest, {**identical, **exported}
 
     def _left_alone(self) -> dict[str, FileIdentity]:
         """The files that earlier exports of this database published, and that are still as they left them."""

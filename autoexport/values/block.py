@@ -130,7 +130,7 @@ def _images(
 ) -> dict[str, Sequence[Any]]:
     keep = mapping.keep_query.get("images", {})
     images = _ruled(stored, _replaced(IMAGE_RULES, worded), keep, parts, mended)
-    _derive_names(images)
+    derive_names(images)
     if "is_labeled" not in stored:
         images["is_labeled"] = [span > 0 for span in spans]
     return images
@@ -158,6 +158,7 @@ def _counts(
     mended: Mended,
 ) -> Counts:
     """The counts of the block with these images and annotations."""
+    sizes = zip(images["width"][own], images["height"][own], strict=True)
     return Counts(
         images=own.stop - own.start,
         labeled=images["is_labeled"][own].count(True),
@@ -166,6 +167,8 @@ def _counts(
         labels=_counted(annotations["label"][below]),
         repaired=mended.repaired,
         redacted=mended.redacted,
+        verified=images["is_verified"][own].count(True),
+        unsized=sum(not (width and height) for width, height in sizes),
     )
 
 
@@ -252,17 +255,8 @@ def image_names(stored: Mapping[str, Sequence[Scalar]], length: int, keep: KeepQ
     """The published key, name, path and label state of `length` images."""
     rules = {name: IMAGE_RULES[name] for name in ("id", "filename", "file_path", "is_labeled")}
     images = _ruled(stored, rules, keep.get("images", {}), [slice(0, length)], [Mended()])
-    _derive_names(images)
+    derive_names(images)
     return images
-
-
-def _derive_names(images: dict[str, Sequence[Any]]) -> None:
-    """Derive a missing file name from the last part of the path."""
-    if None in images["filename"]:
-        images["filename"] = [
-            path.replace("\\", "/").rsplit("/", 1)[-1] if name is None and isinstance(path, str) else name
-            for name, path in zip(images["filename"], images["file_path"], strict=True)
-        ]
 
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
