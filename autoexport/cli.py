@@ -168,6 +168,18 @@ def status(invocation: Invocation, /, as_json: bool, max_age: float | None, **fl
 
 
 @cli.command()
+@click.option("--since", type=click.IntRange(min=0), required=True, metavar="N", help="Generation that is known.")
+@common_options
+@click.pass_obj
+def changes(invocation: Invocation, /, since: int, **flags: Any) -> int:
+    """Print as JSON what was added, changed or removed since generation N."""
+    invocation.take(flags)
+    from autoexport.commands.changes import changes
+
+    return changes(invocation.settings(), since)
+
+
+@cli.command()
 @click.option("--full", is_flag=True, help="If they differ, export from scratch.")
 @database_argument
 @common_options

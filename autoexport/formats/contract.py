@@ -213,6 +213,22 @@ class EncoderFormat(Protocol):
         ...
 
 
+@runtime_checkable
+class RecordFormat(Protocol):
+    """A format whose bytes tell which records changed. No format has to."""
+
+    def images_in(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The JSON of the id, and the bytes, of each image of a block."""
+        ...
+
+    def nodes_in(self, text: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+        """The nodes of a section, from its text without its blocks: table, JSON of the id, values.
+
+        The id of a label is a pair of its project's and its own, or its name if it has none.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """The declaration of a format: the option that turns it on, its other options and its file names.
