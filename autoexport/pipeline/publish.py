@@ -30,11 +30,15 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The published manifest, whether a file was replaced, and the identities of all files."""
+    """The published manifest, whether a file was replaced, and the identities of all files.
+
+    `changed_files` are the names of the files that were replaced, and of those that are gone, in order.
+    """
 
     manifest: Manifest
     changed: bool
     files: Identities
+    changed_files: tuple[str, ...] = ()
 
 
 async def publish(
@@ -117,11 +121,12 @@ class _Publication:
     async def publish(self) -> Published:
         """Stage and commit the files that differ, then save the ledger."""
         layouts = await in_thread(self.generation.lay_out, self.tree)
-        manifest, files = await self._commit(layouts)
+        manifest, files, replaced = await self._commit(layouts)
         # Before the ledger is saved: an exporter that is killed in between leaves a ledger that does not fit.
         await in_thread(self._remove_others, manifest)
         await in_thread(self._save, layouts, files, manifest)
-        return Published(manifest, True, files)
+        gone = set(self.claimed.previous.files if self.claimed.previous is not None else ()) - set(manifest.files)
+        return Published(manifest, True, files, tuple(sorted({*replaced, *gone})))
 
     def _remove_others(self, manifest: Manifest) -> None:
         """Remove the files of projects and splits that are gone, also those that a killed export left."""
@@ -129,8 +134,8 @@ class _Publication:
             if isinstance(output, FileSetFormat):
                 self.job.target.remove_others(output.patterns, manifest.files)
 
-    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities]:
-        """The new manifest and the identities of all files, the unchanged ones included."""
+    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities, list[str]]:
+        """The new manifest, the identities of all files, the unchanged ones included, and the replaced files."""
         target, previous = self.job.target, self.claimed.previous
         staged: list[Staged] = []
         identical, changed = {}, []
@@ -153,7 +158,7 @@ class _Publication:
             committed = await in_thread(target.commit, staged, manifest, owned, self.throttle)
         finally:
             await in_thread(target.discard, staged)
-        return manifest, {**identical, **committed}
+        return manifest, {**identical, **committed}, [layout.file_name for layout in changed]
 
     def _left_alone(self) -> dict[str, FileIdentity]:
         """The files that earlier exports of this database published, and that are still as they left them."""
