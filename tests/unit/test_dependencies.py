@@ -19,9 +19,9 @@ USUAL_PINS = (
 
 
 def floors() -> dict[str, str]:
-    """The lowest version of each dependency; no other kind of bound is there."""
+    """The lowest version of each dependency, also those of the extra `metrics`; no other kind of bound is there."""
     found = {}
-    for requirement in map(Requirement, PROJECT["dependencies"]):
+    for requirement in map(Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["metrics"]):
         (bound,) = requirement.specifier
         assert bound.operator == ">="
         found[canonicalize_name(requirement.name)] = bound.version
