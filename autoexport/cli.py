@@ -23,6 +23,7 @@ from autoexport.commands.options import (
     duration,
     program_name,
 )
+from autoexport.commands.samples import SAMPLES
 from autoexport.commands.terminal import flush, silence, unwritable
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError
@@ -111,14 +112,18 @@ def _run_monitor(settings: Settings) -> int:
 
 
 @cli.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=Path("autoexport_demo"), metavar="[DIR]")
+@click.argument("directory", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
+@click.option(
+    "--application", type=click.Choice(sorted(SAMPLES)), help="A sample in the schema of this application."
+)
 @common_options
 @click.pass_obj
-def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
+def demo(invocation: Invocation, /, directory: Path | None, application: str | None, **flags: Any) -> int:
     """Create a small sample database and export it.
 
-    Everything is created in DIR (default: ./autoexport_demo). Run it again to
-    reset the sample; other databases are never overwritten.
+    Everything is created in DIR (default: ./autoexport_demo, or a directory
+    named after the application too). Run it again to reset the sample; other
+    databases are never overwritten.
     """
     from autoexport.commands.demo import demo, demo_settings
 
@@ -126,8 +131,10 @@ def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
     for name, flag in (("database_url", "--database-url"), ("export_directory", "--export-dir")):
         if name in invocation.overrides:
             raise click.UsageError(f"demo does not accept {flag}: it creates everything in DIR.")
+    directory = directory or Path("_".join(filter(None, ("autoexport_demo", application))))
     settings = invocation.settings(**demo_settings(directory))
-    return _run(demo(settings, directory, progress=invocation.progress, program=program_name()))
+    program, name = program_name(), application or ""
+    return _run(demo(settings, directory, application=name, progress=invocation.progress, program=program))
 
 
 @cli.command()
@@ -274,6 +281,8 @@ def _usage_error(exc: click.ClickException) -> int:
 def _interrupted(code: int) -> int:
     if not _told.is_set():
         _told.set()
+        if code == INTERRUPTED and sys.stderr.isatty():
+            sys.stderr.write("\n")  # The terminal shows ^C on this line.
         _complain("interrupted: the published files are complete and unchanged")
     return code
 

@@ -17,11 +17,10 @@ from typing import Any, Self
 
 from autoexport.daemon.report import Report
 from autoexport.daemon.status_socket import ask
-from autoexport.formats import file_names
 from autoexport.sources.sqlite.watch import YOUNG_S, take_stamp
 from tests.conftest import program_environment
 from tests.deadlines import deadline_s
-from tests.outputs import DEFAULT_FILES
+from tests.outputs import DEFAULT_FILES, PUBLIC_NAMES
 
 LIMIT_S = 20.0
 """Seconds on the reference machine, for `deadline_s`."""
@@ -167,7 +166,7 @@ def project_names(directory: Path) -> list[str]:
 
 def leftovers(directory: Path) -> list[str]:
     """Names in the export and state directories that a stopped exporter should not leave."""
-    known = {*file_names(), "manifest.json", ".autoexport", ".gitignore", "leader.lock", "publish.lock",
+    known = {*PUBLIC_NAMES, ".autoexport", ".gitignore", "leader.lock", "publish.lock",
              "ledger.json", "position", "status.json"}  # fmt: skip
     manifest = directory / "manifest.json"
     listed = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoexport.formats import file_names, outputs
+from autoexport.publishing.manifest import BESIDE_NAMES
 
 ALL_OUTPUTS: dict[str, bool] = {output.switch.name: True for output in outputs()}
 """The settings that turn every output on."""
@@ -14,6 +15,9 @@ ALL_OUTPUT_VARIABLES = {f"DB_EXPORT_{name.upper()}": "true" for name in ALL_OUTP
 
 DEFAULT_FILES = tuple(name for output in outputs() if output.switch.default for name in output.file_names)
 """The files that are written without any setting, in the order of publication."""
+
+PUBLIC_NAMES = (*file_names(), *BESIDE_NAMES, "manifest.json")
+"""The names that an exporter may leave in the export directory, without its state directory."""
 
 SINGLE_FILES = tuple(name for name in file_names() if "." in name)
 """The files that stand alone in the export directory, whatever the data."""

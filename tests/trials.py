@@ -17,14 +17,13 @@ from zlib import crc32
 import pyarrow.parquet
 
 from autoexport.config.settings import Settings
-from autoexport.formats import file_names
 from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
 from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
-from tests.outputs import ALL_OUTPUTS, published_names
+from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names
 from tests.parquet_rows import expected_parquet, parquet_rows
 from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
@@ -91,7 +90,7 @@ class Trial:
 
     def leftovers(self) -> list[str]:
         """Names that no exporter should leave in its directories."""
-        public = {*file_names(), "manifest.json", self.state.name}
+        public = {*PUBLIC_NAMES, self.state.name}
         found = [path.name for path in self.directory.iterdir()] if self.directory.exists() else []
         private = [path.name for path in self.state.iterdir()] if self.state.exists() else []
         left = [name for name in found if name not in public] + [n for n in private if n not in _PRIVATE]

@@ -12,7 +12,7 @@ from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from autoexport.commands.terminal import visible
+from autoexport.commands.terminal import DUMB, visible
 
 _WORDED: dict[str, Callable[[EventDict], str]] = {
     "after_publish.done": lambda e: f"ran the command for generation {e['generation']}, {_s(e['seconds'])}",
@@ -109,11 +109,7 @@ class ConsoleLines:
 
 def has_colours() -> bool:
     """Whether standard error is a terminal with colours, and the user has not refused them (https://no-color.org)."""
-    return (
-        sys.stderr.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") not in ("dumb", "unknown")
-    )
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in DUMB
 
 
 def _lines(event: EventDict) -> str:

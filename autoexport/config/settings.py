@@ -118,6 +118,8 @@ class Settings(_FormatSettings):
     log_level: Annotated[LogLevel | None, Word] = None
     preset: bool = True
     predictions: bool = False
+    export_page: bool = True
+    export_history: bool = True
     listen: Annotated[str, BeforeValidator(checked_address)] = ""
     metrics_textfile: Annotated[Path | None, BeforeValidator(checked_textfile)] = None
     on_publish: Annotated[tuple[str, ...], BeforeValidator(split_command)] = ()

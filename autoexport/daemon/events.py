@@ -23,8 +23,8 @@ log = get_logger()
 class Publication:
     """A publish: the manifest, and the names of the files that were replaced or removed, in order.
 
-    `directory` is the absolute path of the export directory. A name may have folders in front, with `/`. The
-    manifest itself is not among the changed files: each publish replaces it.
+    `directory` is the absolute path of the export directory. A name may have folders in front, with `/`. The files
+    beside the exported ones, such as `index.html`, are among the names; the manifest is not: it always changes.
     """
 
     manifest: Manifest

@@ -176,7 +176,7 @@ class Exporter:
 
     async def _work(self, job: ExportJob) -> Work:
         outcome = await self._export(job)
-        return Work(outcome.worker_cpu_s, outcome.full)
+        return Work(outcome.worker_cpu_s, outcome.full, job.source.in_process)
 
     async def _export_when_free(self) -> None:
         """Export once, after any running export of another process, and record it."""

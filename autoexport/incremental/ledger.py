@@ -26,7 +26,7 @@ from autoexport.publishing.identity import FileIdentity
 from autoexport.runtime.files import replace_durably
 from autoexport.values.encoders import changed
 
-LEDGER_VERSION = 4
+LEDGER_VERSION = 5
 _LEDGER = "ledger.json"
 _SECTIONS = b',"sections":[\n'
 _BODY = b",[\n"

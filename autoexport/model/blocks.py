@@ -58,7 +58,7 @@ def pack(counts: Counts) -> bytes:
         [
             counts.images, counts.labeled, counts.annotations, dict(counts.splits), dict(counts.labels),
             counts.repaired, counts.guarded, counts.redacted, counts.tallies, counts.hidden_images,
-            counts.added_annotations,
+            counts.added_annotations, counts.verified, counts.unsized,
         ]
     )  # fmt: skip
 
@@ -134,7 +134,8 @@ class Counts:
 
     `tallies` are counts of the formats' own, such as the rows that one of them left out, by name. `hidden_images`
     are rows of the images table that are no images. `added_annotations` is by how many there are more annotations
-    than stored rows of them, because a row may hold several or none.
+    than stored rows of them, because a row may hold several or none. `unsized` is the number of images without a
+    width or a height.
     """
 
     images: int = 0
@@ -148,6 +149,8 @@ class Counts:
     tallies: dict[str, int] = field(default_factory=dict)
     hidden_images: int = 0
     added_annotations: int = 0
+    verified: int = 0
+    unsized: int = 0
 
     @property
     def image_rows(self) -> int:
@@ -169,6 +172,8 @@ class Counts:
         self.redacted += other.redacted
         self.hidden_images += other.hidden_images
         self.added_annotations += other.added_annotations
+        self.verified += other.verified
+        self.unsized += other.unsized
         labels = self.labels
         assert isinstance(labels, dict)  # noqa: S101 - only the counts of a node may be kept elsewhere
         for mine, theirs in (

@@ -9,7 +9,7 @@ from typing import Any, overload
 import orjson
 
 from autoexport.model import packing
-from autoexport.model.blocks import BlockRecord, Part, pack_fields
+from autoexport.model.blocks import BlockRecord, Counts, Part, pack_fields
 from autoexport.model.catalog import Key
 from autoexport.model.scratch import Stored
 
@@ -65,7 +65,9 @@ class Sums:
     """The sums of the counts of a section's blocks, and of its own values.
 
     `labels` is the number of labels that its projects list. For `hidden_images` and `added_annotations` see
-    `Counts`. `ids` is the sum of `BlockRecord.ids`, modulo 2^64.
+    `Counts`. `ids` is the sum of `BlockRecord.ids`, modulo 2^64. `train` to `unassigned` count images by split.
+    `without_val` counts the datasets that have images for training and none for validation. `largest` is the
+    number of images of its largest project, or of its largest dataset if it has only some datasets of a project.
     """
 
     images: int = 0
@@ -79,12 +81,22 @@ class Sums:
     blocks: int = 0
     hidden_images: int = 0
     added_annotations: int = 0
+    train: int = 0
+    val: int = 0
+    test: int = 0
+    unassigned: int = 0
+    verified: int = 0
+    unsized: int = 0
+    without_val: int = 0
+    largest: int = 0
 
     def add(self, other: Sums) -> None:
         """Add the sums of another section."""
+        largest = max(self.largest, other.largest)
         for name in Sums.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.ids %= 2**64
+        self.largest = largest
 
 
 @dataclass(slots=True)
@@ -131,6 +143,12 @@ class SectionRecord:
         lines = self.lines()
         next(lines)
         return (line[3][4] for line in lines)
+
+    def dataset_counts(self) -> Iterator[tuple[Key, Counts]]:
+        """The dataset and the counts of each block."""
+        lines = self.lines()
+        next(lines)
+        return ((stored_key(line[0]), Counts(*line[3])) for line in lines)
 
     def blocks(self, files: Sequence[int]) -> Iterator[BlockRecord]:
         """The blocks; `files` are the indexes, in `places`, of the files that have blocks."""

@@ -17,6 +17,9 @@ _PACKED_TOGETHER = 200
 Row = tuple[Any, ...]
 """A row of a small table."""
 
+SPLITS = ("train", "val", "test", "unassigned")
+"""The splits that every dataset is counted by; there may be others."""
+
 # --- the published tree --------------------------------------------------------------------------
 
 

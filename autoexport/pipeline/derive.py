@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
 from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
-from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, judge
+from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, changes_since, judge
 from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import mapping_digest
-from autoexport.model.blocks import Range
+from autoexport.model.blocks import Changes, Everything, Range
 from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
@@ -114,6 +114,7 @@ class Derivation:
         self.options = job.options
         self.settings = job.digest
         self.training: Training | None = None
+        self.changes: Changes | Everything | None = None
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
@@ -124,6 +125,10 @@ class Derivation:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
         await refuse_conditions(self.reader)
+        reason = "it was asked for" if full else everything
+        if ledger is not None and reason is None and mapping.has_queries:
+            # If no table changed, the snapshot knows the counts of the queries, too.
+            self.changes = await changes_since(self.snapshot, mapping, ledger, self.job.state)
         totals = await self.reader.totals()
         self.builder = await in_thread(
             TreeBuilder,
@@ -135,7 +140,6 @@ class Derivation:
         )
         if any(isinstance(output, FileSetFormat) for output in self.job.formats):
             await self._prepare_training()
-        reason = "it was asked for" if full else everything
         generation = await self._generation(ledger, reason, totals, lost)
         if generation is None:
             # Annotations have names that no class had: now that they are known, the rows can be rendered.
@@ -224,7 +228,9 @@ class Derivation:
         if misfit is not None:
             return assess_without_ledger(misfit)
         sectioned = all(isinstance(output, SectionFormat) for output in job.formats)
-        return await assess(self.reader, self.mapping, self.builder, ledger, job.state, sectioned)
+        if self.changes is None:
+            self.changes = await changes_since(self.snapshot, self.mapping, ledger, job.state)
+        return await assess(self.reader, self.builder, ledger, self.changes, sectioned)
 
     # --- render --------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class ExportJob:
 
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
     empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
+    `page` and `history` say which files stand beside these.
     """
 
     source: Source
@@ -36,6 +37,8 @@ class ExportJob:
     tables: TablesConfig | None
     state: Path
     digest: str
+    page: bool = False
+    history: bool = False
 
     @classmethod
     def of(cls, source: Source, settings: Settings) -> ExportJob:
@@ -49,6 +52,8 @@ class ExportJob:
             tables=settings.tables_config or None,
             state=settings.state_dir.absolute(),
             digest=_digest(options),
+            page=settings.export_page,
+            history=settings.export_history,
         )
 
     def encoders(self) -> dict[str, str]:

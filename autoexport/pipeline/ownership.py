@@ -11,7 +11,7 @@ from autoexport.incremental.ledger import Ledger, load_ledger
 from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.contract import Target
 from autoexport.publishing.crc32 import digest
-from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
+from autoexport.publishing.manifest import BESIDE_NAMES, MANIFEST_NAME, BesideRecord, FileRecord, Manifest
 from autoexport.runtime.threads import in_thread
 
 
@@ -79,7 +79,9 @@ def _rebuilt(ledger: Ledger, job: ExportJob) -> Manifest:
         for name, known in ledger.files.items()
         if name != MANIFEST_NAME and job.target.identify(name, known.crc) == known
     }
-    return Manifest(ledger.generation, ledger.timestamp, job.source.database, files)
+    # The ledger does not list the files beside these. None is compared, so only the names matter.
+    beside = {name: BesideRecord(0, "") for name in BESIDE_NAMES if job.target.identify(name, 0) is not None}
+    return Manifest(ledger.generation, ledger.timestamp, job.source.database, files, beside)
 
 
 def _foreign_files(directory: Path, manifest: Manifest) -> ForeignExport:

@@ -12,6 +12,7 @@ from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
 from autoexport.model.tree import Tree
+from autoexport.pipeline.beside import Beside, all_there
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import Claim
@@ -32,7 +33,8 @@ log = get_logger()
 class Published:
     """The published manifest, whether a file was replaced, and the identities of all files.
 
-    `changed_files` are the names of the files that were replaced, and of those that are gone, in order.
+    `changed_files` are the names of the files that were replaced, and of those that are gone, in order. Those that
+    stand beside the exported ones are among them.
     """
 
     manifest: Manifest
@@ -71,6 +73,8 @@ class _Publication:
         """Save only the position, if the published files are already right; None if they are not."""
         previous = self.claimed.previous
         if previous is None or not self.claimed.intact or previous.format_version != FORMAT_VERSION:
+            return None
+        if not await in_thread(all_there, self.job, previous):
             return None
         found = await in_thread(self._identical, previous)
         if found is None:
@@ -154,11 +158,14 @@ class _Publication:
                 await in_thread(self._stage, staged, layout)
             log.debug("splice.staged", files=len(staged), bytes=size_bytes)
             manifest = self.generation.manifest(self.tree, layouts, previous, time.monotonic() - self.started)
+            beside = Beside(self.job, self.generation, self.tree, staged)
+            manifest = await in_thread(beside.stage, manifest)
             owned = await in_thread(self._with_files_left_alone, previous)
             committed = await in_thread(target.commit, staged, manifest, owned, self.throttle)
         finally:
             await in_thread(target.discard, staged)
-        return manifest, {**identical, **committed}, [layout.file_name for layout in changed]
+        exported = {name: identity for name, identity in committed.items() if name in manifest.files}
+        return manifest, {**identical, **exported}, list(committed)
 
     def _left_alone(self) -> dict[str, FileIdentity]:
         """The files that earlier exports of this database published, and that are still as they left them."""

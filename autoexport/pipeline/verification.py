@@ -59,6 +59,8 @@ def changed_encoders(job: ExportJob) -> list[str]:
 def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
     layouts = generation.lay_out(tree)
     found = list(_manifest_differences(generation, tree, layouts, manifest))
+    # The contents of the page and of the history do not follow from the database alone.
+    found += [f"{name}: it is missing" for name in manifest.beside if not (directory / name).is_file()]
     for layout in layouts:
         found += _file_differences(generation, layout, generation.formats[layout.output], directory)
     return found

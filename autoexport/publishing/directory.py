@@ -215,7 +215,7 @@ def keep_unknown(
 
     Raises `PublishError`.
     """
-    known = {*previous.files, MANIFEST_NAME} if previous is not None else set()
+    known = {*previous.files, *previous.beside, MANIFEST_NAME} if previous is not None else set()
     unknown = [directory / name for name in names if name not in known and not name.endswith(f"/{CLASSES_NAME}")]
     if not unknown or (mark is not None and mark.exists()):
         return

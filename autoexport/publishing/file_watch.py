@@ -10,7 +10,7 @@ from autoexport.errors import PublishError
 from autoexport.formats import file_names
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.locks import Lock
-from autoexport.publishing.manifest import MANIFEST_NAME
+from autoexport.publishing.manifest import BESIDE_NAMES, MANIFEST_NAME
 
 
 class PublishedFilesWatch:
@@ -19,8 +19,11 @@ class PublishedFilesWatch:
     def __init__(self, directory: Path, lock: Lock) -> None:
         self._directory = directory
         self._paths = [directory / name for name in (*file_names(), MANIFEST_NAME)]
+        # Only their absence matters: no export depends on their contents.
+        self._beside = [directory / name for name in BESIDE_NAMES]
         self._lock = lock
         self._seen: list[tuple[int, int, int] | None] | None = None
+        self._there: list[bool] = []
         self._changing = False
 
     def begin_own_changes(self) -> None:
@@ -33,6 +36,7 @@ class PublishedFilesWatch:
             if (path := self._directory / name) not in self._paths:
                 self._paths.append(path)
         self._seen = [_stat(path) for path in self._paths]
+        self._there = self._existing()
         for index, path in enumerate(self._paths):
             if left is not None and (known := left.get(path.relative_to(self._directory).as_posix())) is not None:
                 self._seen[index] = known.inode, known.size, known.mtime_ns
@@ -51,9 +55,13 @@ class PublishedFilesWatch:
         if self._changing:
             return False
         found = [_stat(path) for path in self._paths]
-        tampered = self._seen is not None and found != self._seen
-        self._seen = found
+        there = self._existing()
+        tampered = self._seen is not None and (found != self._seen or there != self._there)
+        self._seen, self._there = found, there
         return tampered
+
+    def _existing(self) -> list[bool]:
+        return [_stat(path) is not None for path in self._beside]
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

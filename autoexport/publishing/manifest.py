@@ -11,6 +11,9 @@ import orjson
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
 MANIFEST_NAME = "manifest.json"
+BESIDE_NAMES = ("index.html", "history.csv")
+"""The names that files beside the exported ones have."""
+
 Mode = Literal["full", "incremental"]
 
 
@@ -24,6 +27,14 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BesideRecord:
+    """A file beside the exported ones: its size in bytes and its digest as `crc32:…`."""
+
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """`manifest.json`; autoexport/formats/README.md documents each field."""
 
@@ -31,6 +42,7 @@ class Manifest:
     timestamp: str
     database: str
     files: dict[str, FileRecord]
+    beside: dict[str, BesideRecord] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     orphans: dict[str, int] = field(default_factory=dict)
     soft_deleted: dict[str, int] = field(default_factory=dict)
@@ -66,6 +78,8 @@ class Manifest:
             if record["format_version"] not in _READABLE:
                 return None
             record["files"] = {name: FileRecord(**entry) for name, entry in record["files"].items()}
+            beside = record.get("beside", {}).items()
+            record["beside"] = {name: BesideRecord(**entry) for name, entry in beside}
             return cls(**record)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -14,7 +14,7 @@ from autoexport.model import packing
 from autoexport.model.blocks import Counts
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord, Sums
-from autoexport.model.tree import DatasetNode, ProjectNode, Section, Tree, in_order
+from autoexport.model.tree import SPLITS, DatasetNode, ProjectNode, Section, Tree, in_order
 from autoexport.rendering import label_counts
 from autoexport.rendering.label_counts import LabelCounts
 from autoexport.rendering.outline import hashed
@@ -86,8 +86,10 @@ class CountedSections:
             if section.kind == "datasets":
                 for counts in of_datasets:
                     self._add(own, counts)
+                    sums.largest = max(sums.largest, counts.images)
             else:
                 self._finish(project, of_datasets, sums)
+                sums.largest = max(sums.largest, project.counts.images)
             for counts in of_datasets:
                 _sum_up(sums, counts)
         counted = _counted_digest(own) if section.kind == "datasets" else ""
@@ -117,8 +119,23 @@ class CountedSections:
         rows = self.builder.outline.sections
         project.datasets = _Datasets(self, below, rows[below[-1]].end - rows[index].begin)
         self._finish(project, [total], sums)
+        sums.largest = total.images
         self.sums[index], self.counted[index] = sums, ""
         return CountedSection(section, sums, "", False, ())
+
+    def whole(self, index: int) -> Section:
+        """The section of this index, which is no head, with its counts, also if it is kept."""
+        if index not in self.kept:
+            return self.section(index).section
+        section, _ = self.builder.nodes(index)
+        nodes = {dataset.key: dataset for project in section.projects for dataset in project.datasets}
+        for dataset, counts in self.kept[index].dataset_counts():
+            node = nodes[dataset]
+            self._add(node.counts, counts)
+        if section.kind != "datasets":
+            for project in section.projects:
+                self._finish(project, [dataset.counts for dataset in project.datasets], Sums())
+        return section
 
     def _labels_of(self, index: int) -> Iterator[Mapping[str, int]]:
         """The counts of the labels of each block of a section."""
@@ -183,7 +200,8 @@ class CountedSections:
         counts = Counts(
             images=total.images, labeled=total.labeled, annotations=total.annotations, repaired=total.repaired,
             guarded=total.guarded, redacted=total.redacted, hidden_images=total.hidden_images,
-            added_annotations=total.added_annotations,
+            added_annotations=total.added_annotations, verified=total.verified, unsized=total.unsized,
+            splits={name: getattr(total, name) for name in SPLITS},
         )  # fmt: skip
         labels = total.labels if outline.labels_from_names else outline.labels.published
         return Tree(timestamp, _Projects(self), labels, counts, outline.parts, outline.dataset_count)
@@ -234,6 +252,12 @@ def _sum_up(sums: Sums, counts: Counts) -> None:
     sums.redacted += counts.redacted
     sums.hidden_images += counts.hidden_images
     sums.added_annotations += counts.added_annotations
+    sums.verified += counts.verified
+    sums.unsized += counts.unsized
+    splits = counts.splits
+    for name in SPLITS:
+        setattr(sums, name, getattr(sums, name) + splits.get(name, 0))
+    sums.without_val += bool(splits.get("train")) and not splits.get("val")
 
 
 def _counted_digest(counts: Counts) -> str:

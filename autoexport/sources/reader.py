@@ -148,7 +148,11 @@ class SnapshotReader:
         mapped = self.tables.mapped[logical]
         if not mapped.deleted and not mapped.filtered:
             known = await self.snapshot.row_count(self.tables.mapping, logical)
-        return await self._number(self._statements.row_count(logical)) if known is None else known
+        if known is None:
+            known = await self._number(self._statements.row_count(logical))
+        if self.tables.mapped[logical].table.query is not None:
+            self.snapshot.keep_count(logical, known)
+        return known
 
     async def _has_rows_without_key(self, logical: str) -> bool:
         """Whether the primary key of some rows is null. Only asked about a primary key that may be null."""

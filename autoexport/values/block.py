@@ -158,6 +158,7 @@ def _counts(
     mended: Mended,
 ) -> Counts:
     """The counts of the block with these images and annotations."""
+    sizes = zip(images["width"][own], images["height"][own], strict=True)
     return Counts(
         images=own.stop - own.start,
         labeled=images["is_labeled"][own].count(True),
@@ -166,6 +167,8 @@ def _counts(
         labels=_counted(annotations["label"][below]),
         repaired=mended.repaired,
         redacted=mended.redacted,
+        verified=images["is_verified"][own].count(True),
+        unsized=sum(not (width and height) for width, height in sizes),
     )
 
 

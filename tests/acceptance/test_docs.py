@@ -12,6 +12,7 @@ from autoexport import AutoexportError, Settings
 from autoexport.cli import cli
 from autoexport.errors import ConfigurationError
 from autoexport.formats import file_names
+from autoexport.publishing.manifest import BESIDE_NAMES
 from tests.acceptance.layout import layout
 from tests.acceptance.readme import (
     BENCH,
@@ -111,7 +112,9 @@ def test_the_manifest_table_is_complete(tmp_path: Path) -> None:
 def test_the_files_are_the_same_in_both_tables() -> None:
     """The README and autoexport/formats/README.md name the files that are written."""
     for rows in (table("## The files", README), table("# The files", FORMATS)):
-        assert [row[0] for row in rows] == [f"`{name}`" for name in (*file_names(), "manifest.json")]
+        assert [row[0] for row in rows] == [
+            f"`{name}`" for name in (*file_names(), *BESIDE_NAMES, "manifest.json")
+        ]
 
 
 def test_the_performance_figures_are_measured_ones() -> None:

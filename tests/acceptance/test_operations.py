@@ -337,10 +337,11 @@ def test_the_command_is_told_of_each_publish(database: SqliteDatabase, exports: 
     assert (number, again, arguments) == (1, 2, ["a b", "$HOME;", "*"])
     assert first["AUTOEXPORT_MANIFEST"] == str(exports / "manifest.json")
     assert first["AUTOEXPORT_GENERATION"] == "1"
-    assert set(first["AUTOEXPORT_CHANGED_FILES"].split("\n")) == set(
-        json.loads((exports / "manifest.json").read_bytes())["files"]
-    )
-    assert second["AUTOEXPORT_CHANGED_FILES"].split("\n") == ["database_export.json", "images.csv"]
+    manifest = json.loads((exports / "manifest.json").read_bytes())
+    beside = sorted(manifest["beside"])
+    assert first["AUTOEXPORT_CHANGED_FILES"].split("\n") == sorted([*manifest["files"], *beside])
+    changed = sorted(["database_export.json", "images.csv", *beside])
+    assert second["AUTOEXPORT_CHANGED_FILES"].split("\n") == changed
     assert not list(tmp_path.rglob("pwned"))
 
 
@@ -428,7 +429,7 @@ async def test_the_library_tells_of_publishes_and_events(database: SqliteDatabas
         await until(lambda: len(published) == 1)
         assert published[0].manifest == manifest
         assert published[0].manifest_path == exports / "manifest.json"
-        assert set(published[0].changed_files) == set(manifest.files)
+        assert published[0].changed_files == tuple(sorted([*manifest.files, *manifest.beside]))
         database.execute(RENAME, "another")
         await until(lambda: len(published) == 2)
     assert published[1].manifest.generation == 2

@@ -16,6 +16,7 @@ from autoexport.formats import file_names
 from autoexport.runtime.files import TEMP_SUFFIX
 from tests.crash.yard import Death, Yard
 from tests.databases import Database, SqliteDatabase
+from tests.outputs import PUBLIC_NAMES
 from tests.trials import Trial
 from tests.writer import SEALED, Writer
 
@@ -46,7 +47,7 @@ def check_directory(trial: Trial) -> bool:
     """Check that all files are whole and have documented names. Returns whether the set fits its manifest."""
     if not trial.directory.exists():
         return False
-    documented = {*file_names(), "manifest.json", ".autoexport"}
+    documented = {*PUBLIC_NAMES, ".autoexport"}
     strange = {path.name for path in trial.directory.iterdir()} - documented
     assert all(name.startswith(".") and name.endswith(TEMP_SUFFIX) for name in strange), strange
     fits = trial.check_set()

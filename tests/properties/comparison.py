@@ -16,12 +16,12 @@ from pathlib import Path
 import orjson
 
 from autoexport.config.settings import Settings
-from autoexport.formats import file_names
 from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import ExportJob
+from autoexport.publishing.manifest import BESIDE_NAMES
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
-from tests.outputs import ALL_OUTPUTS, published_names
+from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names
 
 FileState = tuple[int, int, int, int]
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
@@ -74,7 +74,7 @@ class Exporting:
     def states(self) -> dict[str, FileState]:
         """Size, times of modification and change in nanoseconds, and inode of each published file."""
         found = {}
-        for name in (*published_names(self.directory), "manifest.json"):
+        for name in (*published_names(self.directory), *BESIDE_NAMES, "manifest.json"):
             if (self.directory / name).exists():
                 status = (self.directory / name).stat()
                 found[name] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -112,7 +112,7 @@ class Exporting:
         assert manifest["timestamp"] == full["timestamp"]
         for key in _COMPARED:
             assert manifest[key] == full[key], f"{key} in the manifest is not what a full export says"
-        left = {path.name for path in self.directory.iterdir()} - {*file_names(), "manifest.json", ".autoexport"}
+        left = {path.name for path in self.directory.iterdir()} - {*PUBLIC_NAMES, ".autoexport"}
         left |= published.keys() ^ manifest["files"].keys()
         assert not left, f"left behind: {left}"
 

@@ -19,7 +19,7 @@ USUAL_PINS = (
 
 
 def floors() -> dict[str, str]:
-    """The lowest version of each dependency, also those of the extra `metrics`; no other kind of bound is there."""
+    """The lowest version of each dependency, also of the extra `metrics`; there is no other kind of bound."""
     found = {}
     for requirement in map(Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["metrics"]):
         (bound,) = requirement.specifier

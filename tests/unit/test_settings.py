@@ -54,6 +54,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "pg_statement_timeout": 0.0,
         "preset": True,
         "predictions": False,
+        "export_page": True,
+        "export_history": True,
         "log_format": None,
         "log_level": None,
         "listen": "",

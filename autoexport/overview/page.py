@@ -1,0 +1,355 @@
+"""Writes index.html: one self-contained file that shows how the labelling stands."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from importlib import resources
+from urllib.parse import quote
+
+from autoexport.model.blocks import Counts
+from autoexport.overview.chart import growth
+from autoexport.overview.history import History, HistoryRow
+from autoexport.overview.markup import (
+    bar,
+    cell,
+    counted,
+    key,
+    moment,
+    name,
+    number,
+    percent,
+    share_cell,
+    size,
+    swatch,
+    table,
+    text,
+)
+from autoexport.overview.survey import RARE, ClassRow, DatasetRow, Survey
+
+PAGE_NAME = "index.html"
+_CHART_ROWS = 400
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_TABLE_NAMES = {"datasets": "dataset", "images": "image", "annotations": "annotation"}
+_PARENTS = {"datasets": "a project", "images": "a dataset", "annotations": "an image"}
+_SPLIT_KINDS = ("train", "val", "test", "rest", "rest")
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """The facts of a publish that the page shows beside the survey.
+
+    `files` has the size in bytes and the number of rows of each file; the rows are None if they are not counted.
+    `orphans` are the rows without a parent by logical table.
+    """
+
+    database: str
+    generation: int
+    timestamp: datetime
+    mode: str
+    seconds: float
+    counts: Counts
+    labels: int
+    files: Mapping[str, tuple[int, int | None]]
+    orphans: Mapping[str, int]
+    soft_deleted: Mapping[str, int]
+
+
+def page(facts: PageFacts, found: Survey, history: History) -> bytes:
+    """The bytes of the page. Without rows in the history, it shows no change and no curve."""
+    style, script = _part("page.css"), _part("page.js")
+    parts = {
+        "style": style,
+        "script": script,
+        "policy": _policy(style, script),
+        "database": text(facts.database),
+        "generation": number(facts.generation),
+        "number": str(facts.generation),
+        "taken": moment(facts.timestamp),
+        "progress": _progress(facts, found, history),
+        "classes": _classes(found),
+        "splits": _splits(facts, found),
+        "problems": _problems(facts, found),
+        "fresh": _fresh(facts),
+        "growth": growth(history.rows(_CHART_ROWS)),
+        "files": _files(facts),
+    }
+    return _PLACE.sub(lambda place: parts[place[1]], _part("page.html")).encode("utf-8", "replace")
+
+
+@cache
+def _part(file_name: str) -> str:
+    return resources.files(__package__).joinpath(file_name).read_text("utf-8").rstrip("\n")
+
+
+@cache
+def _policy(style: str, script: str) -> str:
+    """The Content-Security-Policy of the page: nothing but this style, this script and the manifest."""
+    sums = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{sums[0]}'; script-src 'sha256-{sums[1]}'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+# --- how far are we ------------------------------------------------------------------------------
+
+
+def _progress(facts: PageFacts, found: Survey, history: History) -> str:
+    own = facts.counts
+    tiles = (
+        ("Images", own.images), ("Labelled", own.labeled), ("Verified", own.verified),
+        ("Annotations", own.annotations), ("Projects", found.project_count), ("Datasets", found.dataset_count),
+        ("Labels", facts.labels),
+    )  # fmt: skip
+    hero = (
+        f'<div class="hero"><p class="big">{percent(own.labeled, own.images)}</p><div class="of">'
+        f"<p><b>{number(own.labeled)}</b> of <b>{number(own.images)}</b> images are labelled, "
+        f"{number(own.verified)} are verified.</p>"
+        + bar(_labeled_parts(own.labeled, own.verified), own.images)
+        + _changes(facts, history)
+        + "</div></div>"
+    )
+    figures = "".join(f"<div><dt>{word}</dt><dd>{number(value)}</dd></div>" for word, value in tiles)
+    return f'{hero}<dl class="tiles">{figures}</dl>{_project_table(found)}{_dataset_table(found)}'
+
+
+def _labeled_parts(labeled: int, verified: int) -> list[tuple[str, int]]:
+    both = min(labeled, verified)
+    return [("verified", both), ("labeled", labeled - both)]
+
+
+def _changes(facts: PageFacts, history: History) -> str:
+    """The change since yesterday and since last week, or since the first export if that is younger."""
+    items = []
+    first = history.first()
+    for word, age in (("yesterday", timedelta(days=1)), ("last week", timedelta(days=7))):
+        before = history.before(facts.timestamp - age)
+        if before is not None:
+            items.append(_change(f"since {word}", facts.counts, before))
+        elif first is not None and first.generation != facts.generation:
+            items.append(_change(f"since the first record, {moment(first.timestamp)}", facts.counts, first))
+            break
+    return f'<ul class="changes">{"".join(items)}</ul>' if items else ""
+
+
+def _change(since: str, now: Counts, before: HistoryRow) -> str:
+    labeled = now.labeled - before.labeled_images
+    images = now.images - before.images
+    kind = "up" if labeled > 0 else "down" if labeled < 0 else "same"
+    return (
+        f'<li><b class="{kind}">{_signed(labeled)}</b> labelled, {_signed(images)} images '
+        f'<span class="since">{since}</span></li>'
+    )
+
+
+def _signed(value: int) -> str:
+    return f"+{value:,}" if value > 0 else f"−{-value:,}" if value < 0 else "±0"
+
+
+_PROGRESS_HEADS = (("Labelled", "n"), ("Images", "n"), ("Done", "n"), ("Progress", "x"), ("Verified", "n"))
+
+
+def _progress_cells(row_labeled: int, images: int, verified: int) -> str:
+    return (
+        cell(row_labeled) + cell(images) + share_cell(row_labeled, images)
+        + f'<td class="x">{bar(_labeled_parts(row_labeled, verified), images)}</td>' + cell(verified)
+    )  # fmt: skip
+
+
+def _project_table(found: Survey) -> str:
+    if found.project_count < 2:
+        return ""
+    rows = [
+        f'<th scope="row">{name(row.name)}</th>'
+        + _progress_cells(row.labeled, row.images, row.verified)
+        + cell(row.annotations)
+        + cell(row.datasets)
+        for row in found.projects
+    ]
+    heads = (("Project", ""), *_PROGRESS_HEADS, ("Annotations", "n"), ("Datasets", "n"))
+    return table("progress projects", "Projects", heads, rows, _more(found.project_count - len(rows), "project"))
+
+
+def _dataset_table(found: Survey) -> str:
+    if not found.datasets:
+        return '<p class="more">There are no datasets.</p>'
+    several = found.project_count > 1
+    rows = [
+        f'<th scope="row">{name(row.name)}</th>'
+        + (f"<td>{name(row.project)}</td>" if several else "")
+        + _progress_cells(row.labeled, row.images, row.verified)
+        + cell(row.annotations)
+        for row in found.datasets
+    ]
+    project = (("Project", ""),) if several else ()
+    heads = (("Dataset", ""), *project, *_PROGRESS_HEADS, ("Annotations", "n"))
+    kind = "progress datasets" if several else "progress alone"
+    return table(kind, "Datasets", heads, rows, _more(found.dataset_count - len(rows), "dataset"))
+
+
+def _more(others: int, noun: str) -> str:
+    """The remark below a table that has only the largest rows."""
+    if others <= 0:
+        return ""
+    fewer = "has fewer images" if others == 1 else "have fewer images"
+    return f"and {counted(others, f'more {noun}')}, which {fewer}. The CSV files list all."
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+
+def _classes(found: Survey) -> str:
+    if not found.used_count:
+        return '<p class="calm">No annotation has a label so far.</p>'
+    shown = [*found.frequent, *found.rarest]
+    between = found.used_count - len(shown)
+    most = max(row.annotations for row in shown)
+    total = sum(row.annotations for row in shown)
+    several = found.project_count > 1
+    rows = [_class_row(row, most, total, several) for row in found.frequent]
+    if between > 0:
+        columns = 5 + several
+        rows.append(f'<td class="gap" colspan="{columns}">{number(between)} more classes are between these</td>')
+    rows += [_class_row(row, most, total, several) for row in found.rarest]
+    summary = (
+        f'<p class="lead"><b>{counted(found.used_count, "class", "classes")}</b> in use'
+        + (f", <b>{number(found.rare_count)}</b> of them rare" if found.rare_count else ", none of them rare")
+        + (f"; {counted(found.unused_count, 'label')} without annotations" if found.unused_count else "")
+        + f". A class is rare if it has less than a {_fraction(RARE)} of its project's average.</p>"
+    )
+    if found.classes_of < found.project_count:
+        summary += f'<p class="more">Classes of the {number(found.classes_of)} largest projects.</p>'
+    project = (("Project", ""),) if several else ()
+    share = "Share" if between <= 0 else "Share of these"
+    heads = (("Class", ""), *project, ("Annotations", "n"), (share, "n"), ("Balance", "x"), ("", "mark"))
+    return summary + table("classes" if several else "classes alone", "Classes", heads, rows)
+
+
+def _fraction(number_: int) -> str:
+    return {10: "tenth", 5: "fifth", 4: "quarter"}[number_]
+
+
+def _class_row(row: ClassRow, most: int, total: int, several: bool) -> str:
+    return (
+        f'<th scope="row">{swatch(row.color)}{name(row.name)}</th>'
+        + (f"<td>{name(row.project)}</td>" if several else "")
+        + cell(row.annotations)
+        + share_cell(row.annotations, total)
+        + f'<td class="x">{bar([("few" if row.rare else "class", row.annotations)], most)}</td>'
+        + f'<td class="mark">{"<mark>rare</mark>" if row.rare else ""}</td>'
+    )
+
+
+# --- splits --------------------------------------------------------------------------------------
+
+
+def _splits(facts: PageFacts, found: Survey) -> str:
+    own = facts.counts
+    amounts = [own.splits.get(word, 0) for word in ("train", "val", "test", "unassigned")]
+    others = own.images - sum(amounts)
+    words = ["train", "val", "test", "unassigned"] + (["other words"] if others else [])
+    legend = "".join(
+        f"<li>{key(kind)}{word} <b>{number(amount)}</b> <span>{percent(amount, own.images)}</span></li>"
+        for word, amount, kind in zip(words, [*amounts, others], _SPLIT_KINDS, strict=False)
+    )
+    total = bar(list(zip(_SPLIT_KINDS, [*amounts, others], strict=True)), own.images)
+    lead = f'<div class="total">{total}<ul class="legend">{legend}</ul></div>'
+    if found.without_val:
+        lead += (
+            f'<p class="lead warn">{counted(found.without_val, "dataset")} '
+            f"{'has' if found.without_val == 1 else 'have'} images for training and none for validation.</p>"
+        )
+    several = found.project_count > 1
+    rows = [_split_row(row, several) for row in found.datasets]
+    project = (("Project", ""),) if several else ()
+    heads = (
+        ("Dataset", ""), *project, ("Split", "x"), ("Train", "n"), ("Val", "n"), ("Test", "n"),
+        ("Unassigned", "n"), ("", "mark"),
+    )  # fmt: skip
+    kind = "splits" if several else "splits alone"
+    return lead + table(kind, "Splits", heads, rows, _more(found.dataset_count - len(rows), "dataset"))
+
+
+def _split_row(row: DatasetRow, several: bool) -> str:
+    train, val, test, unassigned, others = row.splits
+    mark = "<mark>no validation</mark>" if row.lacks_val else ""
+    return (
+        f'<th scope="row">{name(row.name)}</th>'
+        + (f"<td>{name(row.project)}</td>" if several else "")
+        + f'<td class="x">{bar(list(zip(_SPLIT_KINDS, row.splits, strict=True)), row.images)}</td>'
+        + cell(train) + cell(val) + cell(test) + cell(unassigned + others)
+        + f'<td class="mark">{mark}</td>'
+    )  # fmt: skip
+
+
+# --- problems ------------------------------------------------------------------------------------
+
+
+def _problems(facts: PageFacts, found: Survey) -> str:
+    own = facts.counts
+    items = [
+        (
+            counted(amount, _TABLE_NAMES[table_name]),
+            f"without {_PARENTS[table_name]}: no file has them. <code>autoexport check</code> shows more.",
+        )
+        for table_name, amount in facts.orphans.items()
+        if amount > 0 and table_name in _TABLE_NAMES
+    ]
+    if own.repaired:
+        items.append(
+            (counted(own.repaired, "value"), "could not be read as stored, and were repaired or left empty.")
+        )
+    if own.unsized:
+        items.append((counted(own.unsized, "image"), "without width or height."))
+    if found.without_val:
+        items.append((counted(found.without_val, "dataset"), "with training images but no validation images."))
+    if found.unused_count:
+        items.append((counted(found.unused_count, "label"), _unused(found.unused, found.unused_count)))
+    deleted = ", ".join(
+        counted(amount, word.removesuffix("s")) for word, amount in facts.soft_deleted.items() if amount
+    )
+    notes = f'<p class="more">Marked as deleted, and therefore left out: {deleted}.</p>' if deleted else ""
+    if not items:
+        return f'<p class="calm">Nothing: no orphans, no repaired values, no unused labels.</p>{notes}'
+    listed = "".join(f"<li><b>{what}</b> {how}</li>" for what, how in items)
+    return f'<ul class="problems">{listed}</ul>{notes}'
+
+
+def _unused(rows: Sequence[ClassRow], total: int) -> str:
+    listed = ", ".join(name(row.name) for row in rows)
+    others = total - len(rows)
+    more = f" and {number(others)} more" if others > 0 else ""
+    return f'never used: <span class="names">{listed}{more}</span>'
+
+
+# --- freshness and files -------------------------------------------------------------------------
+
+
+def _fresh(facts: PageFacts) -> str:
+    mode = "everything was exported" if facts.mode == "full" else "only the changes were exported"
+    return (
+        f'<dl class="facts"><div><dt>Database read</dt><dd>{moment(facts.timestamp)}</dd></div>'
+        f"<div><dt>Generation</dt><dd>{number(facts.generation)}</dd></div>"
+        f"<div><dt>Last export</dt><dd>{facts.seconds:.1f} s, {mode}</dd></div>"
+        f"<div><dt>Database</dt><dd>{name(facts.database)}</dd></div></dl>"
+        '<p class="more">The files change only if the data changes: they may be older than the last check. '
+        "<code>autoexport status</code> and <code>/metrics</code> show the time of the last check.</p>"
+    )
+
+
+def _files(facts: PageFacts) -> str:
+    rows = [
+        f'<th scope="row"><a href="{quote(file, safe="/")}">{text(file)}</a></th>'
+        f'<td class="n" data-v="{bytes_}">{size(bytes_)}</td>'
+        + ('<td class="n" data-v="-1">–</td>' if rows_ is None else cell(rows_))
+        for file, (bytes_, rows_) in list(facts.files.items())[:200]
+    ]
+    others = len(facts.files) - len(rows)
+    more = f"and {counted(others, 'more file')}, which manifest.json lists." if others > 0 else ""
+    return table("files", "Files", (("File", ""), ("Size", "n"), ("Rows", "n")), rows, more)
