@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -29,17 +28,6 @@ _TYPES = {
     "bbox", "polygon", "classification", "points", "keypoints", "polyline", "ellipse", "mask", "cuboid",
     "skeleton", "text",
 }  # fmt: skip
-
-
-@dataclass(slots=True)
-class Mended:
-    """How many values the rules repaired, and how many URLs lost a part that may be secret."""
-
-    repaired: int = 0
-    redacted: int = 0
-
-    def __add__(self, other: Mended) -> Mended:
-        return Mended(self.repaired + other.repaired, self.redacted + other.redacted)
 
 
 class RowMapping(BoxMapping, Protocol):
@@ -249,6 +237,14 @@ def _apply(rule: Rule, column: Sequence[Scalar], keep: Sequence[str]) -> tuple[S
 def _count(mended: Mended, more: Mended) -> None:
     mended.repaired += more.repaired
     mended.redacted += more.redacted
+
+
+def image_names(stored: Mapping[str, Sequence[Scalar]], length: int, keep: KeepQuery) -> dict[str, Sequence[Any]]:
+    """The published key, name, path and label state of `length` images."""
+    rules = {name: IMAGE_RULES[name] for name in ("id", "filename", "file_path", "is_labeled")}
+    images = _ruled(stored, rules, keep.get("images", {}), [slice(0, length)], [Mended()])
+    _derive_names(images)
+    return images
 
 
 def _derive_names(images: dict[str, Sequence[Any]]) -> None:

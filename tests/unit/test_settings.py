@@ -48,6 +48,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "box_units": "pixels",
         "include_unlabeled": False,
         "classes": "",
+        "export_yolo": False,
+        "yolo_task": "detect",
         "state_directory": None,
         "pg_prepared_statements": True,
         "pace": 0.1,
