@@ -15,6 +15,7 @@ from autoexport.values.boxes import CORNERS, BoxMapping, corners
 from autoexport.values.expand import dialect
 from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts
 from autoexport.values.expand.rows import ExpandedRows, expand
+from autoexport.values.mended import Mended
 from autoexport.values.rules import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, SHAPE_RULES, Rule
 from autoexport.values.turned import turn_boxes
 from autoexport.values.urls import cut_urls
