@@ -47,11 +47,14 @@ _told = threading.Event()
 )
 @click.option("--full", is_flag=True, help="Export from scratch.")
 @click.option("--monitor", is_flag=True, help="Export, then keep the files current.")
+@click.option("--listen", metavar="HOST:PORT", help="With --monitor: serve metrics and health there.")
 @click.option("--disable-hooks", is_flag=True, help="Only poll: use no file events or notifications.")
 @common_options
 @click.version_option(__version__, prog_name="autoexport", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any) -> int | None:
+def cli(
+    context: click.Context, /, full: bool, monitor: bool, listen: str | None, disable_hooks: bool, **flags: Any
+) -> int | None:
     """Export an image-annotation database to JSON and CSV files.
 
     Without a command, export once and exit. DATABASE is the path of a SQLite
@@ -60,14 +63,16 @@ def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: boo
     invocation: Invocation = context.ensure_object(Invocation)
     if disable_hooks:
         flags["enable_hooks"] = False
-    invocation.take(flags)
+    invocation.take({**flags, "listen": listen})
     if context.invoked_subcommand is not None:
-        if full or monitor:
-            flag = "--full" if full else "--monitor"
+        if full or monitor or listen is not None:
+            flag = "--full" if full else "--monitor" if monitor else "--listen"
             raise click.UsageError(f"{flag} cannot stand before the command '{context.invoked_subcommand}'.")
         return None
     if full and monitor:
         raise click.UsageError("--full and --monitor cannot be combined: run --full once, then --monitor.")
+    if listen is not None and not monitor:
+        raise click.UsageError("--listen needs --monitor: one export ends before anything could ask.")
     return _export(invocation, full=full, monitor=monitor)
 
 

@@ -31,11 +31,16 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The published manifest, whether a file was replaced, and the identities of all files."""
+    """The published manifest, whether a file was replaced, and the identities of all files.
+
+    `changed_files` are the names of the files that were replaced, and of those that are gone, in order. Those that
+    stand beside the exported ones are among them.
+    """
 
     manifest: Manifest
     changed: bool
     files: Identities
+    changed_files: tuple[str, ...] = ()
 
 
 async def publish(
@@ -128,11 +133,12 @@ class _Publication:
     async def publish(self) -> Published:
         """Stage and commit the files that differ, then save the ledger."""
         layouts = await in_thread(self.generation.lay_out, self.tree)
-        manifest, files = await self._commit(layouts)
+        manifest, files, replaced = await self._commit(layouts)
         # Before the ledger is saved: an exporter that is killed in between leaves a ledger that does not fit.
         await in_thread(self._remove_others, manifest, self._changed)
         await in_thread(self._save, layouts, files, manifest)
-        return Published(manifest, True, files)
+        gone = set(self.claimed.previous.files if self.claimed.previous is not None else ()) - set(manifest.files)
+        return Published(manifest, True, files, tuple(sorted({*replaced, *gone})))
 
     def _has_folders(self) -> bool:
         return any(isinstance(output, FolderFormat) for output in self.generation.formats)
@@ -161,8 +167,8 @@ class _Publication:
                 if name.endswith("/labels/"):
                     self.job.target.link_images(name.removesuffix("/labels/"), root)
 
-    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities]:
-        """The new manifest and the identities of all files, the unchanged ones included."""
+    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities, list[str]]:
+        """The new manifest, the identities of all files, the unchanged ones included, and the replaced files."""
         target, previous = self.job.target, self.claimed.previous
         staged: list[Staged] = []
         identical, changed = {}, []
@@ -190,7 +196,7 @@ class _Publication:
         finally:
             await in_thread(target.discard, staged)
         exported = {name: identity for name, identity in committed.items() if name in manifest.files}
-        return manifest, {**identical, **exported}
+        return manifest, {**identical, **exported}, list(committed)
 
     def _left_alone(self) -> dict[str, FileIdentity]:
         """The files that earlier exports of this database published, and that are still as they left them."""
