@@ -151,7 +151,7 @@ def test_the_units_are_those_that_are_installed() -> None:
     copied = set(re.findall(r"systemd/(autoexport\S*)", told))
     container = {"Dockerfile", "Dockerfile.dockerignore", "compose.yaml"}
     loaded = {"autoexport-alerts.yaml", "autoexport-dashboard.json", "autoexport-kubernetes.yaml"}
-    files = {path.name for path in (REPOSITORY / "systemd").iterdir()}
+    files = {path.name for path in (REPOSITORY / "systemd").iterdir() if path.is_file()}
     assert copied == files - {"README.md", *container, *loaded}
     assert {name for name in loaded if f"`systemd/{name}`" in DOCUMENTS[SYSTEMD]} == loaded
     told = section("## Docker", SYSTEMD)
