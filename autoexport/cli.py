@@ -16,6 +16,7 @@ import click
 
 from autoexport.commands.interruption import Interrupted, until_interrupted
 from autoexport.commands.options import (
+    EXAMPLES,
     DatabaseFirst,
     Invocation,
     common_options,
@@ -35,21 +36,6 @@ from autoexport.version import __version__
 INTERRUPTED = 130
 _told = threading.Event()
 """Set when the interruption was reported: two threads may try to."""
-
-EXAMPLES = """\b
-Examples:
-  autoexport demo                     try it on a small sample database
-  autoexport app.db                   export once to database_exports/
-  autoexport app.db --full            export once, from scratch
-  autoexport app.db --monitor         export, then keep the files current
-  autoexport check app.db             show what would block an export
-  autoexport verify app.db            compare the files with the database
-
-\b
-Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
-Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
-3 verify found differences.
-"""
 
 
 @click.group(
@@ -170,6 +156,18 @@ def status(invocation: Invocation, /, as_json: bool, max_age: float | None, **fl
 
     code: int = status(settings, as_json=as_json, max_age_s=max_age)
     return code
+
+
+@cli.command()
+@click.option("--since", type=click.IntRange(min=0), required=True, metavar="N", help="Generation that is known.")
+@common_options
+@click.pass_obj
+def changes(invocation: Invocation, /, since: int, **flags: Any) -> int:
+    """Print as JSON what was added, changed or removed since generation N."""
+    invocation.take(flags)
+    from autoexport.commands.changes import changes
+
+    return changes(invocation.settings(), since)
 
 
 @cli.command()

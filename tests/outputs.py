@@ -10,6 +10,9 @@ from autoexport.publishing.manifest import BESIDE_NAMES
 ALL_OUTPUTS: dict[str, bool] = {output.switch.name: True for output in outputs()}
 """The settings that turn every output on."""
 
+DEFAULT_OUTPUTS: dict[str, bool] = {output.switch.name: bool(output.switch.default) for output in outputs()}
+"""The settings that turn on the outputs that are on without any setting, and no other."""
+
 ALL_OUTPUT_VARIABLES = {f"DB_EXPORT_{name.upper()}": "true" for name in ALL_OUTPUTS}
 """The environment variables that turn every output on."""
 

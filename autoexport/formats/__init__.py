@@ -49,6 +49,13 @@ def chosen_formats(options: FormatOptions) -> list[Format]:
     return chosen
 
 
+def format_of(module: str, file_name: str, options: FormatOptions) -> Format:
+    """The format of one file, made by the module that declares it. No other format is imported."""
+    output: Output = import_module(module).OUTPUT
+    (made,) = [made for made in output.make(options) if made.file_name == file_name]
+    return made
+
+
 def file_names() -> tuple[str, ...]:
     """The names of all files that an output may write, in the order of publication."""
     return tuple(name for output in outputs() for name in output.file_names)

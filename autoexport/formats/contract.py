@@ -190,6 +190,8 @@ class RowFormat(Protocol):
     the places of its blocks as numbers of rows, not of bytes.
     """
 
+    file_name: str
+
     def measure(self, body: bytes) -> int:
         """The number of rows that `Format.block` rendered to these bytes."""
         ...
@@ -208,6 +210,22 @@ class EncoderFormat(Protocol):
 
     def encoder(self) -> tuple[str, str]:
         """The name of the encoder, and a digest of what it makes of some values."""
+        ...
+
+
+@runtime_checkable
+class RecordFormat(Protocol):
+    """A format whose bytes tell which records changed. No format has to."""
+
+    def images_in(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The JSON of the id, and the bytes, of each image of a block."""
+        ...
+
+    def nodes_in(self, text: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+        """The nodes of a section, from its text without its blocks: table, JSON of the id, values.
+
+        The id of a label is a pair of its project's and its own, or its name if it has none.
+        """
         ...
 
 

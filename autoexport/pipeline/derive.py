@@ -25,6 +25,7 @@ from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.mapped import mapping_of
 from autoexport.pipeline.recording import keys_of, order_of, record
+from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
 from autoexport.rendering.spool import ScratchFile, Spool, spools
@@ -63,11 +64,13 @@ async def derive(
         spooled = await working.enter_async_context(spools(job.state, job.formats))
         scratch = ScratchFile(job.state)
         working.callback(scratch.close)
+        row_files = RowFileSet(job.options, job.state, job.target.directory)
+        working.callback(row_files.close)
         held = HeldPosition(job.state)
         working.push_async_callback(in_thread, held.close)
         async with job.source.snapshot() as snapshot:
             log.debug("snapshot.opened", database=job.source.database)
-            derivation = Derivation(job, snapshot, spooled, scratch, progress, complete=complete)
+            derivation = Derivation(job, snapshot, spooled, scratch, row_files, progress, complete=complete)
             generation = await _read(derivation, snapshot, ledger, full=full)
             if generation.position is not None:
                 generation.position = await in_thread(held.take, generation.position)
@@ -99,6 +102,7 @@ class Derivation:
         snapshot: Snapshot,
         spooled: Sequence[Spool],
         scratch: Scratch,
+        row_files: RowFileSet,
         progress: Progress | None,
         *,
         complete: bool,
@@ -107,6 +111,7 @@ class Derivation:
         self.snapshot = snapshot
         self.spooled = spooled
         self.scratch = scratch
+        self.row_files = row_files
         self.progress = progress or NullProgress()
         self.complete = complete
         self.worker_cpu_s = 0.0
@@ -187,7 +192,7 @@ class Derivation:
         )
         return Generation(
             database=self.job.source.database,
-            directory=self.job.target.directory,
+            row_files=self.row_files,
             formats=self.formats,
             settings=self.settings,
             spooled=self.spooled,

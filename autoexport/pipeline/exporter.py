@@ -79,7 +79,7 @@ async def export_once(
         plan.reason,
         duration_s,
         published.files,
-        generation.worker_cpu_s,
+        generation.worker_cpu_s + generation.row_files.cpu_s,
         generation.left_out,
         plan.ranges is None,
         published.changed_files,

@@ -16,6 +16,7 @@ from autoexport.values.expand import dialect
 from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts
 from autoexport.values.expand.rows import ExpandedRows, expand
 from autoexport.values.mended import Mended
+from autoexport.values.naming import derive_names
 from autoexport.values.rules import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, SHAPE_RULES, Rule
 from autoexport.values.turned import turn_boxes
 from autoexport.values.urls import cut_urls
@@ -119,7 +120,7 @@ def _images(
 ) -> dict[str, Sequence[Any]]:
     keep = mapping.keep_query.get("images", {})
     images = _ruled(stored, _replaced(IMAGE_RULES, worded), keep, parts, mended)
-    _derive_names(images)
+    derive_names(images)
     if "is_labeled" not in stored:
         images["is_labeled"] = [span > 0 for span in spans]
     return images
@@ -244,17 +245,8 @@ def image_names(stored: Mapping[str, Sequence[Scalar]], length: int, keep: KeepQ
     """The published key, name, path and label state of `length` images."""
     rules = {name: IMAGE_RULES[name] for name in ("id", "filename", "file_path", "is_labeled")}
     images = _ruled(stored, rules, keep.get("images", {}), [slice(0, length)], [Mended()])
-    _derive_names(images)
+    derive_names(images)
     return images
-
-
-def _derive_names(images: dict[str, Sequence[Any]]) -> None:
-    """Derive a missing file name from the last part of the path."""
-    if None in images["filename"]:
-        images["filename"] = [
-            path.replace("\\", "/").rsplit("/", 1)[-1] if name is None and isinstance(path, str) else name
-            for name, path in zip(images["filename"], images["file_path"], strict=True)
-        ]
 
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:
