@@ -30,7 +30,8 @@ def _end_in_one_line() -> None:
 
 
 def _end(number: int, _: object) -> None:
-    os.write(2, b"interrupted: the published files are complete and unchanged\n")
+    line_break = b"\n" if os.isatty(2) else b""  # The terminal shows ^C on this line.
+    os.write(2, line_break + b"interrupted: the published files are complete and unchanged\n")
     os._exit(128 + number)
 
 

@@ -16,6 +16,7 @@ import click
 
 from autoexport.commands.interruption import Interrupted, until_interrupted
 from autoexport.commands.options import (
+    EXAMPLES,
     DatabaseFirst,
     Invocation,
     common_options,
@@ -23,6 +24,7 @@ from autoexport.commands.options import (
     duration,
     program_name,
 )
+from autoexport.commands.samples import SAMPLES
 from autoexport.commands.terminal import flush, silence, unwritable
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError
@@ -35,21 +37,6 @@ INTERRUPTED = 130
 _told = threading.Event()
 """Set when the interruption was reported: two threads may try to."""
 
-EXAMPLES = """\b
-Examples:
-  autoexport demo                     try it on a small sample database
-  autoexport app.db                   export once to database_exports/
-  autoexport app.db --full            export once, from scratch
-  autoexport app.db --monitor         export, then keep the files current
-  autoexport check app.db             show what would block an export
-  autoexport verify app.db            compare the files with the database
-
-\b
-Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
-Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
-3 verify found differences.
-"""
-
 
 @click.group(
     cls=DatabaseFirst,
@@ -60,11 +47,14 @@ Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
 )
 @click.option("--full", is_flag=True, help="Export from scratch.")
 @click.option("--monitor", is_flag=True, help="Export, then keep the files current.")
+@click.option("--listen", metavar="HOST:PORT", help="With --monitor: serve metrics and health there.")
 @click.option("--disable-hooks", is_flag=True, help="Only poll: use no file events or notifications.")
 @common_options
 @click.version_option(__version__, prog_name="autoexport", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any) -> int | None:
+def cli(
+    context: click.Context, /, full: bool, monitor: bool, listen: str | None, disable_hooks: bool, **flags: Any
+) -> int | None:
     """Export an image-annotation database to JSON and CSV files.
 
     Without a command, export once and exit. DATABASE is the path of a SQLite
@@ -73,14 +63,16 @@ def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: boo
     invocation: Invocation = context.ensure_object(Invocation)
     if disable_hooks:
         flags["enable_hooks"] = False
-    invocation.take(flags)
+    invocation.take({**flags, "listen": listen})
     if context.invoked_subcommand is not None:
-        if full or monitor:
-            flag = "--full" if full else "--monitor"
+        if full or monitor or listen is not None:
+            flag = "--full" if full else "--monitor" if monitor else "--listen"
             raise click.UsageError(f"{flag} cannot stand before the command '{context.invoked_subcommand}'.")
         return None
     if full and monitor:
         raise click.UsageError("--full and --monitor cannot be combined: run --full once, then --monitor.")
+    if listen is not None and not monitor:
+        raise click.UsageError("--listen needs --monitor: one export ends before anything could ask.")
     return _export(invocation, full=full, monitor=monitor)
 
 
@@ -106,14 +98,18 @@ def _run_monitor(settings: Settings) -> int:
 
 
 @cli.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=Path("autoexport_demo"), metavar="[DIR]")
+@click.argument("directory", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
+@click.option(
+    "--application", type=click.Choice(sorted(SAMPLES)), help="A sample in the schema of this application."
+)
 @common_options
 @click.pass_obj
-def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
+def demo(invocation: Invocation, /, directory: Path | None, application: str | None, **flags: Any) -> int:
     """Create a small sample database and export it.
 
-    Everything is created in DIR (default: ./autoexport_demo). Run it again to
-    reset the sample; other databases are never overwritten.
+    Everything is created in DIR (default: ./autoexport_demo, or a directory
+    named after the application too). Run it again to reset the sample; other
+    databases are never overwritten.
     """
     from autoexport.commands.demo import demo, demo_settings
 
@@ -121,8 +117,10 @@ def demo(invocation: Invocation, /, directory: Path, **flags: Any) -> int:
     for name, flag in (("database_url", "--database-url"), ("export_directory", "--export-dir")):
         if name in invocation.overrides:
             raise click.UsageError(f"demo does not accept {flag}: it creates everything in DIR.")
+    directory = directory or Path("_".join(filter(None, ("autoexport_demo", application))))
     settings = invocation.settings(**demo_settings(directory))
-    return _run(demo(settings, directory, progress=invocation.progress, program=program_name()))
+    program, name = program_name(), application or ""
+    return _run(demo(settings, directory, application=name, progress=invocation.progress, program=program))
 
 
 @cli.command()
@@ -281,6 +279,8 @@ def _usage_error(exc: click.ClickException) -> int:
 def _interrupted(code: int) -> int:
     if not _told.is_set():
         _told.set()
+        if code == INTERRUPTED and sys.stderr.isatty():
+            sys.stderr.write("\n")  # The terminal shows ^C on this line.
         _complain("interrupted: the published files are complete and unchanged")
     return code
 

@@ -31,6 +31,7 @@ from autoexport.sources.check_queries import (
     left_out,
     long_cells,
     orphans,
+    query_notes,
     refuse_conditions,
     unread_boxes,
 )
@@ -80,10 +81,11 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         always_full = await _always_full(reader, mapping)
         ambiguous, unreadable = await unread_boxes(reader)
         long = await long_cells(reader)
+        of_queries = await query_notes(snapshot, mapping)
         dangling = await dangling_label_ids(reader)
         target = open_target(settings.export_directory, settings.state_dir)
         training = await training_findings(reader, source.database, settings.format_options, target, private)
-    notes = [*await source.check_notes(), *_cell_notes(long), *_left_out_notes(training)]
+    notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
     directory = _directory_warnings(settings, source)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from autoexport.commands.export import export
+from autoexport.commands.samples import sample_of
 from autoexport.commands.terminal import say
 from autoexport.config.database_url import file_uri
 from autoexport.config.settings import Settings
@@ -46,7 +47,7 @@ CREATE TABLE labels (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL
 CREATE INDEX ix_images_dataset_id ON images (dataset_id);
 CREATE INDEX ix_annotations_image_id ON annotations (image_id);
 """
-_TABLES = ("annotations", "labels", "images", "datasets", "projects")
+_OWN_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +97,20 @@ def demo_settings(directory: Path) -> dict[str, Any]:
 
 
 async def demo(
-    settings: Settings, directory: Path, *, progress: bool = True, program: str = "python -m autoexport"
+    settings: Settings,
+    directory: Path,
+    *,
+    application: str = "",
+    progress: bool = True,
+    program: str = "python -m autoexport",
 ) -> int:
     """Create or reset the sample database in `directory`, export it, and suggest commands to try.
 
-    `program` is the program as the user can call it. Returns the exit code of the export. Raises as
-    `make_database` and `export`.
+    `application` is one of `SAMPLES`, or empty for the usual sample. `program` is the program as the user can call
+    it. Returns the exit code of the export. Raises as `make_database` and `export`.
     """
     database = directory / "database.db"
-    await asyncio.to_thread(make_database, database)
+    await asyncio.to_thread(make_database, database, application=application)
     code = await export(settings, progress=progress)
     names = f"{shlex.quote(str(database))} --export-dir {shlex.quote(str(directory / EXPORTS))}"
     say()
@@ -117,11 +123,11 @@ async def demo(
     return code
 
 
-def make_database(database: Path, busy_s: float = 5.0) -> None:
+def make_database(database: Path, busy_s: float = 5.0, *, application: str = "") -> None:
     """Write the sample database, always with the same rows, in one transaction.
 
     An existing demo database is reset in place, so that a running exporter follows it. `busy_s` is the time in
-    seconds to wait for another writer.
+    seconds to wait for another writer. `application` is one of `SAMPLES`, or empty.
 
     Raises `ConfigurationError` if the file is no demo database, and `PublishError` if its directory cannot be
     created. Raises `AutoexportError` if the file cannot be written.
@@ -139,7 +145,7 @@ def make_database(database: Path, busy_s: float = 5.0) -> None:
         )
     try:
         with contextlib.closing(sqlite3.connect(database, busy_s, isolation_level=None)) as connection:
-            _fill(connection)
+            _fill(connection, application)
     except sqlite3.Error as exc:
         raise AutoexportError(
             f"The demo database {database} cannot be written: {exc}.",
@@ -156,14 +162,15 @@ def _is_demo(database: Path) -> bool:
         return False
 
 
-def _fill(connection: sqlite3.Connection) -> None:
+def _fill(connection: sqlite3.Connection, application: str) -> None:
+    sample = sample_of(application) if application else None
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(f"PRAGMA application_id = {DEMO_MARK}")
-    for table in _TABLES:
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in SCHEMA.split(";"):
+    for (table,) in connection.execute(_OWN_TABLES).fetchall():
+        connection.execute(f"DROP TABLE {table}")
+    for statement in (sample.SCHEMA if sample else SCHEMA).split(";"):
         connection.execute(statement)
-    for table, row in _rows():
+    for table, row in sample.rows() if sample else _rows():
         marks = ", ".join("?" * len(row))
         connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own table names
     connection.execute("COMMIT")

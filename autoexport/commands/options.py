@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from autoexport.config.layers import FLAGS
 from autoexport.config.postgres_url import is_conninfo
@@ -30,6 +31,21 @@ _SQLITE = b"SQLite format 3\0"
 _PASTED = ("database_url", "export_directory")
 _COMMAND = re.compile(r"`python -m autoexport((?: [^`]*)?)`")
 _NAMED_TWICE = "The database is named twice: as an argument and by --database-url."
+
+EXAMPLES = """\b
+Examples:
+  autoexport demo                     try it on a small sample database
+  autoexport app.db                   export once to database_exports/
+  autoexport app.db --full            export once, from scratch
+  autoexport app.db --monitor         export, then keep the files current
+  autoexport check app.db             show what would block an export
+  autoexport verify app.db            compare the files with the database
+
+\b
+Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
+Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
+3 verify found differences.
+"""
 
 
 @dataclass(slots=True)
@@ -155,7 +171,9 @@ def common_options(command: Decorated) -> Decorated:
     return command
 
 
-database_argument = click.argument("database", required=False, default=None, metavar="[DATABASE]")
+database_argument = click.argument(
+    "database", required=False, default=None, metavar="[DATABASE]", type=click.Path()
+)
 """The database as the argument of a command, in place of `--database-url`."""
 
 
@@ -187,6 +205,12 @@ class DatabaseFirst(click.Group):
             if behind and behind[0] not in self.commands:
                 self._refuse(ctx, behind[0])
         return super().parse_args(ctx, named)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The completions of a shell: commands and options, else files, because a database may stand there."""
+        found = super().shell_complete(ctx, incomplete)
+        # The file comes first: click's script for bash forgets all words that come before it.
+        return found if incomplete.startswith("-") else [CompletionItem(incomplete, type="file"), *found]
 
     def _refuse(self, ctx: click.Context, name: str) -> None:
         nearest = difflib.get_close_matches(name, self.commands, n=1)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 APPEARS_AFTER_S = 1.0
 """A shorter export shows no bar."""
 
+DUMB = ("dumb", "unknown")
+"""Values of TERM of terminals that understand no escape sequences."""
+
 WIDTH = 80
 """Columns of wrapped text: the usual width of a terminal."""
 
@@ -102,7 +105,7 @@ def print_table(
     `header` is None for a table without one. `right` holds the indexes of right-aligned columns. Cells are text,
     never markup.
     """
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or os.environ.get("TERM") in DUMB:
         _print_plain(title, header, rows, right)
         return
     from rich.console import Console
@@ -114,7 +117,8 @@ def print_table(
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
-    Console().print(table)
+    # Without a colour system, rich writes no escape sequence: NO_COLOR alone would leave bold and italic.
+    Console(color_system=None if os.environ.get("NO_COLOR") else "auto").print(table)
 
 
 def _print_plain(

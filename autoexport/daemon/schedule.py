@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -42,10 +43,14 @@ class Unobserved:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An export that succeeded: the processor time of its other processes in seconds, and whether it was full."""
+    """An export that succeeded: the processor time of its other processes in seconds, and whether it was full.
+
+    `in_process`: no server worked for it.
+    """
 
     worker_cpu_s: float = 0.0
     full: bool = False
+    in_process: bool = False
 
 
 class ExportSchedule:
@@ -91,8 +96,11 @@ async def export_forever(
 ) -> None:
     """Export after each request on the queue, for ever. Raises as `export`.
 
-    An export also covers all requests that came before it began: it reads the database after them. Time in which
-    it waits for others is no work.
+    An export also covers all requests that came before it began: it reads the database after them.
+
+    Its work is its duration, without the time in which it waits for others. If no server worked for it, that is
+    more than it used on a machine with much else to do. Then its work is the processor time of this process, which
+    may include that of a host program, and the time in which files are written slowly.
     """
     while True:
         await queue.get()
@@ -100,7 +108,7 @@ async def export_forever(
         await schedule.wait_for_budget()
         while not queue.empty():
             queue.get_nowait()
-        began = time.monotonic()
+        began, cpu_began_s = time.monotonic(), _cpu_s()
         with counting_waits() as waits:
             try:
                 work = await export()
@@ -109,5 +117,12 @@ async def export_forever(
             except BaseException:
                 schedule.budget.fail(time.monotonic() - began - waits.seconds)
                 raise
-        took_s = max(0.0, time.monotonic() - began - waits.seconds)
-        schedule.budget.spend(took_s + work.worker_cpu_s, full=work.full)
+        work_s = max(0.0, time.monotonic() - began - waits.seconds) + work.worker_cpu_s
+        if work.in_process:
+            work_s = min(work_s, _cpu_s() - cpu_began_s + waits.sparing_s)
+        schedule.budget.spend(work_s, full=work.full)
+
+
+def _cpu_s() -> float:
+    """The processor time of this process and of its children that have ended, in seconds."""
+    return sum(os.times()[:4])

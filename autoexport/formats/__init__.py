@@ -16,6 +16,7 @@ FORMATS = {
     "jsonl": "autoexport.formats.json_lines:OUTPUT",
     "parquet": "autoexport.formats.parquet:OUTPUT",
     "coco": "autoexport.formats.coco:OUTPUT",
+    "yolo": "autoexport.formats.yolo:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""
 
@@ -46,6 +47,13 @@ def chosen_formats(options: FormatOptions) -> list[Format]:
             hint=f"Set one of these to true: {switches}.",
         )
     return chosen
+
+
+def format_of(module: str, file_name: str, options: FormatOptions) -> Format:
+    """The format of one file, made by the module that declares it. No other format is imported."""
+    output: Output = import_module(module).OUTPUT
+    (made,) = [made for made in output.make(options) if made.file_name == file_name]
+    return made
 
 
 def file_names() -> tuple[str, ...]:

@@ -94,6 +94,35 @@ class FileSetFormat(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedFolder:
+    """A folder of a `FolderFormat` with a file for each image: its path, which ends with `/`, and its sums.
+
+    `rows` is the number of its files, `bytes` their size. `digest` does not depend on their order.
+    """
+
+    name: str
+    rows: int
+    bytes: int
+    digest: str
+
+
+@runtime_checkable
+class FolderFormat(Protocol):
+    """A `FileSetFormat` that also has a small file for each image, in folders. No format has to."""
+
+    folder_part: int
+    """The part of a block that holds its small files. It is in none of the format's `files`."""
+
+    def folder_files(self, body: bytes, project: ProjectNode) -> Iterator[tuple[str, bytes]]:
+        """The small files in such a part: the path of each in the export directory, and its bytes."""
+        ...
+
+    def folders(self, tree: Tree) -> Iterator[PublishedFolder]:
+        """All folders, for the manifest."""
+        ...
+
+
 def part_count(output: Format) -> int:
     """The number of parts that each block has in a format."""
     return output.part_count if isinstance(output, FileSetFormat) else int(output.has_blocks)
@@ -160,6 +189,8 @@ class RowFormat(Protocol):
     Its blocks are rendered to rows, which are in the file in another form; `separator` is empty. So the ledger has
     the places of its blocks as numbers of rows, not of bytes.
     """
+
+    file_name: str
 
     def measure(self, body: bytes) -> int:
         """The number of rows that `Format.block` rendered to these bytes."""

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
 from autoexport.config.options import Option
 from autoexport.formats.block_file import BlockFile
 from autoexport.formats.contract import Copied, FormatOptions, Output, Readable, RowRange
-from autoexport.formats.parquet_codec import Codec, fingerprint
+from autoexport.formats.parquet_codec import Codec, fingerprint, require
 from autoexport.formats.parquet_columns import (
     ANNOTATION_SCHEMA,
+    DISTINCT,
     IMAGE_SCHEMA,
     annotation_columns,
     image_columns,
@@ -42,7 +44,12 @@ class ParquetFile(BlockFile):
         self.file_name = file_name
         self._columns = columns
         self._of_annotations = of_annotations
-        self._codec = Codec(schema)
+        self._schema = schema
+        require()
+
+    @cached_property
+    def _codec(self) -> Codec:
+        return Codec(self._schema, DISTINCT)
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The frame of the rows of a block; no bytes if it has no rows."""

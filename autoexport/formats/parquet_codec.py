@@ -6,11 +6,11 @@ arro3 takes 8 MB. It is only imported if Parquet files are written.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
-
-import xxhash
 
 from autoexport.errors import ConfigurationError
 from autoexport.formats.parquet_footer import END_BYTES, MAGIC, Footer, RowGroup, metadata_length, read_footer
@@ -42,32 +42,37 @@ class _Sink:
         return b"".join(self._pieces)
 
 
-@cache
-def _arro3() -> tuple[Any, Any]:
+def require() -> None:
+    """Raise `ConfigurationError` if arro3 is not installed."""
     try:
-        import arro3.core
-        import arro3.io
-    except ImportError as error:
+        found = find_spec("arro3.io") and find_spec("arro3.core")
+    except ImportError:
+        found = None
+    if not found:
         raise ConfigurationError(
             "Parquet files need a package that is not installed: arro3-io.",
             hint="Install it: python -m pip install 'autoexport[parquet]'",
-        ) from error
-    return arro3.core, arro3.io
-
-
-def require() -> None:
-    """Raise `ConfigurationError` if arro3 is not installed."""
-    _arro3()
+        )
 
 
 class Codec:
-    """Encodes and decodes rows of one schema: the type of each column by name. Any value may be null."""
+    """Encodes and decodes rows of one schema: the type of each column by name. Any value may be null.
 
-    def __init__(self, schema: Mapping[str, str]) -> None:
-        self._core, self._io = _arro3()
+    The values of the columns `distinct` are mostly different from one another.
+    """
+
+    def __init__(self, schema: Mapping[str, str], distinct: Sequence[str] = ()) -> None:
+        import arro3.core
+        import arro3.io
+
+        self._core: Any = arro3.core
+        self._io: Any = arro3.io
         kinds = {kind: getattr(self._core.DataType, kind)() for kind in (TEXT, DOUBLE, INT64, BOOL)}
         self._fields = [self._core.Field(name, kinds[kind], nullable=True) for name, kind in schema.items()]
         self._schema = self._core.Schema(self._fields)
+        # A dictionary of values that are all different takes memory and time, and makes the file larger.
+        plain = [name for name, kind in schema.items() if kind == DOUBLE or name in distinct]
+        self._dictionaries = dict.fromkeys(plain, False)
 
     # --- rows of a block ---------------------------------------------------------------------------
 
@@ -87,8 +92,8 @@ class Codec:
 
     # --- row groups --------------------------------------------------------------------------------
 
-    def encode(self, tables: Sequence[Any]) -> tuple[bytes, RowGroup]:
-        """Encode the rows of these tables as one row group: its bytes and its metadata."""
+    def encode(self, tables: list[Any]) -> tuple[bytes, RowGroup]:
+        """Encode the rows of these tables as one row group: its bytes and its metadata. Empties the list."""
         data = self._file(tables)
         footer = _footer_of(data)
         ((begin, group),) = footer.groups
@@ -104,31 +109,39 @@ class Codec:
         """The metadata of a file without rows, for the files of this schema."""
         return _footer_of(self._file([]))
 
-    def _file(self, tables: Sequence[Any]) -> bytes:
+    def _file(self, tables: list[Any]) -> bytes:
         """A whole file with one row group, or none if there are no rows."""
         batches = [batch for table in tables for batch in table.to_batches()]
         # The writer ends pages by the rows of each batch: so one batch, wherever its rows come from.
         table = self._core.Table.from_batches(batches, schema=self._schema).combine_chunks()
+        batches.clear()
+        tables.clear()
         sink = _Sink()
         self._io.write_parquet(
-            table, sink, compression=_COMPRESSION, max_row_group_size=_ALL_ROWS, skip_arrow_metadata=True
-        )
+            table, sink, compression=_COMPRESSION, max_row_group_size=_ALL_ROWS, skip_arrow_metadata=True,
+            column_dictionary_enabled=self._dictionaries,
+        )  # fmt: skip
         return sink.content()
-
-
-_SAMPLE: Mapping[str, list[Any]] = {
-    TEXT: ["a", None, "b" * 5_000, "\u00e9"], DOUBLE: [0.1, None, -0.0, 1e300], INT64: [1, None, 2**62, -1],
-    BOOL: [True, None, False, True],
-}  # fmt: skip
 
 
 @cache
 def fingerprint() -> str:
-    """A digest of what the writer, with its compression, makes of a few rows. Other versions may differ."""
-    codec = Codec({kind: kind for kind in _SAMPLE})
-    rows = codec.read_rows(codec.rows([values * 1_000 for values in _SAMPLE.values()]))
-    data, group = codec.encode([rows])
-    return xxhash.xxh3_64_hexdigest(data + codec.empty().written([group], {}))
+    """The versions of the encoder and the compression: another version may write other bytes.
+
+    The compression library is a part of arro3, which is not imported for this: a process that only lays out the
+    files would need 20 MB more. Where it is imported, that version counts, whichever is installed meanwhile.
+    """
+    versions = [f"{package} {_version(package)}" for package in ("arro3-core", "arro3-io")]
+    return ", ".join([*versions, _COMPRESSION])
+
+
+def _version(package: str) -> str:
+    module = sys.modules.get(package.replace("-", "."))
+    if module is not None:
+        return str(module.__version__)
+    from importlib.metadata import version  # 4 MB, which a worker process can do without
+
+    return version(package)
 
 
 def _footer_of(data: bytes) -> Footer:

@@ -35,6 +35,9 @@ ANNOTATION_SCHEMA = {
 }  # fmt: skip
 """The columns of annotations.parquet and their types: those of annotations.csv. The polygon is JSON."""
 
+DISTINCT = ("annotation_id", "file_path", "original_filename", "polygon")
+"""The columns whose values are mostly different from one another."""
+
 _OF_THE_IMAGE = ("filename", "split")
 
 

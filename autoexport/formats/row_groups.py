@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import xxhash
 
-SPACING_ROWS = 4_096
+SPACING_ROWS = 2_048
 """The mean number of rows from one light mark to the next."""
 
-LEAST_ROWS, MOST_ROWS = 5_000, 20_000
+LEAST_ROWS, MOST_ROWS = 5_000, 8_000
 """A group has at least so many rows, unless it is the last one or its rows are large, and at most so many.
 
-Readers are slower with smaller groups, and need more memory with larger ones. Group numbers have 16 bits
-(`RowGroup.ordinal` in parquet.thrift): 32,767 groups are at least 160 million rows.
+Readers are slower with smaller groups. An export encodes one group at a time, and 8,000 rows with polygons keep it
+near 100 MB. Group numbers have 16 bits (`RowGroup.ordinal` in parquet.thrift): 32,767 groups are at least 160
+million rows.
 """
 
 LARGE_BYTES = 8 << 20
@@ -33,7 +34,7 @@ class Marks:
     heavy: list[int]
 
 
-def marks(keys: Iterable[str], rows: Sequence[int], sizes: Sequence[int] | None = None) -> Marks:
+def marks(keys: Iterable[str | None], rows: Sequence[int], sizes: Sequence[int] | None = None) -> Marks:
     """The marks among the rows of images.
 
     A mark is before the first row of an image. `rows` and `sizes` are the number of rows and of bytes of each
@@ -43,7 +44,8 @@ def marks(keys: Iterable[str], rows: Sequence[int], sizes: Sequence[int] | None 
     begin = 0
     for index, (key, count) in enumerate(zip(keys, rows, strict=True)):
         if count:
-            drawn = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogateescape"))
+            # An image of a table without keys may have none.
+            drawn = xxhash.xxh3_64_intdigest((key or "").encode("utf-8", "surrogateescape"))
             if drawn % SPACING_ROWS < count:
                 found.light.append(begin)
             if sizes is not None and (drawn >> 32) % LARGE_BYTES < sizes[index]:

@@ -25,6 +25,7 @@ from autoexport.model.tree import Totals
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
+from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 
 _KEYS_AT_ONCE = 10_000
@@ -38,13 +39,14 @@ class Assessment:
     """The plan before rendering. `trusted`: equal sums of counts prove that no row was lost.
 
     `kept` are the sections, by index, in which nothing changed. `blocks` are the blocks of the ledger's other
-    sections.
+    sections. `unmoved`: the source says that no row of images and annotations is new, different or gone.
     """
 
     plan: Plan
     blocks: Blocks
     trusted: bool
     kept: dict[int, SectionRecord] = field(default_factory=dict)
+    unmoved: bool = False
 
     def kept_blocks(self) -> int:
         """The number of blocks in the kept sections."""
@@ -76,17 +78,21 @@ def assess_without_ledger(reason: str) -> Assessment:
     return Assessment(render_all(reason), Blocks(), False)
 
 
+async def changes_since(snapshot: Snapshot, mapping: Mapping, ledger: Ledger, state: Path) -> Changes | Everything:
+    """The changes since the ledger was written. `state` is the private directory."""
+    since = load_position(state, ledger.generation)
+    if since is None:
+        return Everything("the position of the last export is unknown")
+    return await snapshot.changes(mapping, since)
+
+
 async def assess(
-    reader: SnapshotReader, mapping: Mapping, builder: TreeBuilder, ledger: Ledger, state: Path, sectioned: bool
+    reader: SnapshotReader, builder: TreeBuilder, ledger: Ledger, changes: Changes | Everything, sectioned: bool
 ) -> Assessment:
-    """Plan the export from the changes since the ledger was written. `state` is the private directory.
+    """Plan the export from the changes since the ledger was written.
 
     `sectioned`: every format renders sections, so that unchanged sections can be kept.
     """
-    since = load_position(state, ledger.generation)
-    if since is None:
-        return assess_without_ledger("the position of the last export is unknown")
-    changes = await reader.snapshot.changes(mapping, since)
     if isinstance(changes, Everything):
         return assess_without_ledger(changes.reason)
     found = await in_thread(_Comparison, builder, ledger, sectioned)
@@ -172,8 +178,8 @@ async def _assess_changes(
         and reader.tables.links_by_primary_key()
     )
     count = len(changes.images)
-    reason = f"{count} image{'' if count == 1 else 's'} may have changed"
-    assessment = Assessment(render_all(reason), blocks, trusted, found.kept)
+    reason = changes.reason or f"{count} image{'' if count == 1 else 's'} may have changed"
+    assessment = Assessment(render_all(reason), blocks, trusted, found.kept, changes.unmoved)
     others = assessment.kept_blocks()
     plan = make_plan(blocks, builder.datasets, dirty, whole, reason, others=others)
     assessment.plan = replace(plan, changed_images=count)
@@ -203,7 +209,7 @@ async def judge(
     `totals` are the row counts of the snapshot.
     """
     plan, kept = assessment.plan, assessment.kept
-    if await in_thread(conserved, assessment, fresh, ledger, totals):
+    if assessment.unmoved or await in_thread(conserved, assessment, fresh, ledger, totals):
         return Verdict(plan, kept)
     # Count the blocks of the kept sections too.
     blocks, keep = assessment.blocks, list(plan.keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoexport.mapping.synonyms import BOX_FIELDS, FOUND_FIELDS, LINK_SETTING
 from autoexport.model.mapping import SHAPE_FIELDS, Mapping, TableMapping
+from autoexport.values.expand import dialect
 
 _INSTEAD = {
     "projects": "one project holds everything",
@@ -30,6 +31,8 @@ def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
         rows.append((logical, "table", f"{table.table.full_name}{kind}"))
         for name in fields:
             note = _label(mapping) if (logical, name) == ("annotations", "label") else None
+            if table.fields.get(name) is None and name in given_by_documents(tables, logical):
+                note = "in the document"
             column = table.fields.get(name)
             rows.append((logical, name, note or (column.name if column else _absent(f"{logical}.{name}"))))
         if logical == "annotations":
@@ -42,6 +45,15 @@ def describe(mapping: Mapping) -> list[tuple[str, str, str]]:
         rows += _link(mapping, logical, table)
         rows += [(logical, "deleted", f"{column.name}: marked rows are not exported") for column in table.deleted]
     return rows
+
+
+def given_by_documents(tables: dict[str, TableMapping], logical: str) -> tuple[str, ...]:
+    """The fields of a logical table that documents give."""
+    if logical == "annotations" and tables[logical].expand:
+        read = dialect(tables[logical].expand)
+        return (*read.fields, *read.constants)
+    dialects = [dialect(table.expand) for name, table in tables.items() if table.expand and name != "projects"]
+    return tuple(name for found in dialects for name in found.image_fields) if logical == "images" else ()
 
 
 def _absent(name: str) -> str:
@@ -73,6 +85,8 @@ def _link(mapping: Mapping, logical: str, table: TableMapping) -> list[tuple[str
 
 
 def _box(mapping: Mapping, table: TableMapping) -> str:
+    if table.expand:
+        return "in the document"
     if mapping.box is None:
         return _absent("annotations.box")
     if mapping.box != "json":

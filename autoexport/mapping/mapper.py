@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import xxhash
 
+from autoexport.mapping.description import given_by_documents
 from autoexport.mapping.labelling import Labelling, find_annotations, find_label
 from autoexport.mapping.labels import find_labels
 from autoexport.mapping.left_out import LeftOut
@@ -17,7 +18,6 @@ from autoexport.mapping.survey import ImageHierarchy, Survey, TableRole
 from autoexport.mapping.synonyms import FOUND_FIELDS
 from autoexport.model.catalog import Catalog, Column, Table
 from autoexport.model.mapping import BoxFormat, Mapping, TableMapping
-from autoexport.values.expand import dialect
 
 
 def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapping:
@@ -60,6 +60,7 @@ def map_catalog(catalog: Catalog, overrides: TablesConfig | None = None) -> Mapp
         not_found=tuple(_not_found(mapped, box is not None, labelling.joined)),
         application=schema.name if schema is not None else "",
         preset=schema.preset if schema is not None and schema.tables else "",
+        counted=schema.counted if schema is not None and configured["annotations"].query is not None else (),
         keep_query={name: override.keep_query for name, override in configured.items() if override.keep_query},
         left_out=tuple(left_out.tables()),
         ignored=configured["annotations"].ignore,
@@ -114,7 +115,7 @@ def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> 
     missing = [logical for logical in FOUND_FIELDS if logical not in mapped]
     for logical, table in mapped.items():
         absent = [name for name in FOUND_FIELDS[logical] if name not in table.fields]
-        absent = [name for name in absent if name not in _expanded(mapped, logical)]
+        absent = [name for name in absent if name not in given_by_documents(mapped, logical)]
         if logical == "annotations":
             absent = [name for name in absent if not (joined and name == "label")]
             absent += [] if has_box or table.expand else ["box"]
@@ -122,14 +123,6 @@ def _not_found(mapped: dict[str, TableMapping], has_box: bool, joined: bool) -> 
             absent.append("project_id")
         missing += [f"{logical}.{name}" for name in absent]
     return missing
-
-
-def _expanded(mapped: dict[str, TableMapping], logical: str) -> tuple[str, ...]:
-    """The fields of a logical table that documents give."""
-    if logical == "annotations" and mapped[logical].expand:
-        return dialect(mapped[logical].expand).fields
-    dialects = [dialect(table.expand) for name, table in mapped.items() if table.expand and name != "projects"]
-    return tuple(name for found in dialects for name in found.image_fields) if logical == "images" else ()
 
 
 # --- digest --------------------------------------------------------------------------------------

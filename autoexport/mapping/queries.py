@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Mapping as ReadOnly
 from dataclasses import dataclass, field
 
 from autoexport.errors import ConfigurationError, MappingError
 from autoexport.mapping.query_shape import NotFollowed, followed
 from autoexport.mapping.query_text import Token, bare, called_in, names_in, of_the_moment, tokens_of
+from autoexport.mapping.query_trace import Shape, only_arms_of
 from autoexport.model.catalog import Catalog, Column, Query, QueryBeside, Table
 
 DIALECTS = ("sqlite", "postgresql")
@@ -102,11 +103,13 @@ def make_query(
     names = names_in(tokens).union(*map(names_in, tokens_beside))
     named = _named_in(names, catalog)
     declared, columns = _declared(logical, override.reads, catalog)
-    reason, joined = _follow(tokens, tokens_beside, catalog, aggregates)
+    reason, shapes = _follow(tokens, tokens_beside, catalog, aggregates)
+    known: list[Shape | None] = [*shapes] or [None] * (1 + len(beside))
+    main, *others = known
     return Query(
         sql=sql,
         stored=tuple(dict.fromkeys((*named, *declared))),
-        joined=tuple(table for table in named if table.name.lower() in joined),
+        traces=_traces(sql, main, named),
         columns={
             table.full_name: tuple(
                 column.name
@@ -116,8 +119,9 @@ def make_query(
             for table in declared or named
         },
         beside=tuple(
-            QueryBeside(text, tuple(_named_in(names_in(tokens_of(text)), catalog)), Column("image_id", "other"))
-            for text in beside
+            QueryBeside(text, tuple(joined), Column("image_id", "other"), _traces(text, shape, joined))
+            for text, shape, found in zip(beside, others, tokens_beside, strict=True)
+            for joined in [_named_in(names_in(found), catalog)]
         ),
         obstacle=reason,
         changing=next(filter(None, map(of_the_moment, (tokens, *tokens_beside))), ""),
@@ -153,23 +157,38 @@ def _named(catalog: Catalog, name: str) -> list[Table]:
     return [table for table in catalog.tables if wanted in (table.name.lower(), table.full_name.lower())]
 
 
+def _traces(sql: str, shape: Shape | None, tables: Iterable[Table]) -> dict[str, str]:
+    """By full name of each table that makes rows of a query, a text that gives at least its rows from that
+    table.
+    """
+    if shape is None:
+        return {}
+    return {
+        table.full_name: only_arms_of(sql, shape.unions, table.name.lower())
+        for table in tables
+        if table.name.lower() in shape.direct
+    }
+
+
 def _follow(
     tokens: Sequence[Token], beside: Sequence[Sequence[Token]], catalog: Catalog, aggregates: Collection[str]
-) -> tuple[str, Collection[str]]:
-    """Why changes of single rows cannot be followed, empty if they can; and the names of the joined tables."""
+) -> tuple[str, list[Shape]]:
+    """Why changes of single rows cannot be followed, empty if they can.
+
+    Then the shapes of the query and of those beside it follow.
+    """
     tables = Counter(table.name.lower() for table in catalog.tables)
     names = names_in(tokens).union(*map(names_in, beside))
     if double := sorted(name for name in names if tables[name] > 1):
-        return f"several schemas have a table {double[0]}", ()
+        return f"several schemas have a table {double[0]}", []
     if hidden := sorted(names & _ROW_NAMES):
-        return f"it names {hidden[0]}", ()
-    covered: set[str] = set()
+        return f"it names {hidden[0]}", []
     try:
-        for text in beside:
-            covered |= set(followed(text, tables, (), aggregates).direct)
-        return "", followed(tokens, tables, covered, aggregates).direct
+        others = [followed(text, tables, (), aggregates) for text in beside]
+        covered = frozenset[str]().union(*(shape.direct for shape in others))
+        return "", [followed(tokens, tables, covered, aggregates), *others]
     except NotFollowed as reason:
-        return str(reason), ()
+        return str(reason), []
 
 
 def functions(query: Query) -> frozenset[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 
 from autoexport.mapping.query_text import Token
+from autoexport.mapping.query_trace import Arm, Shape
 
 AGGREGATES = frozenset(
     {
@@ -35,31 +35,6 @@ class NotFollowed(Exception):
     """The changed rows of single tables do not show all changed rows of a query; the message says why."""
 
 
-@dataclass(slots=True)
-class Shape:
-    """The tables of a query, in lower case as the text names them.
-
-    `direct` has the most occurrences of each joined table in one arm. `indirect` are the tables of subqueries in
-    the selected values. `filtering` are those of subqueries in conditions and of outer joins.
-    """
-
-    direct: Counter[str] = field(default_factory=Counter)
-    indirect: set[str] = field(default_factory=set)
-    filtering: set[str] = field(default_factory=set)
-
-    def join(self, other: Shape) -> None:
-        """Add a joined part."""
-        self.direct.update(other.direct)
-        self.indirect |= other.indirect
-        self.filtering |= other.filtering
-
-    def unite(self, other: Shape) -> None:
-        """Add an arm of UNION ALL."""
-        self.direct |= other.direct
-        self.indirect |= other.indirect
-        self.filtering |= other.filtering
-
-
 def followed(
     tokens: Sequence[Token], tables: Collection[str], covered: Collection[str], aggregates: Collection[str] = ()
 ) -> Shape:
@@ -68,7 +43,10 @@ def followed(
     `tables` are the names of all tables, in lower case. `covered` are those whose changes other queries find.
     `aggregates` are functions beside `AGGREGATES` that make one value of many rows.
     """
-    shape = shape_of(tokens, tables, aggregates)
+    reader = _Reader(tokens, frozenset(tables), AGGREGATES | frozenset(aggregates))
+    shape = reader.query()
+    if reader.index < len(tokens):
+        raise NotFollowed(f"it has {reader.peek_text()}")
     for name, count in shape.direct.items():
         if count > 1:
             raise NotFollowed(f"it joins {name} twice")
@@ -76,15 +54,6 @@ def followed(
             raise NotFollowed(f"it joins {name} and reads it in a condition or an outer join as well")
     if uncovered := sorted((shape.indirect | shape.filtering) - set(covered)):
         raise NotFollowed(f"it reads {uncovered[0]} in a subquery or an outer join, and no query beside it does")
-    return shape
-
-
-def shape_of(tokens: Sequence[Token], tables: Collection[str], aggregates: Collection[str] = ()) -> Shape:
-    """The tables of a query by their use. Raises `NotFollowed` if it has another shape."""
-    reader = _Reader(tokens, frozenset(tables), AGGREGATES | frozenset(aggregates))
-    shape = reader.query()
-    if reader.index < len(tokens):
-        raise NotFollowed(f"it has {reader.peek_text()}")
     return shape
 
 
@@ -101,7 +70,7 @@ class _Reader:
 
     def peek(self, ahead: int = 0) -> Token:
         place = self.index + ahead
-        return self.tokens[place] if place < len(self.tokens) else Token("sign", "")
+        return self.tokens[place] if 0 <= place < len(self.tokens) else Token("sign", "")
 
     def peek_text(self) -> str:
         return self.peek().value.upper() or "no end"
@@ -131,18 +100,26 @@ class _Reader:
 
     def query(self) -> Shape:
         """One or more arms of UNION ALL."""
-        shape = self._arm()
+        return self._query()[0]
+
+    def _query(self) -> tuple[Shape, list[Arm]]:
+        shape, arm = self._arm()
+        arms = [arm]
         while self.accept("union"):
             if not self.accept("all"):
                 raise NotFollowed("it has UNION without ALL")
-            shape.unite(self._arm())
-        return shape
+            other, arm = self._arm()
+            shape.unite(other)
+            arms.append(arm)
+        if len(arms) > 1:
+            shape.unions.append(arms)
+        return shape, arms
 
-    def _arm(self) -> Shape:
+    def _arm(self) -> tuple[Shape, Arm]:
         if self.accept_sign("("):
-            shape = self.query()
+            shape, arms = self._query()
             self.require_sign(")")
-            return shape
+            return shape, Arm(frozenset(shape.direct), inside=arms)
         if not self.accept("select"):
             raise NotFollowed(f"it has {self.peek_text()} where SELECT was expected")
         if self.peek().is_word("distinct"):
@@ -152,9 +129,10 @@ class _Reader:
         self._expression(shape.indirect, lambda token: token.is_word("from", "where"))
         if self.accept("from"):
             shape.join(self._items())
-        if self.accept("where"):
+        where = self.peek(-1).end if self.accept("where") else None
+        if where is not None:
             self._expression(shape.filtering, lambda token: False)
-        return shape
+        return shape, Arm(frozenset(shape.direct), where, self.peek(-1).end)
 
     def _expression(self, subquery_tables: set[str], ends: Callable[[Token], bool]) -> None:
         """Read up to a token that ends it. Tables of subqueries go into `subquery_tables`."""
@@ -202,11 +180,18 @@ class _Reader:
         while self.index < len(self.tokens):
             token = self.take()
             depth += token.is_sign("(") - token.is_sign(")")
-            if token.is_name and token.value.lower() in self._tables:
+            if token.is_name and token.value.lower() in self._tables and not self._is_qualified():
                 names.add(token.value.lower())
             if depth == 0:
                 break
         return names
+
+    def _is_qualified(self) -> bool:
+        """Whether the token just taken stands before or after the dot of a column, so that it names no table."""
+        if self.peek().is_sign("."):
+            return True
+        dot, opening = self.peek(-2), self.peek(-4)
+        return dot.is_sign(".") and not (opening.is_word("from", "join") or opening.is_sign(","))
 
     # --- FROM ------------------------------------------------------------------------------------
 

@@ -47,10 +47,15 @@ _NO_CALLS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token. A `name` is in lower case unless it was quoted. `quoted` names are never keywords."""
+    """A token, with its first offset in the text and the offset after it.
+
+    A `name` is in lower case unless it was quoted. `quoted` names are never keywords.
+    """
 
     kind: Literal["name", "quoted", "text", "number", "sign"]
     value: str
+    start: int = 0
+    end: int = 0
 
     def is_word(self, *words: str) -> bool:
         """Whether this is one of these keywords, given in lower case."""
@@ -74,15 +79,15 @@ def tokens_of(sql: str) -> list[Token]:
     """
     tokens = []
     for match in _TOKEN.finditer(sql):
-        kind, text = match.lastgroup, match.group()
+        kind, text, span = match.lastgroup, match.group(), match.span()
         if match["text"] is not None:
-            tokens.append(Token("text", text[1:-1].replace("''", "'")))
+            tokens.append(Token("text", text[1:-1].replace("''", "'"), *span))
         elif match["quoted"] is not None:
-            tokens.append(Token("quoted", text[1:-1].replace(text[0] * 2, text[0])))
+            tokens.append(Token("quoted", text[1:-1].replace(text[0] * 2, text[0]), *span))
         elif kind == "name":
-            tokens.append(Token("name", text.lower()))
+            tokens.append(Token("name", text.lower(), *span))
         elif kind in ("number", "sign"):
-            tokens.append(Token("number" if kind == "number" else "sign", text))
+            tokens.append(Token("number" if kind == "number" else "sign", text, *span))
     return tokens
 
 

@@ -11,6 +11,7 @@ from autoexport.mapping.join_tables import view_hint
 from autoexport.mapping.lack import Lack, Missing
 from autoexport.mapping.links import Link, find_link, missing_link, referred_table
 from autoexport.mapping.overrides import TableOverride, named_tables, proposal, table_proposal, toml_lines
+from autoexport.mapping.skeleton import NO_IMAGES, unknown_application
 from autoexport.mapping.synonyms import LINK_NAMES, LINK_SETTING, is_named, is_private
 from autoexport.mapping.unseen import no_tables, unseen_hint
 from autoexport.model.catalog import Catalog, Column, Table
@@ -86,9 +87,8 @@ class Survey:
         if logical in self.assigned:
             return self.assigned[logical]
         assigned = [table for tables in self.assigned.values() for table in tables]
-        tables: Sequence[Table] = self.catalog.tables
-        if self.configured[logical].schema:
-            tables = named_tables(self.catalog, logical, self.configured[logical])
+        schema = self.configured[logical].schema
+        tables = named_tables(self.catalog, logical, self.configured[logical]) if schema else self.catalog.tables
         return [
             table
             for table in tables
@@ -274,7 +274,7 @@ class Survey:
         similar = [table for table in self.catalog.tables if self._resembles_images(table)]
         hint = table_proposal("images", similar) if similar else unseen_hint(self.catalog)
         hint = hint or proposal(toml_lines("images", table="<table>"))
-        return MappingError("No table of images was found.", hint=hint)
+        return unknown_application(self.catalog, similar) or MappingError(NO_IMAGES, hint=hint)
 
     def _supply(self, table: Table, lack: Lack) -> str:
         """Word the hint that names the column which an images table lacks."""

@@ -68,27 +68,30 @@ class ForeignKey:
 class QueryBeside:
     """A query of the keys of images, one for each row that the main query reads in a subquery or an outer join.
 
-    `stored` are the tables that it joins, and `key` is its column `image_id`.
+    `stored` are the tables that it joins, and `key` is its column `image_id`. `traces` are texts of the query that
+    give at least its rows from one table, by full name.
     """
 
     sql: str
     stored: tuple[Table, ...]
     key: Column
+    traces: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """An SQL query in place of a table.
 
-    `stored` are the tables and views that its text and the queries `beside` it name. `joined` are those of them
-    whose rows make the rows of the result. `columns` are the columns of each that may be read, by full name.
-    `obstacle` says why changes of single rows cannot be followed. `changing` is a word by which the result changes
-    while the tables do not, such as a random function. Both are empty otherwise.
+    `stored` are the tables and views that its text and the queries `beside` it name. `traces` are, by full name,
+    texts that give at least its rows from one table: those whose rows make its rows. `columns` are the columns of
+    each that may be read, by full name. `obstacle` says why changes of single rows cannot be followed. `changing`
+    is a word by which the result changes while the tables do not, such as a random function. Both are empty
+    otherwise.
     """
 
     sql: str
     stored: tuple[Table, ...] = ()
-    joined: tuple[Table, ...] = ()
+    traces: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     beside: tuple[QueryBeside, ...] = ()
     obstacle: str = ""

@@ -97,7 +97,8 @@ class Mapping:
     `box_format` says how a list of four numbers is read; None: it is ambiguous and not read. `box` is None without
     boxes. `label_joined`: the label of an annotation is the name of the row of `labels` with its `label_id`.
     `application` is the name of the known application whose database this is, empty for any other. `preset` is the
-    name of the preset that maps it, empty if it has none.
+    name of the preset that maps it, empty if it has none. `counted` are queries of numbers of rows for `check`,
+    each with its sentence.
     `not_found` names the logical tables and fields that the database lacks, such as `images.width`.
     `left_out` are the tables that would lose annotations if they have rows. `ignored` are the tables of which the
     configuration says that they are not exported.
@@ -116,6 +117,7 @@ class Mapping:
     not_found: tuple[str, ...] = ()
     application: str = ""
     preset: str = ""
+    counted: tuple[tuple[str, str], ...] = ()
     keep_query: KeepQuery = field(default_factory=dict)
     left_out: tuple[LeftOutTable, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -130,6 +132,12 @@ class Mapping:
             for name, column in fields
             if name in NUMBER_FIELDS and column.kind in ("text", "enum")
         )
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether images or annotations are read from a query."""
+        mapped = (self.images, self.annotations)
+        return any(item is not None and item.table.query is not None for item in mapped)
 
     @property
     def expand(self) -> dict[str, str]:

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
 from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
-from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, judge
+from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, changes_since, judge
 from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import mapping_digest
-from autoexport.model.blocks import Range
+from autoexport.model.blocks import Changes, Everything, Range
 from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
@@ -25,6 +25,7 @@ from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.mapped import mapping_of
 from autoexport.pipeline.recording import keys_of, order_of, record
+from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
 from autoexport.rendering.spool import ScratchFile, Spool, spools
@@ -63,11 +64,13 @@ async def derive(
         spooled = await working.enter_async_context(spools(job.state, job.formats))
         scratch = ScratchFile(job.state)
         working.callback(scratch.close)
+        row_files = RowFileSet(job.options, job.state, job.target.directory)
+        working.callback(row_files.close)
         held = HeldPosition(job.state)
         working.push_async_callback(in_thread, held.close)
         async with job.source.snapshot() as snapshot:
             log.debug("snapshot.opened", database=job.source.database)
-            derivation = Derivation(job, snapshot, spooled, scratch, progress, complete=complete)
+            derivation = Derivation(job, snapshot, spooled, scratch, row_files, progress, complete=complete)
             generation = await _read(derivation, snapshot, ledger, full=full)
             if generation.position is not None:
                 generation.position = await in_thread(held.take, generation.position)
@@ -99,6 +102,7 @@ class Derivation:
         snapshot: Snapshot,
         spooled: Sequence[Spool],
         scratch: Scratch,
+        row_files: RowFileSet,
         progress: Progress | None,
         *,
         complete: bool,
@@ -107,6 +111,7 @@ class Derivation:
         self.snapshot = snapshot
         self.spooled = spooled
         self.scratch = scratch
+        self.row_files = row_files
         self.progress = progress or NullProgress()
         self.complete = complete
         self.worker_cpu_s = 0.0
@@ -114,6 +119,7 @@ class Derivation:
         self.options = job.options
         self.settings = job.digest
         self.training: Training | None = None
+        self.changes: Changes | Everything | None = None
 
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
@@ -124,6 +130,10 @@ class Derivation:
             raise lost
         self.reader = SnapshotReader(self.snapshot, mapping)
         await refuse_conditions(self.reader)
+        reason = "it was asked for" if full else everything
+        if ledger is not None and reason is None and mapping.has_queries:
+            # If no table changed, the snapshot knows the counts of the queries, too.
+            self.changes = await changes_since(self.snapshot, mapping, ledger, self.job.state)
         totals = await self.reader.totals()
         self.builder = await in_thread(
             TreeBuilder,
@@ -135,7 +145,6 @@ class Derivation:
         )
         if any(isinstance(output, FileSetFormat) for output in self.job.formats):
             await self._prepare_training()
-        reason = "it was asked for" if full else everything
         generation = await self._generation(ledger, reason, totals, lost)
         if generation is None:
             # Annotations have names that no class had: now that they are known, the rows can be rendered.
@@ -183,7 +192,7 @@ class Derivation:
         )
         return Generation(
             database=self.job.source.database,
-            directory=self.job.target.directory,
+            row_files=self.row_files,
             formats=self.formats,
             settings=self.settings,
             spooled=self.spooled,
@@ -221,10 +230,14 @@ class Derivation:
         misfit = reason or await in_thread(
             ledger.misfit, job.source.identity, self.settings, digest, job.encoders(), job.target.identify
         )
+        if misfit is None and await in_thread(job.target.small_files_open):
+            misfit = "an export ended while it wrote label files"
         if misfit is not None:
             return assess_without_ledger(misfit)
         sectioned = all(isinstance(output, SectionFormat) for output in job.formats)
-        return await assess(self.reader, self.mapping, self.builder, ledger, job.state, sectioned)
+        if self.changes is None:
+            self.changes = await changes_since(self.snapshot, self.mapping, ledger, job.state)
+        return await assess(self.reader, self.builder, ledger, self.changes, sectioned)
 
     # --- render --------------------------------------------------------------------------------------
 

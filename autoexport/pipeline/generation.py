@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from autoexport.errors import AnnotationsLeftOut
-from autoexport.formats.contract import FileSetFormat, Format, RowFormat, SectionFormat, part_count
+from autoexport.formats.contract import FileSetFormat, FolderFormat, Format, RowFormat, SectionFormat, part_count
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.model.mapping import Mapping
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals, Tree
-from autoexport.pipeline.row_files import lay_out_row_file
+from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, lay_out, lay_out_file
+from autoexport.publishing.layout import Layout, SectionTexts, Segment, lay_out, lay_out_file
 from autoexport.publishing.manifest import FileRecord, Manifest
+from autoexport.publishing.splice import contents
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
@@ -31,15 +31,16 @@ from autoexport.sources.contract import Position
 class Generation:
     """The result of reading and rendering, after the snapshot is closed.
 
-    `directory` holds the published files. `settings` is a digest of all that the bytes depend on beside the
-    database. `ledger` is the ledger of the kept blocks; None if everything was rendered. `kept` are the unchanged
-    sections by index, and `records` are the blocks of all others. `kinds` are the types of the keys of datasets
-    and images. `kinds` and `position` are None if the next export cannot keep any block. `worker_cpu_s` is the CPU
-    time of the rendering process in seconds. `left_out` names annotations that the mapping leaves out.
+    `row_files` are the files that are not laid out block by block. `settings` is a digest of all that the bytes
+    depend on beside the database. `ledger` is the ledger of the kept blocks; None if everything was rendered.
+    `kept` are the unchanged sections by index, and `records` are the blocks of all others. `kinds` are the types
+    of the keys of datasets and images. `kinds` and `position` are None if the next export cannot keep any block.
+    `worker_cpu_s` is the CPU time of the rendering process in seconds. `left_out` names annotations that the
+    mapping leaves out.
     """
 
     database: str
-    directory: Path
+    row_files: RowFileSet
     formats: Sequence[Format]
     spooled: Sequence[Spool]
     scratch: Scratch
@@ -58,8 +59,6 @@ class Generation:
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
     sections: Sections = field(init=False)
-    # Encoding takes time, and these files do not depend on the time stamp.
-    _row_files: dict[str, Layout] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         published = self.ledger.sections if self.ledger is not None else ()
@@ -83,32 +82,32 @@ class Generation:
         first = 0
         with disk_errors_explained(WORKING_FILES):
             for index, (output, texts) in enumerate(zip(self.formats, self.sections.texts, strict=True)):
-                if isinstance(output, FileSetFormat):
-                    own = [
-                        lay_out_file(file, output.separator, self.records, first, self.scratch)
-                        for file in output.files(tree)
-                    ]
-                elif output.file_name in self._row_files:
-                    own = [self._row_files[output.file_name]]
-                else:
-                    own = [lay_out(output, tree, self.records, first, texts, self.scratch)]
-                for layout in own:
+                for layout in self._layouts_of(output, tree, first, texts):
                     layout.output = index
-                if isinstance(output, RowFormat) and output.file_name not in self._row_files:
-                    own = [self._lay_out_row_file(output, layout) for layout in own]
-                    self._row_files[output.file_name] = own[0]
-                layouts += own
+                    layouts.append(self._made(output, layout) if isinstance(output, RowFormat) else layout)
                 first += part_count(output)
         return layouts
 
-    def _lay_out_row_file(self, output: RowFormat, rows: Layout) -> Layout:
-        spools, known = self.spools_of(rows), self.known(rows.file_name)
-        return lay_out_row_file(output, rows, spools[0], self.directory, known, self.scratch)
+    def _layouts_of(self, output: Format, tree: Tree, first: int, texts: SectionTexts | None) -> Iterator[Layout]:
+        if isinstance(output, FileSetFormat):
+            for file in output.files(tree):
+                yield lay_out_file(file, output.separator, self.records, first, self.scratch)
+        else:
+            yield lay_out(output, tree, self.records, first, texts, self.scratch)
+
+    def _made(self, output: RowFormat, rows: Layout) -> Layout:
+        made = self.row_files.layout(rows.file_name)
+        if made is not None:
+            return made
+        (spool,) = self.spools_of(rows)
+        return self.row_files.make(output, rows, spool, self.known(rows.file_name))
 
     def spools_of(self, layout: Layout) -> list[int]:
         """The descriptors of the spools with the fresh blocks of a file; empty for a file without blocks."""
         count = part_count(self.formats[layout.output])
-        return [spool.descriptor for spool in self.spooled[layout.first : layout.first + count]]
+        spools = [spool.descriptor for spool in self.spooled[layout.first : layout.first + count]]
+        made = self.row_files.descriptor(layout.file_name)
+        return [*spools, made] if made is not None else spools
 
     def rows_left_out(self, tree: Tree) -> dict[str, dict[str, int]]:
         """The number of rows that the files of a format leave out, by format and reason."""
@@ -116,6 +115,30 @@ class Generation:
             output.file_name: output.left_out(tree) for output in self.formats if isinstance(output, FileSetFormat)
         }
         return {name: reasons for name, reasons in found.items() if reasons}
+
+    def folders(self, tree: Tree) -> dict[str, FileRecord]:
+        """The folders of small files by name, as the manifest has them."""
+        return {
+            folder.name: FileRecord(folder.bytes, folder.digest, folder.rows)
+            for output in self.formats
+            if isinstance(output, FolderFormat)
+            for folder in output.folders(tree)
+        }
+
+    def small_files(self) -> Iterator[tuple[str, bytes]]:
+        """The path and the bytes of each small file of the rendered blocks."""
+        first = 0
+        for output in self.formats:
+            if isinstance(output, FolderFormat):
+                place = first + output.folder_part
+                for record in self.records:
+                    part = record.parts[place]
+                    if part.fresh and part.length:
+                        ((project, _),), _ = self.builder.owners([record.dataset])
+                        segment = Segment(True, part.offset, part.length)
+                        pieces = contents(segment, [self.spooled[place].descriptor], -1, WORKING_FILES)
+                        yield from output.folder_files(b"".join(pieces), project)
+            first += part_count(output)
 
     def unpublished(self, tree: Tree) -> dict[str, int]:
         """The number of live rows that have no parent, by logical table."""
@@ -138,7 +161,8 @@ class Generation:
             database=self.database,
             files={
                 layout.file_name: FileRecord(layout.length, digest(layout.crc), layout.rows) for layout in layouts
-            },
+            }
+            | self.folders(tree),
             counts={
                 "projects": len(tree.projects),
                 "datasets": tree.count_datasets(),

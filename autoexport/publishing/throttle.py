@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from autoexport.runtime.files import PAGE_BYTES, PORTION_BYTES, begin_writing_out, temp_beside
+from autoexport.runtime.waits import spared
 
 _LARGE_BYTES = 32 << 20
 _STEP_BYTES = 2 << 20
@@ -163,3 +164,4 @@ class WriteThrottle:
         self._due = max(self._due, now - _LATE_S) + written_bytes / self._bytes_per_s
         if self._due > now:
             time.sleep(self._due - now)
+            spared(self._due - now)

@@ -1,4 +1,4 @@
-"""Counts the time that work waits for others: for a lock, for a connection, for a writer of the database."""
+"""Counts the time that work waits: for others (a lock, a connection, a writer), or to spare the disk."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Waits:
-    """The seconds waited so far, in all tasks and threads that this work has begun."""
+    """The seconds waited so far, in all tasks and threads that this work has begun.
+
+    `seconds` is the time for others. `sparing_s` is the time in which a file is written slowly.
+    """
 
     seconds: float = 0.0
+    sparing_s: float = 0.0
 
 
 _current: ContextVar[Waits | None] = ContextVar("autoexport_waits", default=None)
@@ -46,6 +50,13 @@ def waited(seconds: float) -> None:
     waits = _current.get()
     if waits is not None:
         waits.seconds += seconds
+
+
+def spared(seconds: float) -> None:
+    """Count so many seconds as waited to spare the disk."""
+    waits = _current.get()
+    if waits is not None:
+        waits.sparing_s += seconds
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select, table
+from sqlalchemy import ColumnElement, and_, column, func, literal, or_, select, table
 
 from autoexport.errors import AnnotationsLeftOut, MappingError, SourceError
 from autoexport.mapping.left_out import left_out_error
@@ -10,7 +10,9 @@ from autoexport.model.catalog import Table
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
 from autoexport.sources.contract import Snapshot
+from autoexport.sources.query_changes import queries_of
 from autoexport.sources.reader import SnapshotReader
+from autoexport.sources.sql import subquery
 from autoexport.values.boxes import corners, is_ambiguous
 from autoexport.values.json_columns import parse
 
@@ -157,3 +159,19 @@ async def key_types(reader: SnapshotReader, logical: str) -> set[type]:
         async for part in reader.snapshot.stream(statement.order_by(direction).limit(1)):
             types |= {type(key) for (key,) in part}
     return types
+
+
+async def query_notes(snapshot: Snapshot, mapping: Mapping) -> list[str]:
+    """Which queries cannot be followed, and the counts of a preset. Raises `SourceError`."""
+    notes = [
+        f"A change in a table of tables.{logical}.query renders everything: {query.obstacle}."
+        for logical, query in queries_of(mapping).items()
+        if query.obstacle
+    ]
+    for sql, note in mapping.counted:
+        async for part in snapshot.stream(
+            select(column("count")).select_from(subquery(sql, ["count"]).alias("c"))
+        ):
+            count = int(str(part[0][0]))
+            notes += [note.format(count=f"{count:,}")] if count else []
+    return notes

@@ -117,6 +117,10 @@ class Snapshot(Protocol):
         """The number of rows of a mapped table; None if only the database could count them."""
         ...
 
+    def keep_count(self, logical: str, count: int) -> None:
+        """Keep the number of rows of a logical table, for the position. `row_count` may know it next time."""
+        ...
+
     async def position(self, mapping: Mapping) -> Position | None:
         """The position of this snapshot in the history of the mapped tables.
 
@@ -141,6 +145,9 @@ class Source(Protocol):
 
     identity: str
     """A digest that identifies the database. It is private and never published."""
+
+    in_process: bool
+    """Whether this process itself executes the statements, and no server does."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Take a snapshot and release it at the end. Raises `SourceError`."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -68,27 +69,41 @@ def changing(mapping: Mapping) -> str:
     return next((f"tables.{name}.query uses {word}" for name, word in named if word), "")
 
 
+@dataclass(frozen=True, slots=True)
 class QueryPosition:
-    """The position of a database with queries: that of its tables, their row counts, and the sums of queries
-    beside.
+    """The position of a database with queries.
+
+    `inner` is that of its tables. `rows` counts the rows of tables, by full name. `live` counts those of queries,
+    by logical table. `sums` are those of the queries beside.
     """
 
-    def __init__(self, inner: Position, counts: dict[str, int], sums: dict[str, Sums]) -> None:
-        self.inner = inner
-        self.counts = counts
-        self.sums = sums
+    inner: Position
+    rows: dict[str, int]
+    live: dict[str, int]
+    sums: dict[str, Sums]
 
     def pieces(self) -> Iterator[bytes]:
         """The own part, then the pieces of the inner position."""
-        head = orjson.dumps({"counts": self.counts, "sums": {name: len(sums) for name, sums in self.sums.items()}})
+        lengths = {name: len(sums) for name, sums in self.sums.items()}
+        head = orjson.dumps({"rows": self.rows, "live": self.live, "sums": lengths})
         yield _MAGIC + len(head).to_bytes(4, "big") + head
         for sums in self.sums.values():
             yield b"".join(_SUM.pack(group, total) for group, total in sorted(sums.items()))
         yield from self.inner.pieces()
 
 
-def split_position(since: Iterator[bytes]) -> tuple[dict[str, int], dict[str, Sums], Iterator[bytes]] | None:
-    """The row counts, the sums and the inner position of a `QueryPosition`; None if it is none."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """An earlier `QueryPosition`, as it was read. `inner` are the pieces of the inner position."""
+
+    rows: dict[str, int]
+    live: dict[str, int]
+    sums: dict[str, Sums]
+    inner: Iterator[bytes]
+
+
+def split_position(since: Iterator[bytes]) -> Before | None:
+    """The parts of a `QueryPosition`; None if it is none."""
     reader = Pieces(since)
     if reader.take(len(_MAGIC)) != _MAGIC:
         return None
@@ -97,7 +112,7 @@ def split_position(since: Iterator[bytes]) -> tuple[dict[str, int], dict[str, Su
         sums = {
             name: dict(_SUM.iter_unpack(reader.take(_SUM.size * count))) for name, count in head["sums"].items()
         }
-        return head["counts"], sums, reader.rest()
+        return Before(head["rows"], head["live"], sums, reader.rest())
     except (ValueError, KeyError, TypeError, struct.error):
         return None
 
@@ -112,8 +127,10 @@ class QueryChanges:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._sums: dict[str, Sums] = {}
+        self.live: dict[str, int] = {}
+        """The number of rows of each query, by logical table, as far as it is known."""
 
-    async def position(self, mapping: Mapping, inner: Position, counts: dict[str, int]) -> QueryPosition:
+    async def position(self, mapping: Mapping, inner: Position, rows: dict[str, int]) -> QueryPosition:
         """The position with the sums of the queries beside."""
         tables = SqlTables(self._snapshot, mapping)
         sums = {}
@@ -122,13 +139,15 @@ class QueryChanges:
             if name not in self._sums:
                 self._sums[name] = await self._sum(tables, beside)
             sums[name] = self._sums[name]
-        return QueryPosition(inner, counts, sums)
+        live = {name: count for name, count in self.live.items() if name in queries_of(mapping)}
+        return QueryPosition(inner, rows, live, sums)
 
-    def unmoved(self, mapping: Mapping, sums: dict[str, Sums]) -> Changes:
-        """The answer that no table changed since a position with these sums."""
-        self._sums |= sums
-        if not queries_of(mapping):
+    def unmoved(self, before: Before | None) -> Changes:
+        """The answer that no table changed since an earlier position; None: the database has no queries."""
+        if before is None:
             return Changes(frozenset(), unmoved=True)
+        self._sums |= before.sums
+        self.live |= before.live
         log.info("queries.changed", way="nothing is read", reason=_UNMOVED)
         return Changes(frozenset(), unmoved=True, reason=_UNMOVED)
 
@@ -172,11 +191,15 @@ class QueryChanges:
         conditions: Callable[[Table], Iterator[str]],
     ) -> Iterator[Select[Any]]:
         for logical, query in queries_of(mapping).items():
-            parts = [(query.sql, query.joined, None), *((item.sql, item.stored, item) for item in query.beside)]
-            for sql, stored, beside in parts:
-                for table in (table for table in stored if table.full_name in moved):
+            parts = [
+                (query.traces, query.stored, None),
+                *((item.traces, item.stored, item) for item in query.beside),
+            ]
+            for traces, stored, beside in parts:
+                for table in (table for table in stored if table.full_name in moved and table.full_name in traces):
                     for condition in conditions(table):
-                        traced = only_changed(sql, table, query.columns.get(table.full_name, ()), condition)
+                        columns = query.columns.get(table.full_name, ())
+                        traced = only_changed(traces[table.full_name], table, columns, condition)
                         yield _image_keys(tables, logical, traced, beside)
 
     # --- rows that are gone from queries beside ---------------------------------------------------

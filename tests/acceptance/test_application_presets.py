@@ -54,9 +54,9 @@ def test_a_monitored_database(application: Any, tmp_path: Path) -> None:
     assert "preset = false" in checked.stdout
     verified = run_autoexport("--database-url", url, "--export-dir", str(directory), "verify", cwd=tmp_path)
     assert verified.exit_code == 0, verified.stdout
-    fresh = Trial(url, tmp_path / "fresh")
-    fresh.export(full=True)
-    assert Trial(url, directory).contents() == fresh.contents()
+    full = run_autoexport("--database-url", url, "--export-dir", "fresh", "--full", cwd=tmp_path)
+    assert full.exit_code == 0, full.stderr
+    assert Trial(url, directory).contents() == Trial(url, tmp_path / "fresh").contents()
     told = checked.stdout + checked.stderr + verified.stdout + verified.stderr
     assert canary.encode() not in everything_in([directory]) + log + told.encode()
     document = json.loads((directory / "database_export.json").read_bytes())

@@ -149,6 +149,28 @@ def test_a_published_file_that_is_lost_comes_back(sqlite_database: SqliteDatabas
         wait_until(lambda: (exports / "images.csv").stat().st_size > 7, "the file is right again")
 
 
+@in_delete_mode
+def test_what_exceeds_the_budget_waits_and_says_so(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """The first change is published at once, the next one waits: `status` and the log say until when and why.
+
+    A request of the owner ends the wait.
+    """
+    with Daemon(sqlite_database.url, exports, interval_s=0.2, env={"DB_EXPORT_PACE": "0.001"}) as daemon:
+        daemon.wait_for("export.published")
+        sqlite_database.execute(RENAME, "the first change")
+        wait_until(lambda: "the first change" in project_names(exports), "it is published")
+        sqlite_database.execute(RENAME, "the second change")
+        (paced,) = daemon.wait_for("export.paced")
+        daemon.wait_for_report(lambda report: report.waits_for == paced["reason"], "the reason is reported")
+        code, told = status(exports)
+        assert (code, told["waits_for"]) == (0, paced["reason"])
+        assert told["next_export"]
+        assert paced["reason"] in run_autoexport("status", "--export-dir", str(exports)).stdout
+        assert "the second change" not in project_names(exports)
+        daemon.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: "the second change" in project_names(exports), "it is published")
+
+
 def test_an_isolated_commit_costs_one_snapshot(sqlite_database: SqliteDatabase, exports: Path) -> None:
     """The second look at a file whose time stamp was young settles without a snapshot that nothing was missed."""
     with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from autoexport.formats import outputs
 from autoexport.incremental import plan
+from autoexport.rendering import renderer
 from autoexport.sources import block_size
 from tests import label_studio
 from tests.conftest import run_autoexport
@@ -98,6 +100,22 @@ def test_check_names_the_preset_and_how_to_leave_it(studio: tuple[str, Connectio
     assert CANARY not in done.stdout + done.stderr
 
 
+def test_an_older_version(studio: tuple[str, Connection], tmp_path: Path) -> None:
+    """Before projects could be deleted, and before answers could be ground truth."""
+    url, connection = studio
+    connection.execute("ALTER TABLE project DROP COLUMN deleted_at")
+    connection.execute("ALTER TABLE task_completion DROP COLUMN ground_truth")
+    add_project(connection, 1, "Yard", BOXES)
+    add_task(connection, 1, 1, {"image": "a.jpg"})
+    connection.execute(
+        "INSERT INTO task_completion (id, task_id, result, was_cancelled, created_at, updated_at)"
+        " VALUES (1, 1, ?, ?, '2026-05-04', '2026-05-04')",
+        json.dumps([rectangle("Pallet")]), False,
+    )  # fmt: skip
+    (image,) = exported(url, tmp_path / "exports")["Yard"]["datasets"][0]["images"]
+    assert [(each["label"], each["is_verified"]) for each in image["annotations"]] == [("Pallet", None)]
+
+
 def test_one_part_is_overruled(studio: tuple[str, Connection], tmp_path: Path) -> None:
     """A condition of one's own in place of the preset's: cancelled answers, too."""
     url, connection = studio
@@ -145,3 +163,46 @@ async def test_other_tables_cost_nothing(studio: tuple[str, Connection], tmp_pat
     connection.execute("UPDATE htx_user SET last_activity = ?", "2026-06-01 00:00:00")
     outcome = (await exporting.export()).outcome
     assert (outcome.published, outcome.reason) == (False, "0 images may have changed")
+
+
+def test_predictions_on_request(studio: tuple[str, Connection], tmp_path: Path) -> None:
+    """Beside the answers, with the model and its confidence."""
+    url, connection = studio
+    add_project(connection, 1, "Yard", BOXES)
+    add_task(connection, 1, 1, {"image": "a.jpg"})
+    add_answer(connection, 1, 1, [rectangle("Pallet")])
+    insert = (
+        "INSERT INTO prediction (result, score, model_version, created_at, updated_at, task_id)"
+        " VALUES (?, 0.5, 'yolo', ?, ?, 1)"
+    )
+    at = "2026-05-04 08:01:00"
+    connection.execute(
+        insert, json.dumps([rectangle("Pallet"), {**rectangle("Pallet", 1), "score": 0.75}]), at, at
+    )
+    (tmp_path / "own.toml").write_text("predictions = true\n")
+    told = ("--config", str(tmp_path / "own.toml"))
+    (image,) = exported(url, tmp_path / "exports", *told)["Yard"]["datasets"][0]["images"]
+    keys = ("is_auto_generated", "model_id", "confidence")
+    assert [(each["id"].partition(":")[0], *(each[key] for key in keys)) for each in image["annotations"]] == [
+        ("1", False, None, None), ("prediction", True, "yolo", 0.5), ("prediction", True, "yolo", 0.75),
+    ]  # fmt: skip
+
+
+async def test_every_format_and_the_rendering_process(
+    studio: tuple[str, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all outputs on, a process renders documents as threads do, also around rows that are no images."""
+    monkeypatch.setattr(renderer, "PROCESS_FROM_ROWS", 1)
+    monkeypatch.setattr(block_size, "LEAST_BLOCK_IMAGES", 4)
+    monkeypatch.setattr(block_size, "BLOCK_IMAGES", 4)
+    monkeypatch.setattr(block_size, "PIECE_BYTES", 1_000)
+    url, connection = studio
+    label_studio.fill(connection)
+    switches = {output.switch.name: True for output in outputs()}
+    exporting = Exporting(url, tmp_path, **switches)
+    chance = random.Random(5)
+    for step in (None, label_studio.STEPS[2], label_studio.STEPS[9], label_studio.STEPS[8]):
+        if step is not None:
+            step(connection, chance)
+        await exporting.export()
+    assert CANARY.encode() not in everything_in([tmp_path / "exports"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-GROUP_ROWS = 9_000
+GROUP_ROWS = 7_000
 
 _PARENTS = "p.id AS project_id, p.name AS project_name, d.id AS dataset_id, d.name AS dataset_name"
 _FROM = (

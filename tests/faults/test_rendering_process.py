@@ -25,6 +25,7 @@ from tests.bench.generate import write_sqlite
 from tests.conftest import program_environment
 from tests.daemon import LIMIT_S, wait_until
 from tests.deadlines import deadline_s
+from tests.outputs import DEFAULT_OUTPUTS
 from tests.processes import started
 from tests.trials import RowsHook, Trial, open_descriptors
 
@@ -78,8 +79,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_same_bytes(many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Apart or in threads, in either style."""
     for style in ("records", "pretty"):
-        apart = Trial(many, tmp_path / f"apart-{style}", json_style=style)
-        here = Trial(many, tmp_path / f"here-{style}", json_style=style)
+        chosen = {"json_style": style} | (DEFAULT_OUTPUTS if style == "pretty" else {})
+        apart = Trial(many, tmp_path / f"apart-{style}", **chosen)
+        here = Trial(many, tmp_path / f"here-{style}", **chosen)
         seen: list[int] = []
         hook = at_third_piece(lambda seen=seen: seen.extend(rendering(os.getpid())))  # type: ignore[misc]
         outcome = apart.export(progress=hook)
@@ -102,7 +104,7 @@ def test_a_program_that_forks_meanwhile(many: str, tmp_path: Path) -> None:
                 if os.readlink(f"/proc/self/fd/{name}").startswith("pipe:"):
                     kept.append(os.dup(int(name)))
 
-    trial = Trial(many, tmp_path / "exports")
+    trial = Trial(many, tmp_path / "exports", **DEFAULT_OUTPUTS)
     try:
         trial.export(progress=at_third_piece(fork))
         assert kept
@@ -121,7 +123,7 @@ def test_it_is_killed_while_another_process_holds_its_pipe(many: str, tmp_path: 
         kept.append(os.open(f"/proc/{process}/fd/0", os.O_RDONLY))
         os.kill(process, signal.SIGKILL)
 
-    trial = Trial(many, tmp_path / "exports")
+    trial = Trial(many, tmp_path / "exports", **DEFAULT_OUTPUTS)
     try:
         with pytest.raises(RenderError):
             trial.export(progress=at_third_piece(kill))
@@ -206,7 +208,7 @@ def test_a_frozen_program_does_not_start_itself(
 def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told, the old files whole, nothing left, and made good by the next export; also where every block that was
     handed over whole had been answered."""
-    trial = Trial(many, tmp_path / "exports")
+    trial = Trial(many, tmp_path / "exports", **DEFAULT_OUTPUTS)
     trial.export()
     if blocks == "one":
         for limit in ("LEAST_BLOCK_IMAGES", "BLOCK_IMAGES", "BLOCK_BYTES"):
@@ -230,7 +232,7 @@ def test_killed_half_way(many: str, blocks: str, tmp_path: Path, monkeypatch: py
 
 def test_no_room_for_the_spool(many: str, tmp_path: Path) -> None:
     """An error of the operating system in the worker process is reported as one of this process."""
-    trial = Trial(many, tmp_path / "exports")
+    trial = Trial(many, tmp_path / "exports", **DEFAULT_OUTPUTS)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     copy_bytes = Path(many.removeprefix("sqlite:///")).stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (copy_bytes + (1 << 20), limits[1]))
@@ -260,7 +262,7 @@ def test_given_up_half_way(many: str, tmp_path: Path) -> None:
     def fail() -> None:
         raise AutoexportError("the display broke")
 
-    trial = Trial(many, tmp_path / "exports")
+    trial = Trial(many, tmp_path / "exports", **DEFAULT_OUTPUTS)
     with pytest.raises(AutoexportError, match="the display broke"):
         trial.export(progress=at_third_piece(fail))
     assert rendering(os.getpid()) == []
@@ -270,7 +272,7 @@ def test_given_up_half_way(many: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGINT, 0)])
 def test_the_parent_is_ended(many: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
     """However it ends, alone or with its whole group, the other process is gone and the files are whole."""
-    trial = Trial(many, tmp_path / "exports")
+    trial = Trial(many, tmp_path / "exports", **DEFAULT_OUTPUTS)
     options = ["--database-url", many, "--export-dir", str(trial.directory), "--monitor"]
     with started(
         [sys.executable, "-m", "autoexport", *options],

@@ -21,7 +21,7 @@ from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.manifest import BESIDE_NAMES
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
-from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names
+from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names, recorded_as
 from tests.properties.logged_changes import check_changes
 
 FileState = tuple[int, int, int, int]
@@ -90,6 +90,11 @@ class Exporting:
         settings = self._set(self._fresh)
         await export_once(ExportJob.of(source, settings), full=True)
 
+    def _label_files(self) -> list[str]:
+        """All label files, also those that no list names. The grace time is none in these tests."""
+        found = self.directory.glob("yolo/*/labels/**/*")
+        return [path.relative_to(self.directory).as_posix() for path in found if path.is_file()]
+
     @staticmethod
     def _contents(directory: Path) -> dict[str, bytes]:
         return {
@@ -118,7 +123,8 @@ class Exporting:
         for key in _COMPARED:
             assert manifest[key] == full[key], f"{key} in the manifest is not what a full export says"
         left = {path.name for path in self.directory.iterdir()} - {*PUBLIC_NAMES, ".autoexport"}
-        left |= published.keys() ^ manifest["files"].keys()
+        left |= set(map(recorded_as, published)) ^ manifest["files"].keys()
+        left |= {name for name in self._label_files() if name not in published}
         assert not left, f"left behind: {left}"
 
 

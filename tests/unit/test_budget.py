@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from autoexport.daemon.budget import PERIOD_S, SAVED_SHARE, Budget
 from autoexport.daemon.health import Health
 from autoexport.daemon.schedule import PACED, ExportSchedule, Work, export_forever
-from autoexport.runtime.waits import counting_waits, turn, waited, waiting
+from autoexport.runtime.waits import counting_waits, spared, turn, waited, waiting
 from tests.daemon import LIMIT_S
 from tests.deadlines import deadline_s
 
@@ -171,6 +171,31 @@ async def test_waits_of_tasks_and_threads_count() -> None:
         took_s = time.monotonic() - began
     waited(7.0)
     assert 2.05 <= waits.seconds <= 2.0 + took_s + 0.05
+
+
+async def test_other_programs_make_no_export_expensive() -> None:
+    """On a machine with much else to do an export takes long and uses little. A server's work is its duration."""
+    worked_s = []
+    for in_process in (True, False):
+        queue: asyncio.Queue[None] = asyncio.Queue()
+        budget = Budget(PACE)
+        spent: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        budget.spend = lambda work_s, full, spent=spent: spent.set_result(work_s)  # type: ignore[method-assign, misc]
+
+        async def export(in_process: bool = in_process) -> Work:
+            await asyncio.to_thread(threading.Event().wait, 2 * deadline_s(0.2))
+            spared(0.01)
+            return Work(in_process=in_process)
+
+        queue.put_nowait(None)
+        schedule = ExportSchedule(budget)
+        schedule.export_soon.set()
+        task = asyncio.create_task(export_forever(queue, export, schedule))
+        async with asyncio.timeout(deadline_s(LIMIT_S)):
+            worked_s.append(await spent)
+        task.cancel()
+        await asyncio.wait({task})
+    assert 0.01 <= worked_s[0] < worked_s[1] / 2
 
 
 async def test_an_export_that_waited_is_cheap() -> None:

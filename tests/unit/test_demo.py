@@ -12,9 +12,11 @@ import pytest
 from autoexport.cli import main
 from autoexport.commands import check as check_command
 from autoexport.commands.demo import make_database
+from autoexport.commands.samples import SAMPLES
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError, SourceError
 from autoexport.sources.sqlite import check_notes as notes
 from autoexport.sources.sqlite.check_notes import check_notes
+from tests.conftest import run_autoexport
 
 pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 
@@ -316,3 +318,19 @@ def test_names_from_the_database_do_not_control_the_terminal(
     assert "regions\\x1b[31m looks like annotations" in checked
     assert "Red\\x1b[31m" in verified
     assert "\x1b" not in checked + verified
+
+
+@pytest.mark.parametrize("application", sorted(SAMPLES))
+def test_the_sample_of_an_application(application: str, tmp_path: Path) -> None:
+    """It is in the schema of the application, found by its preset, the same each time, and can be reset."""
+    done = run_autoexport("demo", "--application", application, cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    folder = tmp_path / f"autoexport_demo_{application}"
+    tree = json.loads((folder / "database_exports" / "database_export.json").read_bytes())
+    assert tree["export_info"]["total_annotations"] > 10
+    database = str(folder / "database.db")
+    checked = run_autoexport("check", "--verbose", database, "--export-dir", str(folder / "database_exports"))
+    assert "preset = false" in checked.stdout
+    before = dump(folder / "database.db")
+    assert run_autoexport("demo", "--application", application, cwd=tmp_path).exit_code == 0
+    assert dump(folder / "database.db") == before

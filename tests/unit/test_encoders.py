@@ -19,6 +19,7 @@ from autoexport.rendering import renderer
 from autoexport.values.encoders import changed, fingerprints
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import run_autoexport
+from tests.outputs import DEFAULT_OUTPUTS
 from tests.trials import Trial
 
 CHANGED = "the JSON encoder changed"
@@ -51,7 +52,7 @@ def trial(tmp_path: Path, other_encoder: pytest.MonkeyPatch) -> Trial:
     """A database with a number that has an exponent, exported by the real encoder; the other one follows."""
     with closing(create_sqlite(tmp_path / "app.db")) as connection:
         fill_sqlite(connection)
-    made = Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "exports")
+    made = Trial(f"sqlite:///{tmp_path}/app.db", tmp_path / "exports", **DEFAULT_OUTPUTS)
     execute(made, "UPDATE annotations SET confidence = 1e22 WHERE id = (SELECT min(id) FROM annotations)")
     other_encoder.undo()
     made.export()

@@ -97,6 +97,14 @@ def test_the_monitor_speaks_when_it_publishes(database: Path) -> None:
 
 
 @pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_tables_obey_the_same_variables(env: dict[str, str], coloured: bool, database: Path) -> None:
+    """No escape sequence, not even for bold; a dumb terminal gets plain lines."""
+    shown = on_terminal("check", "app.db", "--verbose", env=env).shown
+    assert ("\x1b[" in shown) == coloured
+    assert ("━" in shown) == (env.get("TERM") != "dumb")
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_colours_are_refused_by_the_usual_variables(env: dict[str, str], coloured: bool, database: Path) -> None:
     """NO_COLOR and TERM=dumb."""
     terminal = on_terminal("app.db", "--monitor", "--interval", "0.2", env=env, keys=[("published", "\x03")])

@@ -23,6 +23,12 @@ pytestmark = pytest.mark.usefixtures("log_setup_put_back")
 SECRET = "hunter2-geheim"
 
 
+@pytest.fixture(autouse=True)
+def _started_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program was not started as a module, however pytest was."""
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     """The sample database as app.db in the working directory."""

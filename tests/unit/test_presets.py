@@ -82,6 +82,16 @@ def test_no_column_of_a_preset_is_searched_by_name() -> None:
     assert set(mapped.annotations.fields) == {"id", "label"}
 
 
+def test_an_older_version_with_fewer_columns() -> None:
+    """A column that the table lacks is left out, except for the key."""
+    older = Catalog((table("picture", "public", "src", "album"), table("mark", "public", "of")))
+    configured = read_overrides(with_schema(PRESET, None, older))
+    assert configured["annotations"].columns == {"id": "id", "image_id": "of"}
+    assert "label" in configured["annotations"].left_out_columns
+    bare = Table("mark", "public", "table", (Column("of", "text"),))
+    assert read_overrides(with_schema(PRESET, None, Catalog((bare,))))["annotations"].columns["id"] == "id"
+
+
 def test_the_configuration_overrules_any_part() -> None:
     """One column alone, or a whole table: then nothing of the preset's settings for it is left."""
     one = read_overrides(with_schema(PRESET, {"annotations": {"columns": {"type": "type", "label": False}}}))

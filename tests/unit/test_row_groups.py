@@ -54,15 +54,15 @@ def test_blocks_do_not_show(images: list[tuple[str, int, int]], sizes: list[int]
 
 
 def test_large_tables_have_groups_of_the_right_size() -> None:
-    """5,000 to 20,000 rows, and about half of that on average; the last one may have fewer."""
+    """5,000 to 8,000 rows; the last one may have fewer."""
     found = [0, *ends([(str(number), number % 12, 0) for number in range(200_000)])]
     sizes = [end - begin for begin, end in pairwise(found)]
     assert all(LEAST_ROWS <= size <= MOST_ROWS for size in sizes[:-1])
-    assert 7_000 < sum(sizes) / len(sizes) < 12_000
+    assert 6_000 < sum(sizes) / len(sizes) < 8_000
 
 
 def test_large_tables_change_near_a_change() -> None:
-    """An image that comes or goes changes the two or three groups around it."""
+    """An image that comes or goes changes a few groups after it."""
     images = [(str(number), 5, 0) for number in range(200_000)]
     before = ends(images)
     for place in (0, 70_000, 130_000, 199_999):
@@ -70,7 +70,7 @@ def test_large_tables_change_near_a_change() -> None:
             shift = sum(rows for _, rows, _ in changed) - sum(rows for _, rows, _ in images)
             same = {end for end in ends(changed) if end <= 5 * place}
             same |= {end - shift for end in ends(changed) if end > 5 * place}
-            assert len({*before} ^ same) <= 6
+            assert len({*before} ^ same) <= 20
 
 
 def test_large_rows_make_small_groups() -> None:

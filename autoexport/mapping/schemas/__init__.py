@@ -12,6 +12,9 @@ from autoexport.mapping.schemas.contract import DATABASES, ApplicationSchema
 from autoexport.mapping.synonyms import SETTINGS
 from autoexport.model.catalog import Catalog
 
+_NEEDED = ("id", "document")
+"""Fields without which a table cannot be mapped: their absence is an error."""
+
 
 @lru_cache(maxsize=1)
 def schemas() -> tuple[ApplicationSchema, ...]:
@@ -33,6 +36,7 @@ def read_preset(preset: str, text: str) -> ApplicationSchema:
         preset=preset,
         databases=tuple(declared.get("databases", DATABASES)),
         predictions=declared.get("predictions", {}),
+        counted=tuple((each["query"], each["note"]) for each in declared.get("counted", ())),
     )
 
 
@@ -62,7 +66,7 @@ def with_schema(
         if not isinstance(lower, dict) or not isinstance(upper, dict) or _replaces(upper, lower):
             merged[logical] = upper
         else:
-            merged[logical] = _overruled(_complete(logical, {**lower, **place}), upper)
+            merged[logical] = _overruled(_complete(logical, {**lower, **place}, catalog), upper)
     return merged
 
 
@@ -80,12 +84,21 @@ def _replaces(upper: dict[str, object], lower: dict[str, object]) -> bool:
     return "query" in upper or ("table" in upper and upper["table"] != lower.get("table"))
 
 
-def _complete(logical: str, settings: dict[str, object]) -> dict[str, object]:
-    """The settings of a preset's table, with `false` for every column that they do not name."""
+def _complete(logical: str, settings: dict[str, object], catalog: Catalog | None) -> dict[str, object]:
+    """The settings of a preset's table, with `false` for every column that they do not name.
+
+    The same for one that the table lacks: older versions of an application have fewer columns.
+    """
     if not isinstance(settings.get("table"), str):
         return {name: value for name, value in settings.items() if name != "schema"}
     columns = settings.get("columns", {})
-    named: dict[str, object] = dict(columns) if isinstance(columns, dict) else {}
+    tables = [table for table in catalog.tables if table.name == settings["table"]] if catalog else []
+    there = {column.name for table in tables for column in table.columns}
+    named: dict[str, object] = {
+        field: column
+        for field, column in (columns.items() if isinstance(columns, dict) else ())
+        if not tables or column in there or field in _NEEDED
+    }
     return {**settings, "columns": {**dict.fromkeys(SETTINGS[logical], False), **named}}
 
 

@@ -17,7 +17,8 @@ class ApplicationSchema:
 
     `signature` names, by table, columns that tell this application from others. `tables` are settings as in the
     `[tables]` part of the configuration file; what the file says wins over them. `predictions` are the settings in
-    place of them, by table, if predictions are exported. `preset` is the name of the preset.
+    place of them, by table, if predictions are exported. `preset` is the name of the preset. `counted` are
+    queries of a number of rows that `check` shows, each with its sentence.
     """
 
     name: str
@@ -26,6 +27,7 @@ class ApplicationSchema:
     preset: str = ""
     databases: tuple[str, ...] = DATABASES
     predictions: TablesConfig = field(default_factory=dict)
+    counted: tuple[tuple[str, str], ...] = ()
 
     def fits(self, catalog: Catalog) -> bool:
         """Whether one schema of the catalog has every table of the signature, with these columns."""

@@ -26,7 +26,7 @@ from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.partitions import ChangedImages
 from autoexport.sources.postgres.query_rows import moved_tables, read_by_queries, recent, recent_text
-from autoexport.sources.query_changes import QueryChanges, Sums, changing, queries_of, split_position
+from autoexport.sources.query_changes import QueryChanges, changing, queries_of, split_position
 from autoexport.sources.sql import SqlTables
 
 _FORMAT = 1
@@ -187,13 +187,11 @@ async def changes_since(
     """
     if now.unusable:
         return Everything(now.unusable)
-    counts: dict[str, int] = {}
-    sums: dict[str, Sums] = {}
-    if queries_of(mapping):
-        split = split_position(since)
-        if split is None:
-            return Everything("the position of the last export cannot be read")
-        counts, sums, since = split
+    earlier = split_position(since) if queries_of(mapping) else None
+    if earlier is not None:
+        since = earlier.inner
+    elif queries_of(mapping):
+        return Everything("the position of the last export cannot be read")
     try:
         before = json.loads(b"".join(since))
         xmin, xmax = _bounds(before["snapshot"])
@@ -205,13 +203,13 @@ async def changes_since(
     for statement in _statements(snapshot, mapping, xmin):
         if not await changed.gather(snapshot.stream(statement)):
             return changed.answer()
-    if not queries_of(mapping):
+    if earlier is None:
         return changed.answer()
-    moved = await moved_tables(snapshot, mapping, xmin, counts)
+    moved = await moved_tables(snapshot, mapping, xmin, earlier.rows)
     plain = any(mapped.table.query is None for mapped in (mapping.images, mapping.annotations) if mapped)
     if not moved and not plain:
-        return queries.unmoved(mapping, sums)
-    return await queries.changes(mapping, moved, lambda _: iter([recent_text(xmin)]), sums, changed)
+        return queries.unmoved(earlier)
+    return await queries.changes(mapping, moved, lambda _: iter([recent_text(xmin)]), earlier.sums, changed)
 
 
 def _incomparable(before: dict[str, Any], xmin: int, xmax: int, now: RowVersions) -> str:

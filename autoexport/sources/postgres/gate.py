@@ -66,15 +66,14 @@ async def refuse_undeclared(connection: AsyncConnection, logical: str, query: Qu
                 raise not_declared(logical, name, column)
 
 
-async def refuse_own_functions(connection: AsyncConnection, logical: str, query: Query) -> None:
-    """Raise `MappingError` if the database has functions of its own that a preset's query would call."""
-    called = called_in(tokens_of(query.sql)).union(*(called_in(tokens_of(item.sql)) for item in query.beside))
+async def refuse_own_functions(connection: AsyncConnection, texts: Sequence[str]) -> None:
+    """Raise `MappingError` if the database has functions of its own that these queries of a preset would call."""
+    called = sorted(frozenset().union(*(called_in(tokens_of(text)) for text in texts)))
     own: Sequence[Any] = (await connection.exec_driver_sql(_OWN, ([*called, *_OPERATORS],))).all()
     if own:
         raise MappingError(
-            f"The preset's query of {logical} would call {own[0][0]} of this database, not PostgreSQL's.",
-            hint="Drop it, or write the query yourself: copy that of the preset to tables."
-            f"{logical}.query in autoexport.toml.",
+            f"The preset's queries would call {own[0][0]} of this database, not PostgreSQL's.",
+            hint="Drop it, or copy the queries of the preset to autoexport.toml, which makes them yours.",
         )
 
 

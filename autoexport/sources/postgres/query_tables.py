@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from autoexport.errors import MappingError
 from autoexport.mapping.mapper import configured_tables
-from autoexport.mapping.overrides import TablesConfig
-from autoexport.mapping.queries import functions, make_query
+from autoexport.mapping.overrides import TableOverride, TablesConfig
+from autoexport.mapping.queries import QueryOverride, functions, make_query
 from autoexport.mapping.query_text import called_in, tokens_of
 from autoexport.model.catalog import Column, Query, Table
 from autoexport.sources.postgres import catalog_queries as queries
@@ -38,6 +38,7 @@ SELECT DISTINCT lower(p.proname::text), p.prokind::text, p.provolatile::text, n.
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE lower(p.proname::text) = ANY ($1::text[]) AND (n.nspname = 'pg_catalog' OR
 pg_catalog.pg_function_is_visible(p.oid))
+ORDER BY 1, 2, 3, 4
 """
 _BY_SESSION = frozenset(
     {
@@ -49,37 +50,64 @@ _BY_SESSION = frozenset(
 """Stable functions whose result depends on the time or the session. All functions called pg_… count as such."""
 
 
-async def with_queries(connection: AsyncConnection, declared: Declarations, tables: TablesConfig) -> Declarations:
-    """The declarations with the configured queries.
+class KnownQueries:
+    """The configured queries of a database. They are described again if its declarations or functions changed."""
 
-    Raises `MappingError` if the server refuses a query, `ConfigurationError` for a wrong setting, and the driver's
-    errors.
-    """
-    configured = configured_tables(declared.catalog, tables)
-    overrides = {name: item.query for name, item in configured.items() if item.query is not None}
-    if not overrides:
-        return declared
-    called: frozenset[str] = frozenset().union(
-        *(
-            called_in(tokens_of(text))
-            for override in overrides.values()
-            for text in (override.texts.get("postgresql", ""), *override.beside.get("postgresql", ()))
-        )
-    )
-    rows: Sequence[Any] = (await connection.exec_driver_sql(_FUNCTIONS, (sorted(called),))).all()
-    aggregates = {name for name, kind, _, _ in rows if kind in ("a", "w")}
+    def __init__(self, tables: TablesConfig) -> None:
+        self._tables = tables
+        self._declared: Declarations | None = None
+        self._functions: Sequence[Any] = ()
+        self._described: Declarations | None = None
+
+    async def describe(self, connection: AsyncConnection, declared: Declarations) -> Declarations:
+        """The declarations with the configured queries.
+
+        Raises `MappingError` if the server refuses a query, `ConfigurationError` for a wrong setting, and the
+        driver's errors.
+        """
+        overrides = configured_tables(declared.catalog, self._tables)
+        texts = [text for item in overrides.values() if item.query is not None for text in _texts(item.query)]
+        if not texts:
+            return declared
+        called = sorted(frozenset().union(*(called_in(tokens_of(text)) for text in texts)))
+        functions: Sequence[Any] = (await connection.exec_driver_sql(_FUNCTIONS, (called,))).all()
+        presets = [text for name, item in overrides.items() if item.query and not self._is_own(name)
+                   for text in _texts(item.query)]  # fmt: skip
+        if presets:
+            await refuse_own_functions(connection, presets)
+        if self._described is None or declared is not self._declared or functions != self._functions:
+            self._described = await _described(connection, declared, overrides, functions)
+            self._declared, self._functions = declared, functions
+        return self._described
+
+    def _is_own(self, logical: str) -> bool:
+        """Whether the configuration file itself has the query, and not a preset."""
+        settings = self._tables.get(logical)
+        return isinstance(settings, Mapping) and "query" in settings
+
+
+def _texts(query: QueryOverride) -> tuple[str, ...]:
+    return (query.texts.get("postgresql", ""), *query.beside.get("postgresql", ()))
+
+
+async def _described(
+    connection: AsyncConnection,
+    declared: Declarations,
+    overrides: Mapping[str, TableOverride],
+    functions_: Sequence[Any],
+) -> Declarations:
+    aggregates = {name for name, kind, _, _ in functions_ if kind in ("a", "w")}
     changing = {
-        name for name, _, volatile, _ in rows if volatile == "v" or name in _BY_SESSION or name[:3] == "pg_"
+        name for name, _, volatile, _ in functions_ if volatile == "v" or name in _BY_SESSION or name[:3] == "pg_"
     }
     described: dict[str, Table] = {}
     for logical, override in overrides.items():
-        query = make_query(logical, override, declared.catalog, "postgresql", aggregates)
+        if override.query is None:
+            continue
+        query = make_query(logical, override.query, declared.catalog, "postgresql", aggregates)
         if used := sorted(functions(query) & changing):
             query = replace(query, changing=f"{used[0]}()")
         described[logical] = await _table(connection, logical, query)
-        settings = tables.get(logical)
-        if not (isinstance(settings, Mapping) and "query" in settings):  # It is that of a preset.
-            await refuse_own_functions(connection, logical, query)
     return replace(declared, catalog=replace(declared.catalog, queries=described))
 
 
@@ -128,5 +156,6 @@ async def _columns(connection: AsyncConnection, logical: str, statement: str) ->
 def _refused(logical: str, error: BaseException) -> MappingError:
     """The error for a query that the server does not accept."""
     return MappingError(
-        f"tables.{logical}.query: {error}.", hint="Correct the query, or try it with `psql` as the same user."
+        f"tables.{logical}.query: {error}.",
+        hint="Correct the query. If it is that of a preset, preset = false leaves it.",
     )

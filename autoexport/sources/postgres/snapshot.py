@@ -202,8 +202,12 @@ class PostgresSnapshot:
     # --- history -----------------------------------------------------------------------------------
 
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:
-        """None: the server only estimates the number of rows."""
-        return None
+        """The number of rows of a query that did not change; None for tables, which the server only estimates."""
+        return self._queries.live.get(logical)
+
+    def keep_count(self, logical: str, count: int) -> None:
+        """Keep the number of rows of a query, which nothing but running it tells."""
+        self._queries.live[logical] = count
 
     async def position(self, mapping: Mapping) -> Position | None:
         """The transactions that this snapshot sees; None if row versions cannot show later changes."""

@@ -37,7 +37,7 @@ from autoexport.sources.postgres.errors import DRIVER_ERRORS, explained, sqlstat
 from autoexport.sources.postgres.known_catalog import KnownCatalog
 from autoexport.sources.postgres.pinning import pin, quoted, unlocked
 from autoexport.sources.postgres.portal import Portals
-from autoexport.sources.postgres.query_tables import with_queries
+from autoexport.sources.postgres.query_tables import KnownQueries
 from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.postgres.session_limits import lift_limits
@@ -68,10 +68,13 @@ _LOCK_NOT_AVAILABLE = "55P03"
 class PostgresSource:
     """A database of a PostgreSQL server, primary or hot standby, version 13 or newer."""
 
+    in_process = False
+
     def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
         self._options = options
         self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
+        self._queries = KnownQueries(options.tables)
         self._catalog = KnownCatalog(configured_schemas(options.tables))
         self._engine = make_engine(url, prepared_statements=options.prepared_statements)
         if options.prepared_statements:
@@ -156,7 +159,7 @@ class PostgresSource:
                 if not await self._lock_in_time(connection):
                     self._locked = ()
             declared = await self._catalog.read(connection)
-            declared = await with_queries(connection, declared, self._options.tables)
+            declared = await self._queries.describe(connection, declared)
             tables, left_out = self._mapped(declared)
             needed = _lockable([*tables, *left_out], declared)
             late = asyncio.get_running_loop().time() > deadline

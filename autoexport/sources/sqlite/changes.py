@@ -18,7 +18,6 @@ from autoexport.sources.contract import Snapshot
 from autoexport.sources.partitions import ChangedImages
 from autoexport.sources.query_changes import (
     QueryChanges,
-    Sums,
     changing,
     queries_of,
     split_position,
@@ -110,32 +109,33 @@ class PageChanges:
         current = await self.position(mapping)
         if reason or current is None:
             return Everything(reason)
-        sums: dict[str, Sums] = {}
-        if queries_of(mapping):
-            split = split_position(since)
-            if split is None:
-                return Everything("the position of the last export cannot be read")
-            _, sums, since = split
+        before = split_position(since) if queries_of(mapping) else None
+        if before is not None:
+            since = before.inner
+        elif queries_of(mapping):
+            return Everything("the position of the last export cannot be read")
         difference = await in_thread(compare, since, current)
         if difference.everything is not None:
             return Everything(difference.everything)
         if difference.identical:
-            return queries.unmoved(mapping, sums)
+            return queries.unmoved(before)
         if _changed_share(current, difference) > _MOST_CHANGED:
             return Everything("most pages changed")
         ranges = await in_thread(changed_ranges, self._connection, self._descriptor, current, difference)
         if isinstance(ranges, Everything):
             return ranges
         if not difference.moved:
-            return queries.unmoved(mapping, sums)
+            return queries.unmoved(before)
         changed = ChangedImages()
         reason = await self._gather(snapshot, mapping, ranges, changed)
-        if reason or not queries_of(mapping):
+        if reason or before is None:
             return Everything(reason) if reason else changed.answer()
         by_table = await in_thread(_listed, ranges, difference.moved)
         if by_table is None:
             return Everything("the tables of the queries changed in too many places")
-        return await queries.changes(mapping, difference.moved, partial(_conditions, by_table), sums, changed)
+        return await queries.changes(
+            mapping, difference.moved, partial(_conditions, by_table), before.sums, changed
+        )
 
     async def _gather(
         self, snapshot: Snapshot, mapping: Mapping, ranges: dict[str, Iterator[RowidRange]], changed: ChangedImages

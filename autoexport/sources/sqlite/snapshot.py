@@ -163,9 +163,16 @@ class SqliteSnapshot:
         await connection.exec_driver_sql(f"PRAGMA cache_size=-{self._sorting_kib}")
 
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:
-        """The number of images or annotations, which the fingerprint counts; None for other tables."""
+        """The number of rows: the fingerprint counts those of tables, and a position those of queries that did not
+        change. None if neither does."""
+        if mapping.tables()[logical].table.query is not None:
+            return self._queries.live.get(logical)
         current = await self._pages.position(mapping)
         return current.row_counts.get(mapping.tables()[logical].table.name) if current is not None else None
+
+    def keep_count(self, logical: str, count: int) -> None:
+        """Keep the number of rows of a query, which nothing but running it tells."""
+        self._queries.live[logical] = count
 
     async def position(self, mapping: Mapping) -> Position | None:
         """The fingerprint of the pages of images and annotations, or of the tables that their queries read.

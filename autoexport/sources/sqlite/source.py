@@ -53,6 +53,8 @@ with 1.1 million rows: 3.5 s instead of 4.8 s to read them in order, and 3 MB mo
 class SqliteSource:
     """A SQLite database file, in WAL mode or not. Raises `SourceError` if the URL names no file."""
 
+    in_process = True
+
     def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
         if url.path is None:
             raise SourceError("The URL names no file.", hint="Give sqlite:///path/to/file.db.")

@@ -1,0 +1,65 @@
+"""Starts the worker process that writes the file of a format that cuts its rows by a rule of its own."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from autoexport.errors import RenderError
+from autoexport.formats.contract import EncoderFormat, FormatOptions, RowFormat, RowRange
+from autoexport.rendering.row_groups import Piece, RowFiles
+from autoexport.runtime.logs import get_logger
+
+PROCESS_FROM_ROWS = 5_000
+"""Minimum fresh rows that justify starting a worker process: about a row group. Its end frees all memory."""
+
+log = get_logger()
+
+# As the rendering process is started.
+CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.row_worker import main; main()"
+
+
+def write_groups_apart(
+    output: RowFormat, options: FormatOptions, ranges: Sequence[RowRange], files: RowFiles
+) -> tuple[list[Piece], float] | None:
+    """Do what `write_groups` does in a worker process; also returns its processor time in seconds.
+
+    Encoders hold the interpreter's lock, so in a thread of this process the event loop would wait. None if no
+    process can be started, or if it has another encoder. Raises `RenderError`, OSError, EOFError.
+    """
+    descriptors = (files.spool, files.published, files.target)
+    encoder = output.encoder() if isinstance(output, EncoderFormat) else None
+    message = marshal.dumps(
+        (type(output).__module__, output.file_name, dict(options), list(ranges), descriptors, encoder)
+    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-c", CODE, *sys.path], input=message, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, check=False,
+            pass_fds=[descriptor for descriptor in descriptors if descriptor is not None],
+        )  # fmt: skip
+    except (OSError, TypeError) as error:
+        log.debug("render.no_process", error=str(error))
+        return None
+    try:
+        kind, *content = marshal.loads(done.stdout)  # noqa: S302 - only our own program writes it
+    except (EOFError, ValueError, TypeError):
+        kind, content = "error", [f"it ended with exit code {done.returncode}"]
+    if kind == "other encoder":
+        # Bytes of two encoders in one file would not be what a full export writes.
+        log.warning("render.other_encoder", hint="Packages were replaced while the program ran: restart it.")
+        return None
+    if kind == "os error":
+        raise OSError(content[0], os.strerror(content[0]))
+    if kind == "short":
+        raise EOFError
+    if kind != "done":
+        raise RenderError(
+            f"The process that encodes {output.file_name} failed: {content[0]}.",
+            hint="Was it killed, or short of memory? See the kernel's log. The exporter tries again.",
+        )
+    pieces, cpu_s = content
+    return pieces, cpu_s
