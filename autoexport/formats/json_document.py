@@ -37,7 +37,9 @@ _ANNOTATION_COLUMNS = tuple(name for key in _ANNOTATION_KEYS for name in (CORNER
 _DOCUMENTS = frozenset({"polygon", "points", "mask", "attributes"})
 """The keys of annotations whose columns hold JSON."""
 
+_IMAGE_INDENT = b" " * 12 + b"{"
 _IMAGE_BEGINS = re.compile(rb'^ {12}\{\s*"id": ("(?:[^"\\]|\\.)*"|[^,"]+)', re.MULTILINE)
+_IMAGE_ID = re.compile(rb'\s*"id": ("(?:[^"\\]|\\.)*"|[^,"]+)')
 
 
 class JsonDocument:
@@ -166,10 +168,11 @@ class JsonDocument:
 
     def images_in(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The images of a block."""
-        begins = [(match.start(), match[1]) for match in _IMAGE_BEGINS.finditer(body)]
-        ends = [begin for begin, _ in begins[1:]] + [len(body)]
-        for (begin, image), end in zip(begins, ends, strict=True):
-            yield image, body[begin:end].rstrip(self.separator)
+        # Only images have this indentation. Searching a block for the expression would take 20 times as long.
+        for image in body.removeprefix(_IMAGE_INDENT).split(self.separator + _IMAGE_INDENT):
+            match = _IMAGE_ID.match(image)
+            if match is not None:
+                yield match[1], image
 
     def nodes_in(self, text: bytes) -> Iterator[tuple[str, bytes, bytes]]:
         """The nodes of a section."""
