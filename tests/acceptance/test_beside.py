@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autoexport.cli import main
 from tests.applications import create_sqlite, fill_sqlite
 from tests.trials import Trial
 
@@ -177,3 +178,50 @@ def test_each_can_be_switched_off(tmp_path: Path, trial: Trial, database: sqlite
     neither.export()
     assert manifest(neither)["beside"] == {}
     assert not {*BESIDE} & {path.name for path in neither.directory.iterdir()}
+
+
+def test_the_command_says_what_changed(
+    trial: Trial, database: sqlite3.Connection, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`changes --since` names the image of each commit, and says when it cannot know."""
+
+    def asked(since: int) -> dict[str, object]:
+        assert main(["changes", "--since", str(since), "--export-dir", str(trial.directory)]) == 0
+        record: dict[str, object] = json.loads(capfd.readouterr().out)
+        return record
+
+    # Each dataset is a block, and few are in one page: if more than half of them change, the export is full.
+    for number in range(100):
+        key = f"extra {number}"
+        database.execute(
+            "INSERT INTO datasets (id, name, project_id) SELECT ?, ?, min(id) FROM projects", (key, key)
+        )
+        database.execute(
+            "INSERT INTO images (id, filename, original_filename, file_path, dataset_id, width, height, "
+            "file_size) VALUES (?, 'a', 'a', ?, ?, 1, 1, 1)",
+            (f"extra image {number:02}", "a" * 900, f"extra {number}"),
+        )
+    trial.export()
+    images = ["extra image 03", "extra image 17"]
+    for image in images:
+        database.execute("UPDATE images SET file_size = coalesce(file_size, 0) + 1 WHERE id = ?", (image,))
+        outcome = trial.export()
+        assert not outcome.full, outcome.reason
+    nothing = {"count": 0, "ids": []}
+    for since in (1, 2):
+        told = asked(since)
+        wanted = images[since - 1 :]
+        assert told["full"] is False
+        assert told["images"] == {
+            "added": nothing, "changed": {"count": len(wanted), "ids": wanted}, "removed": nothing
+        }  # fmt: skip
+        assert told["datasets"] == told["labels"] == dict.fromkeys(("added", "changed", "removed"), nothing)
+    assert asked(0)["full"] is True
+    assert asked(3)["images"] == dict.fromkeys(("added", "changed", "removed"), nothing)
+
+
+def test_the_command_needs_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a manifest it says so in one line; a wrong number is a wrong flag."""
+    assert main(["changes", "--since", "1", "--export-dir", str(tmp_path)]) == 1
+    assert "manifest.json" in capfd.readouterr().err
+    assert main(["changes", "--since", "x"]) == 2
