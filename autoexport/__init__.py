@@ -10,6 +10,7 @@ from autoexport.version import __version__
 if TYPE_CHECKING:
     from autoexport.config.settings import Settings
     from autoexport.daemon.embedding import export_once, exporting, run_exporter
+    from autoexport.daemon.events import Event, Publication
     from autoexport.daemon.supervisor import Exporter
     from autoexport.errors import AutoexportError, ConfigurationError
     from autoexport.publishing.manifest import Manifest
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AutoexportError",
     "ConfigurationError",
+    "Event",
     "Exporter",
     "Manifest",
+    "Publication",
     "Settings",
     "__version__",
     "export_once",
@@ -31,8 +34,10 @@ __all__ = [
 _MODULES = {
     "AutoexportError": "autoexport.errors",
     "ConfigurationError": "autoexport.errors",
+    "Event": "autoexport.daemon.events",
     "Exporter": "autoexport.daemon.supervisor",
     "Manifest": "autoexport.publishing.manifest",
+    "Publication": "autoexport.daemon.events",
     "Settings": "autoexport.config.settings",
     "export_once": "autoexport.daemon.embedding",
     "exporting": "autoexport.daemon.embedding",

@@ -16,6 +16,7 @@ import click
 
 from autoexport.commands.interruption import Interrupted, until_interrupted
 from autoexport.commands.options import (
+    EXAMPLES,
     DatabaseFirst,
     Invocation,
     common_options,
@@ -36,21 +37,6 @@ INTERRUPTED = 130
 _told = threading.Event()
 """Set when the interruption was reported: two threads may try to."""
 
-EXAMPLES = """\b
-Examples:
-  autoexport demo                     try it on a small sample database
-  autoexport app.db                   export once to database_exports/
-  autoexport app.db --full            export once, from scratch
-  autoexport app.db --monitor         export, then keep the files current
-  autoexport check app.db             show what would block an export
-  autoexport verify app.db            compare the files with the database
-
-\b
-Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
-Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
-3 verify found differences.
-"""
-
 
 @click.group(
     cls=DatabaseFirst,
@@ -61,11 +47,14 @@ Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
 )
 @click.option("--full", is_flag=True, help="Export from scratch.")
 @click.option("--monitor", is_flag=True, help="Export, then keep the files current.")
+@click.option("--listen", metavar="HOST:PORT", help="With --monitor: serve metrics and health there.")
 @click.option("--disable-hooks", is_flag=True, help="Only poll: use no file events or notifications.")
 @common_options
 @click.version_option(__version__, prog_name="autoexport", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: bool, **flags: Any) -> int | None:
+def cli(
+    context: click.Context, /, full: bool, monitor: bool, listen: str | None, disable_hooks: bool, **flags: Any
+) -> int | None:
     """Export an image-annotation database to JSON and CSV files.
 
     Without a command, export once and exit. DATABASE is the path of a SQLite
@@ -74,14 +63,16 @@ def cli(context: click.Context, /, full: bool, monitor: bool, disable_hooks: boo
     invocation: Invocation = context.ensure_object(Invocation)
     if disable_hooks:
         flags["enable_hooks"] = False
-    invocation.take(flags)
+    invocation.take({**flags, "listen": listen})
     if context.invoked_subcommand is not None:
-        if full or monitor:
-            flag = "--full" if full else "--monitor"
+        if full or monitor or listen is not None:
+            flag = "--full" if full else "--monitor" if monitor else "--listen"
             raise click.UsageError(f"{flag} cannot stand before the command '{context.invoked_subcommand}'.")
         return None
     if full and monitor:
         raise click.UsageError("--full and --monitor cannot be combined: run --full once, then --monitor.")
+    if listen is not None and not monitor:
+        raise click.UsageError("--listen needs --monitor: one export ends before anything could ask.")
     return _export(invocation, full=full, monitor=monitor)
 
 
@@ -165,6 +156,18 @@ def status(invocation: Invocation, /, as_json: bool, max_age: float | None, **fl
 
     code: int = status(settings, as_json=as_json, max_age_s=max_age)
     return code
+
+
+@cli.command()
+@click.option("--since", type=click.IntRange(min=0), required=True, metavar="N", help="Generation that is known.")
+@common_options
+@click.pass_obj
+def changes(invocation: Invocation, /, since: int, **flags: Any) -> int:
+    """Print as JSON what was added, changed or removed since generation N."""
+    invocation.take(flags)
+    from autoexport.commands.changes import changes
+
+    return changes(invocation.settings(), since)
 
 
 @cli.command()

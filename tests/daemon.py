@@ -167,9 +167,13 @@ def project_names(directory: Path) -> list[str]:
 def leftovers(directory: Path) -> list[str]:
     """Names in the export and state directories that a stopped exporter should not leave."""
     known = {*PUBLIC_NAMES, ".autoexport", ".gitignore", "leader.lock", "publish.lock",
-             "ledger.json", "position", "status.json"}  # fmt: skip
+             "ledger.json", "position", "status.json", "unlisted"}  # fmt: skip
     manifest = directory / "manifest.json"
     listed = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
-    public = {str(path) for name in listed for path in (Path(name), *Path(name).parents)}
+    # Label files that no list names stay for ten minutes; they are noted.
+    noted = directory / ".autoexport" / "unlisted"
+    waiting = [line.partition(" ")[2] for line in noted.read_text().splitlines()] if noted.exists() else []
+    public = {str(path) for name in (*listed, *waiting) for path in (Path(name), *Path(name).parents)}
     found = (str(path.relative_to(directory)) for path in directory.rglob("*") if path.name not in known)
-    return sorted(name for name in found if name not in public)
+    below = tuple(name for name in listed if name.endswith("/"))
+    return sorted(name for name in found if name not in public and not f"{name}/".startswith(below))

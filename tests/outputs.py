@@ -27,10 +27,33 @@ SINGLE_FILES = tuple(name for name in file_names() if "." in name)
 
 
 def published_names(directory: Path) -> list[str]:
-    """The paths of all files of outputs that are there, those in folders too."""
+    """The paths of all files of outputs that are there, those in folders too.
+
+    Label files that no list names do not count: they stay for a while.
+    """
     found = []
     for name in file_names():
         path = directory / name
         below = path.rglob("*") if path.is_dir() else [path]
-        found += [str(file.relative_to(directory)) for file in below if file.is_file()]
-    return sorted(found)
+        found += [file.relative_to(directory).as_posix() for file in below if file.is_file()]
+    listed = listed_label_files(directory)
+    return sorted(name for name in found if name in listed or recorded_as(name) == name)
+
+
+def listed_label_files(directory: Path) -> set[str]:
+    """The paths of the label files that the lists name, as ultralytics finds them."""
+    found = set()
+    for path in directory.glob("yolo/*/*.txt"):
+        if path.name != "classes.txt":
+            for line in path.read_text().splitlines():
+                image = f"{path.parent.relative_to(directory).as_posix()}/{line.removeprefix('./')}"
+                label = "/labels/".join(image.rsplit("/images/", 1))
+                found.add(label.rsplit(".", 1)[0] + ".txt")
+    return found
+
+
+def recorded_as(name: str) -> str:
+    """The name under which the manifest has a published file: label files are recorded as their folder."""
+    if name.startswith("yolo/") and "/labels/" in name:
+        return "/".join([*name.split("/")[:2], "labels", ""])
+    return name

@@ -6,8 +6,10 @@ import contextlib
 import copy
 import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,39 @@ def average_precision(document: dict[str, Any], rows: list[dict[str, Any]], kind
     evaluation.accumulate()
     precision = evaluation.eval["precision"][..., 0, 2]
     return float(precision[precision > -1].mean())
+
+
+def read_as_ultralytics(data_set: Path, split: str) -> list[tuple[Path, list[list[float]]]]:
+    """The images of a list with the rows of their label files, by the rules of ultralytics' `data/utils.py`.
+
+    Raises AssertionError for what would drop an image: a missing label file, or a row that is out of range, of an
+    unknown class, repeated, or mixed with rows of another kind.
+    """
+    found = []
+    count = len((data_set / "classes.txt").read_text().splitlines())
+    for line in (data_set / f"{split}.txt").read_text().strip().splitlines():
+        assert line.startswith("./")
+        image = Path(line.replace("./", f"{data_set}/", 1))
+        label = Path("/labels/".join(str(image).rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt")
+        rows = [list(map(float, row.split())) for row in label.read_text().strip().splitlines()]
+        assert len({len(row) > 6 for row in rows}) <= 1, "boxes beside polygons"
+        assert len({tuple(row) for row in rows}) == len(rows), "a row twice"
+        for row in rows:
+            assert len(row) == 5 or (len(row) > 6 and len(row) % 2)
+            assert row[0] in range(count)
+            assert all(-1e-9 <= value <= 1 + 1e-9 for value in row[1:])
+        found.append((image, rows))
+    return found
+
+
+def write_png(path: Path, width: int, height: int) -> None:
+    """Write a black image of this size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes((width + 7) // 8)) * height
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)

@@ -23,7 +23,7 @@ from autoexport.pipeline.verification import differences
 from autoexport.publishing.crc32 import digest
 from autoexport.runtime.files import TEMP_SUFFIX
 from autoexport.runtime.progress import Progress
-from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names
+from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, listed_label_files, published_names, recorded_as
 from tests.parquet_rows import expected_parquet, parquet_rows
 from tests.straight_reading import expected_csv_text, expected_document, expected_json_lines
 
@@ -31,7 +31,17 @@ Contents = dict[str, bytes]
 
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
 _FLOAT = re.compile(r"(?<=,)-?[0-9]+\.[0-9]+(?:e[+-]?[0-9]+)?(?=[,\n])")
-_PRIVATE = {".gitignore", "leader.lock", "publish.lock", "ledger.json", "position", "status.json", "publishing"}
+_PRIVATE = {
+    ".gitignore",
+    "leader.lock",
+    "publish.lock",
+    "ledger.json",
+    "position",
+    "status.json",
+    "publishing",
+    "unlisted",
+    "labelling",
+}
 
 
 class RowsHook:
@@ -96,8 +106,9 @@ class Trial:
         left = [name for name in found if name not in public] + [n for n in private if n not in _PRIVATE]
         nested = [name for name in published_names(self.directory) if "/" in name]
         if nested:
-            listed = json.loads((self.directory / "manifest.json").read_bytes())["files"]
-            left += [name for name in nested if name not in listed]
+            manifest = self.directory / "manifest.json"
+            listed = json.loads(manifest.read_bytes())["files"] if manifest.exists() else {}
+            left += [name for name in nested if recorded_as(name) not in listed]
         return sorted(left)
 
     def check_set(self) -> bool:
@@ -117,6 +128,8 @@ class Trial:
         return all(self._is(name, record) for name, record in manifest["files"].items())
 
     def _is(self, name: str, record: dict[str, Any]) -> bool:
+        if name.endswith("/"):
+            return folder_record(self.directory, name) == record
         try:
             content = (self.directory / name).read_bytes()
         except FileNotFoundError:
@@ -126,6 +139,18 @@ class Trial:
     def check_equals(self, database: Path) -> None:
         """Check that every file equals a plain reading of this SQLite file."""
         check_equals(database, self.directory)
+
+
+def folder_record(directory: Path, name: str) -> dict[str, Any]:
+    """What the manifest has to say about a folder of label files: the files that its lists name."""
+    files = {
+        label.removeprefix(name): (directory / label).read_bytes()
+        for label in listed_label_files(directory)
+        if label.startswith(name) and (directory / label).exists()
+    }
+    total = sum(crc32(path.encode() + b"\0" + text) for path, text in files.items()) % 2**32
+    size = sum(map(len, files.values()))
+    return {"bytes": size, "digest": f"crc32-sum:{total:08x}", "rows": len(files)}
 
 
 def check_parses(path: Path) -> None:

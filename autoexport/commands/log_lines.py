@@ -15,12 +15,15 @@ from structlog.typing import EventDict, WrappedLogger
 from autoexport.commands.terminal import DUMB, visible
 
 _WORDED: dict[str, Callable[[EventDict], str]] = {
+    "after_publish.done": lambda e: f"ran the command for generation {e['generation']}, {_s(e['seconds'])}",
+    "after_publish.failed": lambda e: f"after generation {e['generation']}: {e['error']}",
     "changes.recounted": lambda e: f"counted the rows of the other blocks: {_blocks(e['lossy'])} lost some",
     "check.reconnecting": lambda e: f"connecting again: {e['error']}",
     "copy.not_started": lambda e: f"copying in this process: {e['error']}",
     "copy.process_failed": lambda e: f"copying again in this process: {e['reason']}",
     "cycle.failed": lambda e: f"{e['error']}",
     "cycle.recovered": lambda e: f"recovered after {_counted(e['failures'], 'failure')}",
+    "event.failed": lambda e: f"on_event failed for '{e['kind']}': {e['error']}",
     "export.asked": lambda e: f"{e['signal']}: exporting now",
     "export.boxes": lambda e: f"{_counted(e['repaired'], 'value')} cannot be read",
     "export.classes": lambda _: "a classes.json cannot be read",
@@ -37,9 +40,14 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "exporter.disabled": lambda _: "exports are switched off by enable_auto_export",
     "exporter.ended": lambda e: f"the exporter ended: {e['error']}",
     "exporter.stopped": lambda _: "stopped",
+    "heartbeat.failed": lambda e: f"the heartbeat to {e['url']} failed: {e['error']}",
+    "heartbeat.recovered": lambda e: f"the heartbeat to {e['url']} works again",
     "hooks.unavailable": lambda e: f"no file events: {e['reason']}",
     "leader.taken": lambda e: f"keeping {_short(e['directory'])} up to date",
     "leader.waiting": lambda e: f"standing by: {e['behind']} keeps {_short(e['directory'])} up to date",
+    "listen.error": lambda e: f"no answer for {e['path']}: {e['error']}",
+    "listen.failed": lambda e: f"cannot listen on {e['address']}: {e['error']}",
+    "listen.started": lambda e: f"metrics and health: http://{e['address']}/metrics",
     "mapping.warning": lambda e: f"{e['warning']}",
     "monitor.started": lambda e: _started(e),
     "plan.made": lambda e: f"{e['mode']} export: {e['reason']}, {_s(e['seconds'])}",
@@ -55,6 +63,7 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "splice.staged": lambda e: f"wrote {_counted(e['files'], 'file')}, {e['bytes']:,} bytes",
     "stop.asked": lambda e: f"{e['signal']}: stopping; a second one stops at once",
     "stop.at_once": lambda e: f"{e['signal']}: stopping at once",
+    "textfile.failed": lambda e: f"cannot write {e['path']}: {e['error']}",
 }
 """The sentence for each event. An event without one is shown with its values."""
 

@@ -34,8 +34,8 @@ async def monitor(settings: Settings) -> int:
         # Wrong settings are reported before systemd is told that the service is ready.
         open_source(settings)
         chosen_formats(settings.format_options)
-    manager.ready()
     exporter = Exporter(settings, manager=manager)
+    manager.ready()
     stop = asyncio.Event()
     task = asyncio.create_task(exporter.run(stop, monitor=True), name="exporter")
     signals = _Signals(exporter, stop, task, manager)

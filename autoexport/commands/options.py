@@ -32,6 +32,21 @@ _PASTED = ("database_url", "export_directory")
 _COMMAND = re.compile(r"`python -m autoexport((?: [^`]*)?)`")
 _NAMED_TWICE = "The database is named twice: as an argument and by --database-url."
 
+EXAMPLES = """\b
+Examples:
+  autoexport demo                     try it on a small sample database
+  autoexport app.db                   export once to database_exports/
+  autoexport app.db --full            export once, from scratch
+  autoexport app.db --monitor         export, then keep the files current
+  autoexport check app.db             show what would block an export
+  autoexport verify app.db            compare the files with the database
+
+\b
+Settings are also read from DB_EXPORT_… variables, .env and autoexport.toml.
+Exit codes: 0 success, 1 failure, 2 wrong flags or settings,
+3 verify found differences.
+"""
+
 
 @dataclass(slots=True)
 class Invocation:

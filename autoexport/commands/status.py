@@ -126,6 +126,7 @@ def _record(findings: StatusFindings) -> dict[str, Any]:
         "failures": report.failures if report else 0,
         "last_error": report.error if report else None,
         "left_out": report.degraded if report else None,
+        "after_publish_error": report.after_publish if report else None,
         "hint": (report.hint or report.degraded_hint) if report else None,
         "next_try": _iso(report.next_try_at if report and findings.running else None),
         "next_export": _iso(report.next_export_at if report and findings.running else None),
@@ -165,6 +166,8 @@ def _print(settings: Settings, findings: StatusFindings) -> None:
     ]
     if record["next_export"]:
         rows.append(["next export", f"{record['next_export']}: {record['waits_for']}"])
+    if record["after_publish_error"]:
+        rows.append(["after the last publish", str(record["after_publish_error"])])
     if record["degraded"]:
         rows.append(["degraded", str(record["left_out"])])
     if record["last_error"] or record["degraded"]:

@@ -23,6 +23,7 @@ FLAGS: Mapping[str, str] = {
     "export_directory": "--export-dir",
     "check_interval": "--interval",
     "enable_hooks": "--disable-hooks",
+    "listen": "--listen",
     "log_format": "--log-format",
     "log_level": "--log-level",
 }
@@ -133,7 +134,7 @@ def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given
             raise ConfigurationError(
                 f"Unknown setting '{name}' in {path}.", hint=f"{meant}Allowed are {', '.join(known)}."
             )
-    for name in ("export_directory", "state_directory"):
+    for name in ("export_directory", "state_directory", "metrics_textfile"):
         if isinstance(values.get(name), str):
             values[name] = str(path.parent / os.path.expanduser(values[name]))
     if isinstance(url := values.get("database_url"), str) and url.strip():

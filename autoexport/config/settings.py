@@ -14,6 +14,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import parse_database_url, published_name
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
+from autoexport.config.operations import (
+    ALLOWED,
+    Address,
+    checked_address,
+    checked_textfile,
+    checked_url,
+    parse_address,
+    split_command,
+)
 from autoexport.config.options import Option
 from autoexport.config.postgres_url import with_service
 from autoexport.errors import ConfigurationError
@@ -111,6 +120,11 @@ class Settings(_FormatSettings):
     predictions: bool = False
     export_page: bool = True
     export_history: bool = True
+    listen: Annotated[str, BeforeValidator(checked_address)] = ""
+    metrics_textfile: Annotated[Path | None, BeforeValidator(checked_textfile)] = None
+    on_publish: Annotated[tuple[str, ...], BeforeValidator(split_command)] = ()
+    on_publish_timeout: Seconds = Field(default=60.0, ge=0.1, le=3_600, allow_inf_nan=False)
+    heartbeat_url: Annotated[str, BeforeValidator(checked_url)] = Field(default="", repr=False)
     tables: dict[str, Any] = Field(default_factory=dict)
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -158,6 +172,11 @@ class Settings(_FormatSettings):
     def state_dir(self) -> Path:
         """The private directory: `state_directory`, or `.autoexport` in the export directory."""
         return self.state_directory or self.export_directory / ".autoexport"
+
+    @property
+    def listen_address(self) -> Address | None:
+        """The address to serve metrics and health on; None if there is none."""
+        return parse_address(self.listen) if self.listen else None
 
     @property
     def format_options(self) -> dict[str, Any]:
@@ -245,13 +264,17 @@ def _explained(exc: ValidationError, places: Mapping[str, str]) -> Configuration
         return ConfigurationError(f"Unknown setting '{name}'.", hint=f"{meant}Allowed are {', '.join(known)}.")
     place = places.get(name)
     where = f" ({place})" if place else ""
-    bad = "" if name in ("database_url", "tables") else f": {str(error['input'])[:60]!r}"
+    bad = "" if name in _SECRET else f": {str(error['input'])[:60]!r}"
     return ConfigurationError(
         f"The setting {name}{where} has a bad value{bad}.", hint=f"Allowed: {_allowed(name)}."
     )
 
 
+_SECRET = ("database_url", "tables", "heartbeat_url", "on_publish")
+"""The settings whose values no message shows."""
+
 _ALLOWED: Mapping[str, str] = {
+    **ALLOWED,
     "check_interval": "a number of seconds from 0.05 to 86400",
     "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
     "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from autoexport.daemon.events import Event, Events
 from autoexport.daemon.report import Report
 from autoexport.errors import AutoexportError, DatabaseAway
 
@@ -16,6 +17,9 @@ _NUMBER = re.compile(r"\d[\d,.]*")
 HUNG_S = 1800.0
 """An export that completes no step for so long counts as hanging. The longest step, writing a file of 200 GB,
 takes less."""
+
+SILENT_S = 300.0
+"""An exporter without any sign of life for so long counts as hanging. The units set WatchdogSec= to the same."""
 
 
 class ServiceManager(Protocol):
@@ -43,7 +47,8 @@ class NullServiceManager:
 class Health:
     """In-memory health report. Every completed step of the work feeds the watchdog, and nothing else does.
 
-    It is the `Progress` of the exports. `clock` gives seconds since the epoch.
+    It is the `Progress` of the exports. It tells `events` all that it is told. `clock` gives seconds since the
+    epoch, `steady` seconds that a change of the clock does not change.
     """
 
     def __init__(
@@ -51,9 +56,14 @@ class Health:
         interval_s: float,
         *,
         manager: ServiceManager | None = None,
+        events: Events | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.events = events or Events()
         self._clock = clock
+        self._steady = steady
+        self._alive_at = steady()
         self._manager = manager or NullServiceManager()
         self._exporting_since: float | None = None
         self._change_during_export: float | None = None
@@ -89,6 +99,7 @@ class Health:
         if self.report.state in ("starting", "standing by"):
             self._update(state="watching", waits_for=None)
         self.waited()
+        self.events.tell(Event("checked", now))
 
     def export_waits(self, reason: str, due_in_s: float) -> None:
         """Report why the next export has not begun, and in how many seconds it is due."""
@@ -101,6 +112,7 @@ class Health:
         self._update(state="exporting", waits_for=None, next_export_at=None)
         self._manager.status("exporting")
         self.progressed()
+        self.events.tell(Event("exporting", self._clock()))
 
     def export_completed(self, generation: int, last_publish: str, duration_s: float) -> int:
         """Report that the files are up to date; returns the number of failures since the export before."""
@@ -146,7 +158,12 @@ class Health:
             next_try_at=None if next_try_s is None else self._clock() + next_try_s,
         )  # fmt: skip
         self._manager.status(f"retrying: {message}")
+        self.events.tell(Event("failed", self._clock(), error=error))
         return is_new
+
+    def after_publish(self, error: str | None) -> None:
+        """Report why the command or the function after the last publish failed; None if it did not."""
+        self._update(after_publish=error)
 
     def stopped(self) -> None:
         """Report the end of the exporter, and keep its last error."""
@@ -157,24 +174,56 @@ class Health:
     def progressed(self) -> None:
         """Report a step of an export, or a tick of waiting for something outside this process."""
         self._last_step = self._clock()
-        self._manager.progressed()
+        self._lives()
 
     def waited(self) -> None:
         """Report a check, or a tick of waiting for one: it counts as progress unless an export hangs meanwhile."""
-        if self._exporting_since is None or self._clock() - self._last_step < HUNG_S:
-            self._manager.progressed()
+        if not self._export_hangs():
+            self._lives()
+
+    def _lives(self) -> None:
+        self._alive_at = self._steady()
+        self._manager.progressed()
+
+    def _export_hangs(self) -> bool:
+        return self._exporting_since is not None and self._clock() - self._last_step >= HUNG_S
+
+    def hangs(self) -> str | None:
+        """How the exporter hangs, in a few words; None if it works, or waits for something outside."""
+        if self._export_hangs():
+            return f"the export has completed no step for {HUNG_S:g} s"
+        if self._steady() - self._alive_at >= SILENT_S:
+            return f"the exporter has given no sign of life for {SILENT_S:g} s"
+        return None
+
+    def unready(self) -> str | None:
+        """Why the files are not known to be fresh, in a few words; None if they are.
+
+        As `status` judges, and after the first success: a message of an error may hold names, so it is not here.
+        """
+        report = self.report
+        if report.state == "standing by":
+            return "another exporter keeps the files"
+        if report.error is not None:
+            return f"failing: {report.failures} in a row"
+        if report.generation is None:
+            return "no export has succeeded yet"
+        return "the last check is too old" if report.is_stale(self._clock()) else None
 
     def start(self, total_rows: int | None) -> None:
         """Count the begin of reading as progress."""
         self.progressed()
+        self.events.start(total_rows)
 
     def advance(self, rows: int) -> None:
         """Count a piece of a block as progress."""
         self.progressed()
+        self.events.advance(rows)
 
     def finish(self) -> None:
         """Count the end of reading as progress."""
         self.progressed()
+        self.events.finish()
 
 
 def describe(error: BaseException) -> tuple[str, str]:

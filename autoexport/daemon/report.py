@@ -26,7 +26,7 @@ class Report:
     Times are seconds since the epoch. `last_publish` is the timestamp in the published files. None means "not yet"
     or "none". `degraded` says which annotations the files lack, although they are fresh. `waits_for` says why the
     next export has not begun, `next_export_at` when it is due. The state "finished" is that of one export without
-    a daemon.
+    a daemon. `after_publish` says why the command or the function after the last publish failed.
     """
 
     pid: int
@@ -46,6 +46,7 @@ class Report:
     degraded_hint: str | None = None
     waits_for: str | None = None
     next_export_at: float | None = None
+    after_publish: str | None = None
 
     @property
     def checked_at(self) -> float:

@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from autoexport.config.settings import Settings
+from autoexport.daemon.after_publish import Callback
 from autoexport.daemon.budget import Budget
 from autoexport.daemon.detector import detect
+from autoexport.daemon.events import Listener
 from autoexport.daemon.health import Health, ServiceManager
-from autoexport.daemon.one_time import record
+from autoexport.daemon.leading import Leadership
+from autoexport.daemon.one_time import record, report_success
+from autoexport.daemon.operations import Operations
 from autoexport.daemon.report import write_report
 from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_to_retry
 from autoexport.daemon.schedule import ExportSchedule, Work, export_forever
@@ -26,9 +30,8 @@ from autoexport.publishing.contract import Identities
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
-from autoexport.publishing.workspace import directories, remove_unused
+from autoexport.publishing.workspace import remove_unused
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.threads import in_thread
 from autoexport.runtime.waits import turn
 from autoexport.runtime.wake import hearing_commits
 
@@ -39,9 +42,19 @@ log = get_logger()
 
 
 class Exporter:
-    """An exporter in this process."""
+    """An exporter in this process.
 
-    def __init__(self, settings: Settings, *, manager: ServiceManager | None = None) -> None:
+    `on_publish` and `on_event` are those of `run_exporter`. Raises `ConfigurationError` if a package is missing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        manager: ServiceManager | None = None,
+        on_publish: Callback | None = None,
+        on_event: Listener | None = None,
+    ) -> None:
         self.settings = settings
         self.directory, self.state = settings.export_directory.absolute(), settings.state_dir.absolute()
         self.health = Health(settings.check_interval, manager=manager)
@@ -53,7 +66,9 @@ class Exporter:
         self._wake = asyncio.Event()
         self._schedule = ExportSchedule(Budget(settings.pace), self.health)
         self._throttle = DiskThrottle()
-        self._is_service = manager is not None
+        paths, service = (self.directory, self.state), manager is not None
+        self._leadership = Leadership(self._lock, self._socket, paths, self.health, is_service=service)
+        self._operations = Operations(settings, self.health, on_publish, on_event, is_service=service)
         self._one_at_a_time = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = self._drained = False
@@ -95,16 +110,17 @@ class Exporter:
         work = self._keep_forever() if monitoring else self._export_when_free()
         working = asyncio.create_task(work, name="supervisor")
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                await self._drain()
-        finally:
-            self._stopping = True
-            stopped.cancel()
-            working.cancel()
-            await asyncio.wait({working, stopped})
-            await asyncio.to_thread(self._throttle.finish)
+        async with self._operations.serving(listen=monitoring):
+            try:
+                await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not working.done():
+                    await self._drain()
+            finally:
+                self._stopping = True
+                stopped.cancel()
+                working.cancel()
+                await asyncio.wait({working, stopped})
+                await asyncio.to_thread(self._throttle.finish)
         if not working.cancelled():
             await working
 
@@ -119,6 +135,7 @@ class Exporter:
                     await self.export_now()
                 async with self._one_at_a_time:
                     self._drained = True  # later calls of `export_now` are refused
+                await self._operations.after_publish.finished()
         except TimeoutError:
             log.warning("export.given_up", after_s=DRAIN_S)
         except AutoexportError as exc:
@@ -130,14 +147,16 @@ class Exporter:
         async with turn(self._one_at_a_time):
             if self._drained:
                 raise AutoexportError("The exporter was stopped.", hint="`python -m autoexport` exports once.")
+            await self._operations.ready_to_export()
             self.health.export_began()
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
                 outcome = await export_once(job, progress=self.health, throttle=self._throttle, goes_on=goes_on)
                 left = outcome.files
-            except BaseException:
+            except BaseException as error:
                 self.health.export_left()
+                self._operations.export_failed(error)
                 with contextlib.suppress(asyncio.QueueFull):
                     self._queue.put_nowait(None)  # The checks may have taken the snapshot for exported.
                 raise
@@ -152,6 +171,7 @@ class Exporter:
                 log.warning("cycle.recovered", failures=failures)  # who reads of the failure alone needs its end
             if failures or outcome.published or before != self.health.report.degraded:
                 await self._persist()
+            self._operations.exported(outcome)
             return outcome
 
     async def _work(self, job: ExportJob) -> Work:
@@ -165,7 +185,10 @@ class Exporter:
             with contextlib.suppress(LockedError):
                 async with opened_job(self.settings) as job:
                     outcome = await self._export(job, goes_on=False)
-                await asyncio.to_thread(record, self.state, began, outcome)
+                await self._operations.after_publish.finished()
+                failure = self.health.report.after_publish
+                await asyncio.to_thread(record, self.state, began, outcome, failure)
+                await report_success(self.settings, outcome)
                 return
 
     # --- for ever ----------------------------------------------------------------------------------------
@@ -259,30 +282,12 @@ class Exporter:
     async def _lead(self) -> None:
         """Take or keep the leader lock of this export directory; wait while another exporter holds it."""
         if not self._lock.stands():
-            self._socket.close()
-            self._lock.release()
-            waited = False
-            while not await in_thread(self._try_to_lead):
-                waited = True
-                holder = str(await asyncio.to_thread(self._lock.holder) or "another exporter")
-                if self.health.standing_by(holder):
-                    self._tell("leader.waiting", directory=str(self.directory), behind=holder)
-                await asyncio.sleep(min(1.0, self.settings.check_interval))
-            if waited:
-                self._tell("leader.taken", directory=str(self.directory))
-            else:
-                log.info("leader.taken", directory=str(self.directory))
+            self._operations.leads(False)
+            await self._leadership.take()
+            self._operations.leads(True)
             await asyncio.to_thread(self._published_files.end_own_changes)
         if not self._socket.is_open:
             self._socket.open()
-
-    def _tell(self, event: str, **values: str) -> None:
-        # Several workers of an application are normal, a second service is not.
-        (log.warning if self._is_service else log.info)(event, **values)
-
-    def _try_to_lead(self) -> bool:
-        with directories(self.directory, self.state):
-            return self._lock.try_take()
 
     async def _persist_forever(self, interval_s: float) -> None:
         """Write each check to the status file: without a socket no other way shows the last check."""

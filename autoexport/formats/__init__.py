@@ -16,6 +16,7 @@ FORMATS = {
     "jsonl": "autoexport.formats.json_lines:OUTPUT",
     "parquet": "autoexport.formats.parquet:OUTPUT",
     "coco": "autoexport.formats.coco:OUTPUT",
+    "yolo": "autoexport.formats.yolo:OUTPUT",
 }
 """The `Output` of each format, as `module:name`, in the order of publication."""
 

@@ -94,6 +94,35 @@ class FileSetFormat(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedFolder:
+    """A folder of a `FolderFormat` with a file for each image: its path, which ends with `/`, and its sums.
+
+    `rows` is the number of its files, `bytes` their size. `digest` does not depend on their order.
+    """
+
+    name: str
+    rows: int
+    bytes: int
+    digest: str
+
+
+@runtime_checkable
+class FolderFormat(Protocol):
+    """A `FileSetFormat` that also has a small file for each image, in folders. No format has to."""
+
+    folder_part: int
+    """The part of a block that holds its small files. It is in none of the format's `files`."""
+
+    def folder_files(self, body: bytes, project: ProjectNode) -> Iterator[tuple[str, bytes]]:
+        """The small files in such a part: the path of each in the export directory, and its bytes."""
+        ...
+
+    def folders(self, tree: Tree) -> Iterator[PublishedFolder]:
+        """All folders, for the manifest."""
+        ...
+
+
 def part_count(output: Format) -> int:
     """The number of parts that each block has in a format."""
     return output.part_count if isinstance(output, FileSetFormat) else int(output.has_blocks)
@@ -181,6 +210,22 @@ class EncoderFormat(Protocol):
 
     def encoder(self) -> tuple[str, str]:
         """The name of the encoder, and a digest of what it makes of some values."""
+        ...
+
+
+@runtime_checkable
+class RecordFormat(Protocol):
+    """A format whose bytes tell which records changed. No format has to."""
+
+    def images_in(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The JSON of the id, and the bytes, of each image of a block."""
+        ...
+
+    def nodes_in(self, text: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+        """The nodes of a section, from its text without its blocks: table, JSON of the id, values.
+
+        The id of a label is a pair of its project's and its own, or its name if it has none.
+        """
         ...
 
 

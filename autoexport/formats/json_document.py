@@ -16,6 +16,7 @@ import orjson
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import FormatOptions, Output, Owner
+from autoexport.formats.json_nodes import nodes_in
 from autoexport.formats.json_tree import JsonStyle, TreeText, listed
 from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
 from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS, SHAPE_FIELDS
@@ -160,6 +161,19 @@ class JsonDocument:
         indent = b"\n" + b" " * (self._annotation_indent + 2)
         parsed = [parse(document.decode())[0] if document else None for document in column]
         return [orjson.dumps(value, option=orjson.OPT_INDENT_2).replace(b"\n", indent) for value in parsed]
+
+    # --- records -----------------------------------------------------------------------------------
+
+    def images_in(self, body: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The images of a block."""
+        begins = [(match.start(), match[1]) for match in _IMAGE_BEGINS.finditer(body)]
+        ends = [begin for begin, _ in begins[1:]] + [len(body)]
+        for (begin, image), end in zip(begins, ends, strict=True):
+            yield image, body[begin:end].rstrip(self.separator)
+
+    def nodes_in(self, text: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+        """The nodes of a section."""
+        return nodes_in(text)
 
     # --- the tree ----------------------------------------------------------------------------------
 

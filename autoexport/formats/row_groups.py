@@ -34,7 +34,7 @@ class Marks:
     heavy: list[int]
 
 
-def marks(keys: Iterable[str], rows: Sequence[int], sizes: Sequence[int] | None = None) -> Marks:
+def marks(keys: Iterable[str | None], rows: Sequence[int], sizes: Sequence[int] | None = None) -> Marks:
     """The marks among the rows of images.
 
     A mark is before the first row of an image. `rows` and `sizes` are the number of rows and of bytes of each
@@ -44,7 +44,8 @@ def marks(keys: Iterable[str], rows: Sequence[int], sizes: Sequence[int] | None 
     begin = 0
     for index, (key, count) in enumerate(zip(keys, rows, strict=True)):
         if count:
-            drawn = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogateescape"))
+            # An image of a table without keys may have none.
+            drawn = xxhash.xxh3_64_intdigest((key or "").encode("utf-8", "surrogateescape"))
             if drawn % SPACING_ROWS < count:
                 found.light.append(begin)
             if sizes is not None and (drawn >> 32) % LARGE_BYTES < sizes[index]:

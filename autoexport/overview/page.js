@@ -31,6 +31,7 @@
     if (!cell) return "";
     return "v" in cell.dataset ? Number(cell.dataset.v) : cell.textContent.trim();
   };
+  const most = 12;
   all("table").forEach((table) => {
     const body = table.tBodies[0];
     const original = Array.from(body.rows);
@@ -58,8 +59,22 @@
           rows = rows.map(([, row]) => row).concat(original.filter((row) => row.cells.length === 1));
         }
         body.append(...rows);
+        fold();
       });
     });
+    // Long tables show their first rows, and all of them on request, in print and while the filter is used.
+    let open = original.length <= most + 3;
+    const fold = () => Array.from(body.rows).forEach((row, index) => row.classList.toggle("folded", !open && index >= most));
+    if (!open) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "unfold";
+      const name = () => { button.textContent = open ? "Show fewer rows" : "Show all " + original.length + " rows"; };
+      button.addEventListener("click", () => { open = !open; fold(); name(); });
+      name();
+      table.after(button);
+      fold();
+    }
   });
 
   // The filter keeps the rows of all tables whose names have every word.
@@ -69,6 +84,7 @@
   const filter = () => {
     const wanted = box.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
+    document.body.classList.toggle("filtered", wanted.length > 0);
     rows.forEach(([row, text]) => {
       row.hidden = !wanted.every((word) => text.includes(word));
       shown += !row.hidden;
@@ -93,7 +109,11 @@
       if (!answer.ok) return;
       const latest = (await answer.json()).generation;
       if (!(latest > generation)) return;
-      if (!touched) { location.reload(); return; }
+      if (!touched && sessionStorage.getItem("seen") !== String(latest)) {
+        sessionStorage.setItem("seen", latest);  // A cache may have the old page: once is enough.
+        location.reload();
+        return;
+      }
       notice.firstElementChild.textContent = "Generation " + latest + " is published.";
       notice.hidden = false;
     } catch { /* The server is away. */ }

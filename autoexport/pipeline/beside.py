@@ -1,4 +1,4 @@
-"""Stages the files that stand beside the exported ones: the page and the history. No export depends on them.
+"""Stages the files that stand beside the exported ones: the page, the history and the changes.
 
 They are written only with a publish. "Incremental equals full" does not hold for them: they tell of the publishes,
 not of the database alone.
@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from autoexport.model.scratch import MemoryScratch
 from autoexport.model.tree import Tree
+from autoexport.overview import change_log
+from autoexport.overview.change_log import CHANGES_NAME
 from autoexport.overview.history import HISTORY_NAME, History, HistoryRow
 from autoexport.overview.page import PAGE_NAME, PageFacts, page
 from autoexport.overview.survey import survey
+from autoexport.pipeline.change_log import differences, record_format
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.contract import Target
@@ -27,7 +30,9 @@ from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 
 def beside_names(job: ExportJob) -> set[str]:
     """The names of the files beside the exported ones that are switched on."""
-    return {name for name, wanted in ((PAGE_NAME, job.page), (HISTORY_NAME, job.history)) if wanted}
+    logged = job.history and record_format(job.formats) is not None
+    wanted = {PAGE_NAME: job.page, HISTORY_NAME: job.history, CHANGES_NAME: logged}
+    return {name for name in wanted if wanted[name]}
 
 
 def all_there(job: ExportJob, manifest: Manifest) -> bool:
@@ -54,6 +59,8 @@ class Beside:
             history = History(published(self.job.target, HISTORY_NAME))
             history.add(self._row(manifest))
             self._add(HISTORY_NAME, history.text())
+        if CHANGES_NAME in beside_names(self.job):
+            self._add(CHANGES_NAME, self._changes(manifest))
         if self.job.page:
             with disk_errors_explained(WORKING_FILES):
                 found = survey(self.tree, self.generation.sections.counted)
@@ -65,6 +72,15 @@ class Beside:
         layout.pieces.add_text(text)
         self.staged.append(self.job.target.stage(layout, (), None, throttled=False))
         self._records[name] = BesideRecord(layout.length, digest(layout.crc))
+
+    def _changes(self, manifest: Manifest) -> bytes:
+        number, timestamp = manifest.generation, manifest.timestamp
+        with disk_errors_explained(WORKING_FILES):
+            found = differences(self.generation, self.job.target.directory)
+        added = change_log.full_line(number, timestamp)
+        if found is not None:
+            added = change_log.line(number, timestamp, found)
+        return change_log.with_line(published(self.job.target, CHANGES_NAME), number, added)
 
     def _row(self, manifest: Manifest) -> HistoryRow:
         counts, splits = self.tree.counts, self.tree.counts.splits

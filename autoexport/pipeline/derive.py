@@ -230,6 +230,8 @@ class Derivation:
         misfit = reason or await in_thread(
             ledger.misfit, job.source.identity, self.settings, digest, job.encoders(), job.target.identify
         )
+        if misfit is None and await in_thread(job.target.small_files_open):
+            misfit = "an export ended while it wrote label files"
         if misfit is not None:
             return assess_without_ledger(misfit)
         sectioned = all(isinstance(output, SectionFormat) for output in job.formats)

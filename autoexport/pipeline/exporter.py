@@ -27,7 +27,8 @@ class Outcome:
     `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
     or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
     of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
-    missing in the files. `full`: everything was rendered.
+    missing in the files. `full`: everything was rendered. `changed_files` are the names of the files that were
+    replaced or removed, in order.
     """
 
     published: bool
@@ -38,6 +39,7 @@ class Outcome:
     worker_cpu_s: float = 0.0
     left_out: AnnotationsLeftOut | None = None
     full: bool = False
+    changed_files: tuple[str, ...] = ()
 
 
 async def export_once(
@@ -80,6 +82,7 @@ async def export_once(
         generation.worker_cpu_s + generation.row_files.cpu_s,
         generation.left_out,
         plan.ranges is None,
+        published.changed_files,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from autoexport.errors import AnnotationsLeftOut
-from autoexport.formats.contract import FileSetFormat, Format, RowFormat, SectionFormat, part_count
+from autoexport.formats.contract import FileSetFormat, FolderFormat, Format, RowFormat, SectionFormat, part_count
 from autoexport.incremental.ledger import Ledger
 from autoexport.incremental.plan import Plan
 from autoexport.model.mapping import Mapping
@@ -18,8 +18,9 @@ from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, SectionTexts, lay_out, lay_out_file
+from autoexport.publishing.layout import Layout, SectionTexts, Segment, lay_out, lay_out_file
 from autoexport.publishing.manifest import FileRecord, Manifest
+from autoexport.publishing.splice import contents
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
@@ -115,6 +116,30 @@ class Generation:
         }
         return {name: reasons for name, reasons in found.items() if reasons}
 
+    def folders(self, tree: Tree) -> dict[str, FileRecord]:
+        """The folders of small files by name, as the manifest has them."""
+        return {
+            folder.name: FileRecord(folder.bytes, folder.digest, folder.rows)
+            for output in self.formats
+            if isinstance(output, FolderFormat)
+            for folder in output.folders(tree)
+        }
+
+    def small_files(self) -> Iterator[tuple[str, bytes]]:
+        """The path and the bytes of each small file of the rendered blocks."""
+        first = 0
+        for output in self.formats:
+            if isinstance(output, FolderFormat):
+                place = first + output.folder_part
+                for record in self.records:
+                    part = record.parts[place]
+                    if part.fresh and part.length:
+                        ((project, _),), _ = self.builder.owners([record.dataset])
+                        segment = Segment(True, part.offset, part.length)
+                        pieces = contents(segment, [self.spooled[place].descriptor], -1, WORKING_FILES)
+                        yield from output.folder_files(b"".join(pieces), project)
+            first += part_count(output)
+
     def unpublished(self, tree: Tree) -> dict[str, int]:
         """The number of live rows that have no parent, by logical table."""
         published = {
@@ -136,7 +161,8 @@ class Generation:
             database=self.database,
             files={
                 layout.file_name: FileRecord(layout.length, digest(layout.crc), layout.rows) for layout in layouts
-            },
+            }
+            | self.folders(tree),
             counts={
                 "projects": len(tree.projects),
                 "datasets": tree.count_datasets(),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from autoexport.formats.contract import FileSetFormat
+from autoexport.formats.contract import FileSetFormat, FolderFormat
 from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
@@ -31,11 +31,16 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The published manifest, whether a file was replaced, and the identities of all files."""
+    """The published manifest, whether a file was replaced, and the identities of all files.
+
+    `changed_files` are the names of the files that were replaced, and of those that are gone, in order. Those that
+    stand beside the exported ones are among them.
+    """
 
     manifest: Manifest
     changed: bool
     files: Identities
+    changed_files: tuple[str, ...] = ()
 
 
 async def publish(
@@ -61,6 +66,7 @@ class _Publication:
     claimed: Claim
     started: float
     throttle: DiskThrottle | None
+    _changed: Collection[str] = ()
 
     # --- nothing changed ---------------------------------------------------------------------------------
 
@@ -76,8 +82,10 @@ class _Publication:
             return None
         layouts, files = found
         if not await in_thread(self._position_suffices):
-            await in_thread(self._remove_others, previous)
+            await in_thread(self._remove_others, previous, ())
             await in_thread(self._save, layouts, files, previous)
+        elif self._has_folders():
+            await in_thread(self.job.target.retire_small_files, ())
         return Published(previous, False, files)
 
     def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
@@ -86,7 +94,12 @@ class _Publication:
         if timestamp is None or self.generation.sections.differ:
             return None
         layouts = self.generation.lay_out(replace(self.tree, timestamp=timestamp))
-        if set(previous.files) != {layout.file_name for layout in layouts}:
+        folders = self.generation.folders(self.tree)
+        if set(previous.files) != {layout.file_name for layout in layouts} | folders.keys():
+            return None
+        if any(previous.files[name] != folder for name, folder in folders.items()):
+            return None
+        if folders and self.job.target.small_files_differ(self.generation.small_files()):
             return None
         if not all(_is_recorded(layout, previous.files[layout.file_name]) for layout in layouts):
             return None
@@ -120,20 +133,42 @@ class _Publication:
     async def publish(self) -> Published:
         """Stage and commit the files that differ, then save the ledger."""
         layouts = await in_thread(self.generation.lay_out, self.tree)
-        manifest, files = await self._commit(layouts)
+        manifest, files, replaced = await self._commit(layouts)
         # Before the ledger is saved: an exporter that is killed in between leaves a ledger that does not fit.
-        await in_thread(self._remove_others, manifest)
+        await in_thread(self._remove_others, manifest, self._changed)
         await in_thread(self._save, layouts, files, manifest)
-        return Published(manifest, True, files)
+        gone = set(self.claimed.previous.files if self.claimed.previous is not None else ()) - set(manifest.files)
+        return Published(manifest, True, files, tuple(sorted({*replaced, *gone})))
 
-    def _remove_others(self, manifest: Manifest) -> None:
-        """Remove the files of projects and splits that are gone, also those that a killed export left."""
+    def _has_folders(self) -> bool:
+        return any(isinstance(output, FolderFormat) for output in self.generation.formats)
+
+    def _remove_others(self, manifest: Manifest, changed: Collection[str]) -> None:
+        """Remove the files of projects and splits that are gone, also those that a killed export left.
+
+        `changed` are the names of files that were replaced. The small files beside them may be named no more.
+        """
+        target, previous = self.job.target, self.claimed.previous
         for output in self.generation.formats:
             if isinstance(output, FileSetFormat):
-                self.job.target.remove_others(output.patterns, manifest.files)
+                target.remove_others(output.patterns, manifest.files)
+        if self._has_folders():
+            gone = previous.files.keys() - manifest.files.keys() if previous is not None else set()
+            folders = {"/".join(name.split("/")[:2]) for name in {*changed, *gone} if "/" in name}
+            target.retire_small_files(None if self.generation.plan.ranges is None else folders)
 
-    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities]:
-        """The new manifest and the identities of all files, the unchanged ones included."""
+    def _write_small_files(self, manifest: Manifest) -> None:
+        """Write the small files of the rendered blocks, before the lists that name them."""
+        if self._has_folders():
+            written = self.job.target.write_small_files(self.generation.small_files())
+            log.debug("publish.small_files", written=written)
+            root = self.job.options.get("image_root", "")
+            for name in manifest.files if root else ():
+                if name.endswith("/labels/"):
+                    self.job.target.link_images(name.removesuffix("/labels/"), root)
+
+    async def _commit(self, layouts: Sequence[Layout]) -> tuple[Manifest, Identities, list[str]]:
+        """The new manifest, the identities of all files, the unchanged ones included, and the replaced files."""
         target, previous = self.job.target, self.claimed.previous
         staged: list[Staged] = []
         identical, changed = {}, []
@@ -155,11 +190,13 @@ class _Publication:
             beside = Beside(self.job, self.generation, self.tree, staged)
             manifest = await in_thread(beside.stage, manifest)
             owned = await in_thread(self._with_files_left_alone, previous)
+            await in_thread(self._write_small_files, manifest)
+            self._changed = [layout.file_name for layout in changed]
             committed = await in_thread(target.commit, staged, manifest, owned, self.throttle)
         finally:
             await in_thread(target.discard, staged)
         exported = {name: identity for name, identity in committed.items() if name in manifest.files}
-        return manifest, {**identical, **exported}
+        return manifest, {**identical, **exported}, list(committed)
 
     def _left_alone(self) -> dict[str, FileIdentity]:
         """The files that earlier exports of this database published, and that are still as they left them."""
@@ -216,6 +253,7 @@ class _Publication:
             encoders=job.encoders(),
         )
         save_ledger(job.state, ledger, generation.position.pieces() if generation.position is not None else None)
+        job.target.small_files_recorded()
 
     # --- warnings ----------------------------------------------------------------------------------------
 
@@ -232,7 +270,10 @@ class _Publication:
                 repaired=tree.counts.repaired,
                 hint="boxes that are lists of four numbers cannot be read; run `check` for more",
             )
+        before = self.claimed.previous.left_out if self.claimed.previous is not None else {}
         for name, reasons in generation.rows_left_out(tree).items():
+            if reasons == before.get(name):
+                continue
             log.info("export.left_out", format=name, **reasons)
         for name in self.job.target.switched_off([output.file_name for output in generation.formats]):
             log.warning("export.left_alone", file=name, hint="this output is off: its file is not updated")

@@ -122,6 +122,11 @@ class Sections:
                 for block in self.counted.blocks_of(index):
                     yield block, place.offset + self._offsets[layout.first][block], 0
 
+    def replaced(self) -> Iterator[SectionRecord]:
+        """The published sections that are not kept."""
+        kept = {record.digest for record in self._kept.values()}
+        return (record for digest, record in self._published.items() if digest not in kept)
+
     # --- the ledger ----------------------------------------------------------------------------------
 
     def recorded(self, layouts: Sequence[Layout]) -> Iterator[SectionRecord]:

@@ -13,16 +13,18 @@ from autoexport.formats.contract import FormatOptions
 from autoexport.formats.training.classes import merged, pinned_classes, read_document, with_seen
 from autoexport.formats.training.facts import FACTS, Facts
 from autoexport.formats.training.folders import folders
+from autoexport.formats.training.yolo_rows import YoloRows
 from autoexport.model.blocks import BlockRecord
 from autoexport.model.catalog import Key
 from autoexport.model.mapping import LABEL_FIELDS
 from autoexport.publishing.contract import Target
 from autoexport.rendering.tree import TreeBuilder
-from autoexport.runtime.duplicates import Duplicates
+from autoexport.runtime.duplicates import Numbers
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values import scalars
+from autoexport.values.block import image_names
 from autoexport.values.integer_ids import IdRule, fits
 from autoexport.values.scalars import encode
 from autoexport.values.urls import cut_urls
@@ -82,7 +84,11 @@ async def prepare(
 
     Raises `SourceError`, and `OSError` if a working file cannot be written.
     """
-    facts = Facts(await id_rule(reader, "images", state), await id_rule(reader, "annotations", state))
+    facts = Facts(
+        await id_rule(reader, "images", state),
+        await id_rule(reader, "annotations", state),
+        await doubled_images(reader, builder, options, state),
+    )
     return await in_thread(_training, facts, builder, options, target)
 
 
@@ -154,7 +160,7 @@ async def _repeated(
 ) -> tuple[frozenset[int], bool]:
     """The ids that several rows have under a rule, and whether every key fits as it is."""
     keep = reader.tables.mapping.keep_query.get(logical, {}).get("id", ())
-    duplicates = Duplicates(state, _ID_BITS)
+    duplicates = Numbers(state, _ID_BITS)
     all_fit = True
 
     def add(keys: Sequence[Any]) -> bool:
@@ -165,6 +171,55 @@ async def _repeated(
     try:
         async for keys in reader.all_keys(logical):
             all_fit = await in_thread(add, keys)
-        return frozenset(await in_thread(duplicates.found)), all_fit
+        return frozenset(await in_thread(duplicates.repeated)), all_fit
     finally:
         duplicates.close()
+
+
+# --- label files -----------------------------------------------------------------------------------
+
+
+async def doubled_images(
+    reader: SnapshotReader, builder: TreeBuilder, options: FormatOptions, state: Path
+) -> frozenset[tuple[Any, Any]]:
+    """The images whose label file is that of another image of the project, if a format has label files.
+
+    Of several images, one keeps the file: a labelled one rather than another, else the first in the tree.
+    """
+    if not options.get("export_yolo"):
+        return frozenset()
+    rows = YoloRows(image_root=options["image_root"])
+    keep = reader.tables.mapping.keep_query
+    projects: dict[Key, str] = {}
+
+    def project_of(dataset: Key) -> str:
+        if dataset not in projects:
+            projects[dataset] = repr(builder.outline.project_key(builder.outline.rows_of(dataset)[0]))
+        return projects[dataset]
+
+    def named(datasets: Sequence[Key], stored: Mapping[str, Sequence[Any]]) -> list[tuple[int, Any, Any, bool]]:
+        images = image_names(stored, len(datasets), keep)
+        paths = zip(datasets, images["id"], images["is_labeled"], rows.paths(images), strict=True)
+        return [
+            (xxhash.xxh3_64_intdigest(f"{project_of(dataset)} {pair[1]}".encode()), dataset, key, bool(labeled))
+            for dataset, key, labeled, pair in paths
+            if pair is not None
+        ]
+
+    numbers = Numbers(state, 64)
+    try:
+        async for datasets, stored in reader.image_paths():
+            found = await in_thread(named, datasets, stored)
+            await in_thread(numbers.add, [number for number, *_ in found])
+        repeated = await in_thread(numbers.repeated)
+    finally:
+        numbers.close()
+    if not repeated:
+        return frozenset()
+    groups: dict[int, list[tuple[Any, ...]]] = {}
+    async for datasets, stored in reader.image_paths():
+        for number, dataset, key, labeled in await in_thread(named, datasets, stored):
+            if number in repeated:
+                order = (not labeled, builder.outline.index_of[dataset], type(key).__name__, key)
+                groups.setdefault(number, []).append((*order, dataset))
+    return frozenset((dataset, key) for group in groups.values() for *_, key, dataset in sorted(group)[1:])

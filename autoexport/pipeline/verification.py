@@ -15,6 +15,7 @@ from autoexport.pipeline.derive import derive
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import claim
+from autoexport.publishing.label_files import differing
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
 from autoexport.publishing.splice import contents
@@ -63,6 +64,7 @@ def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: 
     found += [f"{name}: it is missing" for name in manifest.beside if not (directory / name).is_file()]
     for layout in layouts:
         found += _file_differences(generation, layout, generation.formats[layout.output], directory)
+    found += [f"{name}: not as the database gives it" for name in differing(directory, generation.small_files())]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -111,6 +111,36 @@ class Target(Protocol):
 
     def read_all(self, pattern: str) -> Iterator[bytes]:
         """The bytes of the published files whose paths fit a pattern of `glob`, in the order of their paths."""
+        ...
+
+    def small_files_differ(self, files: Iterable[tuple[str, bytes]]) -> bool:
+        """Whether one of these files, each with its path and its bytes, is not as it should be."""
+        ...
+
+    def write_small_files(self, files: Iterable[tuple[str, bytes]]) -> int:
+        """Write those of these files that are not as they should be, durably; how many.
+
+        If the exporter is killed before `small_files_recorded`, `small_files_open` tells the next one.
+        """
+        ...
+
+    def retire_small_files(self, data_sets: Iterable[str] | None) -> None:
+        """Note the small files of these folders that no list names, and remove those that were noted long ago.
+
+        None: of all folders.
+        """
+        ...
+
+    def small_files_recorded(self) -> None:
+        """The ledger is that of the small files again."""
+        ...
+
+    def small_files_open(self) -> bool:
+        """Whether small files were written that no ledger knows."""
+        ...
+
+    def link_images(self, data_set: str, root: str) -> None:
+        """Let `images` in the folder of a data set lead to the images."""
         ...
 
     def switched_off(self, written: Sequence[str]) -> list[str]:

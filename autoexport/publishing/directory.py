@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from autoexport.errors import PublishError
 from autoexport.formats import file_names
 from autoexport.formats.training.classes import CLASSES_NAME
+from autoexport.publishing import label_files
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.layout import Layout
@@ -33,6 +34,9 @@ from autoexport.runtime.threads import in_thread
 
 PUBLISHING = "publishing"
 """The name of a mark in the state directory: a first publish began and has not finished."""
+
+LABELLING = "labelling"
+"""The name of a mark in the state directory: label files were written, and the ledger is not theirs yet."""
 
 BACKUP_SUFFIX = ".before-autoexport"
 _RESERVE_BYTES = 16 << 20
@@ -110,6 +114,34 @@ class DirectoryTarget:
             if path.is_file() and not path.is_symlink():
                 with suppress(OSError):
                     yield path.read_bytes()
+
+    def small_files_differ(self, files: Iterable[tuple[str, bytes]]) -> bool:
+        """Read each file."""
+        return label_files.differs(self.directory, files)
+
+    def write_small_files(self, files: Iterable[tuple[str, bytes]]) -> int:
+        """Write each file, and sync the file system once."""
+        mark = self._state / LABELLING
+        written = label_files.write_changed(self.directory, files, lambda: replace_durably(mark, [], mode=0o600))
+        if written:
+            label_files.sync(self.directory)
+        return written
+
+    def retire_small_files(self, data_sets: Iterable[str] | None) -> None:
+        """Compare the folders with their lists."""
+        label_files.retire(self.directory, self._state, data_sets)
+
+    def small_files_recorded(self) -> None:
+        """Remove the mark."""
+        (self._state / LABELLING).unlink(missing_ok=True)
+
+    def small_files_open(self) -> bool:
+        """Look for the mark."""
+        return (self._state / LABELLING).exists()
+
+    def link_images(self, data_set: str, root: str) -> None:
+        """Make a symbolic link."""
+        label_files.link_images(self.directory / data_set, root)
 
     def switched_off(self, written: Sequence[str]) -> list[str]:
         """Look for files with the names of other outputs."""

@@ -62,6 +62,11 @@ class Pieces:
             for begun in range(0, length, _READ_BYTES):
                 yield self._scratch.read(offset + begun, min(_READ_BYTES, length - begun))
 
+    def text(self, begin: int, end: int) -> bytes:
+        """The text of the pieces from `begin` to before `end`, without the segments."""
+        texts = (index for index in range(begin, end) if self._kinds[index] == _TEXT)
+        return b"".join(self._scratch.read(self._offsets[index], self._lengths[index]) for index in texts)
+
     def add_text(self, text: bytes) -> None:
         """Add text, which joins text before it."""
         offset = self._scratch.append(text)
@@ -218,6 +223,11 @@ class SectionTexts:
         place = SectionPlace(0, writer.length, writer.crc, guarded)
         self._fresh[index] = begun, len(self._pieces), place
         return offsets, place
+
+    def fresh(self) -> Iterator[bytes]:
+        """The text of each fresh section, without its blocks."""
+        for begin, end, *_ in self._fresh.values():
+            yield self._pieces.text(begin, end)
 
     def write(self, index: int, writer: LayoutWriter) -> SectionPlace:
         """Add a section to a file; its place there."""

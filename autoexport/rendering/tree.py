@@ -16,8 +16,8 @@ from autoexport.model.mapping import Mapping as TableMappings
 from autoexport.model.scratch import Scratch
 from autoexport.model.tree import DatasetNode, LabelNode, Parents, ProjectNode, Row, Section, in_order
 from autoexport.rendering.outline import Outline, hashed
-from autoexport.values.block import Mended
 from autoexport.values.expand import dialect
+from autoexport.values.mended import Mended
 
 Ruled = Callable[
     [Mapping[str, Sequence[Scalar]], Sequence[str], int, Mapping[str, Sequence[str]]],

@@ -1,4 +1,4 @@
-"""Finds the numbers that occur more than once among many, in bounded memory."""
+"""Compares many numbers in bounded memory: which occur more than once, which of some are not among others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from autoexport.runtime.files import create_nameless, write_all
@@ -16,8 +16,8 @@ _HELD = 100_000
 """So many numbers are held in memory before they are sorted and written: 0.8 MB."""
 
 
-class Duplicates:
-    """Collects numbers and finds those that were added more than once; blocking.
+class Numbers:
+    """Collects numbers, to find those that were added more than once, or are not among others; blocking.
 
     Each portion is sorted and written to a file without a name in `folder`, cut by the numbers' highest bits. The
     portions of a bucket are then compared together: a 64th of all numbers. Few numbers stay in memory.
@@ -34,22 +34,37 @@ class Duplicates:
 
     def add(self, numbers: Iterable[int]) -> None:
         """Add some numbers. Raises `OSError`."""
-        self._held.extend(numbers)
-        if len(self._held) >= _HELD:
-            self._spill()
+        remaining = iter(numbers)
+        while some := list(islice(remaining, _HELD)):
+            self._held.extend(some)
+            if len(self._held) >= _HELD:
+                self._spill()
 
-    def found(self) -> set[int]:
+    def repeated(self) -> set[int]:
         """The numbers that were added more than once. Raises `OSError`."""
         if self._descriptor is None:
             return _repeated(self._held)
-        self._spill()
         found: set[int] = set()
+        for bucket in self._buckets():
+            found |= _repeated(bucket)
+        return found
+
+    def missing_in(self, others: Numbers) -> set[int]:
+        """The numbers that were not added to the others. Raises `OSError`."""
+        if self._descriptor is None and others._descriptor is None:
+            return set(self._held) - set(others._held)
+        missing: set[int] = set()
+        for bucket, other in zip(self._buckets(), others._buckets(), strict=True):
+            missing |= set(bucket) - set(other)
+        return missing
+
+    def _buckets(self) -> Iterator[array[int]]:
+        self._spill()
         for portions in self._written:
             bucket = array("Q")
             for data in self._read(portions):
                 bucket.frombytes(data)
-            found |= _repeated(bucket)
-        return found
+            yield bucket
 
     def close(self) -> None:
         """Give the file up."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,3 +53,29 @@ async def in_stoppable_thread(
         if not work.cancelled():
             work.exception()  # mark it as retrieved: the caller was cancelled and needs it no more
         raise
+
+
+def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Run a function of unknown duration in a thread that the end of the program does not wait for.
+
+    Cancelling the future only stops the waiting for it.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result = context.run(function, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - the waiting task gets it
+            # A future refuses a StopIteration. What would end this thread must not end the event loop.
+            ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            deliver(future.set_exception, error if ordinary else RuntimeError(repr(error)))
+        else:
+            deliver(future.set_result, result)
+
+    def deliver(setter: Callable[[Any], None], value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(lambda: None if future.done() else setter(value))
+
+    threading.Thread(target=run, name="autoexport", daemon=True).start()
+    return future

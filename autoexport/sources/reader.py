@@ -128,6 +128,13 @@ class SnapshotReader:
         async for part in self.snapshot.stream(self._statements.all_keys(logical)):
             yield [row[0] for row in part]
 
+    async def image_paths(self) -> AsyncIterator[tuple[list[Any], dict[str, list[Any]]]]:
+        """The datasets of all published images, and the columns that paths are made of, in no order."""
+        names, statement = self._statements.image_paths()
+        async for part in self.snapshot.stream(statement):
+            datasets, *columns = map(list, zip(*part, strict=True))
+            yield datasets, dict(zip(names, columns, strict=True))
+
     async def labels_in_use(self) -> AsyncIterator[Sequence[tuple[Any, Any]]]:
         """Each dataset with each label of its published annotations, in no order."""
         if "annotations" in self.tables.mapped and self.tables.label() is not None:

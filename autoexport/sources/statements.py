@@ -136,6 +136,15 @@ class Statements:
         joined, live = self._tables.reachable("images")
         return select(self._tables.read_key("images")).select_from(joined).where(live, condition)
 
+    def image_paths(self) -> tuple[list[str], Select[Any]]:
+        """Dataset, key, names and label state of all published images, in no order, and the fields' names."""
+        tables = self._tables
+        joined, live = tables.reachable("images")
+        known = tables.fields("images")
+        fields = {name: known[name] for name in ("id", "filename", "file_path", "is_labeled") if name in known}
+        statement = select(tables.dataset_key(), *fields.values()).select_from(joined).where(live)
+        return list(fields), statement
+
     def image_places(self, keys: Sequence[Key]) -> Select[Any]:
         """Dataset and key of those of these images that are published, in no order."""
         tables = self._tables

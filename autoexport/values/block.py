@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -16,6 +15,8 @@ from autoexport.values.boxes import CORNERS, BoxMapping, corners
 from autoexport.values.expand import dialect
 from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts
 from autoexport.values.expand.rows import ExpandedRows, expand
+from autoexport.values.mended import Mended
+from autoexport.values.naming import derive_names
 from autoexport.values.rules import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, SHAPE_RULES, Rule
 from autoexport.values.turned import turn_boxes
 from autoexport.values.urls import cut_urls
@@ -29,17 +30,6 @@ _TYPES = {
     "bbox", "polygon", "classification", "points", "keypoints", "polyline", "ellipse", "mask", "cuboid",
     "skeleton", "text",
 }  # fmt: skip
-
-
-@dataclass(slots=True)
-class Mended:
-    """How many values the rules repaired, and how many URLs lost a part that may be secret."""
-
-    repaired: int = 0
-    redacted: int = 0
-
-    def __add__(self, other: Mended) -> Mended:
-        return Mended(self.repaired + other.repaired, self.redacted + other.redacted)
 
 
 class RowMapping(BoxMapping, Protocol):
@@ -130,7 +120,7 @@ def _images(
 ) -> dict[str, Sequence[Any]]:
     keep = mapping.keep_query.get("images", {})
     images = _ruled(stored, _replaced(IMAGE_RULES, worded), keep, parts, mended)
-    _derive_names(images)
+    derive_names(images)
     if "is_labeled" not in stored:
         images["is_labeled"] = [span > 0 for span in spans]
     return images
@@ -251,13 +241,12 @@ def _count(mended: Mended, more: Mended) -> None:
     mended.redacted += more.redacted
 
 
-def _derive_names(images: dict[str, Sequence[Any]]) -> None:
-    """Derive a missing file name from the last part of the path."""
-    if None in images["filename"]:
-        images["filename"] = [
-            path.replace("\\", "/").rsplit("/", 1)[-1] if name is None and isinstance(path, str) else name
-            for name, path in zip(images["filename"], images["file_path"], strict=True)
-        ]
+def image_names(stored: Mapping[str, Sequence[Scalar]], length: int, keep: KeepQuery) -> dict[str, Sequence[Any]]:
+    """The published key, name, path and label state of `length` images."""
+    rules = {name: IMAGE_RULES[name] for name in ("id", "filename", "file_path", "is_labeled")}
+    images = _ruled(stored, rules, keep.get("images", {}), [slice(0, length)], [Mended()])
+    derive_names(images)
+    return images
 
 
 def _types(annotations: dict[str, Sequence[Any]]) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from tests.applications import create_sqlite, fill_sqlite
 from tests.trials import Trial
 
-BESIDE = ("index.html", "history.csv")
+BESIDE = ("index.html", "history.csv", "changes.jsonl")
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_each_can_be_switched_off(tmp_path: Path, trial: Trial, database: sqlite
     other = Trial(str(tmp_path / "app.sqlite3"), trial.directory, export_coco=False, export_page=False)
     assert other.export().published
     assert stamps(trial)["images.csv"] == data
-    assert list(manifest(other)["beside"]) == ["history.csv"]  # type: ignore[call-overload]
+    assert list(manifest(other)["beside"]) == ["history.csv", "changes.jsonl"]  # type: ignore[call-overload]
     assert not other.export().published
     change(database)
     other.export()

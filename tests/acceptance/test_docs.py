@@ -150,7 +150,10 @@ def test_the_units_are_those_that_are_installed() -> None:
     told = section("## Install", SYSTEMD)
     copied = set(re.findall(r"systemd/(autoexport\S*)", told))
     container = {"Dockerfile", "Dockerfile.dockerignore", "compose.yaml"}
-    assert copied == {path.name for path in (REPOSITORY / "systemd").iterdir()} - {"README.md", *container}
+    loaded = {"autoexport-alerts.yaml", "autoexport-dashboard.json", "autoexport-kubernetes.yaml"}
+    files = {path.name for path in (REPOSITORY / "systemd").iterdir()}
+    assert copied == files - {"README.md", *container, *loaded}
+    assert {name for name in loaded if f"`systemd/{name}`" in DOCUMENTS[SYSTEMD]} == loaded
     told = section("## Docker", SYSTEMD)
     assert {name for name in container if f"systemd/{name}" in told} == container
     units = "".join(path.read_text() for path in (REPOSITORY / "systemd").glob("*.service"))

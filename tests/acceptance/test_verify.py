@@ -19,7 +19,7 @@ from tests.conftest import program_environment, run_autoexport
 from tests.daemon import Daemon, wait_until
 from tests.databases import Database, SqliteDatabase
 from tests.deadlines import deadline_s
-from tests.outputs import ALL_OUTPUT_VARIABLES, SINGLE_FILES, published_names
+from tests.outputs import ALL_OUTPUT_VARIABLES, SINGLE_FILES, published_names, recorded_as
 from tests.trials import Trial
 
 CI_BYTES, SOAK_BYTES = 12, 150
@@ -58,7 +58,7 @@ def verified(tmp_path: Path) -> tuple[SqliteDatabase, Trial]:
 def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
     """Change up to `count` bytes of each file, one at a time, and check that each is found and named.
 
-    Returns how many were changed.
+    Of the many files in folders, one byte each is enough. Returns how many were changed.
     """
     assert not trial.differences()
     changed = 0
@@ -66,12 +66,13 @@ def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
     for name in names:
         path = trial.directory / name
         right = path.read_bytes()
-        places = range(len(right)) if len(right) <= count else draw.sample(range(len(right)), count)
+        places = draw.sample(range(len(right)), min(count if name in SINGLE_FILES else 1, len(right)))
         for place in places:
             other = draw.choice([byte for byte in range(256) if byte != right[place]])
             path.write_bytes(right[:place] + bytes([other]) + right[place + 1 :])
             found = trial.differences()
-            if name.endswith("/classes.json"):  # an input: its bytes are compared with the manifest alone
+            if name.endswith("/classes.json") or recorded_as(name) != name:
+                # An input, of which the manifest has the digest; or a label file, which is compared as a whole.
                 assert any(name in line for line in found), f"{name}, byte {place}: {found}"
             else:
                 assert any(f"{name}, byte {place:,}" in line for line in found), f"{name}, byte {place}: {found}"
@@ -84,8 +85,8 @@ def check_bytes(trial: Trial, count: int, draw: random.Random) -> int:
 
 def test_a_changed_byte_is_found(verified: tuple[SqliteDatabase, Trial]) -> None:
     """A changed byte is found wherever it is, and no other file is blamed."""
-    count = len(published_names(verified[1].directory))
-    assert check_bytes(verified[1], CI_BYTES, random.Random()) == count * CI_BYTES
+    changed = check_bytes(verified[1], CI_BYTES, random.Random())
+    assert changed > len(SINGLE_FILES) * CI_BYTES
 
 
 @pytest.mark.soak

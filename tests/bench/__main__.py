@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.bench.change_size import by_change, by_database
 from tests.bench.databases import Databases
+from tests.bench.documents import documents
 from tests.bench.freshness import freshness
 from tests.bench.full_export import full_postgres, full_sqlite
 from tests.bench.impact import impact_postgres, impact_sqlite
@@ -43,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
     "database-size": by_database,
     "memory": memory,
     "many-parents": many_parents,
+    "documents": documents,
     "outputs": outputs,
     "impact-sqlite": impact_sqlite,
     "impact-postgres": impact_postgres,

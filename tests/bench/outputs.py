@@ -11,7 +11,12 @@ from tests.bench.results import Table, middle, ratio
 from tests.bench.running import Command, Contender, Score, exporter, must, python, race, run_once
 from tests.bench.scenario import Bench
 
-ALL, DEFAULT, PEER = "all outputs", "default outputs", "pyarrow, everything in memory"
+ALL, DEFAULT = "all outputs", "default outputs"
+PEERS = {
+    "pyarrow, everything in memory": ("tests.bench.peer_parquet", "parquet"),
+    "json.dump of a COCO dictionary": ("tests.bench.peer_coco", "coco"),
+}
+"""The program of each peer, and the output of ours that it makes."""
 
 
 def outputs(bench: Bench) -> list[Table]:
@@ -23,7 +28,7 @@ def outputs(bench: Bench) -> list[Table]:
         chosen[name.removeprefix("export_")] = {other: other == name for other in switches}
     configurations = {name: _configuration(bench, on) for name, on in chosen.items()}
     contenders = [_ours(name, str(url), file) for name, file in configurations.items()]
-    contenders.append(Contender(PEER, lambda out: [_peer(url, out)]))
+    contenders += [_peer_of(name, url) for name in PEERS]
     scores = race(contenders, bench.rounds, bench.scratch)
     return [_full(bench, url, scores, configurations), _one_row(bench, configurations[ALL])]
 
@@ -40,19 +45,24 @@ def _ours(name: str, url: str, configuration: Path) -> Contender:
     return Contender(name, lambda out: [exporter(url, out, "--full", "--config", str(configuration))])
 
 
-def _peer(url: Path, out: Path) -> Command:
-    return Command(python("tests.bench.peer_parquet", str(url), str(out)))
+def _peer_of(name: str, url: Path) -> Contender:
+    return Contender(name, lambda out: [_peer(name, url, out)])
+
+
+def _peer(name: str, url: Path, out: Path) -> Command:
+    return Command(python(PEERS[name][0], str(url), str(out)))
 
 
 def _full(bench: Bench, url: Path, scores: list[Score], configurations: dict[str, Path]) -> Table:
     table = Table("outputs", f"Each output, {bench.usual:,} images")
-    ours = next(score for score in scores if score.contender.name == "parquet")
+    ours = {score.contender.name: score for score in scores}
     for score in scores:
         name = score.contender.name
         if name in configurations:
             command = exporter(str(url), bench.fresh("peak"), "--full", "--config", str(configurations[name]))
         else:
-            command = _peer(url, bench.fresh("peak"))
+            command = _peer(name, url, bench.fresh("peak"))
+        own = ours[PEERS[name][1]].seconds() if name in PEERS else []
         table.rows.append(
             {
                 "output": name,
@@ -60,11 +70,12 @@ def _full(bench: Bench, url: Path, scores: list[Score], configurations: dict[str
                 "cpu_s": middle([run.cpu_s for run in score.runs]),
                 "memory_mb": peak_mb(command, bench.scratch),
                 "size_mb": score.runs[-1].output_bytes / 1e6,
-                "Parquet over it ratio": ratio(ours.seconds(), score.seconds()) if name == PEER else None,
+                "our ratio": ratio(own, score.seconds()) if own else None,
                 "remark": score.failure or "",
             }
         )
     bench.fresh("peak")
+    table.notes.append("our ratio: the time of our output over that of the peer, the median of the rounds' ratios")
     table.notes.append("memory: all processes together (PSS); the other columns: process start included")
     return table
 

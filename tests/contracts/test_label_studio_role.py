@@ -1,4 +1,4 @@
-"""The role of deploy/label_studio reads what the export needs, and nothing else."""
+"""The role of systemd/label_studio reads what the export needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.label_studio import CANARY
 from tests.postgres import PASSWORD, PostgresServer
 from tests.trials import Trial, everything_in
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "label_studio"
+DEPLOY = Path(__file__).resolve().parents[2] / "systemd" / "label_studio"
 ROLE = "autoexport"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from autoexport.errors import AutoexportError
+from autoexport.runtime.files import TEMP_SUFFIX
 from tests.applications import create_sqlite, fill_sqlite
 from tests.databases import SqliteDatabase
 from tests.disk_calls import Call, watched
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS)
 NUMBERS = {errno.errorcode[number]: number for number in ERRORS}
-CALLS_LIMIT = 400
+CALLS_LIMIT = 6_000
 CHANGES = (
     "UPDATE images SET filename = ? WHERE id = (SELECT min(id) FROM images)",
     "UPDATE projects SET name = ? WHERE id = 1",
@@ -69,14 +70,17 @@ def fail_once(trial: Trial, fault: Fault) -> None:
     told = attempt(trial, fault)
     assert told is None or (told[0] == 1 and told[1]), f"{fault.hit}: exit code and hint are {told}"
     assert open_descriptors() == descriptors, f"{fault.hit}: a descriptor leaked"
-    there, left, fits = trial.contents(), trial.leftovers(), trial.fits_manifest()
+    there, fits = trial.contents(), trial.fits_manifest()
+    # The files of a new folder may be there before the manifest that lists them.
+    left = [name for name in trial.leftovers() if "/" not in name or name.endswith(TEMP_SUFFIX)]
     assert told or fits, f"{fault.hit} was passed over, and the files do not fit the manifest"
     assert not left or (fault.hit and fault.hit.name == "unlink"), f"{fault.hit}: left behind {left}"
     trial.export()
     new = trial.contents()
-    assert set(old) <= set(there)
+    # The files of a project go with its name.
+    assert {name for name in old if "/" not in name} <= set(there)
     for name, content in there.items():
-        assert content in (old.get(name), new[name]), f"{fault.hit}: {name} was neither old nor new"
+        assert content in (old.get(name), new.get(name)), f"{fault.hit}: {name} was neither old nor new"
     assert not trial.leftovers()
     assert trial.fits_manifest()
 
@@ -100,10 +104,10 @@ def fail_everywhere(database: SqliteDatabase, trial: Trial, code: int, step: int
 @pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
 @pytest.mark.parametrize("code", NUMBERS.values(), ids=NUMBERS)
 def test_a_call_that_fails(database: SqliteDatabase, tmp_path: Path, code: int, first: bool) -> None:
-    """An export survives the failure of each twentieth call, beginning with another one for each error."""
+    """An export survives the failure of each sixtieth call, beginning with another one for each error."""
     trial = Trial(database.url, tmp_path / "exports")
     trial.export()
-    assert fail_everywhere(database, trial, code, 20, first=first) > 40
+    assert fail_everywhere(database, trial, code, 60, first=first) > 40
     trial.check_equals(database.path)
 
 

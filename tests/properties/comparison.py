@@ -21,7 +21,8 @@ from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.manifest import BESIDE_NAMES
 from autoexport.sources import open_source
 from autoexport.sources.contract import Snapshot, Source
-from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names
+from tests.outputs import ALL_OUTPUTS, PUBLIC_NAMES, published_names, recorded_as
+from tests.properties.logged_changes import check_changes
 
 FileState = tuple[int, int, int, int]
 _TIMESTAMP = re.compile(rb'("timestamp": ?)"[^"]*"')
@@ -57,6 +58,8 @@ class Exporting:
         """
         settings = self._set(self.directory)
         before, stood = self.states(), self._contents(self.directory)
+        published = self.directory / "database_export.json"
+        tree = published.read_bytes() if published.exists() else b""
         for name, text in stood.items():
             if name.endswith("/classes.json"):  # an input, as the settings are
                 (self._fresh / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +70,7 @@ class Exporting:
             outcome = await export_once(job, full=full)
         finally:
             await source.aclose()
-        self._check(outcome, before, {} if repairing else stood)
+        self._check(outcome, before, {} if repairing else stood, tree)
         shutil.rmtree(self._fresh)
         return Compared(outcome, orjson.loads((self.directory / "manifest.json").read_bytes()))
 
@@ -87,6 +90,11 @@ class Exporting:
         settings = self._set(self._fresh)
         await export_once(ExportJob.of(source, settings), full=True)
 
+    def _label_files(self) -> list[str]:
+        """All label files, also those that no list names. The grace time is none in these tests."""
+        found = self.directory.glob("yolo/*/labels/**/*")
+        return [path.relative_to(self.directory).as_posix() for path in found if path.is_file()]
+
     @staticmethod
     def _contents(directory: Path) -> dict[str, bytes]:
         return {
@@ -94,7 +102,7 @@ class Exporting:
             for name in published_names(directory)
         }
 
-    def _check(self, outcome: Outcome, before: dict[str, FileState], stood: dict[str, bytes]) -> None:
+    def _check(self, outcome: Outcome, before: dict[str, FileState], stood: dict[str, bytes], tree: bytes) -> None:
         published, expected = self._contents(self.directory), self._contents(self._fresh)
         for name in published.keys() | expected.keys():
             assert published.get(name) == expected.get(name), (
@@ -110,10 +118,13 @@ class Exporting:
             orjson.loads((directory / "manifest.json").read_bytes()) for directory in (self.directory, self._fresh)
         )
         assert manifest["timestamp"] == full["timestamp"]
+        if "changes.jsonl" in manifest["beside"]:
+            check_changes(self.directory, tree, full=outcome.full)
         for key in _COMPARED:
             assert manifest[key] == full[key], f"{key} in the manifest is not what a full export says"
         left = {path.name for path in self.directory.iterdir()} - {*PUBLIC_NAMES, ".autoexport"}
-        left |= published.keys() ^ manifest["files"].keys()
+        left |= set(map(recorded_as, published)) ^ manifest["files"].keys()
+        left |= {name for name in self._label_files() if name not in published}
         assert not left, f"left behind: {left}"
 
 

@@ -25,7 +25,7 @@ from autoexport.formats import json_tree, row_groups
 from autoexport.incremental import changes, plan
 from autoexport.model import scratch, tree
 from autoexport.pipeline import sections
-from autoexport.publishing import layout, splice
+from autoexport.publishing import label_files, layout, splice
 from autoexport.rendering import label_counts, label_rows, outline, spool
 from autoexport.sources import block_size, reader
 from autoexport.sources.sqlite import private_copy
@@ -84,6 +84,8 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (row_groups, "LEAST_ROWS", 3),
     (row_groups, "MOST_ROWS", 9),
     (row_groups, "LARGE_BYTES", 2_000),
+    (label_files, "GRACE_S", 0.0),
+    (label_files, "sync", lambda directory: None),
     (os, "fsync", without_waiting_for_the_disk),
 )
 """Limits under which a small database has as many blocks as a large one."""
@@ -257,7 +259,8 @@ class SqliteHistory(Incremental):
         database.script(variant.sql)
         chosen: dict[str, object] = {"json_style": draw(st.sampled_from(["records", "pretty"]))}
         if draw(st.booleans()):
-            chosen |= {"export_coco": True, "include_unlabeled": draw(st.booleans()), "classes": "z, car"}
+            chosen |= {"include_unlabeled": draw(st.booleans()), "classes": "z, car"}
+            chosen |= {"yolo_task": draw(st.sampled_from(["detect", "segment"]))}
         self.begin(database, variant, draw(st.integers(0, 60)), draw(st.sampled_from([0.5, 1.0])), **chosen)
         for name, value in SESSION.items():
             self.other.db.execute(f"PRAGMA {name} = {value}")

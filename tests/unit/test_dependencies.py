@@ -21,8 +21,8 @@ USUAL_PINS = (
 def floors() -> dict[str, str]:
     """The lowest version of each dependency, optional ones too; no other kind of bound is there."""
     found = {}
-    optional = PROJECT["optional-dependencies"]["parquet"]
-    for requirement in map(Requirement, [*PROJECT["dependencies"], *optional]):
+    extras = PROJECT["optional-dependencies"]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras["metrics"], *extras["parquet"]]):
         (bound,) = requirement.specifier
         assert bound.operator == ">="
         found[canonicalize_name(requirement.name)] = bound.version

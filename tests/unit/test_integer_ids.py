@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoexport.runtime.duplicates import Duplicates
+from autoexport.runtime.duplicates import Numbers
 from autoexport.values import integer_ids
 from autoexport.values.integer_ids import LARGEST_ID, IdRule, fits
 
@@ -39,9 +39,9 @@ def _rule(keys: list[object], folder: Path) -> IdRule:
     """The rule for a table with these keys, as an export finds it."""
     rule = IdRule(hashed=True)
     while not rule.shared:
-        again = Duplicates(folder, 53)
+        again = Numbers(folder, 53)
         again.add(found for found in rule.ids(keys) if found is not None)
-        repeated = again.found()
+        repeated = again.repeated()
         again.close()
         if not repeated:
             break
@@ -82,8 +82,8 @@ def test_equal_keys_and_null_have_no_id(tmp_path):
 def test_duplicates_are_found_outside_memory(tmp_path_factory, held, numbers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autoexport.runtime.duplicates._HELD", held)
-        found = Duplicates(tmp_path_factory.getbasetemp(), 53)
+        found = Numbers(tmp_path_factory.getbasetemp(), 53)
         for begin in range(0, len(numbers), 7):
             found.add(numbers[begin : begin + 7])
-        assert found.found() == {number for number in numbers if numbers.count(number) > 1}
+        assert found.repeated() == {number for number in numbers if numbers.count(number) > 1}
         found.close()

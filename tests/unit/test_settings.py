@@ -48,6 +48,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "box_units": "pixels",
         "include_unlabeled": False,
         "classes": "",
+        "export_yolo": False,
+        "yolo_task": "detect",
         "state_directory": None,
         "pg_prepared_statements": True,
         "pace": 0.1,
@@ -58,6 +60,11 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "export_history": True,
         "log_format": None,
         "log_level": None,
+        "listen": "",
+        "metrics_textfile": None,
+        "on_publish": (),
+        "on_publish_timeout": 60.0,
+        "heartbeat_url": "",
         "tables": {},
     }
 
@@ -117,6 +124,20 @@ def test_settings_are_frozen() -> None:
         ({"pg_statement_timeout": -1}, "pg_statement_timeout", "seconds from 0"),
         ({"tables": "images"}, "tables", "[tables.images]"),
         ({"database_url": 5}, "database_url", "database URL"),
+        ({"listen": "host"}, "listen", "HOST:PORT"),
+        ({"listen": "::1:9464"}, "listen", "[::1]:9464"),
+        ({"listen": "127.0.0.1:65536"}, "listen", "HOST:PORT"),
+        ({"listen": "http://127.0.0.1:9464"}, "listen", "HOST:PORT"),
+        ({"listen": True}, "listen", "HOST:PORT"),
+        ({"metrics_textfile": "/tmp/metrics.txt"}, "metrics_textfile", ".prom"),
+        ({"on_publish": "an 'open quote"}, "on_publish", "no shell"),
+        ({"on_publish": ["", "x"]}, "on_publish", "no shell"),
+        ({"on_publish": 5}, "on_publish", "no shell"),
+        ({"on_publish_timeout": 0}, "on_publish_timeout", "seconds from 0.1"),
+        ({"heartbeat_url": "ftp://host/"}, "heartbeat_url", "http or https"),
+        ({"heartbeat_url": "https://user:secret@host/"}, "heartbeat_url", "without user and password"),
+        ({"heartbeat_url": "https://host/a b"}, "heartbeat_url", "http or https"),
+        ({"heartbeat_url": "https://host:x/"}, "heartbeat_url", "http or https"),
     ],
 )
 def test_a_bad_value_names_the_setting_and_what_is_allowed(
@@ -413,3 +434,55 @@ def test_a_table_around_the_settings_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"\[autoexport\] in autoexport\.toml is a table") as caught:
         Settings()
     assert "Remove the line [autoexport]" in caught.value.hint
+
+
+# --- operations --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9464", "127.0.0.1:9464"),
+        (":9464", "127.0.0.1:9464"),
+        (" 0.0.0.0:9464 ", "0.0.0.0:9464"),
+        ("[::1]:9464", "[::1]:9464"),
+        ("metrics.local:0", "metrics.local:0"),
+    ],
+)
+def test_an_address_without_a_host_is_on_this_machine(text: str, address: str) -> None:
+    """Nothing is open to the network unless a host says so. A number in the file is a port, too."""
+    assert str(Settings(listen=text).listen_address) == address
+    assert str(Settings(listen=9464).listen_address) == "127.0.0.1:9464"
+    assert Settings().listen_address is None
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("notify --now 'a b' $HOME; *", ("notify", "--now", "a b", "$HOME;", "*")),
+        (["notify", "a b", ""], ("notify", "a b", "")),
+        ("  ", ()),
+    ],
+)
+def test_a_command_is_split_as_a_shell_splits_and_nothing_else(value: object, words: tuple[str, ...]) -> None:
+    """Quotes count; variables, patterns and operators are words like others."""
+    assert Settings(on_publish=value).on_publish == words
+
+
+def test_a_command_in_the_variable_and_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text in both, and a list in the file; a relative path of a textfile is relative to the file."""
+    Path("folder").mkdir()
+    Path("folder/a.toml").write_text('on_publish = ["notify", "a b"]\nmetrics_textfile = "x.prom"\n')
+    assert Settings(config_file=Path("folder/a.toml")).on_publish == ("notify", "a b")
+    assert Settings(config_file=Path("folder/a.toml")).metrics_textfile == Path("folder/x.prom")
+    monkeypatch.setenv("DB_EXPORT_ON_PUBLISH", "notify 'c d'")
+    assert Settings().on_publish == ("notify", "c d")
+
+
+@pytest.mark.parametrize("name", ["heartbeat_url", "on_publish"])
+def test_a_secret_of_an_operator_is_in_no_message(name: str) -> None:
+    """A bad value is not repeated, and the URL is in no representation of the settings."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(**{name: f"ftp://host/{SECRET} '"})
+    assert SECRET not in str(caught.value) + caught.value.hint
+    assert SECRET not in repr(Settings(heartbeat_url=f"https://host/{SECRET}"))

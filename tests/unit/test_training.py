@@ -153,11 +153,27 @@ HOLE = [[2, 2], [4, 2], [4, 4], [2, 4]]
 )
 def test_polygons_become_flat_rings(polygon, flat):
     assert rings.flat_rings(polygon) == flat
-    assert rings.flat_rings(rings.parse_all([json.dumps(polygon).encode()])[0]) == flat
+    assert rings.flat_rings(rings.parse(json.dumps(polygon).encode())) == flat
 
 
-def test_polygons_are_parsed_one_by_one_if_one_is_no_json():
-    assert rings.parse_all([b"[1]", None, b"[" * 3000]) == [[1], None, None]
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("[1]", [1]),
+        ("[[1, 2.5], [-3, 4e2]]", [1, 2.5, -3, 400.0]),
+        ("[[1], [2, 3, 4]]", [[1], [2, 3, 4]]),
+        ("[[1, 2], [3, null]]", [[1, 2], [3, None]]),
+        ("[[[1, 2], [3, 4]]]", [[[1, 2], [3, 4]]]),
+        ("[" * 3000, None),
+        ('[{"x": 1, "y": 2.5}, {"x": -3, "y": 4e2}]', [1, 2.5, -3, 400.0]),
+        ('[{"x": 1, "y": 2, "tag": "a"}]', [{"x": 1, "y": 2, "tag": "a"}]),
+        ('[{"x": "1", "y": 2}]', [{"x": "1", "y": 2}]),
+        ('[{"x": [1], "y": 2}]', [[1], 2]),
+        ('[{"x": 1}, {"y": 2}]', [{"x": 1}, {"y": 2}]),
+    ],
+)
+def test_points_become_a_flat_list(text, parsed):
+    assert rings.parse(text.encode()) == parsed
 
 
 def test_a_hole_is_cut_out():

@@ -8,7 +8,8 @@ import pytest
 
 from autoexport.model.catalog import Scalar
 from autoexport.model.mapping import ANNOTATION_FIELDS, IMAGE_FIELDS
-from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, Mended, ruled_parents
+from autoexport.values.block import ANNOTATION_RULES, IMAGE_RULES, PARENT_RULES, ruled_parents
+from autoexport.values.mended import Mended
 from tests.trees import rendered
 
 

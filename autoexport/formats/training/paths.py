@@ -28,6 +28,8 @@ def relative_paths(paths: Sequence[Any], names: Sequence[Any], root: str) -> lis
     absolute. No path leads out of the root.
     """
     base = _parts(root)
+    if not base and _are_relative(paths):
+        return list(paths)
     return [_relative(path, base) or _relative(name, ()) for path, name in zip(paths, names, strict=True)]
 
 
@@ -43,6 +45,16 @@ def _relative(path: Any, base: Sequence[str]) -> str | None:
 
 
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*/)*[A-Za-z0-9_-][A-Za-z0-9_. -]*")
+_ALL_PLAIN = re.compile(r"(?:(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*+/)*+[A-Za-z0-9_-][A-Za-z0-9_. -]*+\n)*+")
+
+
+def _are_relative(paths: Sequence[Any]) -> bool:
+    """Whether all paths are plainly relative, judged in one call for the whole column."""
+    try:
+        lines = "\n".join([*paths, ""])
+    except TypeError:
+        return False
+    return lines.count("\n") == len(paths) and _ALL_PLAIN.fullmatch(lines) is not None
 
 
 def _parts(path: str) -> list[str]:

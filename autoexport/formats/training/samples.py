@@ -107,12 +107,12 @@ def shapes(
     `classes` has the id of each class by name; an annotation of another name counts as one without a label.
     """
     columns = block.annotations
-    found = Shapes([], [], [], [], [])
     owners = chain.from_iterable(map(repeat, range(len(block.spans)), block.spans))
     boxes = zip(*(_numbers(columns[name]) for name in CORNERS), strict=True)
     polygons = _polygons(columns["polygon"])
     splits, sizes = images.splits, list(zip(images.widths, images.heights, strict=True))
     reasons: list[str] = []
+    chosen: list[tuple[int, int, int, Box, list[rings.Flat]]] = []
     for index, (owner, name, box, polygon) in enumerate(
         zip(owners, columns["label"], boxes, polygons, strict=True)
     ):
@@ -130,13 +130,9 @@ def shapes(
                 reasons.append("annotations_without_shape" if None in box else "boxes_without_size")
                 continue
             inside = rings.hull(parts)
-        found.indexes.append(index)
-        found.owners.append(owner)
-        found.classes.append(class_id)
-        found.boxes.append(inside)
-        found.polygons.append(parts if with_polygons else _NO_PARTS)
+        chosen.append((index, owner, class_id, inside, parts if with_polygons else _NO_PARTS))
     counted.update(reasons)
-    return found
+    return Shapes(*map(list, zip(*chosen, strict=True))) if chosen else Shapes([], [], [], [], [])
 
 
 _NO_PARTS: list[rings.Flat] = []
@@ -146,6 +142,8 @@ def _inside(box: Box, size: tuple[int, int], units: BoxUnits, reasons: list[str]
     """The corners of a box in pixels, inside its image; None if nothing is left of it."""
     left, top, right, bottom = box
     width, height = size
+    if units == "pixels" and 0 <= left < right <= width and 0 <= top < bottom <= height:
+        return box
     if units != "pixels":
         across, down = (width, height) if units == "normalized" else (width / 100, height / 100)
         left, top, right, bottom = left * across, top * down, right * across, bottom * down
@@ -166,8 +164,7 @@ def _parts(polygon: Any, size: tuple[int, int], units: BoxUnits, reasons: list[s
         flat = [rings.scaled(ring, across, down) for ring in flat]
     inside = []
     for ring in flat:
-        across_all, down_all = ring[::2], ring[1::2]
-        if min(across_all) < 0 or min(down_all) < 0 or max(across_all) > width or max(down_all) > height:
+        if min(ring) < 0 or max(ring[::2]) > width or max(ring[1::2]) > height:
             ring = rings.clamped(ring, width, height)
             if not rings.area(ring):
                 continue
@@ -185,4 +182,6 @@ def _numbers(column: Sequence[Any]) -> Sequence[Any]:
 
 def _polygons(column: Sequence[bytes | None]) -> Sequence[Any]:
     """The parsed polygons of a column."""
-    return [None] * len(column) if column.count(None) == len(column) else rings.parse_all(column)
+    if column.count(None) == len(column):
+        return [None] * len(column)
+    return [rings.parse(text) if text is not None else None for text in column]

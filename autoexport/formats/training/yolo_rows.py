@@ -25,6 +25,7 @@ from autoexport.formats.training.samples import (
     shapes,
 )
 from autoexport.model.blocks import Block
+from autoexport.model.catalog import Key
 from autoexport.values import rings
 
 YoloTask = Literal["detect", "segment"]
@@ -47,32 +48,35 @@ class LabelFile:
 class YoloRows:
     """The rules of label files that hold for all projects.
 
-    `doubled` are keys of images whose label file is that of an image before them.
+    `doubled` are the keys of dataset and image of each image whose label file is that of another image.
     """
 
     task: YoloTask = "detect"
     units: BoxUnits = "pixels"
     image_root: str = ""
     include_unlabeled: bool = False
-    doubled: Collection[Any] = ()
+    doubled: Collection[tuple[Any, Any]] = ()
 
     def paths(self, images: Mapping[str, Sequence[Any]]) -> list[tuple[str, str] | None]:
         """The path of each image below `images/` and that of its label file; None if it can have none."""
         stored = relative_paths(images["file_path"], images["filename"], self.image_root)
         return [label_path(path, rooted=bool(self.image_root)) for path in stored]
 
-    def files(self, block: Block, classes: Mapping[Any, int]) -> tuple[list[LabelFile], Counter[str]]:
+    def files(
+        self, block: Block, classes: Mapping[Any, int], dataset: Key = 0
+    ) -> tuple[list[LabelFile], Counter[str]]:
         """The label files of a block in the order of its images, and what was left out, by reason.
 
-        `classes` has the category id of each class by name, which is one more than its number here.
+        `classes` has the category id of each class by name, which is one more than its number here. `dataset` is
+        the key of the block's dataset.
         """
         counted: Counter[str] = Counter()
         images = choose_images(block, include_unlabeled=self.include_unlabeled, counted=counted)
         paths = self.paths(block.images)
         leave_out(images, paths, "images_without_path", counted)
         if self.doubled:
-            unique = [None if key in self.doubled else key for key in block.images["id"]]
-            leave_out(images, unique, "images_with_a_path_twice", counted)
+            unique = [None if (dataset, key) in self.doubled else key for key in block.images["id"]]
+            leave_out(images, unique, "images_with_the_path_of_another", counted)
         rows = self._rows(block, images, classes, counted)
         files = [
             LabelFile(split, *pair, b"".join(rows.get(index, ())))

@@ -156,5 +156,6 @@ async def _columns(connection: AsyncConnection, logical: str, statement: str) ->
 def _refused(logical: str, error: BaseException) -> MappingError:
     """The error for a query that the server does not accept."""
     return MappingError(
-        f"tables.{logical}.query: {error}.", hint="Correct the query, or try it with `psql` as the same user."
+        f"tables.{logical}.query: {error}.",
+        hint="Correct the query. If it is that of a preset, preset = false leaves it.",
     )

@@ -73,7 +73,8 @@ def _table(connection: Any, gate: Gate, logical: str, query: Query) -> Table:
 def refused(logical: str, error: BaseException) -> MappingError:
     """The error for a query that SQLite does not accept."""
     return MappingError(
-        f"tables.{logical}.query: {error}.", hint="Correct the query, or try it with `sqlite3 file.db`."
+        f"tables.{logical}.query: {error}.",
+        hint="Correct the query. If it is that of a preset, preset = false leaves it.",
     )
 
 
