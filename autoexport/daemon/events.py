@@ -25,6 +25,7 @@ class Publication:
 
     `directory` is the absolute path of the export directory. A name may have folders in front, with `/`. The files
     beside the exported ones, such as `index.html`, are among the names; the manifest is not: it always changes.
+    A name with `/` at its end is a folder in which files changed.
     """
 
     manifest: Manifest

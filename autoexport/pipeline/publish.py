@@ -34,7 +34,7 @@ class Published:
     """The published manifest, whether a file was replaced, and the identities of all files.
 
     `changed_files` are the names of the files that were replaced, and of those that are gone, in order. Those that
-    stand beside the exported ones are among them.
+    stand beside the exported ones are among them. A name with `/` at its end is a folder in which files changed.
     """
 
     manifest: Manifest
@@ -137,8 +137,11 @@ class _Publication:
         # Before the ledger is saved: an exporter that is killed in between leaves a ledger that does not fit.
         await in_thread(self._remove_others, manifest, self._changed)
         await in_thread(self._save, layouts, files, manifest)
-        gone = set(self.claimed.previous.files if self.claimed.previous is not None else ()) - set(manifest.files)
-        return Published(manifest, True, files, tuple(sorted({*replaced, *gone})))
+        # The files of a folder are no files of their own here: their common record tells whether one changed.
+        before = self.claimed.previous.files if self.claimed.previous is not None else {}
+        names = {*before, *manifest.files}
+        differing = {name for name in names if before.get(name) != manifest.files.get(name)}
+        return Published(manifest, True, files, tuple(sorted({*replaced, *differing})))
 
     def _has_folders(self) -> bool:
         return any(isinstance(output, FolderFormat) for output in self.generation.formats)

@@ -443,6 +443,21 @@ async def test_the_library_tells_of_publishes_and_events(database: SqliteDatabas
     assert [event.at for event in events] == sorted(event.at for event in events)
 
 
+async def test_a_folder_of_label_files_is_told_as_one(database: SqliteDatabase, exports: Path) -> None:
+    """A moved box changes a file of labels: its folder is among the changed files, and no other one."""
+    published: list[Publication] = []
+    settings = Settings(database_url=database.url, export_directory=exports, export_yolo=True)
+    await export_once(settings, on_publish=published.append)
+    folders = [name for name in published[0].changed_files if name.endswith("/")]
+    assert folders
+    database.execute("UPDATE annotations SET x_max = x_max - 1, confidence = 0.5 WHERE x_max > x_min + 2")
+    await export_once(settings, on_publish=published.append)
+    before, after = published[0].manifest.files, published[1].manifest.files
+    differing = sorted(name for name in after if before.get(name) != after[name])
+    assert any(name in differing for name in folders)
+    assert [name for name in published[1].changed_files if name in after] == differing
+
+
 async def until(condition: object) -> None:
     """Let the event loop run until the condition is true."""
     deadline = time.monotonic() + deadline_s(LIMIT_S)
