@@ -84,7 +84,6 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (row_groups, "LEAST_ROWS", 3),
     (row_groups, "MOST_ROWS", 9),
     (row_groups, "LARGE_BYTES", 2_000),
-    (label_files, "GRACE_S", 0.0),
     (label_files, "sync", lambda directory: None),
     (os, "fsync", without_waiting_for_the_disk),
 )
