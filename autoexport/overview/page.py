@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from urllib.parse import quote
 
-from autoexport.model.blocks import Counts
 from autoexport.overview.chart import growth
-from autoexport.overview.history import History, HistoryRow
+from autoexport.overview.facts import PageFacts
+from autoexport.overview.history import History
 from autoexport.overview.markup import (
     bar,
     cell,
@@ -30,6 +28,7 @@ from autoexport.overview.markup import (
     table,
     text,
 )
+from autoexport.overview.progress import more, progress
 from autoexport.overview.survey import RARE, ClassRow, DatasetRow, Survey
 
 PAGE_NAME = "index.html"
@@ -38,26 +37,6 @@ _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _TABLE_NAMES = {"datasets": "dataset", "images": "image", "annotations": "annotation"}
 _PARENTS = {"datasets": "a project", "images": "a dataset", "annotations": "an image"}
 _SPLIT_KINDS = ("train", "val", "test", "rest", "rest")
-
-
-@dataclass(frozen=True, slots=True)
-class PageFacts:
-    """The facts of a publish that the page shows beside the survey.
-
-    `files` has the size in bytes and the number of rows of each file; the rows are None if they are not counted.
-    `orphans` are the rows without a parent by logical table.
-    """
-
-    database: str
-    generation: int
-    timestamp: datetime
-    mode: str
-    seconds: float
-    counts: Counts
-    labels: int
-    files: Mapping[str, tuple[int, int | None]]
-    orphans: Mapping[str, int]
-    soft_deleted: Mapping[str, int]
 
 
 def page(facts: PageFacts, found: Survey, history: History) -> bytes:
@@ -71,7 +50,7 @@ def page(facts: PageFacts, found: Survey, history: History) -> bytes:
         "generation": number(facts.generation),
         "number": str(facts.generation),
         "taken": moment(facts.timestamp),
-        "progress": _progress(facts, found, history),
+        "progress": progress(facts, found, history),
         "classes": _classes(found),
         "splits": _splits(facts, found),
         "problems": _problems(facts, found),
@@ -95,110 +74,6 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; style-src 'sha256-{sums[0]}'; script-src 'sha256-{sums[1]}'; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
     )
-
-
-# --- how far are we ------------------------------------------------------------------------------
-
-
-def _progress(facts: PageFacts, found: Survey, history: History) -> str:
-    own = facts.counts
-    tiles = (
-        ("Images", own.images), ("Labelled", own.labeled), ("Verified", own.verified),
-        ("Annotations", own.annotations), ("Projects", found.project_count), ("Datasets", found.dataset_count),
-        ("Labels", facts.labels),
-    )  # fmt: skip
-    hero = (
-        f'<div class="hero"><p class="big">{percent(own.labeled, own.images)}</p><div class="of">'
-        f"<p><b>{number(own.labeled)}</b> of <b>{number(own.images)}</b> images are labelled, "
-        f"{number(own.verified)} are verified.</p>"
-        + bar(_labeled_parts(own.labeled, own.verified), own.images)
-        + _changes(facts, history)
-        + "</div></div>"
-    )
-    figures = "".join(f"<div><dt>{word}</dt><dd>{number(value)}</dd></div>" for word, value in tiles)
-    return f'{hero}<dl class="tiles">{figures}</dl>{_project_table(found)}{_dataset_table(found)}'
-
-
-def _labeled_parts(labeled: int, verified: int) -> list[tuple[str, int]]:
-    both = min(labeled, verified)
-    return [("verified", both), ("labeled", labeled - both)]
-
-
-def _changes(facts: PageFacts, history: History) -> str:
-    """The change since yesterday and since last week, or since the first export if that is younger."""
-    items = []
-    first = history.first()
-    for word, age in (("yesterday", timedelta(days=1)), ("last week", timedelta(days=7))):
-        before = history.before(facts.timestamp - age)
-        if before is not None:
-            items.append(_change(f"since {word}", facts.counts, before))
-        elif first is not None and first.generation != facts.generation:
-            items.append(_change(f"since the first record, {moment(first.timestamp)}", facts.counts, first))
-            break
-    return f'<ul class="changes">{"".join(items)}</ul>' if items else ""
-
-
-def _change(since: str, now: Counts, before: HistoryRow) -> str:
-    labeled = now.labeled - before.labeled_images
-    images = now.images - before.images
-    kind = "up" if labeled > 0 else "down" if labeled < 0 else "same"
-    return (
-        f'<li><b class="{kind}">{_signed(labeled)}</b> labelled, {_signed(images)} images '
-        f'<span class="since">{since}</span></li>'
-    )
-
-
-def _signed(value: int) -> str:
-    return f"+{value:,}" if value > 0 else f"−{-value:,}" if value < 0 else "±0"
-
-
-_PROGRESS_HEADS = (("Labelled", "n"), ("Images", "n"), ("Done", "n"), ("Progress", "x"), ("Verified", "n"))
-
-
-def _progress_cells(row_labeled: int, images: int, verified: int) -> str:
-    return (
-        cell(row_labeled) + cell(images) + share_cell(row_labeled, images)
-        + f'<td class="x">{bar(_labeled_parts(row_labeled, verified), images)}</td>' + cell(verified)
-    )  # fmt: skip
-
-
-def _project_table(found: Survey) -> str:
-    if found.project_count < 2:
-        return ""
-    rows = [
-        f'<th scope="row">{name(row.name)}</th>'
-        + _progress_cells(row.labeled, row.images, row.verified)
-        + cell(row.annotations)
-        + cell(row.datasets)
-        for row in found.projects
-    ]
-    heads = (("Project", ""), *_PROGRESS_HEADS, ("Annotations", "n"), ("Datasets", "n"))
-    return table("progress projects", "Projects", heads, rows, _more(found.project_count - len(rows), "project"))
-
-
-def _dataset_table(found: Survey) -> str:
-    if not found.datasets:
-        return '<p class="more">There are no datasets.</p>'
-    several = found.project_count > 1
-    rows = [
-        f'<th scope="row">{name(row.name)}</th>'
-        + (f"<td>{name(row.project)}</td>" if several else "")
-        + _progress_cells(row.labeled, row.images, row.verified)
-        + cell(row.annotations)
-        for row in found.datasets
-    ]
-    project = (("Project", ""),) if several else ()
-    heads = (("Dataset", ""), *project, *_PROGRESS_HEADS, ("Annotations", "n"))
-    kind = "progress datasets" if several else "progress alone"
-    return table(kind, "Datasets", heads, rows, _more(found.dataset_count - len(rows), "dataset"))
-
-
-def _more(others: int, noun: str) -> str:
-    """The remark below a table that has only the largest rows."""
-    if others <= 0:
-        return ""
-    fewer = "has fewer images" if others == 1 else "have fewer images"
-    return f"and {counted(others, f'more {noun}')}, which {fewer}. The CSV files list all."
 
 
 # --- classes -------------------------------------------------------------------------------------
@@ -273,7 +148,7 @@ def _splits(facts: PageFacts, found: Survey) -> str:
         ("Unassigned", "n"), ("", "mark"),
     )  # fmt: skip
     kind = "splits" if several else "splits alone"
-    return lead + table(kind, "Splits", heads, rows, _more(found.dataset_count - len(rows), "dataset"))
+    return lead + table(kind, "Splits", heads, rows, more(found.dataset_count - len(rows), "dataset"))
 
 
 def _split_row(row: DatasetRow, several: bool) -> str:

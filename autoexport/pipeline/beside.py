@@ -14,8 +14,9 @@ from autoexport.model.scratch import MemoryScratch
 from autoexport.model.tree import Tree
 from autoexport.overview import change_log
 from autoexport.overview.change_log import CHANGES_NAME
+from autoexport.overview.facts import PageFacts
 from autoexport.overview.history import HISTORY_NAME, History, HistoryRow
-from autoexport.overview.page import PAGE_NAME, PageFacts, page
+from autoexport.overview.page import PAGE_NAME, page
 from autoexport.overview.survey import survey
 from autoexport.pipeline.change_log import differences, record_format
 from autoexport.pipeline.generation import Generation

@@ -1,0 +1,113 @@
+"""Words the first part of the page: how far the labelling is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from autoexport.model.blocks import Counts
+from autoexport.overview.facts import PageFacts
+from autoexport.overview.history import History, HistoryRow
+from autoexport.overview.markup import bar, cell, counted, moment, name, number, percent, share_cell, table
+from autoexport.overview.survey import Survey
+
+
+def progress(facts: PageFacts, found: Survey, history: History) -> str:
+    """How far the labelling is: in all, and by project and dataset."""
+    own = facts.counts
+    tiles = (
+        ("Images", own.images), ("Labelled", own.labeled), ("Verified", own.verified),
+        ("Annotations", own.annotations), ("Projects", found.project_count), ("Datasets", found.dataset_count),
+        ("Labels", facts.labels),
+    )  # fmt: skip
+    hero = (
+        f'<div class="hero"><p class="big">{percent(own.labeled, own.images)}</p><div class="of">'
+        f"<p><b>{number(own.labeled)}</b> of <b>{number(own.images)}</b> images are labelled, "
+        f"{number(own.verified)} are verified.</p>"
+        + bar(_labeled_parts(own.labeled, own.verified), own.images)
+        + _changes(facts, history)
+        + "</div></div>"
+    )
+    figures = "".join(f"<div><dt>{word}</dt><dd>{number(value)}</dd></div>" for word, value in tiles)
+    return f'{hero}<dl class="tiles">{figures}</dl>{_project_table(found)}{_dataset_table(found)}'
+
+
+def _labeled_parts(labeled: int, verified: int) -> list[tuple[str, int]]:
+    both = min(labeled, verified)
+    return [("verified", both), ("labeled", labeled - both)]
+
+
+def _changes(facts: PageFacts, history: History) -> str:
+    """The change since yesterday and since last week, or since the first export if that is younger."""
+    items = []
+    first = history.first()
+    for word, age in (("yesterday", timedelta(days=1)), ("last week", timedelta(days=7))):
+        before = history.before(facts.timestamp - age)
+        if before is not None:
+            items.append(_change(f"since {word}", facts.counts, before))
+        elif first is not None and first.generation != facts.generation:
+            items.append(_change(f"since the first record, {moment(first.timestamp)}", facts.counts, first))
+            break
+    return f'<ul class="changes">{"".join(items)}</ul>' if items else ""
+
+
+def _change(since: str, now: Counts, before: HistoryRow) -> str:
+    labeled = now.labeled - before.labeled_images
+    images = now.images - before.images
+    kind = "up" if labeled > 0 else "down" if labeled < 0 else "same"
+    return (
+        f'<li><b class="{kind}">{_signed(labeled)}</b> labelled, {_signed(images)} images '
+        f'<span class="since">{since}</span></li>'
+    )
+
+
+def _signed(value: int) -> str:
+    return f"+{value:,}" if value > 0 else f"−{-value:,}" if value < 0 else "±0"
+
+
+_PROGRESS_HEADS = (("Labelled", "n"), ("Images", "n"), ("Done", "n"), ("Progress", "x"), ("Verified", "n"))
+
+
+def _progress_cells(row_labeled: int, images: int, verified: int) -> str:
+    return (
+        cell(row_labeled) + cell(images) + share_cell(row_labeled, images)
+        + f'<td class="x">{bar(_labeled_parts(row_labeled, verified), images)}</td>' + cell(verified)
+    )  # fmt: skip
+
+
+def _project_table(found: Survey) -> str:
+    if found.project_count < 2:
+        return ""
+    rows = [
+        f'<th scope="row">{name(row.name)}</th>'
+        + _progress_cells(row.labeled, row.images, row.verified)
+        + cell(row.annotations)
+        + cell(row.datasets)
+        for row in found.projects
+    ]
+    heads = (("Project", ""), *_PROGRESS_HEADS, ("Annotations", "n"), ("Datasets", "n"))
+    return table("progress projects", "Projects", heads, rows, more(found.project_count - len(rows), "project"))
+
+
+def _dataset_table(found: Survey) -> str:
+    if not found.datasets:
+        return '<p class="more">There are no datasets.</p>'
+    several = found.project_count > 1
+    rows = [
+        f'<th scope="row">{name(row.name)}</th>'
+        + (f"<td>{name(row.project)}</td>" if several else "")
+        + _progress_cells(row.labeled, row.images, row.verified)
+        + cell(row.annotations)
+        for row in found.datasets
+    ]
+    project = (("Project", ""),) if several else ()
+    heads = (("Dataset", ""), *project, *_PROGRESS_HEADS, ("Annotations", "n"))
+    kind = "progress datasets" if several else "progress alone"
+    return table(kind, "Datasets", heads, rows, more(found.dataset_count - len(rows), "dataset"))
+
+
+def more(others: int, noun: str) -> str:
+    """The remark below a table that has only the largest rows."""
+    if others <= 0:
+        return ""
+    fewer = "has fewer images" if others == 1 else "have fewer images"
+    return f"and {counted(others, f'more {noun}')}, which {fewer}. The CSV files list all."
