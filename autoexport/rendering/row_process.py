@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 
 from autoexport.errors import RenderError
 from autoexport.formats.contract import EncoderFormat, FormatOptions, RowFormat, RowRange
+from autoexport.model import packing
 from autoexport.rendering.row_groups import Piece, RowFiles
 from autoexport.runtime.logs import get_logger
 
@@ -32,7 +32,7 @@ def write_groups_apart(
     """
     descriptors = (files.spool, files.published, files.target)
     encoder = output.encoder() if isinstance(output, EncoderFormat) else None
-    message = marshal.dumps(
+    message = packing.pack(
         (type(output).__module__, output.file_name, dict(options), list(ranges), descriptors, encoder)
     )
     try:
@@ -45,7 +45,7 @@ def write_groups_apart(
         log.debug("render.no_process", error=str(error))
         return None
     try:
-        kind, *content = marshal.loads(done.stdout)  # noqa: S302 - only our own program writes it
+        kind, *content = packing.unpack(done.stdout)
     except (EOFError, ValueError, TypeError):
         kind, content = "error", [f"it ended with exit code {done.returncode}"]
     if kind == "other encoder":

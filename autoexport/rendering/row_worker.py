@@ -6,7 +6,6 @@ It loads neither SQL nor settings.
 from __future__ import annotations
 
 import gc
-import marshal
 import signal
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 from autoexport.formats import format_of
 from autoexport.formats.contract import EncoderFormat, RowFormat
+from autoexport.model import packing
 from autoexport.rendering.row_groups import RowFiles, write_groups
 from autoexport.runtime.tuning import return_memory
 
@@ -26,14 +26,14 @@ def main() -> None:
     gc.disable()  # Rows and cells have no cycles.
     return_memory()
     try:
-        answer = _answer(marshal.loads(sys.stdin.buffer.read()))  # noqa: S302 - only the parent writes it
+        answer = _answer(packing.unpack(sys.stdin.buffer.read()))
     except EOFError:
         answer = ("short",)
     except OSError as error:
         answer = ("os error", error.errno)
     except Exception as error:  # noqa: BLE001 - the parent reports every error
         answer = ("error", f"{type(error).__name__}: {error}")
-    sys.stdout.buffer.write(marshal.dumps(answer))
+    sys.stdout.buffer.write(packing.pack(answer))
 
 
 def _answer(message: tuple[Any, ...]) -> tuple[Any, ...]:

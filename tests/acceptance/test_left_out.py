@@ -119,7 +119,7 @@ def test_the_command_line(database: Database, exports: Path, capsys: pytest.Capt
         assert main([*command, *options]) == 2
         output = capsys.readouterr()
         assert "predictions looks like annotations, has rows and is not exported.\nhint: Decide in" in output.err
-        assert ("Rows to export" in output.out) is bool(command)
+        assert ("Rows of " in output.out) is bool(command)
     assert main(["verify", *options]) == 0
     assert main([*options, "--full"]) == 2
 

@@ -26,11 +26,10 @@ STATES = "UPDATE annotations SET model_id = 'state ' || ?"
 
 
 def by_duckdb(path: Path) -> set[str]:
-    """The states that the rows tell."""
-    with duckdb.connect() as connection:
-        return {
-            row[0] for row in connection.execute("SELECT model_id FROM read_parquet(?)", [str(path)]).fetchall()
-        }
+    """The states that the rows tell. Given a path, duckdb may open it twice, so it is given an open file."""
+    with path.open("rb") as file, duckdb.connect() as connection:
+        opened = f"/proc/self/fd/{file.fileno()}"
+        return {row[0] for row in connection.execute("SELECT model_id FROM read_parquet(?)", [opened]).fetchall()}
 
 
 def by_polars(path: Path) -> set[str]:
@@ -39,11 +38,23 @@ def by_polars(path: Path) -> set[str]:
         return set(polars.read_parquet(file)["model_id"])
 
 
+def by_pandas(path: Path) -> set[str]:
+    """The states that the rows tell. Given a path, pandas and pyarrow open it twice, too."""
+    with path.open("rb") as file:
+        return set(pandas.read_parquet(file)["model_id"])
+
+
+def by_pyarrow(path: Path) -> set[str]:
+    """The states that the rows tell."""
+    with path.open("rb") as file:
+        return set(pyarrow.parquet.read_table(file)["model_id"].to_pylist())
+
+
 READERS: dict[str, Callable[[Path], set[str]]] = {
     "duckdb": by_duckdb,
     "polars": by_polars,
-    "pandas": lambda path: set(pandas.read_parquet(path)["model_id"]),
-    "pyarrow": lambda path: set(pyarrow.parquet.read_table(path)["model_id"].to_pylist()),
+    "pandas": by_pandas,
+    "pyarrow": by_pyarrow,
 }
 
 

@@ -60,14 +60,15 @@ async def gone(url: str) -> None:
 
 
 def test_the_same_bytes(url: str, tmp_path: Path, in_halves: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in halves, by two sessions, or in one piece, by one."""
+    """Read in halves, by two sessions or more, or in one piece, by one."""
     halves, whole = Trial(url, tmp_path / "halves"), Trial(url, tmp_path / "whole")
     with PostgresConnection(url) as connection:
         two, one = Watching(connection), Watching(connection)
         assert halves.export(progress=two).published
         monkeypatch.setattr(reader, "READ_IN_HALVES", range(0))
         assert whole.export(progress=one).published
-    assert (two.sessions, one.sessions) == (2, 1)
+    assert two.sessions >= 2
+    assert one.sessions == 1
     assert halves.contents() == whole.contents()
     assert halves.differences() == []
 

@@ -51,8 +51,9 @@ def albums(bare_database: tuple[str, Connection]) -> tuple[str, Connection]:
 def trial(url: str, directory: Path, boxes: str) -> Trial:
     """An exporter of this database that has exported once."""
     tables = {"projects": {"table": False}, "datasets": ALBUMS, "images": IMAGES, "labels": {"table": False}}
-    # The ids of COCO depend on all keys.
-    made = Trial(url, directory, tables={**tables, "annotations": {"query": boxes}}, export_coco=False)
+    # The ids of COCO and the paths of YOLO depend on all keys.
+    chosen: dict[str, object] = {"export_coco": False, "export_yolo": False}
+    made = Trial(url, directory, tables={**tables, "annotations": {"query": boxes}}, **chosen)
     made.export()
     return made
 
