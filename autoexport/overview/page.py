@@ -29,7 +29,7 @@ from autoexport.overview.markup import (
     text,
 )
 from autoexport.overview.progress import more, progress
-from autoexport.overview.survey import RARE, ClassRow, DatasetRow, Survey
+from autoexport.overview.survey import MOST_LABELS, RARE, ClassRow, DatasetRow, Survey
 
 PAGE_NAME = "index.html"
 _CHART_ROWS = 400
@@ -80,8 +80,14 @@ def _policy(style: str, script: str) -> str:
 
 
 def _classes(found: Survey) -> str:
+    texts = ""
+    if found.without_classes:
+        projects = counted(found.without_classes, "project")
+        texts = (
+            f'<p class="more">Labels of {projects} with more than {number(MOST_LABELS)} each are not shown.</p>'
+        )
     if not found.used_count:
-        return '<p class="calm">No annotation has a label so far.</p>'
+        return texts or '<p class="calm">No annotation has a label so far.</p>'
     shown = [*found.frequent, *found.rarest]
     between = found.used_count - len(shown)
     most = max(row.annotations for row in shown)
@@ -98,12 +104,12 @@ def _classes(found: Survey) -> str:
         + (f"; {counted(found.unused_count, 'label')} without annotations" if found.unused_count else "")
         + f". A class is rare if it has less than a {_fraction(RARE)} of its project's average.</p>"
     )
-    if found.classes_of < found.project_count:
+    if found.classes_of + found.without_classes < found.project_count:
         summary += f'<p class="more">Classes of the {number(found.classes_of)} largest projects.</p>'
     project = (("Project", ""),) if several else ()
     share = "Share" if between <= 0 else "Share of these"
     heads = (("Class", ""), *project, ("Annotations", "n"), (share, "n"), ("Balance", "x"), ("", "mark"))
-    return summary + table("classes" if several else "classes alone", "Classes", heads, rows)
+    return summary + texts + table("classes" if several else "classes alone", "Classes", heads, rows)
 
 
 def _fraction(number_: int) -> str:

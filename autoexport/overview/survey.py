@@ -13,6 +13,9 @@ from autoexport.rendering.counted import CountedSections
 
 MOST_PROJECTS = 100
 MOST_DATASETS = 200
+MOST_LABELS = 2_000
+"""A project with more labels has free text as labels, not classes. Its labels are not read for the page."""
+
 MOST_CLASSES = 150
 RAREST_CLASSES = 50
 MOST_UNUSED = 100
@@ -72,7 +75,7 @@ class Survey:
 
     Of the classes, `frequent` are those with the most annotations, `rarest` the used ones with the fewest that are
     not among them, and `unused` some of those without any. `classes_of` is the number of projects whose classes
-    were counted.
+    were counted, `without_classes` of those with too many labels.
     """
 
     projects: list[ProjectRow] = field(default_factory=list)
@@ -87,6 +90,7 @@ class Survey:
     rare_count: int = 0
     without_val: int = 0
     classes_of: int = 0
+    without_classes: int = 0
 
 
 class _Largest:
@@ -171,6 +175,9 @@ class _Classes:
     def add(self, project: ProjectNode) -> None:
         """Add the classes of a project."""
         found, name = self._found, _text(project.values["name"])
+        if len(project.labels) > MOST_LABELS:
+            found.without_classes += 1
+            return
         found.classes_of += 1
         used = annotations = 0
         for label in project.labels:
