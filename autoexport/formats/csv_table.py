@@ -11,11 +11,12 @@ from operator import add
 from typing import Any
 
 from autoexport.config.options import Option
+from autoexport.formats.block_file import BlockFile
 from autoexport.formats.contract import Format, FormatOptions, Output, Owner
 from autoexport.formats.csv_cells import CsvCells, byte_order_mark, cell_at, joined
-from autoexport.model.blocks import Block, BlockRef, Guarded, SectionRef
+from autoexport.model.blocks import Block, BlockRef, Guarded
 from autoexport.model.mapping import DATASET_FIELDS, PROJECT_FIELDS
-from autoexport.model.tree import DatasetNode, Part, ProjectNode, Section, Tree
+from autoexport.model.tree import SPLITS, DatasetNode, ProjectNode, Section, Tree
 from autoexport.values.scalars import encoded
 
 PROJECT_COLUMNS = (
@@ -33,16 +34,12 @@ IMAGE_COLUMNS = (
     "is_auto_labeled", "is_verified", "created_at", "updated_at",
 )  # fmt: skip
 
-_SPLITS = ("train", "val", "test", "unassigned")
 _PARENT_OF_IMAGE = ("project_id", "project_name", "dataset_id", "dataset_name")
 
 
-class _Table:
-    """The common part of the three tables: the header, the cells and the count of guarded cells."""
+class _Table(BlockFile):
+    """The common part of the three tables: the header and the cells."""
 
-    file_name = ""
-    has_blocks = False
-    separator = b""
     columns: tuple[str, ...] = ()
 
     def __init__(self, guard: bool = True, bom: bool = False) -> None:
@@ -50,33 +47,23 @@ class _Table:
         self._cells = CsvCells(guard)
         self.bom = bom
 
-    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """No bytes: a small table has no blocks."""
-        return b"", 0
-
     def image_at(self, body: bytes, offset: int) -> str:
         """The first cell of the row."""
         return cell_at(body, offset, 0)
 
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef | SectionRef]:
-        """The header and the rows."""
-        yield self._header()
-        if tree.parts is not None:
-            yield from self._sections(tree.parts)
-            return
-        for project in tree.projects:
-            for piece in self.section(Section("projects", [project])):
-                if not isinstance(piece, Guarded):
-                    yield piece
+    def header(self) -> bytes:
+        """The names of the columns."""
+        return byte_order_mark(self.bom) + ",".join(self.columns).encode() + b"\n"
 
-    def _sections(self, parts: Sequence[Part]) -> Iterator[SectionRef]:
-        for part in parts:
-            if isinstance(part, int):
-                yield SectionRef(part)
-            else:
-                head, below = part
-                yield SectionRef(head)
-                yield from map(SectionRef, below)
+
+class _SmallTable(_Table):
+    """A table without blocks: each section has its rows."""
+
+    has_blocks = False
+
+    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
+        """No bytes: a small table has no blocks."""
+        return b"", 0
 
     def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
         """The rows of a section."""
@@ -94,15 +81,12 @@ class _Table:
         pieces = (piece for project in tree.projects for piece in self.section(Section("projects", [project])))
         return sum(piece.cells for piece in pieces if isinstance(piece, Guarded))
 
-    def _header(self) -> bytes:
-        return byte_order_mark(self.bom) + ",".join(self.columns).encode() + b"\n"
-
     def _columns(self, section: Section) -> list[list[Any]]:
         """The values of a section, in the order of the columns."""
         return []
 
 
-class ProjectsTable(_Table):
+class ProjectsTable(_SmallTable):
     """A row for each project."""
 
     file_name = "projects.csv"
@@ -135,7 +119,7 @@ def _names(project: ProjectNode) -> Iterator[str]:
     return (str(label.values["name"]) for label in project.labels if label.values["name"] is not None)
 
 
-class DatasetsTable(_Table):
+class DatasetsTable(_SmallTable):
     """A row for each dataset."""
 
     file_name = "datasets.csv"
@@ -151,7 +135,7 @@ class DatasetsTable(_Table):
             [project.values["id"] for project in projects for _ in project.datasets],
             [project.values["name"] for project in projects for _ in project.datasets],
             [dataset.counts.images for dataset in datasets],
-            *([dataset.counts.splits.get(word, 0) for dataset in datasets] for word in _SPLITS),
+            *([dataset.counts.splits.get(word, 0) for dataset in datasets] for word in SPLITS),
             [dataset.counts.labeled for dataset in datasets],
             [dataset.counts.annotations for dataset in datasets],
             of["description"],
@@ -169,7 +153,6 @@ class ImagesTable(_Table):
 
     file_name = "images.csv"
     columns = IMAGE_COLUMNS
-    has_blocks = True
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """The rows of a block."""
@@ -215,13 +198,6 @@ class ImagesTable(_Table):
                     number + self._cells.cells([value])[1] for number, value in zip(guarded, values, strict=True)
                 ]
         return list(map(b",".join, zip(*columns, strict=True))), guarded
-
-    def section(self, section: Section) -> Iterator[bytes | BlockRef | Guarded]:
-        """The blocks of all datasets."""
-        if section.kind != "head":
-            for project in section.projects:
-                for dataset in project.datasets:
-                    yield from map(BlockRef, dataset.blocks)
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
