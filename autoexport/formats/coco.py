@@ -6,27 +6,28 @@ The layout and the keys are those of https://cocodataset.org/#format-data, "Obje
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import FormatOptions, Output, PublishedFile
 from autoexport.formats.training import classes
 from autoexport.formats.training.coco_rows import CocoRows, head
 from autoexport.formats.training.facts import Facts
+from autoexport.formats.training.file_set import TrainingFiles
 from autoexport.formats.training.options import SHARED
-from autoexport.formats.training.samples import SPLITS
 from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.model.tree import SPLITS, DatasetNode, ProjectNode, Tree
 
 _ID = re.compile(rb'^\{"id": \d+, (?:"image_id": (\d+)|.*"source_id": (.*)\})', re.MULTILINE)
 _COUNTED = "coco."
 _PUBLISHED = tuple(f"{_COUNTED}images_{name}" for name in SPLITS)
 
 
-class CocoFiles:
+class CocoFiles(TrainingFiles):
     """The COCO files of all projects: one for each split that has images."""
 
+    counted = _COUNTED
+    images_of = _PUBLISHED
     file_name = "coco"
     has_blocks = True
     separator = b",\n"
@@ -45,10 +46,6 @@ class CocoFiles:
         parts, counted = self._rows.rows(block, numbers)
         return parts, {_COUNTED + name: count for name, count in counted.items()}
 
-    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """Not called: a block has several parts."""
-        raise NotImplementedError
-
     def image_at(self, body: bytes, offset: int) -> str:
         """The id of the image of the row at this byte."""
         begin = body.rfind(b"\n", 0, offset) + 1
@@ -59,7 +56,7 @@ class CocoFiles:
         """The files of each project, in the order of the splits; its classes last."""
         for project in tree.projects:
             datasets = list(project.datasets)
-            counted = _tallies(datasets)
+            counted = self.tallies(datasets)
             blocks = [block for dataset in datasets for block in dataset.blocks]
             for split, name in enumerate(SPLITS):
                 images = counted.get(_PUBLISHED[split], 0)
@@ -71,27 +68,6 @@ class CocoFiles:
                 text = classes.document(project.values["id"], project.classes)
                 yield PublishedFile(path, len(project.classes), [text])
 
-    def left_out(self, tree: Tree) -> dict[str, int]:
-        """What no file has, and what was changed, by reason."""
-        counted: Counter[str] = Counter()
-        for project in tree.projects:
-            counted.update(_tallies(project.datasets))
-        return {
-            name.removeprefix(_COUNTED): count for name, count in sorted(counted.items()) if name not in _PUBLISHED
-        }
-
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """Not called: there are several files."""
-        raise NotImplementedError
-
-    def rows(self, tree: Tree) -> int:
-        """The number of images in all files."""
-        return sum(_tallies(project.datasets).get(name, 0) for project in tree.projects for name in _PUBLISHED)
-
-    def guarded(self, tree: Tree) -> int:
-        """None: no spreadsheet reads these files."""
-        return 0
-
 
 def _text(project: ProjectNode, blocks: list[int], split: int) -> Iterator[bytes | BlockRef]:
     yield head(project.classes, {"description": project.values["name"] or ""}) + b"\n"
@@ -101,16 +77,6 @@ def _text(project: ProjectNode, blocks: list[int], split: int) -> Iterator[bytes
     for block in blocks:
         yield BlockRef(block, len(SPLITS) + split)
     yield b"\n]\n}\n"
-
-
-def _tallies(datasets: Iterable[DatasetNode]) -> Mapping[str, int]:
-    """The tallies of this format in some datasets."""
-    counted: Counter[str] = Counter()
-    for dataset in datasets:
-        for name, count in dataset.counts.tallies.items():
-            if name.startswith(_COUNTED):
-                counted[name] += count
-    return counted
 
 
 def _make(options: FormatOptions) -> list[CocoFiles]:

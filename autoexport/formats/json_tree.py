@@ -10,11 +10,10 @@ import orjson
 
 from autoexport.model.blocks import BlockRef, Counts
 from autoexport.model.mapping import DATASET_FIELDS, LABEL_FIELDS, PROJECT_FIELDS
-from autoexport.model.tree import DatasetNode, LabelNode, ProjectNode, in_order
+from autoexport.model.tree import SPLITS, DatasetNode, LabelNode, ProjectNode, in_order
 from autoexport.values.json_columns import spaced
 from autoexport.values.scalars import encode, encoded
 
-_SPLITS = ("train", "val", "test", "unassigned")
 _STANDARD = orjson.OPT_UTC_Z
 _PROJECT_LINES = (
     ("id", "name", "description", "project_type"),
@@ -31,7 +30,7 @@ _DATASETS_FOLLOW = b',\n      "datasets": '
 _NEXT_DATASET = b",\n        {\n"
 _IMAGES_END = b"\n          ]\n        }" + _NEXT_DATASET
 _NO_IMAGES_END = b"]\n        }" + _NEXT_DATASET
-_SPLITS_FRAME = b"{" + b", ".join(encode(word) + b": %d" for word in _SPLITS) + b"}"
+_SPLITS_FRAME = b"{" + b", ".join(encode(word) + b": %d" for word in SPLITS) + b"}"
 _LABEL_FRAME = b"{" + b", ".join(encode(name) + b": %b" for name in (*LABEL_FIELDS, "annotation_count")) + b"}"
 _LABELS_TOGETHER = 500
 """Labels that are encoded at once: a project may have hundreds of thousands."""
@@ -150,10 +149,10 @@ class TreeText:
         yield text[: -len(_NEXT_DATASET)]
 
     def _splits(self, counted: Mapping[str, int]) -> bytes:
-        counts = tuple(counted.get(word, 0) for word in _SPLITS)
+        counts = tuple(counted.get(word, 0) for word in SPLITS)
         if self.style != "pretty" and len(counted) == sum(map(bool, counts)):
             return _SPLITS_FRAME % counts
-        splits = dict(zip(_SPLITS, counts, strict=True))
+        splits = dict(zip(SPLITS, counts, strict=True))
         splits |= {word: number for word, number in sorted(counted.items()) if word not in splits}
         return self.inline(splits, 10)
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 from autoexport.config.options import Option
 from autoexport.formats.contract import FormatOptions, Output, PublishedFile, PublishedFolder
 from autoexport.formats.training import classes
 from autoexport.formats.training.facts import Facts
+from autoexport.formats.training.file_set import TrainingFiles
 from autoexport.formats.training.options import SHARED
-from autoexport.formats.training.samples import SPLITS
 from autoexport.formats.training.yolo_rows import LabelFile, YoloRows, classes_text, data_yaml, list_line
 from autoexport.model.blocks import Block, BlockRef
-from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.model.tree import SPLITS, DatasetNode, ProjectNode, Tree
 
 _COUNTED = "yolo."
 _IMAGES = tuple(f"{_COUNTED}images_{name}" for name in SPLITS)
@@ -28,9 +27,11 @@ _LENGTHS = struct.Struct(">II")
 _LISTS = tuple(f"{name}.txt" for name in SPLITS)
 
 
-class YoloFiles:
+class YoloFiles(TrainingFiles):
     """The YOLO data sets of all projects that have an image to list."""
 
+    counted = _COUNTED
+    images_of = _IMAGES
     file_name = "yolo"
     has_blocks = True
     separator = b""
@@ -65,10 +66,6 @@ class YoloFiles:
             yield above + body[offset : offset + path].decode(), body[offset + path : offset + path + text]
             offset += path + text
 
-    def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
-        """Not called: a block has several parts."""
-        raise NotImplementedError
-
     def image_at(self, body: bytes, offset: int) -> str:
         """The path of the image in the line at this byte."""
         begin = body.rfind(b"\n", 0, offset) + 1
@@ -79,7 +76,7 @@ class YoloFiles:
         for project in tree.projects:
             above = f"{self.file_name}/{project.folder}/"
             datasets = list(project.datasets)
-            counted = _tallies(datasets)
+            counted = self.tallies(datasets)
             blocks = [block for dataset in datasets for block in dataset.blocks]
             listed = [index for index in range(len(SPLITS)) if counted.get(_IMAGES[index])]
             if project.classes:
@@ -96,47 +93,17 @@ class YoloFiles:
     def folders(self, tree: Tree) -> Iterator[PublishedFolder]:
         """The folder of label files of each project, as the manifest has it."""
         for project in tree.projects:
-            counted = _tallies(project.datasets)
+            counted = self.tallies(project.datasets)
             images = sum(counted.get(name, 0) for name in _IMAGES)
             if images:
                 digest = f"crc32-sum:{counted[_SUM] % 2**32:08x}"
                 name = f"{self.file_name}/{project.folder}/labels/"
                 yield PublishedFolder(name, images, counted[_BYTES], digest)
 
-    def left_out(self, tree: Tree) -> dict[str, int]:
-        """What no file has, and what was changed, by reason."""
-        counted: Counter[str] = Counter()
-        for project in tree.projects:
-            counted.update(_tallies(project.datasets))
-        others = sorted(counted.keys() - set(self.published_tallies))
-        return {name.removeprefix(_COUNTED): counted[name] for name in others}
-
-    def assemble(self, tree: Tree) -> Iterator[bytes | BlockRef]:
-        """Not called: there are several files."""
-        raise NotImplementedError
-
-    def rows(self, tree: Tree) -> int:
-        """The number of images in all lists."""
-        return sum(_tallies(project.datasets).get(name, 0) for project in tree.projects for name in _IMAGES)
-
-    def guarded(self, tree: Tree) -> int:
-        """None: no spreadsheet reads these files."""
-        return 0
-
 
 def _packed(file: LabelFile) -> bytes:
     path = file.path.encode()
     return _LENGTHS.pack(len(path), len(file.text)) + path + file.text
-
-
-def _tallies(datasets: Iterable[DatasetNode]) -> Mapping[str, int]:
-    """The tallies of this format in some datasets."""
-    counted: Counter[str] = Counter()
-    for dataset in datasets:
-        for name, count in dataset.counts.tallies.items():
-            if name.startswith(_COUNTED):
-                counted[name] += count
-    return counted
 
 
 def _make(options: FormatOptions) -> list[YoloFiles]:

@@ -13,7 +13,6 @@ import orjson
 from autoexport.formats.training.paths import relative_paths
 from autoexport.formats.training.samples import (
     LEFT_OUT,
-    SPLITS,
     BoxUnits,
     Images,
     choose_images,
@@ -21,6 +20,7 @@ from autoexport.formats.training.samples import (
     shapes,
 )
 from autoexport.model.blocks import Block
+from autoexport.model.tree import SPLITS
 from autoexport.values import rings
 from autoexport.values.integer_ids import IdRule
 from autoexport.values.scalars import encoded

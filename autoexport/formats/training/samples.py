@@ -9,18 +9,17 @@ from itertools import chain, repeat
 from typing import Any, Literal
 
 from autoexport.model.blocks import Block
+from autoexport.model.tree import SPLITS
 from autoexport.values import rings
 from autoexport.values.boxes import CORNERS
 from autoexport.values.scalars import as_floats
 
 BoxUnits = Literal["pixels", "normalized", "percent"]
 
-SPLITS = ("train", "val", "test", "unassigned")
-"""The splits of the formats for training. An image with another word, or none, is unassigned."""
-
 LEFT_OUT = -1
 """In place of a split: the image is not published."""
 
+# An image with another word than those of the splits, or none, is unassigned.
 _UNASSIGNED = SPLITS.index("unassigned")
 _SPLIT_INDEX = {name: index for index, name in enumerate(SPLITS)}
 _NUMBERS = {int, float}

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from autoexport.formats.training.paths import label_path, relative_paths
 from autoexport.formats.training.samples import (
     LEFT_OUT,
-    SPLITS,
     BoxUnits,
     Images,
     Shapes,
@@ -26,6 +25,7 @@ from autoexport.formats.training.samples import (
 )
 from autoexport.model.blocks import Block
 from autoexport.model.catalog import Key
+from autoexport.model.tree import SPLITS
 from autoexport.values import rings
 
 YoloTask = Literal["detect", "segment"]
