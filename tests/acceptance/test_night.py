@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.conftest import run_autoexport
 from tests.daemon import Daemon, project_names, wait_until
 from tests.databases import SqliteDatabase
 from tests.postgres import PostgresServer
+from tests.small_disk import small_disk
 
 RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 DISK_BYTES = 48 << 20
@@ -71,14 +71,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root on Linux may mount a tmpfs")
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"this machine does not allow mounting: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "disk", DISK_BYTES) as place:
+        yield place
 
 
 @in_delete_mode

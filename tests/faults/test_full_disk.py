@@ -14,6 +14,7 @@ import pytest
 from autoexport.errors import AutoexportError
 from autoexport.publishing import directory
 from tests.bench.generate import write_sqlite
+from tests.small_disk import small_disk
 from tests.trials import Trial, open_descriptors
 
 DISK_BYTES = 48 << 20
@@ -27,14 +28,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"this machine does not allow mounting: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "disk", DISK_BYTES) as place:
+        yield place
 
 
 def leave_room(disk: Path, room_bytes: int) -> None:

@@ -129,7 +129,7 @@ def test_settings_are_frozen() -> None:
         ({"listen": "127.0.0.1:65536"}, "listen", "HOST:PORT"),
         ({"listen": "http://127.0.0.1:9464"}, "listen", "HOST:PORT"),
         ({"listen": True}, "listen", "HOST:PORT"),
-        ({"metrics_textfile": "/tmp/metrics.txt"}, "metrics_textfile", ".prom"),
+        ({"metrics_textfile": "metrics.txt"}, "metrics_textfile", ".prom"),
         ({"on_publish": "an 'open quote"}, "on_publish", "no shell"),
         ({"on_publish": ["", "x"]}, "on_publish", "no shell"),
         ({"on_publish": 5}, "on_publish", "no shell"),
