@@ -23,7 +23,7 @@ from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
-from autoexport.pipeline.mapped import mapping_of
+from autoexport.pipeline.mapped import mapping_of, narrowed
 from autoexport.pipeline.recording import keys_of, order_of, record
 from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
@@ -124,7 +124,7 @@ class Derivation:
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
         mapping = await in_thread(mapping_of, self.snapshot.catalog, self.job.tables, None if full else ledger)
-        self.mapping = mapping
+        self.mapping = mapping = narrowed(mapping, self.job.formats)
         lost = await left_out(self.snapshot, mapping)
         if lost is not None and self.complete:
             raise lost

@@ -289,6 +289,13 @@ def encoded(column: Sequence[Any]) -> list[bytes]:
     return orjson.dumps(column, option=_INDENTED)[4:-2].split(b",\n  ")
 
 
+def encoded_texts(column: Sequence[Any]) -> list[str]:
+    """Encode each scalar of a ruled column as JSON, as `encoded` does, as text."""
+    if not column:
+        return []
+    return orjson.dumps(column, option=_INDENTED)[4:-2].decode().split(",\n  ")
+
+
 def encode(value: Any) -> bytes:
     """Encode one scalar as JSON."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
