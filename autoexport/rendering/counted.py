@@ -68,28 +68,35 @@ class CountedSections:
         sums = Sums(repaired=mended.repaired, redacted=mended.redacted)
         begun, ended = bisect_left(self._owners, rows.begin), bisect_left(self._owners, rows.end)
         blocks, owners = self._order[begun:ended], self._owners[begun:ended]
-        datasets, holders = _datasets_and_projects(section)
-        own = Counts()
+        datasets = [dataset for project in section.projects for dataset in project.datasets]
+        last: DatasetNode | None = None
+        held = 0
         shown = array("L")
         for block, owner in zip(blocks, owners, strict=True):
             record = self.records[block]
             node, counts = datasets[owner - rows.begin], record.counts
-            self._count(node, own if section.kind == "datasets" else holders[owner - rows.begin].counts, counts)
+            if node is not last:
+                held = self._spill(last, held)
+                last = node
+            self._count(node, counts)
             if counts.images or not counts.hidden_images:
                 node.blocks.append(block)
                 shown.append(block)
             sums.ids += record.ids
         sums.ids %= 2**64
         sums.blocks = len(blocks)
-        for node, project in zip(datasets, holders, strict=True):
-            self._add(own if section.kind == "datasets" else project.counts, node.counts)
-            _sum_up(sums, node.counts)
-        if section.kind == "datasets":
-            sums.largest = max((node.counts.images for node in datasets), default=0)
-        else:
-            for project in section.projects:
-                self._finish(project, sums)
+        own = Counts()
+        for project in section.projects:
+            of_datasets = [dataset.counts for dataset in project.datasets]
+            if section.kind == "datasets":
+                for counts in of_datasets:
+                    self._add(own, counts)
+                    sums.largest = max(sums.largest, counts.images)
+            else:
+                self._finish(project, of_datasets, sums)
                 sums.largest = max(sums.largest, project.counts.images)
+            for counts in of_datasets:
+                _sum_up(sums, counts)
         counted = _counted_digest(own) if section.kind == "datasets" else ""
         self.sums[index], self.counted[index] = sums, counted
         empty = len(set(owners)) < len(datasets)
@@ -116,8 +123,7 @@ class CountedSections:
                 self._add(total, Counts(labels=labels))
         rows = self.builder.outline.sections
         project.datasets = _Datasets(self, below, rows[below[-1]].end - rows[index].begin)
-        project.counts = total
-        self._finish(project, sums)
+        self._finish(project, [total], sums)
         sums.largest = total.images
         self.sums[index], self.counted[index] = sums, ""
         return CountedSection(section, sums, "", False, ())
@@ -127,16 +133,13 @@ class CountedSections:
         if index not in self.kept:
             return self.section(index).section
         section, _ = self.builder.nodes(index)
-        datasets, holders = _datasets_and_projects(section)
-        places = {node.key: place for place, node in enumerate(datasets)}
+        nodes = {dataset.key: dataset for project in section.projects for dataset in project.datasets}
         for dataset, counts in self.kept[index].dataset_counts():
-            place = places[dataset]
-            self._count(datasets[place], holders[place].counts, counts)
+            node = nodes[dataset]
+            self._add(node.counts, counts)
         if section.kind != "datasets":
-            for node, project in zip(datasets, holders, strict=True):
-                self._add(project.counts, node.counts)
             for project in section.projects:
-                self._finish(project, Sums())
+                self._finish(project, [dataset.counts for dataset in project.datasets], Sums())
         return section
 
     def _labels_of(self, index: int) -> Iterator[Mapping[str, int]]:
@@ -149,18 +152,26 @@ class CountedSections:
 
     # --- counts --------------------------------------------------------------------------------------
 
-    def _count(self, node: DatasetNode, above: Counts, counts: Counts) -> None:
-        """Add the counts of a block to its dataset, but its labels to the counts above the dataset.
-
-        No file has the labels of a dataset. A section may have so many that they do not fit into memory.
-        """
-        if counts.labels:
-            self._add(above, Counts(labels=counts.labels))
-            counts.labels = {}
+    def _count(self, node: DatasetNode, counts: Counts) -> None:
         if node.counts.image_rows:
             self._add(node.counts, counts)
         else:
             node.counts = counts
+
+    def _spill(self, node: DatasetNode | None, held: int) -> int:
+        """Keep the labels of a counted dataset in the scratch file if those in memory become many.
+
+        `held` of this section are in memory; returns how many are then.
+        """
+        if node is None or not isinstance(node.counts.labels, dict):
+            return held
+        if held + len(node.counts.labels) <= label_counts.MOST_HELD:
+            return held + len(node.counts.labels)
+        spilled = LabelCounts(self._scratch)
+        spilled.add(node.counts.labels)
+        spilled.spill()
+        node.counts.labels = spilled
+        return held
 
     def _add(self, mine: Counts, other: Counts) -> None:
         """Add counts, and go on in the scratch file if the labels become many."""
@@ -177,8 +188,13 @@ class CountedSections:
         else:
             mine.add(other)
 
-    def _finish(self, project: ProjectNode, sums: Sums) -> None:
-        """Give a project its labels, once it has its counts."""
+    def _finish(self, project: ProjectNode, below: Sequence[Counts], sums: Sums) -> None:
+        """Give a project its counts and its labels."""
+        if len(below) == 1:
+            project.counts = below[0]
+        else:
+            for counts in below:
+                self._add(project.counts, counts)
         counted = project.counts.labels
         if self.builder.outline.labels_from_names:
             project.labels = NamedLabels(counted, project.label_colors)
@@ -209,12 +225,6 @@ class CountedSections:
         )  # fmt: skip
         labels = total.labels if outline.labels_from_names else outline.labels.published
         return Tree(timestamp, _Projects(self), labels, counts, outline.parts, outline.dataset_count)
-
-
-def _datasets_and_projects(section: Section) -> tuple[list[DatasetNode], list[ProjectNode]]:
-    """The datasets of a section in order, and the project of each."""
-    pairs = [(dataset, project) for project in section.projects for dataset in project.datasets]
-    return [dataset for dataset, _ in pairs], [project for _, project in pairs]
 
 
 class _Projects(Collection[ProjectNode]):

@@ -41,7 +41,12 @@ class LabelCounts(Mapping[str, int]):
         for name, count in counted.items():
             held[name] = held.get(name, 0) + count
         if len(held) > MOST_HELD:
-            self._parts.append(self._kept(iter(sorted(held.items()))))
+            self.spill()
+
+    def spill(self) -> None:
+        """Keep the names that are in memory in the scratch file."""
+        if self._held:
+            self._parts.append(self._kept(iter(sorted(self._held.items()))))
             self._held = {}
 
     def items(self) -> Iterator[tuple[str, int]]:  # type: ignore[override]
@@ -75,6 +80,9 @@ class LabelCounts(Mapping[str, int]):
         if not self._parts:
             self._held = dict(sorted(self._held.items()))
             self._length = len(self._held)
+            return
+        if len(self._parts) == 1 and not self._held:
+            self._length = sum(1 for _ in self._read(self._parts[0]))
             return
         streams = [*map(self._read, self._parts), iter(sorted(self._held.items()))]
         merged = groupby(heapq.merge(*streams), itemgetter(0))
