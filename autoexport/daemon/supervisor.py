@@ -152,9 +152,9 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                with telling_waits(self.health.export_held_up):
-                    throttle, progress = self._throttle, self.health
-                    outcome = await export_once(job, progress=progress, throttle=throttle, goes_on=goes_on)
+                health, throttle = self.health, self._throttle
+                with telling_waits(health.export_held_up):
+                    outcome = await export_once(job, progress=health, throttle=throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException as error:
                 self.health.export_left()
