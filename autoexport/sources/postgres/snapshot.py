@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -198,6 +199,14 @@ class PostgresSnapshot:
 
     async def prepare_for_all(self) -> None:
         """Do nothing: the server sorts."""
+
+    @contextlib.asynccontextmanager
+    async def share(self) -> AsyncIterator[None]:
+        """None."""
+        yield None
+
+    def keep(self) -> None:
+        """Do nothing."""
 
     # --- history -----------------------------------------------------------------------------------
 
