@@ -61,8 +61,8 @@ def test_help_has_examples(flag: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([flag]) == 0
     out, err = capsys.readouterr()
     for part in ("--database-url", "--export-dir", "--interval", "--workers", "--config", "--log-format",
-                 "--log-level", "--no-progress", "--version", "--monitor", "--full", "--disable-hooks", "demo", "check",
-                 "status", "verify", "Examples:", "autoexport app.db --monitor"):  # fmt: skip
+                 "--log-level", "--no-progress", "--version", "--monitor", "--full", "--disable-hooks", "demo",
+                 "check", "status", "verify", "Examples:", "autoexport app.db --monitor"):  # fmt: skip
         assert part in out
     assert err == ""
 
