@@ -20,6 +20,7 @@ log = get_logger()
 _START_S = 20.0
 """A worker that has not opened the snapshot after so many seconds is given up."""
 
+_LEAVE_S = 0.5
 _LIMIT_BYTES = 1 << 20
 
 # The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
@@ -98,14 +99,22 @@ class RangeProcess:
         )
 
     async def end(self) -> None:
-        """Kill the process, if it still runs, and wait for its end."""
+        """End the process, if it still runs, and wait for its end.
+
+        It gets a moment to leave the database: a server would go on sorting for a process that is killed.
+        """
         if self._process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
         if self._process.stdin is not None:
             self._process.stdin.close()
-        await self._process.wait()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self._process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
 
     async def _answer(self) -> bytes | None:
         """The next answer without its length, still encoded; None after the last one."""

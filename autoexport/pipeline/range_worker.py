@@ -30,6 +30,8 @@ from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parents
 
 _REQUESTS, _ANSWERS = 0, 1
+_LEAVE_S = 0.3
+"""How long a worker may take to leave a database."""
 
 
 def main() -> None:
@@ -54,8 +56,16 @@ def main() -> None:
 
 
 async def _run(start: RangeStart) -> list[int]:
-    loop = asyncio.get_running_loop()
-    loop.add_reader(_REQUESTS, os._exit, 1)  # The input ends with the parent.
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - this is one
+
+    def leave() -> None:
+        """The input has ended: the parent has, or needs the range no more."""
+        loop.remove_reader(_REQUESTS)
+        task.cancel()  # A server then stops to work for this process.
+        loop.call_later(_LEAVE_S, os._exit, 1)
+
+    loop.add_reader(_REQUESTS, leave)
     try:
         async with start.shared.opened() as snapshot:
             _send(ready())

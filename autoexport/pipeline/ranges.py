@@ -54,8 +54,10 @@ class Ranges:
         if reason:
             log.debug("ranges.one", reason=reason)
             return None
-        async with contextlib.AsyncExitStack() as stack:
-            if (started := await self._started(stack)) is not None:
+        async with self.reader.snapshot.share() as shared, contextlib.AsyncExitStack() as stack:
+            started = await self._started(stack, shared)
+            self.reader.snapshot.keep()
+            if started is not None:
                 await self._collected(started)
         if started is None:
             for spool in self.spools:  # Those that did start may have written.
@@ -80,22 +82,25 @@ class Ranges:
             return "no file has images"
         return "" if has_extents(self.spools, self.workers) else "the disk takes no file with holes"
 
-    async def _started(self, stack: contextlib.AsyncExitStack) -> list[RangeProcess] | None:
+    async def _started(
+        self, stack: contextlib.AsyncExitStack, shared: SharedSnapshot | None
+    ) -> list[RangeProcess] | None:
         """A process for each range, which has opened the snapshot; None if one cannot."""
+        if shared is None:
+            log.debug("ranges.one", reason="the snapshot has one reader")
+            return None
         parts = await stretches(self.reader, self.workers)
-        async with self.reader.snapshot.share() as shared:
-            if len(parts) < 2 or shared is None:
-                log.debug("ranges.one", reason="the snapshot has one reader")
+        if len(parts) < 2:
+            return None
+        processes = []
+        descriptors = [spool.descriptor for spool in self.spools]
+        for _ in parts:
+            processes.append(process := RangeProcess())
+            stack.push_async_callback(process.end)
+            if not await process.start(descriptors):
                 return None
-            processes = []
-            descriptors = [spool.descriptor for spool in self.spools]
-            for _ in parts:
-                processes.append(process := RangeProcess())
-                stack.push_async_callback(process.end)
-                if not await process.start(descriptors):
-                    return None
-            starts = [self._start(shared, *numbered) for numbered in enumerate(parts)]
-            begun = await asyncio.gather(*map(RangeProcess.begin, processes, starts))
+        starts = [self._start(shared, *numbered) for numbered in enumerate(parts)]
+        begun = await asyncio.gather(*map(RangeProcess.begin, processes, starts))
         return processes if all(begun) else None
 
     def _start(self, shared: SharedSnapshot, extent: int, stretch: Stretch) -> RangeStart:

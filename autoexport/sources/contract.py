@@ -123,14 +123,13 @@ class Snapshot(Protocol):
         ...
 
     def share(self) -> AbstractAsyncContextManager[SharedSnapshot | None]:
-        """Let other processes open this snapshot until the end of the block; None if they cannot.
-
-        Those that opened it may read it as long as this snapshot is open.
+        """Let other processes open and read this snapshot until the end of the block; None if they cannot. Raises
+        `SourceError`.
         """
         ...
 
     def keep(self) -> None:
-        """Share the snapshot no more."""
+        """No further process opens the snapshot."""
         ...
 
     async def position(self, mapping: Mapping) -> Position | None:

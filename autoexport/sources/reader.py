@@ -117,7 +117,9 @@ class SnapshotReader:
         self.tables.keyless |= keyless
         await self.snapshot.prepare_for_all()
         size = BlockSize.of(self._image_count, kept)
-        async for block in self._blocks(self.statements.in_stretch(stretch), (), size):
+        async for block in self._blocks(
+            self.statements.in_stretch(stretch), (), size, self.snapshot.places_images
+        ):
             yield block
 
     @property
@@ -222,25 +224,28 @@ class SnapshotReader:
     # --- blocks --------------------------------------------------------------------------------------
 
     async def _blocks(
-        self, condition: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
+        self, condition: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize, placed: bool = False
     ) -> AsyncIterator[BlockRows]:
         fields = list(self.tables.fields("images"))
         wide_column = fields.index("document") + 1 if "document" in fields else None
         image_rows = self.snapshot.stream(self.statements.images(condition), wide_column=wide_column)
         images = Stream(fields, image_rows)
-        annotations = await self._annotations(condition) if "annotations" in self.tables.mapped else None
+        annotations = await self._annotations(condition, placed) if "annotations" in self.tables.mapped else None
         duplicate_error = partial(not_unique, "images", self.tables.mapping.images)
         async for block in gather(images, annotations, ranges, size, duplicate_error):
             yield block
 
-    async def _annotations(self, condition: ColumnElement[bool] | None) -> Stream:
+    async def _annotations(self, condition: ColumnElement[bool] | None, placed: bool) -> Stream:
         fields = list(self.tables.fields("annotations"))
         leading = 1 if self.statements.unique_image_keys else 2
         wide_field = next((fields.index(name) for name in _WIDE_FIELDS if name in fields), None)
         wide_column = wide_field + leading if wide_field is not None else None
         rows = await self._in_halves(wide_column) if condition is None else None
         if rows is None:
-            rows = self.snapshot.stream(self.statements.annotations(condition), wide_column=wide_column)
+            statement = self.statements.annotations(condition)
+            if placed:
+                statement = self.statements.annotations_by_place(condition=condition)
+            rows = self.snapshot.stream(statement, wide_column=wide_column)
         return Stream(fields, rows, wide_field, leading)
 
     async def _in_halves(self, wide_column: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:

@@ -235,11 +235,14 @@ class Statements:
             statement = statement.where(condition)
         return statement.order_by(*self._image_order(), *tables.total_order("annotations"))
 
-    def annotations_by_place(self, after: int | None = None, to: int | None = None) -> Select[Any]:
+    def annotations_by_place(
+        self, after: int | None = None, to: int | None = None, condition: ColumnElement[bool] | None = None
+    ) -> Select[Any]:
         """As `annotations`, but the database first numbers the images from 1 on, in their order, and sorts by
         that.
 
-        `after` and `to` limit the statement to the images after one number and up to another.
+        Only those that meet the condition are numbered. `after` and `to` limit the statement to the images after
+        one number and up to another.
         """
         tables = self._tables
         joined, live = tables.reachable("images")
@@ -252,7 +255,7 @@ class Statements:
                 func.row_number().over(order_by=self._image_order()).label("place"),
             )
             .select_from(joined)
-            .where(live)
+            .where(live if condition is None else and_(live, condition))
             .subquery("placed")
         )
         same = tables.snapshot.same((link, tables.at("annotations", link)), (linked, placed.c.named))

@@ -15,7 +15,17 @@ import structlog
 
 from autoexport.pipeline import range_process, ranges
 from autoexport.sources import block_size
-from tests.applications import create_sqlite, fill_sqlite
+from tests.applications import (
+    COLUMNS,
+    annotation_row,
+    create_sqlite,
+    fill_postgres,
+    fill_sqlite,
+    image_row,
+    key,
+)
+from tests.postgres import APPLICATION, PostgresServer
+from tests.postgres_connection import PostgresConnection
 from tests.trials import Trial
 
 WORKERS = (2, 3)
@@ -221,3 +231,39 @@ def test_text_that_is_not_valid(tmp_path: Path, started: Started) -> None:
     )
     compare(url, tmp_path, export_coco=False, export_yolo=False)
     assert started.count == sum(WORKERS)
+
+
+def test_postgresql(postgres_database: str, tmp_path: Path, started: Started) -> None:
+    """Each worker adopts the exported snapshot."""
+    source = random.Random(5)
+    with PostgresConnection(postgres_database) as connection:
+        fill_postgres(connection)
+        dataset = connection.execute("SELECT min(id) FROM datasets")[0][0]
+        numbers = source.sample(range(1_000, 9_000), 120)
+        connection.copy("images", COLUMNS["images"], [image_row(number, dataset) for number in numbers])
+        annotations = [annotation_row(number, key(source.choice(numbers))) for number in range(10_000, 10_400)]
+        connection.copy("annotations", COLUMNS["annotations"], annotations)
+    compare(postgres_database, tmp_path)
+    assert started.count == 2 * sum(WORKERS)  # Again, as soon as all classes are known.
+
+
+def test_postgresql_with_one_connection(
+    postgres_database: str, postgres_server: PostgresServer, tmp_path: Path, started: Started
+) -> None:
+    """The role may have one session: the workers cannot open another, so this process reads alone."""
+    with PostgresConnection(postgres_database) as connection:
+        fill_postgres(connection)
+    postgres_server.admin(f"ALTER ROLE {APPLICATION} CONNECTION LIMIT 1")
+    try:
+        compare(postgres_database, tmp_path, export_coco=False, export_yolo=False)
+    finally:
+        postgres_server.admin(f"ALTER ROLE {APPLICATION} CONNECTION LIMIT -1")
+    assert started.count == sum(WORKERS)
+
+
+def test_postgresql_behind_a_pool(postgres_database: str, tmp_path: Path, started: Started) -> None:
+    """Without prepared statements there may be a pool, which gives no second connection for sure."""
+    with PostgresConnection(postgres_database) as connection:
+        fill_postgres(connection)
+    compare(postgres_database, tmp_path, pg_prepared_statements=False)
+    assert started.count == 0
