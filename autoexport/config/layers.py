@@ -23,6 +23,7 @@ FLAGS: Mapping[str, str] = {
     "export_directory": "--export-dir",
     "check_interval": "--interval",
     "enable_hooks": "--disable-hooks",
+    "workers": "--workers",
     "listen": "--listen",
     "log_format": "--log-format",
     "log_level": "--log-level",

@@ -112,6 +112,7 @@ class Settings(_FormatSettings):
     enable_hooks: bool = True
     pace: Number = Field(default=0.1, ge=0.001, le=10, allow_inf_nan=False)
     state_directory: Directory | None = None
+    workers: Annotated[int, BeforeValidator(_no_flag)] | None = Field(default=None, ge=1, le=64)
     pg_prepared_statements: bool = True
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
     log_format: Annotated[LogFormat | None, Word] = None
@@ -277,6 +278,7 @@ _ALLOWED: Mapping[str, str] = {
     **ALLOWED,
     "check_interval": "a number of seconds from 0.05 to 86400",
     "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
+    "workers": "a number of processes from 1 to 64",
     "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",
     "environment": "development, production or testing",
     "log_format": "json or console",

@@ -88,5 +88,5 @@ async def export_once(
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:
     """Bring the files up to date once, as `export_once` does. Raises `AutoexportError`."""
-    async with opened_job(settings) as job:
+    async with opened_job(settings, alone=True) as job:
         return await export_once(job, full=full, progress=progress)

@@ -15,10 +15,14 @@ from autoexport.formats.contract import EncoderFormat, Format, FormatOptions
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
+from autoexport.runtime.threads import usable_cores
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
 from autoexport.values.encoders import fingerprints
 from autoexport.version import __version__
+
+MOST_WORKERS = 4
+"""The most processes of a full export, unless the settings name a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class ExportJob:
 
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
     empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
-    `page` and `history` say which files stand beside these.
+    `page` and `history` say which files stand beside these. `workers` is the most processes that a full export
+    may use.
     """
 
     source: Source
@@ -39,9 +44,10 @@ class ExportJob:
     digest: str
     page: bool = False
     history: bool = False
+    workers: int = 1
 
     @classmethod
-    def of(cls, source: Source, settings: Settings) -> ExportJob:
+    def of(cls, source: Source, settings: Settings, workers: int = 1) -> ExportJob:
         """The job that the settings describe; `source` is the database that they name."""
         options = settings.format_options
         return cls(
@@ -54,6 +60,7 @@ class ExportJob:
             digest=_digest(options),
             page=settings.export_page,
             history=settings.export_history,
+            workers=workers,
         )
 
     def encoders(self) -> dict[str, str]:
@@ -63,10 +70,14 @@ class ExportJob:
 
 
 @contextlib.asynccontextmanager
-async def opened_job(settings: Settings) -> AsyncIterator[ExportJob]:
-    """The job that the settings describe, with an open source. Raises `ConfigurationError`."""
-    async with opened_source(settings) as source:
-        yield ExportJob.of(source, settings)
+async def opened_job(settings: Settings, *, alone: bool = False) -> AsyncIterator[ExportJob]:
+    """The job that the settings describe, with an open source. Raises `ConfigurationError`.
+
+    `alone`: the job has the machine for itself, and uses its cores unless the settings say how many.
+    """
+    workers = settings.workers or (min(usable_cores(), MOST_WORKERS) if alone else 1)
+    async with opened_source(settings, shared=workers > 1) as source:
+        yield ExportJob.of(source, settings, workers)
 
 
 def _digest(options: FormatOptions) -> str:
