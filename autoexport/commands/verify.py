@@ -47,7 +47,7 @@ async def verify(settings: Settings, *, progress: bool = True, repair: str = "au
         if bar is not None:
             bar.finish()
     if not lines:
-        say(f"{settings.export_directory} matches the database, byte for byte.")
+        say(f"{settings.destination} matches the database, byte for byte.")
         return 0
     for line in lines:
         say(visible(line))

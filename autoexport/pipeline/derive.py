@@ -21,14 +21,9 @@ from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
-<<<<<<< HEAD
 from autoexport.pipeline.mapped import mapping_of, narrowed
-from autoexport.pipeline.recording import keys_of, order_of, record
-=======
-from autoexport.pipeline.mapped import mapping_of
 from autoexport.pipeline.ranges import Ranges
 from autoexport.pipeline.recording import order_of, rendered_here
->>>>>>> 2c8ab8773d046681d9e0d8d751acced575a7b4b3
 from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering

@@ -10,8 +10,9 @@ from pathlib import Path
 import xxhash
 
 from autoexport.config.settings import Settings
+from autoexport.errors import ConfigurationError
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import EncoderFormat, Format, FormatOptions
+from autoexport.formats.contract import EncoderFormat, FolderFormat, Format, FormatOptions
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
@@ -52,8 +53,8 @@ class ExportJob:
         options = settings.format_options
         return cls(
             source=source,
-            target=open_target(settings.export_directory, settings.state_dir),
-            formats=tuple(chosen_formats(options)),
+            target=target_of(settings),
+            formats=formats_of(settings),
             options=options,
             tables=settings.tables_config or None,
             state=settings.state_dir.absolute(),
@@ -67,6 +68,23 @@ class ExportJob:
         """The fingerprints of the encoders that write the files, by name."""
         own = [output.encoder() for output in self.formats if isinstance(output, EncoderFormat)]
         return fingerprints() | dict(own)
+
+
+def target_of(settings: Settings) -> Target:
+    """The target that the settings name. Raises `ConfigurationError` if a package is missing."""
+    return open_target(settings.export_directory, settings.state_dir, settings.object_store, settings.object_grace)
+
+
+def formats_of(settings: Settings) -> tuple[Format, ...]:
+    """The formats of the outputs that are on. Raises `ConfigurationError` if one does not suit the target."""
+    formats = tuple(chosen_formats(settings.format_options))
+    if settings.object_store is not None and (unfit := [it for it in formats if isinstance(it, FolderFormat)]):
+        raise ConfigurationError(
+            f"{unfit[0].file_name} cannot go to {settings.object_store}: it is a small file for each image, "
+            "and no manifest could make them one set.",
+            hint="Export YOLO to a directory, or turn it off. COCO and Parquet can go to an object store.",
+        )
+    return formats
 
 
 @contextlib.asynccontextmanager

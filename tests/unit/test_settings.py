@@ -52,6 +52,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "yolo_task": "detect",
         "state_directory": None,
         "workers": None,
+        "working_directory": None,
+        "object_grace": 3600.0,
         "pg_prepared_statements": True,
         "pace": 0.1,
         "pg_statement_timeout": 0.0,
