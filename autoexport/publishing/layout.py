@@ -49,6 +49,7 @@ class Pieces:
         self.kept_bytes = 0
         self._scratch = scratch
         self._kinds, self._offsets, self._lengths = array("B"), array("Q"), array("Q")
+        self._sealed = 0
 
     def __len__(self) -> int:
         return len(self._kinds)
@@ -68,12 +69,18 @@ class Pieces:
         return b"".join(self._scratch.read(self._offsets[index], self._lengths[index]) for index in texts)
 
     def add_text(self, text: bytes) -> None:
-        """Add text, which joins text before it."""
+        """Add text, which joins text before it that is not sealed."""
         offset = self._scratch.append(text)
-        if self._kinds and self._kinds[-1] == _TEXT and self._offsets[-1] + self._lengths[-1] == offset:
+        joins = len(self) > self._sealed and self._kinds[-1] == _TEXT
+        if joins and self._offsets[-1] + self._lengths[-1] == offset:
             self._lengths[-1] += len(text)
         else:
             self._add(_TEXT, offset, len(text))
+
+    def seal(self) -> int:
+        """Let nothing more join the pieces so far; returns their number."""
+        self._sealed = len(self)
+        return self._sealed
 
     def add_segment(self, segment: Segment) -> None:
         """Add a segment."""
@@ -208,7 +215,7 @@ class SectionTexts:
 
         The text refers to blocks by `records`.
         """
-        begun, guarded, offsets = len(self._pieces), 0, []
+        begun, guarded, offsets = self._pieces.seal(), 0, []
         writer = LayoutWriter(self._pieces, self._separator)
         for piece in self._output.section(section):
             if isinstance(piece, BlockRef):
