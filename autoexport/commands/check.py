@@ -11,7 +11,7 @@ from pathlib import Path
 from autoexport.commands.check_findings import CheckFindings, print_findings
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
-from autoexport.errors import SourceError
+from autoexport.errors import AutoexportError, SourceError
 from autoexport.formats import chosen_formats
 from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
@@ -19,6 +19,8 @@ from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
+from autoexport.pipeline.job import lake_of
+from autoexport.pipeline.lake import probe
 from autoexport.pipeline.ownership import is_foreign
 from autoexport.pipeline.training_check import TrainingFindings, training_findings
 from autoexport.publishing import open_target
@@ -88,7 +90,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
     notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
-    directory = _directory_warnings(settings, source)
+    directory = [*_directory_warnings(settings, source), *await _lake_warnings(settings, source)]
     return CheckFindings(
         source.database,
         mapping,
@@ -230,6 +232,17 @@ def _missing_index(mapped: TableMapping, rows: int) -> str:
         f"CREATE INDEX {quoted(f'ix_{mapped.table.name}_{link}')} "
         f"ON {quoted_table(mapped.table)} ({quoted(link)});"
     )
+
+
+async def _lake_warnings(settings: Settings, source: Source) -> list[str]:
+    lake = lake_of(settings)
+    if lake is None:
+        return []
+    try:
+        await probe(lake, settings.export_directory, source.database)
+    except AutoexportError as error:
+        return [f"{error} {error.hint}"]
+    return []
 
 
 def _directory_warnings(settings: Settings, source: Source) -> list[str]:

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import parse_database_url, published_name
+from autoexport.config.lake import ALLOWED as ALLOWED_LAKE
+from autoexport.config.lake import checked_lake
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.operations import (
     ALLOWED,
@@ -125,6 +127,9 @@ class Settings(_FormatSettings):
     on_publish: Annotated[tuple[str, ...], BeforeValidator(split_command)] = ()
     on_publish_timeout: Seconds = Field(default=60.0, ge=0.1, le=3_600, allow_inf_nan=False)
     heartbeat_url: Annotated[str, BeforeValidator(checked_url)] = Field(default="", repr=False)
+    lake: Annotated[str, BeforeValidator(checked_lake)] = ""
+    lake_file_rows: Annotated[int, BeforeValidator(_no_flag)] = Field(default=1_000_000, ge=1, le=100_000_000)
+    lake_keep_hours: Number = Field(default=168.0, ge=0, le=87_600, allow_inf_nan=False)
     tables: dict[str, Any] = Field(default_factory=dict)
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -180,8 +185,12 @@ class Settings(_FormatSettings):
 
     @property
     def format_options(self) -> dict[str, Any]:
-        """The value of every option that a format declares, by name."""
-        return {name: getattr(self, name) for name in _FORMAT_OPTIONS}
+        """The value of every option that a format declares, by name.
+
+        A lake gets its rows from the Parquet files, so it turns them on.
+        """
+        values = {name: getattr(self, name) for name in _FORMAT_OPTIONS}
+        return values | {"export_parquet": True} if self.lake else values
 
     @property
     def tables_config(self) -> dict[str, Any]:
@@ -275,6 +284,7 @@ _SECRET = ("database_url", "tables", "heartbeat_url", "on_publish")
 
 _ALLOWED: Mapping[str, str] = {
     **ALLOWED,
+    **ALLOWED_LAKE,
     "check_interval": "a number of seconds from 0.05 to 86400",
     "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
     "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut
+from autoexport.pipeline import lake
 from autoexport.pipeline.derive import derive
 from autoexport.pipeline.job import ExportJob, opened_job
 from autoexport.pipeline.ownership import claim
@@ -24,11 +25,11 @@ log = get_logger()
 class Outcome:
     """The result of an export.
 
-    `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
-    or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
-    of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
-    missing in the files. `full`: everything was rendered. `changed_files` are the names of the files that were
-    replaced or removed, in order.
+    `published`: a file was replaced, or a lake brought up to date. `manifest` is the published manifest. `reason`
+    says why the export was full or incremental. `files` are the identities of the files as the export left them.
+    `worker_cpu_s` is the CPU time of other processes in seconds. `left_out` is the error that a first export would
+    raise: annotations are missing in the files. `full`: everything was rendered. `changed_files` are the names of
+    the files that were replaced or removed, in order.
     """
 
     published: bool
@@ -62,24 +63,24 @@ async def export_once(
         complete = not goes_on or claimed.previous is None
         async with derive(job, claimed.ledger, full=full, progress=progress, complete=complete) as generation:
             published = await publish(job, generation, claimed, started, throttle)
-    duration_s = round(time.monotonic() - started, 3)
-    manifest, plan = published.manifest, generation.plan
-    log.info(
-        "export.published" if published.changed else "export.unchanged",
-        generation=manifest.generation,
-        mode=plan.mode,
-        reason=plan.reason,
-        changed_images=plan.changed_images,
-        rendered_images=generation.rendered_images,
-        seconds=duration_s,
-    )
+        manifest, plan = published.manifest, generation.plan
+        log.info(
+            "export.published" if published.changed else "export.unchanged",
+            generation=manifest.generation,
+            mode=plan.mode,
+            reason=plan.reason,
+            changed_images=plan.changed_images,
+            rendered_images=generation.rendered_images,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        synced = await lake.sync(job, manifest, progress)
     return Outcome(
-        published.changed,
+        published.changed or bool(synced.tables),
         manifest,
         plan.reason,
-        duration_s,
+        round(time.monotonic() - started, 3),
         published.files,
-        generation.worker_cpu_s + generation.row_files.cpu_s,
+        generation.worker_cpu_s + generation.row_files.cpu_s + synced.cpu_s,
         generation.left_out,
         plan.ranges is None,
         published.changed_files,

@@ -15,6 +15,8 @@ from autoexport.formats.contract import EncoderFormat, Format, FormatOptions
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
+from autoexport.publishing.lake.process import require
+from autoexport.publishing.lake.requests import Lake
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
 from autoexport.values.encoders import fingerprints
@@ -27,7 +29,7 @@ class ExportJob:
 
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
     empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
-    `page` and `history` say which files stand beside these.
+    `page` and `history` say which files stand beside these. `lake` gets the rows of the Parquet files, too.
     """
 
     source: Source
@@ -39,6 +41,7 @@ class ExportJob:
     digest: str
     page: bool = False
     history: bool = False
+    lake: Lake | None = None
 
     @classmethod
     def of(cls, source: Source, settings: Settings) -> ExportJob:
@@ -54,12 +57,21 @@ class ExportJob:
             digest=_digest(options),
             page=settings.export_page,
             history=settings.export_history,
+            lake=lake_of(settings),
         )
 
     def encoders(self) -> dict[str, str]:
         """The fingerprints of the encoders that write the files, by name."""
         own = [output.encoder() for output in self.formats if isinstance(output, EncoderFormat)]
         return fingerprints() | dict(own)
+
+
+def lake_of(settings: Settings) -> Lake | None:
+    """The lake that the settings name; None if they name none. Raises `ConfigurationError`."""
+    if not settings.lake:
+        return None
+    require()
+    return Lake(settings.lake, settings.lake_file_rows, round(settings.lake_keep_hours * 3_600))
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from autoexport.formats.contract import Format, RowFormat
 from autoexport.incremental.ledger import load_ledger
 from autoexport.model.tree import Tree
+from autoexport.pipeline import lake
 from autoexport.pipeline.derive import derive
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
@@ -48,7 +49,9 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
             return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is no time stamp"]
         async with derive(job, None, full=True, progress=progress, complete=False) as generation:
             tree = replace(generation.tree(), timestamp=timestamp)
-            return await in_thread(_compare, generation, tree, manifest, target.directory)
+            found = await in_thread(_compare, generation, tree, manifest, target.directory)
+        # The lake is compared with the files, which are those of the database.
+        return found or [*await lake.differences(job, manifest, progress)]
 
 
 def changed_encoders(job: ExportJob) -> list[str]:
