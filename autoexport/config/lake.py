@@ -21,9 +21,11 @@ def checked_lake(value: Any) -> Any:
     """The place of a lake, a path absolute; empty text stands for none. Raises `ValueError`."""
     if isinstance(value, Path):
         value = str(value)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
         return value
     text = value.strip()
+    if not text:
+        return text
     if "://" not in text:
         return os.path.abspath(os.path.expanduser(text))
     parts = urlsplit(text)
