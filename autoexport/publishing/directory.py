@@ -157,7 +157,8 @@ def check_room(directory: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed_bytes + _RESERVE_BYTES:
         raise PublishError(
-            f"No room in {directory}: {needed_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free.",
+            f"No room in {directory}: {(needed_bytes + _RESERVE_BYTES) / 1e6:,.0f} MB must be free, "
+            f"{free / 1e6:,.0f} MB are.",
             hint="Free some space on that disk. The old files stay until then.",
         )
 
