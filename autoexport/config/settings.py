@@ -13,8 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import parse_database_url, published_name
-from autoexport.config.lake import ALLOWED as ALLOWED_LAKE
-from autoexport.config.lake import checked_lake
+from autoexport.config.lake import ALLOWED_LAKE, checked_lake
 from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
 from autoexport.config.operations import (
     ALLOWED,
@@ -185,10 +184,7 @@ class Settings(_FormatSettings):
 
     @property
     def format_options(self) -> dict[str, Any]:
-        """The value of every option that a format declares, by name.
-
-        A lake gets its rows from the Parquet files, so it turns them on.
-        """
+        """The value of every option that a format declares, by name. A lake turns the Parquet files on."""
         values = {name: getattr(self, name) for name in _FORMAT_OPTIONS}
         return values | {"export_parquet": True} if self.lake else values
 
