@@ -18,6 +18,9 @@ log = get_logger()
 # The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
 CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.publishing.lake.worker import main; main()"
 
+_END_S = 5.0
+"""A worker process that closed its answers may take so many seconds to end."""
+
 _ENDED = "Was it killed, or short of memory? See the kernel's log. The exporter tries again."
 
 
@@ -64,12 +67,16 @@ async def _apart(request: Request, advance: Callable[[int], None]) -> Answer | N
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(request.encoded())
             await process.stdin.drain()
-        async for line in process.stdout:
-            answer = Answer.read(line)
-            if answer.done:
-                return answer
-            advance(answer.rows)
-        await process.wait()
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # no answer of a worker
+            async for line in process.stdout:
+                answer = Answer.read(line)
+                if answer.done:
+                    return answer
+                advance(answer.rows)
+        process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await process.wait()
         raise PublishError(
             f"The process that writes the lake ended early, with exit code {process.returncode}.", hint=_ENDED
         )

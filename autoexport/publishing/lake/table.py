@@ -16,7 +16,7 @@ from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake._internal import DeltaFileSystemHandler
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
@@ -36,15 +36,20 @@ _CHECKPOINT_COMMITS = 20
 """The number of commits after which the state is written as a whole: readers read at most so many files before."""
 
 
+class LakeConflict(Exception):
+    """Another writer committed to the table at the same time."""
+
+
 class LakeTable:
     """A table. `files` are the names and sizes of its data files; `exists` says whether there is a table yet.
 
-    `facts` is `Facts.text` of the commit of the last generation, empty if it is not known.
+    `generation` is the last one. `facts` is `Facts.text` of its commit, empty if that is no longer in the log.
     """
 
     def __init__(self, lake: Lake, name: str, columns: Mapping[str, str]) -> None:
         self.name = name
         self.facts = ""
+        self.generation: int | None = None
         self.files: dict[str, int] = {}
         self._lake = lake
         self._location = lake.table(name)
@@ -67,13 +72,14 @@ class LakeTable:
         try:
             self._table = table = DeltaTable(self._location)
         except TableNotFoundError:
-            self._table, self.files, self.facts = None, {}, ""
+            self._table, self.files, self.facts, self.generation = None, {}, "", None
             return
         actions = table.get_add_actions(flatten=True)
         paths, sizes = actions["path"].to_pylist(), actions["size_bytes"].to_pylist()
         self.files = dict(zip(paths, sizes, strict=True))
         self.facts = self._last_facts(table)
-        if not self.facts and table.transaction_version(APPLICATION) is None:
+        self.generation = table.transaction_version(APPLICATION)
+        if self.generation is None:
             raise ForeignExport(
                 f"{self._location} is a table that autoexport did not write.",
                 hint="Choose another lake, or remove that table.",
@@ -92,6 +98,10 @@ class LakeTable:
             if f'"application":"{APPLICATION}"' in text:
                 return text
         return ""
+
+    def is_at(self, facts: Facts) -> bool:
+        """Whether the last generation of the table is this one."""
+        return self.generation == facts.generation and self.facts in ("", facts.text())
 
     # --- data files ----------------------------------------------------------------------------------
 
@@ -153,8 +163,20 @@ class LakeTable:
     def commit(self, added: Sequence[tuple[str, int, str]], removed: Sequence[str], facts: Facts) -> None:
         """Commit data files by name, size and statistics, and remove others by name.
 
-        Raises `CommitFailedError` or `DeltaError` if another writer committed since `open`.
+        Raises `LakeConflict` if another writer committed since `open`.
         """
+        try:
+            self._commit(added, removed, facts)
+        except CommitFailedError as error:
+            raise LakeConflict from error
+        except DeltaError as error:
+            if self._table is None and DeltaTable.is_deltatable(self._location):
+                raise LakeConflict from error
+            raise
+        self.open(facts.database)
+        self._make_durable(f"_delta_log/{self.version:020}.json")
+
+    def _commit(self, added: Sequence[tuple[str, int, str]], removed: Sequence[str], facts: Facts) -> None:
         now_ms = int(time.time() * 1000)
         adds = [AddAction(name, size, {}, now_ms, True, statistics) for name, size, statistics in added]
         # The transaction makes two writers exclude each other, also if both only add files.
@@ -172,8 +194,6 @@ class LakeTable:
             removes = [RemoveAction(name, True, now_ms, self.files[name], {}) for name in removed]
             actions: list[Any] = [*adds, *removes]
             self._table.create_write_transaction(actions, "append", self._schema, commit_properties=commit)
-        self.open(facts.database)
-        self._make_durable(f"_delta_log/{self.version:020}.json")
 
     def clean(self) -> int:
         """Remove data files that no kept version needs, and those of killed exporters; how many.

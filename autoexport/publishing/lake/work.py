@@ -10,14 +10,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import DeltaError
 
 from autoexport.errors import PublishError
 from autoexport.formats.contract import Readable
 from autoexport.formats.parquet_columns import ANNOTATION_SCHEMA, IMAGE_SCHEMA
 from autoexport.publishing.lake.data_files import DataFile, PublishedFile
 from autoexport.publishing.lake.requests import Answer, Facts, Lake, Request, Source, TableReport
-from autoexport.publishing.lake.table import LakeTable
+from autoexport.publishing.lake.table import LakeConflict, LakeTable
 from autoexport.runtime.files import explain_os_error
 from autoexport.runtime.redaction import redact
 
@@ -107,7 +107,7 @@ class _LakeSide:
     def commit(self) -> TableReport:
         """Commit them, unless the table is at this generation already, and remove what is old."""
         table = self._table
-        due = bool(self._added or self._removed) or table.facts != self._facts.text()
+        due = bool(self._added or self._removed) or not table.is_at(self._facts)
         if due:
             table.commit(self._added, self._removed, self._facts)
         version, swept = table.version, table.clean() if self._clean else 0
@@ -122,7 +122,7 @@ class _LakeSide:
         if not self._table.exists:
             yield f"{name}: it is missing"
             return
-        if self._table.facts != self._facts.text():
+        if not self._table.is_at(self._facts):
             yield f"{name}: its last commit is not that of generation {self._facts.generation}"
         lacking, others = self._table.missing(self._wanted)
         if lacking or others:
@@ -183,7 +183,7 @@ def errors_explained(lake: Lake) -> Iterator[None]:
     """Raise the errors of deltalake and of the operating system as `PublishError`."""
     try:
         yield
-    except CommitFailedError as error:
+    except LakeConflict as error:
         raise PublishError(
             f"Another writer committed to the lake {lake.location} at the same time.",
             hint="Let one exporter alone write there. The exporter tries again.",
@@ -195,7 +195,8 @@ def errors_explained(lake: Lake) -> Iterator[None]:
         ) from error
     except OSError as error:
         if lake.is_local and error.errno:
-            raise explain_os_error(error, error.filename or lake.location) from error
+            explained = explain_os_error(error, error.filename or lake.location)
+            raise PublishError(str(explained), hint=explained.hint.replace("--export-dir", "--lake")) from error
         raise _unreachable(lake, error) from error
     except DeltaError as error:
         raise _unreachable(lake, error) from error

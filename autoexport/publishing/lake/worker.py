@@ -53,7 +53,7 @@ _REPORT = "Please report this."
 
 
 def _end_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(0)  # A commit is whole or not there; a file that no commit names is removed later.
 
