@@ -25,6 +25,7 @@ from autoexport.pipeline.ownership import is_foreign
 from autoexport.pipeline.training_check import TrainingFindings, training_findings
 from autoexport.publishing import open_target
 from autoexport.publishing.workspace import scratch
+from autoexport.runtime.wording import counted, counted_name
 from autoexport.sources import open_source
 from autoexport.sources.check_queries import (
     EXCEL_CELL,
@@ -174,8 +175,9 @@ def _label_warnings(mapping: Mapping, dangling: int) -> list[str]:
     name = f"{mapping.annotations.table.full_name}.{mapping.annotations.fields['label_id'].name}"
     target = f"{mapping.labels.table.full_name}.{mapping.labels.fields['id'].name}"
     return [
-        f"label_id is {name}, which does not refer to {target}: {dangling:,} annotations name no label there, or "
-        "one of another name. Join labels by name, or leave label_id out in autoexport.toml:\n"
+        f"label_id is {name}, which does not refer to {target}: {counted(dangling, 'annotation')} "
+        f"{'names' if dangling == 1 else 'name'} no label there, or one of another name. "
+        "Join labels by name, or leave label_id out in autoexport.toml:\n"
         "[tables.annotations.columns]\nlabel_id = false"
     ]
 
@@ -191,7 +193,7 @@ def _left_out_notes(training: TrainingFindings) -> list[str]:
     """A note for each format that leaves rows out, with the number for each reason."""
     return [
         f"{name} leaves out or changes: "
-        + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+        + ", ".join(counted_name(count, reason) for reason, count in reasons.items())
         + "."
         for name, reasons in training.left_out.items()
         if reasons
@@ -200,7 +202,8 @@ def _left_out_notes(training: TrainingFindings) -> list[str]:
 
 def _orphan_warnings(orphans: dict[str, int]) -> list[str]:
     return [
-        f"{count:,} {logical} are orphans and not exported: a parent does not exist or is soft-deleted."
+        f"{counted_name(count, logical)} {'is an orphan' if count == 1 else 'are orphans'} and not exported: "
+        "a parent does not exist or is soft-deleted."
         for logical, count in orphans.items()
         if count
     ]

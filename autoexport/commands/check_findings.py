@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoexport.commands.terminal import print_table, say, say_wrapped
+from autoexport.commands.terminal import print_table, say, say_command, say_wrapped
 from autoexport.errors import AnnotationsLeftOut
 from autoexport.mapping.description import describe
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import Totals
+from autoexport.runtime.wording import counted, counted_name
 
 
 @dataclass(slots=True)
@@ -54,16 +55,16 @@ def print_findings(display: str, directory: Path, findings: CheckFindings, more:
     if more is None:
         print_table("Mapping", ("table", "field", "column"), describe(mapping))
     else:
-        say(f"Mapping of tables and columns: {more}")
+        say_command(more, "Mapping of tables and columns:")
 
 
 def _verdict(directory: Path, findings: CheckFindings) -> str:
     count = len(findings.warnings)
-    warnings = f", {count} warning{'' if count == 1 else 's'}" if count else ""
+    warnings = f", {counted(count, 'warning')}" if count else ""
     if findings.left_out is not None or findings.blocked:
         return f"Blocked{warnings}: an export to {directory} would fail."
     live = findings.totals.live
-    rows = " and ".join(f"{live[name]:,} {name}" for name in ("images", "annotations") if name in live)
+    rows = " and ".join(counted_name(live[name], name) for name in ("images", "annotations") if name in live)
     return f"Ready{warnings}: an export to {directory} would read {rows}."
 
 

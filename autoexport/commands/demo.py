@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from autoexport.commands.export import export
 from autoexport.commands.samples import sample_of
-from autoexport.commands.terminal import say
+from autoexport.commands.terminal import say, say_command
 from autoexport.config.database_url import file_uri
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError
@@ -117,9 +117,9 @@ async def demo(
     say(f"The sample database is {database}.")
     say(f"Its export is in {settings.export_directory}.")
     say("Look at the files, then try:")
-    say(f"  {program} check {names}")
-    say(f"  {program} {names} --monitor --interval 2")
-    say(f"  {program} verify {names}")
+    say_command(f"{program} check {names}")
+    say_command(f"{program} {names} --monitor --interval 2")
+    say_command(f"{program} verify {names}")
     return code
 
 

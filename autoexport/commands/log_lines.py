@@ -13,6 +13,7 @@ from typing import Any
 from structlog.typing import EventDict, WrappedLogger
 
 from autoexport.commands.terminal import DUMB, visible
+from autoexport.runtime.wording import counted, counted_name
 
 _WORDED: dict[str, Callable[[EventDict], str]] = {
     "after_publish.done": lambda e: f"ran the command for generation {e['generation']}, {_s(e['seconds'])}",
@@ -22,10 +23,10 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "copy.not_started": lambda e: f"copying in this process: {e['error']}",
     "copy.process_failed": lambda e: f"copying again in this process: {e['reason']}",
     "cycle.failed": lambda e: f"{e['error']}",
-    "cycle.recovered": lambda e: f"recovered after {_counted(e['failures'], 'failure')}",
+    "cycle.recovered": lambda e: f"recovered after {counted(e['failures'], 'failure')}",
     "event.failed": lambda e: f"on_event failed for '{e['kind']}': {e['error']}",
     "export.asked": lambda e: f"{e['signal']}: exporting now",
-    "export.boxes": lambda e: f"{_counted(e['repaired'], 'value')} cannot be read",
+    "export.boxes": lambda e: f"{counted(e['repaired'], 'value')} cannot be read",
     "export.classes": lambda _: "a classes.json cannot be read",
     "export.degraded": lambda e: f"{e['warning']}",
     "export.failed": lambda e: f"the export failed: {e['error']}",
@@ -60,7 +61,7 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "snapshot.no_room": lambda e: f"the server has room for one connection only: {e['error']}",
     "snapshot.opened": lambda e: f"reading {e['database']}",
     "snapshot.reread": lambda e: f"reading again: {e['reason']}",
-    "splice.staged": lambda e: f"wrote {_counted(e['files'], 'file')}, {e['bytes']:,} bytes",
+    "splice.staged": lambda e: f"wrote {counted(e['files'], 'file')}, {counted(e['bytes'], 'byte')}",
     "stop.asked": lambda e: f"{e['signal']}: stopping; a second one stops at once",
     "stop.at_once": lambda e: f"{e['signal']}: stopping at once",
     "textfile.failed": lambda e: f"cannot write {e['path']}: {e['error']}",
@@ -169,15 +170,11 @@ def _rest(event: EventDict) -> dict[str, Any]:
 def _listed(event: EventDict, *others: str) -> str:
     """The counts of an event with their names, without `others`."""
     counts = {name: number for name, number in _rest(event).items() if name not in others}
-    return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return ", ".join(counted_name(number, name) for name, number in counts.items())
 
 
 def _blocks(number: int | None) -> str:
-    return "unknown blocks" if number is None else _counted(number, "block")
+    return "unknown blocks" if number is None else counted(number, "block")
 
 
 def _s(seconds: float) -> str:
@@ -193,7 +190,8 @@ def _short(directory: object) -> str:
 
 def _changed(event: EventDict) -> str:
     if event["mode"] == "full":
-        return f"all {_counted(event['rendered_images'], 'image')}"
+        images = event["rendered_images"]
+        return f"all {images:,} images" if images > 1 else "1 image" if images else "no images"
     suspects = event["changed_images"]
     if suspects == 1:
         return "1 image changed"

@@ -78,7 +78,7 @@ class Invocation:
     def settings(self, *, daemon: bool = False, **more: object) -> Settings:
         """Load the settings, configure the logs and log the warnings. Raises `ConfigurationError`.
 
-        On a terminal, a command that is no `daemon` logs only warnings unless a log level is set.
+        As lines for people, a command that is no `daemon` logs only warnings unless a log level is set.
         """
         settings = Settings.load(self.config_file, **self.overrides, **more)
         self.debug = settings.log_level == "debug"
@@ -148,7 +148,7 @@ def _configure_logs(settings: Settings, *, daemon: bool) -> str:
 
     console = settings.effective_log_format == "console"
     level = settings.effective_log_level
-    if console and not daemon and settings.log_level is None and sys.stderr.isatty():
+    if console and not daemon and settings.log_level is None:
         level = "warning"
     renderer = ConsoleLines(every_step=settings.log_level == "debug") if console else logs.json_lines()
     logs.configure(renderer, level, database=settings.database_name)

@@ -166,6 +166,8 @@ def _print(settings: Settings, findings: StatusFindings) -> None:
     ]
     if record["next_export"]:
         rows.append(["next export", f"{record['next_export']}: {record['waits_for']}"])
+    elif record["waits_for"]:
+        rows.append(["waiting for", str(record["waits_for"])])
     if record["after_publish_error"]:
         rows.append(["after the last publish", str(record["after_publish_error"])])
     if record["degraded"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import textwrap
 import time
@@ -190,6 +191,44 @@ def say_wrapped(text: str) -> None:
     )
     for part in [*wrapped, *(f"  {visible(line)}" for line in statements)]:
         say(part)
+
+
+def say_command(command: str, words: str = "") -> None:
+    """Print a command line to be copied, behind the words if 80 columns are enough, else indented below them.
+
+    Lines of a longer command end with a backslash before an option, so that a shell takes them as one.
+    """
+    if words and len(f"{words} {command}") <= WIDTH:
+        say(f"{words} {command}")
+        return
+    if words:
+        say(words)
+    first, *others = _options(command)
+    line = f"  {first}"
+    for option in others:
+        if len(f"{line} {option} \\") > WIDTH:
+            say(f"{line} \\")
+            line = f"    {option}"
+        else:
+            line += f" {option}"
+    say(line)
+
+
+def _options(command: str) -> list[str]:
+    """The parts of a command line, each an option with its value. In other quotes than ours, it is one part."""
+    try:
+        words = [shlex.quote(word) for word in shlex.split(command)]
+    except ValueError:
+        return [command]
+    if " ".join(words) != command:
+        return [command]
+    parts: list[str] = []
+    for word in words:
+        if parts and not word.startswith("--"):
+            parts[-1] += f" {word}"
+        else:
+            parts.append(word)
+    return parts
 
 
 def visible(text: str) -> str:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoexport.commands.terminal import say, terminal_progress, visible
+from autoexport.commands.terminal import say, say_command, terminal_progress, visible
 from autoexport.config.settings import Settings
 from autoexport.errors import EncoderChanged
 from autoexport.pipeline.job import opened_job
@@ -56,7 +56,7 @@ async def verify(settings: Settings, *, progress: bool = True, repair: str = "au
             f"The {' and '.join(encoders)} encoder changed since the files were written: that need not be drift.",
             hint="Run `python -m autoexport` once, which exports in full. Then verify again.",
         )
-    say(f"To repair the files, run: {repair}")
+    say_command(repair, "To repair the files, run:")
     return DRIFT
 
 

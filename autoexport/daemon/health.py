@@ -114,6 +114,12 @@ class Health:
         self.progressed()
         self.events.tell(Event("exporting", self._clock()))
 
+    def export_held_up(self, reason: str | None) -> None:
+        """Report what the running export waits for; None when it goes on."""
+        self._update(waits_for=reason)
+        self._manager.status("exporting" if reason is None else f"exporting; waiting for {reason}")
+        self.progressed()
+
     def export_completed(self, generation: int, last_publish: str, duration_s: float) -> int:
         """Report that the files are up to date; returns the number of failures since the export before."""
         failures = self.report.failures

@@ -25,8 +25,9 @@ class Report:
 
     Times are seconds since the epoch. `last_publish` is the timestamp in the published files. None means "not yet"
     or "none". `degraded` says which annotations the files lack, although they are fresh. `waits_for` says why the
-    next export has not begun, `next_export_at` when it is due. The state "finished" is that of one export without
-    a daemon. `after_publish` says why the command or the function after the last publish failed.
+    next export has not begun, or what the running one waits for. `next_export_at` is when the next one is due. The
+    state "finished" is that of one export without a daemon. `after_publish` says why the command or the function
+    after the last publish failed.
     """
 
     pid: int

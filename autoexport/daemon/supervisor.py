@@ -32,7 +32,7 @@ from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.publishing.workspace import remove_unused
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.waits import turn
+from autoexport.runtime.waits import telling_waits, turn
 from autoexport.runtime.wake import hearing_commits
 
 DRAIN_S = 8.0
@@ -152,7 +152,9 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                outcome = await export_once(job, progress=self.health, throttle=self._throttle, goes_on=goes_on)
+                health, throttle = self.health, self._throttle
+                with telling_waits(health.export_held_up):
+                    outcome = await export_once(job, progress=health, throttle=throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException as error:
                 self.health.export_left()

@@ -25,6 +25,7 @@ from autoexport.model.tree import Totals
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
+from autoexport.runtime.wording import counted
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 
@@ -178,7 +179,7 @@ async def _assess_changes(
         and reader.tables.links_by_primary_key()
     )
     count = len(changes.images)
-    reason = changes.reason or f"{count} image{'' if count == 1 else 's'} may have changed"
+    reason = changes.reason or f"{counted(count, 'image')} may have changed"
     assessment = Assessment(render_all(reason), blocks, trusted, found.kept, changes.unmoved)
     others = assessment.kept_blocks()
     plan = make_plan(blocks, builder.datasets, dirty, whole, reason, others=others)

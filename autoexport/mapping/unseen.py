@@ -9,6 +9,7 @@ from autoexport.mapping.overrides import proposal, toml_lines
 from autoexport.mapping.sql_names import quoted
 from autoexport.mapping.synonyms import is_named, is_private
 from autoexport.model.catalog import Catalog, UnseenTables
+from autoexport.runtime.wording import counted
 
 _SHOWN = 8
 """Schemas that a message lists."""
@@ -69,7 +70,7 @@ def _on_path(schema: str, catalog: Catalog) -> bool:
 
 
 def _count(unseen: UnseenTables) -> str:
-    return "1 table" if len(unseen.names) == 1 else f"{len(unseen.names)} tables"
+    return counted(len(unseen.names), "table")
 
 
 def _listed(schemas: list[UnseenTables]) -> str:

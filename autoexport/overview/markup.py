@@ -32,11 +32,6 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
-def counted(value: int, noun: str, plural: str = "") -> str:
-    """A number and its noun: `1 image`, `2 images`."""
-    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
-
-
 def percent(part: int, whole: int) -> str:
     """A share as a percentage. It is 100 % only if it is the whole, and 0 % only if it is nothing."""
     if not whole:

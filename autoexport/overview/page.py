@@ -16,7 +16,6 @@ from autoexport.overview.history import History
 from autoexport.overview.markup import (
     bar,
     cell,
-    counted,
     key,
     moment,
     name,
@@ -30,11 +29,11 @@ from autoexport.overview.markup import (
 )
 from autoexport.overview.progress import more, progress
 from autoexport.overview.survey import MOST_LABELS, RARE, ClassRow, DatasetRow, Survey
+from autoexport.runtime.wording import counted, singular
 
 PAGE_NAME = "index.html"
 _CHART_ROWS = 400
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_TABLE_NAMES = {"datasets": "dataset", "images": "image", "annotations": "annotation"}
 _PARENTS = {"datasets": "a project", "images": "a dataset", "annotations": "an image"}
 _SPLIT_KINDS = ("train", "val", "test", "rest", "rest")
 
@@ -96,7 +95,8 @@ def _classes(found: Survey) -> str:
     rows = [_class_row(row, most, total, several) for row in found.frequent]
     if between > 0:
         columns = 5 + several
-        rows.append(f'<td class="gap" colspan="{columns}">{number(between)} more classes are between these</td>')
+        others = counted(between, "more class is", "more classes are")
+        rows.append(f'<td class="gap" colspan="{columns}">{others} between these</td>')
     rows += [_class_row(row, most, total, several) for row in found.rarest]
     summary = (
         f'<p class="lead"><b>{counted(found.used_count, "class", "classes")}</b> in use'
@@ -105,7 +105,8 @@ def _classes(found: Survey) -> str:
         + f". A class is rare if it has less than a {_fraction(RARE)} of its project's average.</p>"
     )
     if found.classes_of + found.without_classes < found.project_count:
-        summary += f'<p class="more">Classes of the {number(found.classes_of)} largest projects.</p>'
+        largest = "largest project" if found.classes_of == 1 else f"{number(found.classes_of)} largest projects"
+        summary += f'<p class="more">Classes of the {largest}.</p>'
     project = (("Project", ""),) if several else ()
     share = "Share" if between <= 0 else "Share of these"
     heads = (("Class", ""), *project, ("Annotations", "n"), (share, "n"), ("Balance", "x"), ("", "mark"))
@@ -176,11 +177,11 @@ def _problems(facts: PageFacts, found: Survey) -> str:
     own = facts.counts
     items = [
         (
-            counted(amount, _TABLE_NAMES[table_name]),
+            counted(amount, singular(table_name)),
             f"without {_PARENTS[table_name]}: no file has them. <code>autoexport check</code> shows more.",
         )
         for table_name, amount in facts.orphans.items()
-        if amount > 0 and table_name in _TABLE_NAMES
+        if amount > 0 and table_name in _PARENTS
     ]
     if own.repaired:
         items.append(
@@ -192,9 +193,7 @@ def _problems(facts: PageFacts, found: Survey) -> str:
         items.append((counted(found.without_val, "dataset"), "with training images but no validation images."))
     if found.unused_count:
         items.append((counted(found.unused_count, "label"), _unused(found.unused, found.unused_count)))
-    deleted = ", ".join(
-        counted(amount, word.removesuffix("s")) for word, amount in facts.soft_deleted.items() if amount
-    )
+    deleted = ", ".join(counted(amount, singular(word)) for word, amount in facts.soft_deleted.items() if amount)
     notes = f'<p class="more">Marked as deleted, and therefore left out: {deleted}.</p>' if deleted else ""
     if not items:
         return f'<p class="calm">Nothing: no orphans, no repaired values, no unused labels.</p>{notes}'

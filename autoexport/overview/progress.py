@@ -7,8 +7,9 @@ from datetime import timedelta
 from autoexport.model.blocks import Counts
 from autoexport.overview.facts import PageFacts
 from autoexport.overview.history import History, HistoryRow
-from autoexport.overview.markup import bar, cell, counted, moment, name, number, percent, share_cell, table
+from autoexport.overview.markup import bar, cell, moment, name, number, percent, share_cell, table
 from autoexport.overview.survey import Survey
+from autoexport.runtime.wording import counted
 
 
 def progress(facts: PageFacts, found: Survey, history: History) -> str:
@@ -21,14 +22,19 @@ def progress(facts: PageFacts, found: Survey, history: History) -> str:
     )  # fmt: skip
     hero = (
         f'<div class="hero"><p class="big">{percent(own.labeled, own.images)}</p><div class="of">'
-        f"<p><b>{number(own.labeled)}</b> of <b>{number(own.images)}</b> images are labelled, "
-        f"{number(own.verified)} are verified.</p>"
+        f"<p><b>{number(own.labeled)}</b> of <b>{number(own.images)}</b> "
+        f"{'image' if own.images == 1 else 'images'} {_is(own.labeled)} labelled, "
+        f"{number(own.verified)} {_is(own.verified)} verified.</p>"
         + bar(_labeled_parts(own.labeled, own.verified), own.images)
         + _changes(facts, history)
         + "</div></div>"
     )
     figures = "".join(f"<div><dt>{word}</dt><dd>{number(value)}</dd></div>" for word, value in tiles)
     return f'{hero}<dl class="tiles">{figures}</dl>{_project_table(found)}{_dataset_table(found)}'
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _labeled_parts(labeled: int, verified: int) -> list[tuple[str, int]]:
@@ -55,8 +61,8 @@ def _change(since: str, now: Counts, before: HistoryRow) -> str:
     images = now.images - before.images
     kind = "up" if labeled > 0 else "down" if labeled < 0 else "same"
     return (
-        f'<li><b class="{kind}">{_signed(labeled)}</b> labelled, {_signed(images)} images '
-        f'<span class="since">{since}</span></li>'
+        f'<li><b class="{kind}">{_signed(labeled)}</b> labelled, '
+        f'{_signed(images)} {"image" if abs(images) == 1 else "images"} <span class="since">{since}</span></li>'
     )
 
 

@@ -18,10 +18,11 @@ from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import claim
 from autoexport.publishing.label_files import differing
 from autoexport.publishing.layout import Layout
-from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
+from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.publishing.splice import contents
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
+from autoexport.runtime.wording import counted
 from autoexport.values.encoders import changed
 
 _SHOWN = 60
@@ -82,14 +83,17 @@ def _manifest_differences(
         recorded, derived = manifest.files[name], expected.files[name]
         if recorded != derived:
             yield (
-                f"{MANIFEST_NAME}: {name} is recorded with {recorded.bytes:,} bytes, {recorded.rows:,} rows and "
-                f"{recorded.digest}; the database gives {derived.bytes:,} bytes, {derived.rows:,} rows and "
-                f"{derived.digest}"
+                f"{MANIFEST_NAME}: {name} is recorded with {_sizes(recorded)}; "
+                f"the database gives {_sizes(derived)}"
             )
     # Orphans, soft-deleted rows, repaired and guarded values are not compared. Their counts can change without a
     # byte of the files, and then nothing is published.
     if manifest.counts != expected.counts:
         yield f"{MANIFEST_NAME}: counts is {manifest.counts}, the database gives {expected.counts}"
+
+
+def _sizes(record: FileRecord) -> str:
+    return f"{counted(record.bytes, 'byte')}, {counted(record.rows, 'row')} and {record.digest}"
 
 
 def _file_differences(generation: Generation, layout: Layout, output: Format, directory: Path) -> list[str]:
@@ -102,7 +106,7 @@ def _file_differences(generation: Generation, layout: Layout, output: Format, di
         found = []
         size = os.fstat(descriptor).st_size
         if size != layout.length:
-            found.append(f"{layout.file_name}: {size:,} bytes, the database gives {layout.length:,}")
+            found.append(f"{layout.file_name}: {counted(size, 'byte')}, the database gives {layout.length:,}")
         spools = generation.spools_of(layout)
         offset = 0
         for piece in layout.pieces:

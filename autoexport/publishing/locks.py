@@ -15,7 +15,7 @@ from pathlib import Path
 from autoexport.errors import LockedError
 from autoexport.runtime.files import explain_os_error
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.waits import waiting
+from autoexport.runtime.waits import tell_wait, waiting
 
 LOCK_WAIT_S = 60.0
 """Seconds that a publish waits for another exporter."""
@@ -140,5 +140,9 @@ async def _take(lock: Lock, wait_s: float) -> None:
             )
         if waited_s >= TOLD_AFTER_S and not told:
             told = True
-            log.warning("export.waiting", behind=str(lock.holder() or "another exporter"))
+            behind = str(lock.holder() or "another exporter")
+            tell_wait(f"another exporter in this directory: {behind}")
+            log.warning("export.waiting", behind=behind)
         await asyncio.sleep(_RETRY_S)
+    if told:
+        tell_wait(None)

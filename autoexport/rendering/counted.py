@@ -69,10 +69,15 @@ class CountedSections:
         begun, ended = bisect_left(self._owners, rows.begin), bisect_left(self._owners, rows.end)
         blocks, owners = self._order[begun:ended], self._owners[begun:ended]
         datasets = [dataset for project in section.projects for dataset in project.datasets]
+        last: DatasetNode | None = None
+        held = 0
         shown = array("L")
         for block, owner in zip(blocks, owners, strict=True):
             record = self.records[block]
             node, counts = datasets[owner - rows.begin], record.counts
+            if node is not last:
+                held = self._spill(last, held)
+                last = node
             self._count(node, counts)
             if counts.images or not counts.hidden_images:
                 node.blocks.append(block)
@@ -152,6 +157,21 @@ class CountedSections:
             self._add(node.counts, counts)
         else:
             node.counts = counts
+
+    def _spill(self, node: DatasetNode | None, held: int) -> int:
+        """Keep the labels of a counted dataset in the scratch file if those in memory become many.
+
+        `held` of this section are in memory; returns how many are then.
+        """
+        if node is None or not isinstance(node.counts.labels, dict):
+            return held
+        if held + len(node.counts.labels) <= label_counts.MOST_HELD:
+            return held + len(node.counts.labels)
+        spilled = LabelCounts(self._scratch)
+        spilled.add(node.counts.labels)
+        spilled.spill()
+        node.counts.labels = spilled
+        return held
 
     def _add(self, mine: Counts, other: Counts) -> None:
         """Add counts, and go on in the scratch file if the labels become many."""

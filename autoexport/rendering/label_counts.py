@@ -18,6 +18,7 @@ MOST_HELD = 20_000
 """So many names are counted in memory, at about 0.2 KB each."""
 
 _TOGETHER = 500  # names that are read at a time
+_PART_BITS = 8  # leading bits of the hash that names of a part have in common
 
 
 class LabelCounts(Mapping[str, int]):
@@ -40,7 +41,12 @@ class LabelCounts(Mapping[str, int]):
         for name, count in counted.items():
             held[name] = held.get(name, 0) + count
         if len(held) > MOST_HELD:
-            self._parts.append(self._kept(iter(sorted(held.items()))))
+            self.spill()
+
+    def spill(self) -> None:
+        """Keep the names that are in memory in the scratch file."""
+        if self._held:
+            self._parts.append(self._kept(iter(sorted(self._held.items()))))
             self._held = {}
 
     def items(self) -> Iterator[tuple[str, int]]:  # type: ignore[override]
@@ -75,6 +81,9 @@ class LabelCounts(Mapping[str, int]):
             self._held = dict(sorted(self._held.items()))
             self._length = len(self._held)
             return
+        if len(self._parts) == 1 and not self._held:
+            self._length = sum(1 for _ in self._read(self._parts[0]))
+            return
         streams = [*map(self._read, self._parts), iter(sorted(self._held.items()))]
         merged = groupby(heapq.merge(*streams), itemgetter(0))
         self._length = 0
@@ -95,14 +104,20 @@ class LabelCounts(Mapping[str, int]):
             yield from packing.unpack(self._scratch.read(offset, length))
 
     def _index(self) -> None:
-        """Sort the counts by a 64-bit hash of the name, which takes 16 bytes for each."""
-        hashes, counts = array("Q"), array("Q")
+        """Sort the counts by a 64-bit hash of the name, which takes 16 bytes for each.
+
+        They are sorted in parts: a list of all of them would take five times as much.
+        """
+        parts = [array("Q") for _ in range(1 << _PART_BITS)]
         for name, count in self.items():
-            hashes.append(_hash(name))
-            counts.append(count)
-        order = sorted(range(len(hashes)), key=hashes.__getitem__)
-        self._hashes = array("Q", map(hashes.__getitem__, order))
-        self._counts = array("Q", map(counts.__getitem__, order))
+            hashed = _hash(name)
+            parts[hashed >> 64 - _PART_BITS].extend((hashed, count))
+        hashes, counts = array("Q"), array("Q")
+        for part in parts:
+            pairs = sorted(zip(part[::2], part[1::2], strict=True))
+            hashes.extend(hashed for hashed, _ in pairs)
+            counts.extend(count for _, count in pairs)
+        self._hashes, self._counts = hashes, counts
 
 
 def _hash(name: str) -> int:

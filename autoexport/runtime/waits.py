@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,6 +21,10 @@ class Waits:
     sparing_s: float = 0.0
 
 
+Tell = Callable[[str | None], None]
+"""Takes what this work waits for, in a few words; None when it goes on."""
+
+_tell: ContextVar[Tell | None] = ContextVar("autoexport_tell_waits", default=None)
 _current: ContextVar[Waits | None] = ContextVar("autoexport_waits", default=None)
 
 
@@ -43,6 +47,23 @@ def waiting() -> Iterator[None]:
         yield
     finally:
         waited(time.monotonic() - began)
+
+
+@contextmanager
+def telling_waits(tell: Tell) -> Iterator[None]:
+    """Call `tell` when work inside waits for another process, and when it goes on."""
+    token = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(token)
+
+
+def tell_wait(reason: str | None) -> None:
+    """Tell what this work waits for; None when it goes on."""
+    tell = _tell.get()
+    if tell is not None:
+        tell(reason)
 
 
 def waited(seconds: float) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autoexport.publishing.locks import PUBLISH_LOCK, Lock
 from tests.applications import create_sqlite, fill_sqlite
 from tests.conftest import run_autoexport
 from tests.daemon import (
@@ -169,6 +170,23 @@ def test_what_exceeds_the_budget_waits_and_says_so(sqlite_database: SqliteDataba
         assert "the second change" not in project_names(exports)
         daemon.process.send_signal(signal.SIGUSR1)
         wait_until(lambda: "the second change" in project_names(exports), "it is published")
+
+
+def test_it_says_that_it_waits_for_another_exporter(sqlite_database: SqliteDatabase, exports: Path) -> None:
+    """`status` names the holder of the publish lock while the export waits for it, and no longer."""
+    lock = Lock(exports / ".autoexport", PUBLISH_LOCK)
+    with Daemon(sqlite_database.url, exports, interval_s=0.2) as daemon:
+        daemon.wait_until_idle()
+        assert lock.try_take()
+        sqlite_database.execute(RENAME, "behind another exporter")
+        reason = f"another exporter in this directory: {lock.holder()}"
+        daemon.wait_for_report(lambda report: report.waits_for == reason, "it is reported")
+        code, told = status(exports)
+        assert (code, told["waits_for"], told["state"]) == (0, reason, "exporting")
+        assert reason in run_autoexport("status", "--export-dir", str(exports)).stdout
+        lock.release()
+        wait_until(lambda: "behind another exporter" in project_names(exports), "it is published")
+        daemon.wait_for_report(lambda report: report.waits_for is None, "it waits no longer")
 
 
 def test_an_isolated_commit_costs_one_snapshot(sqlite_database: SqliteDatabase, exports: Path) -> None:

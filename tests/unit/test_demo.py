@@ -140,7 +140,7 @@ def test_demo_makes_a_database_and_its_export(tmp_path: Path, capsys: pytest.Cap
         assert name in out
         assert f"{(directory / name).stat().st_size:,}" in out
     assert "'here there/database.db'" in out
-    assert "autoexport check 'here there/database.db' --export-dir" in out
+    assert "autoexport check 'here there/database.db' \\\n    --export-dir 'here there/database_exports'\n" in out
 
 
 def test_a_second_demo_in_the_same_place_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

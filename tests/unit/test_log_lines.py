@@ -144,6 +144,8 @@ def test_a_publish_in_words() -> None:
         ({"changed_images": 0}, "rows were deleted"),
         ({"changed_images": 0, "rendered_images": 0}, "projects, datasets or labels changed"),
         ({"mode": "full", "changed_images": None}, "all 64 images"),
+        ({"mode": "full", "changed_images": None, "rendered_images": 1}, "1 image"),
+        ({"mode": "full", "changed_images": None, "rendered_images": 0}, "no images"),
     ):
         assert rendered({**PUBLISHED, **values}) == [f"published generation 2: {words}, 0.5 s"]
 
@@ -184,9 +186,28 @@ def test_each_sentence_belongs_to_an_event() -> None:
     assert warnings <= set(_WORDED)
 
 
+@pytest.mark.parametrize("command", [["app.db", "--full"], ["verify", "app.db"], ["check", "app.db"], ["status"]])
+def test_a_command_in_a_pipe_logs_nothing(
+    command: list[str], database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program gets the answer alone, unless a log level is given."""
+    assert main(["app.db"]) == 0
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_counts_in_words() -> None:
+    """One of them is no plural."""
+    left_out = event("export.left_out", format="coco", boxes_clipped=1, images_without_path=2)
+    assert rendered(event("export.orphans", images=1, annotations=1_200)) == [
+        "not exported: 1 image, 1,200 annotations"
+    ]
+    assert rendered(left_out) == ["not in coco: 1 box clipped, 2 images without path"]
+
+
 def test_a_command_in_a_pipe_logs_with_dates(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One event a line, so that it can be searched."""
-    assert main(["app.db"]) == 0
+    assert main(["app.db", "--log-level", "info"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from autoexport.commands.terminal import (
     TerminalProgress,
     print_summary,
     print_table,
+    say_command,
     say_wrapped,
     terminal_progress,
 )
@@ -39,6 +42,23 @@ def on_a_terminal(code: str) -> str:
         os.close(master)
         assert process.wait() == 0, written
     return written.decode()
+
+
+@pytest.mark.parametrize("folder", ["b" * 20, "b" * 40, "with blanks and --option " * 4])
+def test_a_long_command_is_pasted_as_one(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines of at most 80 columns where an option fits, and a shell reads the same words."""
+    words = ["printf", "%s|", "--database-url", folder, "--export-dir", folder, "--config", "autoexport.toml"]
+    say_command(shlex.join(words), "To see it:")
+    title, _, command = capsys.readouterr().out.partition("\n  ")
+    assert title == "To see it:"
+    assert all(len(line) <= 80 for line in command.splitlines()) or " " in folder
+    assert subprocess.check_output(["sh", "-c", command], text=True) == "".join(f"{word}|" for word in words[2:])
+
+
+def test_a_short_command_stands_behind_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """On one line, with nothing to join."""
+    say_command("autoexport check --verbose", "To see it:")
+    assert capsys.readouterr().out == "To see it: autoexport check --verbose\n"
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
