@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier
 
 import polars
 import pytest
@@ -152,13 +155,35 @@ def test_the_second_of_two_writers_is_refused(database: Path, trial: Trial, tmp_
     """Delta refuses the second commit, also if both only add files, and if both make the table."""
     lake, columns = Lake(str(tmp_path / "lake"), 1, 3_600), {"a": "utf8"}
     facts = Facts(1, "2024-01-01T00:00:00Z", "application", {})
-    for _ in range(2):
+    for number in range(3):
         first, second = (LakeTable(lake, "images", columns) for _ in range(2))
         for table in (first, second):
             table.open("application")
-        first.commit([], [], facts)
+        first.commit([(f"{number}-first.parquet", 1, "{}")], [*first.files], facts)
         with pytest.raises(LakeConflict):
-            second.commit([], [], facts)
+            second.commit([(f"{number}-second.parquet", 1, "{}")], [*second.files], facts)
+        assert data_files(tmp_path / "lake", "images") == {f"{number}-first.parquet"}
+
+
+def test_two_that_create_a_table_at_once_commit_one_after_the_other(tmp_path: Path) -> None:
+    """In twenty tries, no table has the data files of both."""
+    started, barrier = Facts(1, "2024-01-01T00:00:00Z", "application", {}), Barrier(2)
+
+    def create(folder: Path, name: str) -> bool:
+        table = LakeTable(Lake(str(folder), 1, 3_600), "images", {"a": "utf8"})
+        table.open("application")
+        barrier.wait()
+        with suppress(LakeConflict):
+            table.commit([(name, 1, "{}")], [], started)
+            return True
+        return False
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(20):
+            folder = tmp_path / str(number)
+            won = [*pool.map(create, (folder, folder), ("one.parquet", "two.parquet"))]
+            assert sum(won) == 1
+            assert data_files(folder, "images") == {"one.parquet" if won[0] else "two.parquet"}
 
 
 def test_two_exporters_of_one_lake_leave_whole_generations(database: Path, tmp_path: Path) -> None:
@@ -207,7 +232,7 @@ def test_verify_finds_damage(trial: Trial, tmp_path: Path) -> None:
     table = DeltaTable(lake / "images")
     table.delete()
     assert "data files with 150 rows are missing, 0 are too many" in trial.differences()[0]
-    table.restore(0)
+    table.restore(1)
     shutil.rmtree(lake / "images")
     assert trial.differences() == ["lake, table images: it is missing"]
     assert trial.export().published

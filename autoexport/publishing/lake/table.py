@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake._internal import DeltaFileSystemHandler
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import PrimitiveType
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction
 
 from autoexport.errors import ForeignExport
 from autoexport.formats.contract import Readable
@@ -29,11 +29,18 @@ from autoexport.runtime.files import fsync_directory
 
 _TYPES = {TEXT: "string", DOUBLE: "double", INT64: "long", BOOL: "boolean"}
 _NAME = re.compile(r"part-([0-9a-f]{32})-[0-9a-f]{16}\.parquet")
+_CREATED_BY = "createdBy"
+"""The key in the commit that creates a table: it has no generation yet."""
+
 _RECENT = 8
 """The number of commits that are searched for the last one of this program: few others ever commit."""
 
 _CHECKPOINT_COMMITS = 20
 """The number of commits after which the state is written as a whole: readers read at most so many files before."""
+
+
+_OPTIONS = {"retry_timeout": "60s"}
+"""How long a request to an object store is tried again; everything else is in the environment."""
 
 
 class LakeConflict(Exception):
@@ -53,6 +60,7 @@ class LakeTable:
         self.files: dict[str, int] = {}
         self._lake = lake
         self._location = lake.table(name)
+        self._options = None if lake.is_local else _OPTIONS
         self._schema = Schema([Field(column, PrimitiveType(_TYPES[kind])) for column, kind in columns.items()])
         self._table: DeltaTable | None = None
         self._store: DeltaFileSystemHandler | None = None
@@ -70,7 +78,7 @@ class LakeTable:
     def open(self, database: str) -> None:
         """Read the state of the table. Raises `ForeignExport` if another program or database has it."""
         try:
-            self._table = table = DeltaTable(self._location)
+            self._table = table = DeltaTable(self._location, storage_options=self._options)
         except TableNotFoundError:
             self._table, self.files, self.facts, self.generation = None, {}, "", None
             return
@@ -79,7 +87,9 @@ class LakeTable:
         self.files = dict(zip(paths, sizes, strict=True))
         self.facts = self._last_facts(table)
         self.generation = table.transaction_version(APPLICATION)
-        if self.generation is None:
+        if self.generation is None and not any(
+            commit.get(_CREATED_BY) == APPLICATION for commit in table.history(_RECENT)
+        ):
             raise ForeignExport(
                 f"{self._location} is a table that autoexport did not write.",
                 hint="Choose another lake, or remove that table.",
@@ -147,7 +157,7 @@ class LakeTable:
         if self._store is None:
             if self._lake.is_local:
                 Path(self._location).mkdir(parents=True, exist_ok=True)
-            self._store = DeltaFileSystemHandler(self._location)
+            self._store = DeltaFileSystemHandler(self._location, self._options)
         return self._store
 
     def _make_durable(self, name: str) -> None:
@@ -165,16 +175,31 @@ class LakeTable:
 
         Raises `LakeConflict` if another writer committed since `open`.
         """
+        if self._table is None:
+            self._create(facts.database)
         try:
             self._commit(added, removed, facts)
         except CommitFailedError as error:
             raise LakeConflict from error
-        except DeltaError as error:
-            if self._table is None and DeltaTable.is_deltatable(self._location):
-                raise LakeConflict from error
-            raise
         self.open(facts.database)
         self._make_durable(f"_delta_log/{self.version:020}.json")
+
+    def _create(self, database: str) -> None:
+        """Create the table, without rows: two that create it at once do not exclude each other, but commits do."""
+        self.store()
+        try:
+            DeltaTable.create(
+                self._location, self._schema, "error", name=self.name, configuration=self._properties(),
+                storage_options=self._options,
+                commit_properties=CommitProperties(custom_metadata={_CREATED_BY: APPLICATION}),
+            )  # fmt: skip
+        except DeltaError as error:
+            if DeltaTable.is_deltatable(self._location, self._options):
+                raise LakeConflict from error
+            raise
+        self.open(database)
+        if self.files or self.generation is not None:
+            raise LakeConflict
 
     def _commit(self, added: Sequence[tuple[str, int, str]], removed: Sequence[str], facts: Facts) -> None:
         now_ms = int(time.time() * 1000)
@@ -184,29 +209,26 @@ class LakeTable:
             custom_metadata={"userMetadata": facts.text()},
             app_transactions=[Transaction(APPLICATION, facts.generation, now_ms)],
         )
-        if self._table is None:
-            self.store()
-            create_table_with_add_actions(
-                self._location, self._schema, adds, "error", name=self.name, configuration=self._properties(),
-                commit_properties=commit,
-            )  # fmt: skip
-        else:
-            removes = [RemoveAction(name, True, now_ms, self.files[name], {}) for name in removed]
-            actions: list[Any] = [*adds, *removes]
-            self._table.create_write_transaction(actions, "append", self._schema, commit_properties=commit)
+        removes = [RemoveAction(name, True, now_ms, self.files[name], {}) for name in removed]
+        actions: list[Any] = [*adds, *removes]
+        assert self._table is not None  # noqa: S101 - it was created
+        self._table.create_write_transaction(actions, "append", self._schema, commit_properties=commit)
 
     def clean(self) -> int:
         """Remove data files that no kept version needs, and those of killed exporters; how many.
 
         deltalake removes old entries of the log by itself, whenever it writes a checkpoint.
         """
-        table = DeltaTable(self._location)
+        table = DeltaTable(self._location, storage_options=self._options)
         present = table.metadata().configuration
         changed = {name: value for name, value in self._properties().items() if present.get(name) != value}
         if changed:
             table.alter.set_table_properties(changed)
-            table = DeltaTable(self._location)
-        return len(table.vacuum(dry_run=False, full=True, enforce_retention_duration=False))
+            table = DeltaTable(self._location, storage_options=self._options)
+        try:
+            return len(table.vacuum(dry_run=False, full=True, enforce_retention_duration=False))
+        except CommitFailedError:
+            return 0  # another writer is at work, or cleans up itself
 
     def _properties(self) -> dict[str, str]:
         kept = f"interval {self._lake.keep_s} seconds"

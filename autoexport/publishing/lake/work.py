@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,11 @@ TABLES = tuple(_SCHEMAS)
 """The names of the tables."""
 
 Report = Callable[[Answer], None]
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_NUMBER = re.compile(r" \(os error \d+\)")
+_ANSWER = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
+"""The parts of an answer of S3 that people read."""
 
 _SHOWN = 200
 """The number of characters of a library's message that are shown."""
@@ -203,8 +209,17 @@ def errors_explained(lake: Lake) -> Iterator[None]:
 
 
 def _unreachable(lake: Lake, error: Exception) -> PublishError:
-    first = redact(str(error)).strip().splitlines() or [type(error).__name__]
-    return PublishError(
-        f"Cannot use the lake {lake.location}: {first[0][:_SHOWN]}.".replace("..", "."),
-        hint="Check the place, the credentials and the network. The exporter tries again.",
-    )
+    reason = reason_in(str(error)) or type(error).__name__
+    hint = "Check the place, the credentials and the network. The exporter tries again."
+    if "scheme is not allowed" in reason:
+        hint = "The endpoint has no TLS. If that is right, set AWS_ALLOW_HTTP=true."
+    return PublishError(f"Cannot use the lake {lake.location}: {reason}.", hint=hint)
+
+
+def reason_in(message: str) -> str:
+    """The most specific part of a message of deltalake, in one line: it names the causes one after the other."""
+    plain = _COLOUR.sub("", redact(message)).strip()
+    if (answer := _ANSWER.search(plain)) is not None:
+        return f"{answer[1]}: {answer[2]}"[:_SHOWN].rstrip(".")
+    last = plain.split("↳")[-1].strip()
+    return _NUMBER.sub("", last.splitlines()[0])[:_SHOWN].rstrip(" .") if last else ""
