@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 _SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 
-ALLOWED_LAKE = {
+ALLOWED = {
     "lake": "the path of a folder, or a URL such as s3://bucket/prefix, gs://… or az://…, without credentials",
     "lake_file_rows": "a number from 1 to 100000000: the rows of a data file, about",
     "lake_keep_hours": "a number of hours from 0 to 87600: the time for which older versions can be read",

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from autoexport.config.database_url import parse_database_url
+from autoexport.config.object_url import is_object_url
 from autoexport.errors import ConfigurationError
 
 PREFIX = "DB_EXPORT_"
@@ -24,6 +25,7 @@ FLAGS: Mapping[str, str] = {
     "check_interval": "--interval",
     "enable_hooks": "--disable-hooks",
     "lake": "--lake",
+    "workers": "--workers",
     "listen": "--listen",
     "log_format": "--log-format",
     "log_level": "--log-level",
@@ -135,8 +137,8 @@ def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given
             raise ConfigurationError(
                 f"Unknown setting '{name}' in {path}.", hint=f"{meant}Allowed are {', '.join(known)}."
             )
-    for name in ("export_directory", "state_directory", "metrics_textfile"):
-        if isinstance(values.get(name), str):
+    for name in ("export_directory", "state_directory", "working_directory", "metrics_textfile"):
+        if isinstance(values.get(name), str) and not is_object_url(values[name]):
             values[name] = str(path.parent / os.path.expanduser(values[name]))
     if isinstance(lake := values.get("lake"), str) and lake.strip() and "://" not in lake:
         values["lake"] = str(path.parent / os.path.expanduser(lake.strip()))

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 
 from autoexport.config.settings import Settings
-from autoexport.errors import AnnotationsLeftOut
+from autoexport.errors import AnnotationsLeftOut, LostRace
 from autoexport.pipeline import lake
 from autoexport.pipeline.derive import derive
+from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob, opened_job
 from autoexport.pipeline.ownership import claim
 from autoexport.pipeline.publish import publish
@@ -16,7 +17,10 @@ from autoexport.publishing.contract import Identities
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.progress import Progress
+from autoexport.runtime.progress import NullProgress, Progress
+
+MOST_RACES = 5
+"""So many times a one-time export begins again because another exporter published first."""
 
 log = get_logger()
 
@@ -58,36 +62,52 @@ async def export_once(
     mapping leaves out annotations. Raises `AutoexportError`.
     """
     started = time.monotonic()
-    async with job.target.hold():
-        claimed = await claim(job)
-        complete = not goes_on or claimed.previous is None
-        async with derive(job, claimed.ledger, full=full, progress=progress, complete=complete) as generation:
-            published = await publish(job, generation, claimed, started, throttle)
-        manifest, plan = published.manifest, generation.plan
-        log.info(
-            "export.published" if published.changed else "export.unchanged",
-            generation=manifest.generation,
-            mode=plan.mode,
-            reason=plan.reason,
-            changed_images=plan.changed_images,
-            rendered_images=generation.rendered_images,
-            seconds=round(time.monotonic() - started, 3),
-        )
-        synced = await lake.sync(job, manifest, progress)
+    shown = progress or NullProgress()
+    tries = 0
+    while True:
+        try:
+            async with job.target.hold():
+                claimed = await claim(job)
+                complete = not goes_on or claimed.previous is None
+                async with derive(job, claimed.ledger, full=full, progress=shown, complete=complete) as generation:
+                    published = await publish(job, generation, claimed, started, throttle)
+                delivered = await job.target.deliver(published.manifest, every_file=full, progress=shown)
+                changed_files = published.changed_files or delivered or ()
+                changed = published.changed or delivered is not None
+                _log(generation, published.manifest, started, changed=changed)
+                synced = await lake.sync(job, published.manifest, shown)
+            break
+        except LostRace:
+            # The snapshot is older than the files that another exporter published meanwhile: take another one.
+            tries += 1
+            if tries == MOST_RACES and not goes_on:
+                raise
     return Outcome(
-        published.changed or bool(synced.tables),
-        manifest,
-        plan.reason,
+        changed or bool(synced.tables),
+        published.manifest,
+        generation.plan.reason,
         round(time.monotonic() - started, 3),
         published.files,
         generation.worker_cpu_s + generation.row_files.cpu_s + synced.cpu_s,
         generation.left_out,
-        plan.ranges is None,
-        published.changed_files,
+        generation.plan.ranges is None,
+        changed_files,
+    )
+
+
+def _log(generation: Generation, manifest: Manifest, started: float, *, changed: bool) -> None:
+    log.info(
+        "export.published" if changed else "export.unchanged",
+        generation=manifest.generation,
+        mode=generation.plan.mode,
+        reason=generation.plan.reason,
+        changed_images=generation.plan.changed_images,
+        rendered_images=generation.rendered_images,
+        seconds=round(time.monotonic() - started, 3),
     )
 
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:
     """Bring the files up to date once, as `export_once` does. Raises `AutoexportError`."""
-    async with opened_job(settings) as job:
+    async with opened_job(settings, alone=True) as job:
         return await export_once(job, full=full, progress=progress)

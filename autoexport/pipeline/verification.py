@@ -36,7 +36,7 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
     `AutoexportError` if the database or the files cannot be read.
     """
     target = job.target
-    if not target.directory.exists():
+    if not target.directory.exists() and not target.elsewhere:
         return [f"{target.directory} is missing: nothing was exported"]
     async with target.hold() if hold else contextlib.nullcontext():
         claimed = await claim(job)
@@ -50,9 +50,12 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
             return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is no time stamp"]
         async with derive(job, None, full=True, progress=progress, complete=False) as generation:
             tree = replace(generation.tree(), timestamp=timestamp)
-            found = await in_thread(_compare, generation, tree, manifest, target.directory)
-        # The lake is compared with the files, which are those of the database.
-        return found or [*await lake.differences(job, manifest, progress)]
+            # The copies in the directory do not count if another exporter published since.
+            copies = None if target.overtaken() else target.directory
+            found = await in_thread(_compare, generation, tree, manifest, copies)
+        found += await target.differences(manifest)
+        # The lake is compared with the files, if these are those of the database.
+        return found if found or copies is None else [*await lake.differences(job, manifest, progress)]
 
 
 def changed_encoders(job: ExportJob) -> list[str]:
@@ -61,9 +64,11 @@ def changed_encoders(job: ExportJob) -> list[str]:
     return changed(ledger.encoders, job.encoders()) if ledger is not None else []
 
 
-def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
+def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path | None) -> list[str]:
     layouts = generation.lay_out(tree)
     found = list(_manifest_differences(generation, tree, layouts, manifest))
+    if directory is None:
+        return found
     # The contents of the page and of the history do not follow from the database alone.
     found += [f"{name}: it is missing" for name in manifest.beside if not (directory / name).is_file()]
     for layout in layouts:

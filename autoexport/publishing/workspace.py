@@ -30,7 +30,8 @@ WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spo
 """Names of the files in the state directory that exist only during an export."""
 
 _KEPT = (
-    rf"{PUBLISH_LOCK}|{LEADER_LOCK}|(ledger|lake)\.json|position|publishing|labelling|unlisted|status\.(json|sock)"
+    rf"{PUBLISH_LOCK}|{LEADER_LOCK}|(ledger|lake)\.json|position|publishing|labelling|unlisted|object_store\.json"
+    r"|status\.(json|sock)"
 )
 
 _OURS = re.compile(rf"{_KEPT}|{WORKING_FILE.pattern}|.+{re.escape(TEMP_SUFFIX)}")
