@@ -71,5 +71,9 @@ class LockedError(AutoexportError):
     """Another exporter holds the lock of the export directory."""
 
 
+class LostRace(LockedError):
+    """Another exporter published to the same place first; its files are there, whole."""
+
+
 class EncoderChanged(AutoexportError):
     """Another version of an encoder wrote the files: `verify` cannot tell its differences from drift."""

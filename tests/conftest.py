@@ -31,7 +31,7 @@ from tests.postgres_connection import PostgresConnection
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATABASE = REPOSITORY.parent / "shared" / "data" / "auto_labeling_tool.sqlite3"
 KINDS = ("sqlite-delete", "sqlite-wal", "postgresql")
-AMBIENT_PREFIXES = ("DB_EXPORT_", "LOG_", "PG")
+AMBIENT_PREFIXES = ("AWS_", "DB_EXPORT_", "LOG_", "PG")
 AMBIENT_NAMES = {"DATABASE_URL", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
 _ALLOWED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)

@@ -11,17 +11,17 @@ from pathlib import Path
 from autoexport.commands.check_findings import CheckFindings, print_findings
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
-from autoexport.errors import SourceError
-from autoexport.formats import chosen_formats
+from autoexport.errors import PublishError, SourceError
 from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
+from autoexport.pipeline.job import formats_of, target_of
 from autoexport.pipeline.ownership import is_foreign
 from autoexport.pipeline.training_check import TrainingFindings, training_findings
-from autoexport.publishing import open_target
+from autoexport.publishing.contract import Target
 from autoexport.publishing.workspace import scratch
 from autoexport.runtime.wording import counted, counted_name
 from autoexport.sources import open_source
@@ -54,7 +54,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     mapped (`MappingError`), the latter after the results if there are any.
     """
     database = with_service(settings.database, os.environ)
-    chosen_formats(settings.format_options)  # an output may need a package that is not installed
+    formats_of(settings)  # an output may need a package that is not installed
     with _private_directory(settings) as (private, warnings):
         source = open_source(settings.model_copy(update={"state_directory": private}))
         try:
@@ -65,7 +65,7 @@ async def check(settings: Settings, *, verbose: bool = False, more: str = "autoe
     findings.blocked = findings.blocked or bool(warnings)
     if database.ignored:
         findings.notes.append(f"These options of the URL have no effect: {', '.join(database.ignored)}.")
-    print_findings(database.display, settings.export_directory, findings, None if verbose else more)
+    print_findings(database.display, settings.destination, findings, None if verbose else more)
     if findings.left_out is not None:
         raise findings.left_out
     return 0
@@ -84,12 +84,12 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         long = await long_cells(reader)
         of_queries = await query_notes(snapshot, mapping)
         dangling = await dangling_label_ids(reader)
-        target = open_target(settings.export_directory, settings.state_dir)
+        target = target_of(settings)
+        directory = [*_directory_warnings(settings, source), *await _store_warnings(settings, target, source)]
         training = await training_findings(reader, source.database, settings.format_options, target, private)
     notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
-    directory = _directory_warnings(settings, source)
     return CheckFindings(
         source.database,
         mapping,
@@ -235,6 +235,21 @@ def _missing_index(mapped: TableMapping, rows: int) -> str:
     )
 
 
+async def _store_warnings(settings: Settings, target: Target, source: Source) -> list[str]:
+    """Warn if a probe cannot be written to an object store, or if another database is exported there."""
+    if not target.elsewhere:
+        return []
+    try:
+        manifest = await target.probe()
+    except PublishError as error:
+        return [f"{error} {error.hint}"]
+    if manifest is None or not is_foreign(
+        manifest, load_ledger(settings.state_dir), source.database, source.identity
+    ):
+        return []
+    return [f"{target.elsewhere} holds the export of another database ({manifest.database}): set --export-dir."]
+
+
 def _directory_warnings(settings: Settings, source: Source) -> list[str]:
     directory = settings.export_directory
     if not directory.exists():
@@ -243,7 +258,7 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
         return [f"{directory} is not a directory, so an export would fail: set --export-dir."]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"{directory} is not writable: grant this user write access, or set --export-dir."]
-    manifest = open_target(directory, settings.state_dir).read_manifest()
+    manifest = target_of(settings).read_manifest()
     if manifest is None:
         return []
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from autoexport.commands.terminal import print_table, say, say_command, say_wrapped
 from autoexport.errors import AnnotationsLeftOut
@@ -32,7 +31,7 @@ class CheckFindings:
     blocked: bool = False
 
 
-def print_findings(display: str, directory: Path, findings: CheckFindings, more: str | None) -> None:
+def print_findings(display: str, directory: str, findings: CheckFindings, more: str | None) -> None:
     """Print the verdict and the problems first. `more` is the command that shows the mapping; None: print it."""
     mapping = findings.mapping
     say_wrapped(_verdict(directory, findings))
@@ -58,7 +57,7 @@ def print_findings(display: str, directory: Path, findings: CheckFindings, more:
         say_command(more, "Mapping of tables and columns:")
 
 
-def _verdict(directory: Path, findings: CheckFindings) -> str:
+def _verdict(directory: str, findings: CheckFindings) -> str:
     count = len(findings.warnings)
     warnings = f", {counted(count, 'warning')}" if count else ""
     if findings.left_out is not None or findings.blocked:

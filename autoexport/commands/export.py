@@ -20,10 +20,10 @@ async def export(settings: Settings, *, full: bool = False, progress: bool = Tru
             bar.finish()
     manifest = outcome.manifest
     if not outcome.published:
-        say(f"Nothing has changed: {settings.export_directory} remains at generation {manifest.generation}.")
+        say(f"Nothing has changed: {settings.destination} remains at generation {manifest.generation}.")
     else:
         print_summary(
-            settings.export_directory,
+            settings.destination,
             [(name, record.bytes, record.rows) for name, record in manifest.files.items()],
             mode=manifest.mode,
             generation=manifest.generation,

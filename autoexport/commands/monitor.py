@@ -10,7 +10,7 @@ import threading
 from autoexport.config.settings import Settings
 from autoexport.daemon.supervisor import DRAIN_S, Exporter
 from autoexport.daemon.systemd import SystemdNotifier
-from autoexport.formats import chosen_formats
+from autoexport.pipeline.job import formats_of
 from autoexport.runtime.interruption import interrupt_work
 from autoexport.runtime.logs import get_logger
 from autoexport.sources import open_source
@@ -33,7 +33,7 @@ async def monitor(settings: Settings) -> int:
     if settings.enable_auto_export:
         # Wrong settings are reported before systemd is told that the service is ready.
         open_source(settings)
-        chosen_formats(settings.format_options)
+        formats_of(settings)
     exporter = Exporter(settings, manager=manager)
     manager.ready()
     stop = asyncio.Event()
@@ -45,7 +45,7 @@ async def monitor(settings: Settings) -> int:
             "monitor.started",
             version=__version__,
             database_url=settings.database.display,
-            directory=str(settings.export_directory.absolute()),
+            directory=_place(settings),
             interval_seconds=settings.check_interval,
             pid=os.getpid(),
         )
@@ -56,6 +56,10 @@ async def monitor(settings: Settings) -> int:
     await task
     log.info("exporter.stopped")
     return 0
+
+
+def _place(settings: Settings) -> str:
+    return settings.destination if settings.object_store else str(settings.export_directory.absolute())
 
 
 class _Signals:

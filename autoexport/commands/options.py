@@ -159,8 +159,14 @@ def common_options(command: Decorated) -> Decorated:
     """Add the options that all commands share."""
     options = [
         click.option("--database-url", metavar="URL", help="SQLAlchemy URL, or path of a SQLite file."),
-        click.option("--export-dir", "export_directory", metavar="DIR", help="Directory of the exported files."),
+        click.option(
+            "--export-dir",
+            "export_directory",
+            metavar="DIR",
+            help="Where to export: a directory, or s3://BUCKET/PREFIX.",
+        ),
         click.option("--interval", "check_interval", metavar="SECONDS", help="Seconds between checks."),
+        click.option("--workers", metavar="N", help="Most processes that read and render."),
         click.option("--config", type=click.Path(path_type=Path), help="Read this file, not ./autoexport.toml."),
         click.option("--log-format", metavar="json|console", help="Format of the log on standard error."),
         click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical."),

@@ -14,7 +14,7 @@ from autoexport.config.settings import Settings
 from autoexport.daemon.report import Report, read_report
 from autoexport.daemon.status_socket import ask
 from autoexport.errors import SourceError
-from autoexport.publishing import open_target
+from autoexport.pipeline.job import target_of
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
 
@@ -84,7 +84,7 @@ def status(settings: Settings, *, as_json: bool, max_age_s: float | None = None)
 
 def _inspect(settings: Settings, max_age_s: float | None) -> StatusFindings:
     state = settings.state_dir.absolute()
-    manifest = open_target(settings.export_directory, settings.state_dir).read_manifest()
+    manifest = target_of(settings).read_manifest()
     try:
         running = Lock(state, LEADER_LOCK).is_held()
     except OSError as exc:
@@ -177,7 +177,7 @@ def _print(settings: Settings, findings: StatusFindings) -> None:
     if record["last_error"]:
         rows.append(["failures in a row", str(record["failures"])])
         rows.append(["next try", str(record["next_try"] or "none")])
-    print_table(f"Export in {settings.export_directory}", None, rows)
+    print_table(f"Export in {settings.destination}", None, rows)
     say(_verdict(record, findings))
 
 

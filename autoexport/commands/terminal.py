@@ -237,7 +237,7 @@ def visible(text: str) -> str:
 
 
 def print_summary(
-    directory: Path,
+    directory: Path | str,
     files: Iterable[tuple[str, int, int]],
     *,
     mode: str,

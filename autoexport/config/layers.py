@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from autoexport.config.database_url import parse_database_url
+from autoexport.config.object_url import is_object_url
 from autoexport.errors import ConfigurationError
 
 PREFIX = "DB_EXPORT_"
@@ -23,6 +24,7 @@ FLAGS: Mapping[str, str] = {
     "export_directory": "--export-dir",
     "check_interval": "--interval",
     "enable_hooks": "--disable-hooks",
+    "workers": "--workers",
     "listen": "--listen",
     "log_format": "--log-format",
     "log_level": "--log-level",
@@ -134,8 +136,8 @@ def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given
             raise ConfigurationError(
                 f"Unknown setting '{name}' in {path}.", hint=f"{meant}Allowed are {', '.join(known)}."
             )
-    for name in ("export_directory", "state_directory", "metrics_textfile"):
-        if isinstance(values.get(name), str):
+    for name in ("export_directory", "state_directory", "working_directory", "metrics_textfile"):
+        if isinstance(values.get(name), str) and not is_object_url(values[name]):
             values[name] = str(path.parent / os.path.expanduser(values[name]))
     if isinstance(url := values.get("database_url"), str) and url.strip():
         database = parse_database_url(url)

@@ -12,10 +12,11 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationE
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from autoexport.config.address import DatabaseURL
+from autoexport.config.bad_values import explained
 from autoexport.config.database_url import parse_database_url, published_name
-from autoexport.config.layers import FLAGS, PREFIX, merge, nearest_name
+from autoexport.config.layers import FLAGS, PREFIX, merge
+from autoexport.config.object_url import ObjectURL, take_object_url
 from autoexport.config.operations import (
-    ALLOWED,
     Address,
     checked_address,
     checked_textfile,
@@ -106,12 +107,15 @@ class Settings(_FormatSettings):
     enable_auto_export: bool = True
     enable_monitoring: bool = True
     export_directory: Directory = Path("database_exports")
+    working_directory: Directory | None = None
+    object_grace: Seconds = Field(default=3600.0, ge=0, le=31_536_000, allow_inf_nan=False)
     check_interval: Seconds = Field(default=10.0, ge=0.05, le=86_400, allow_inf_nan=False)
     environment: Annotated[Environment, Word] = "development"
     database_url: str = Field(default="", repr=False)
     enable_hooks: bool = True
     pace: Number = Field(default=0.1, ge=0.001, le=10, allow_inf_nan=False)
     state_directory: Directory | None = None
+    workers: Annotated[int, BeforeValidator(_no_flag)] | None = Field(default=None, ge=1, le=64)
     pg_prepared_statements: bool = True
     pg_statement_timeout: Seconds = Field(default=0.0, ge=0, le=2_000_000, allow_inf_nan=False)
     log_format: Annotated[LogFormat | None, Word] = None
@@ -129,11 +133,13 @@ class Settings(_FormatSettings):
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _overruled: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _object_store: ObjectURL | None = PrivateAttr(default=None)
 
     def __init__(self, *, config_file: Path | None = None, flags: Collection[str] = (), **arguments: Any) -> None:
         layers = merge(arguments, flags, config_file, _known_names())
         values = layers.values()
         places = {name: given.place for name, given in layers.chosen.items()}
+        object_store = take_object_url(values, places.get("export_directory", ""))
         try:
             super().__init__(**values)
             for name, given in layers.hidden:
@@ -141,8 +147,9 @@ class Settings(_FormatSettings):
                 places[name] = given.place
                 BaseModel.__init__(type(self).__new__(type(self)), **{**values, name: given.value})
         except ValidationError as exc:
-            raise _explained(exc, places) from None  # its input may be a secret
+            raise explained(exc, places, _known_names(), _FORMAT_OPTIONS) from None  # its input may be a secret
         self._warnings, self._overruled = layers.warnings, layers.overruled
+        self._object_store = object_store
 
     @classmethod
     def load(cls, config_file: Path | None = None, **flags: object) -> Self:
@@ -167,6 +174,16 @@ class Settings(_FormatSettings):
             return published_name(with_service(self.database, os.environ), os.environ)
         except ConfigurationError:
             return None
+
+    @property
+    def object_store(self) -> ObjectURL | None:
+        """The object store that `export_directory` names. That field is then the working directory."""
+        return self._object_store
+
+    @property
+    def destination(self) -> str:
+        """The place of the published files, for messages: the object store, or else the export directory."""
+        return str(self._object_store or self.export_directory)
 
     @property
     def state_dir(self) -> Path:
@@ -250,44 +267,3 @@ def debugging_was_asked_for(flag: str | None) -> bool:
 def _known_names() -> list[str]:
     """The names of all settings, those of the formats last."""
     return sorted(Settings.model_fields, key=_FORMAT_OPTIONS.__contains__)
-
-
-def _explained(exc: ValidationError, places: Mapping[str, str]) -> ConfigurationError:
-    """The first error as a message that names the setting, its place and the allowed values."""
-    error = exc.errors(include_url=False, include_context=False)[0]
-    name = str(error["loc"][0]) if error["loc"] else ""
-    field = Settings.model_fields.get(name)
-    if field is None:
-        known = _known_names()
-        nearest = nearest_name(name, known)
-        meant = f"Did you mean '{nearest}'? " if nearest else ""
-        return ConfigurationError(f"Unknown setting '{name}'.", hint=f"{meant}Allowed are {', '.join(known)}.")
-    place = places.get(name)
-    where = f" ({place})" if place else ""
-    bad = "" if name in _SECRET else f": {str(error['input'])[:60]!r}"
-    return ConfigurationError(
-        f"The setting {name}{where} has a bad value{bad}.", hint=f"Allowed: {_allowed(name)}."
-    )
-
-
-_SECRET = ("database_url", "tables", "heartbeat_url", "on_publish")
-"""The settings whose values no message shows."""
-
-_ALLOWED: Mapping[str, str] = {
-    **ALLOWED,
-    "check_interval": "a number of seconds from 0.05 to 86400",
-    "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
-    "pg_statement_timeout": "a number of seconds from 0 (keep the server's setting) to 2000000",
-    "environment": "development, production or testing",
-    "log_format": "json or console",
-    "log_level": "debug, info, warning, error or critical",
-    "export_directory": "the path of a directory",
-    "state_directory": "the path of a directory",
-    "database_url": "a database URL or the path of a SQLite file, as text",
-    "tables": "tables such as [tables.images] with table, schema and columns",
-}
-
-
-def _allowed(name: str) -> str:
-    option = _FORMAT_OPTIONS.get(name)
-    return option.allowed if option else _ALLOWED.get(name, "true or false")

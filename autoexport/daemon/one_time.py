@@ -16,7 +16,7 @@ from autoexport.daemon.operations import publication_of
 from autoexport.daemon.report import Report, read_report, write_report
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError, MappingError
 from autoexport.pipeline.exporter import Outcome, run_once
-from autoexport.publishing import open_target
+from autoexport.pipeline.job import target_of
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.runtime.interruption import is_interrupted
 from autoexport.runtime.logs import get_logger
@@ -85,7 +85,7 @@ async def _write_textfile(settings: Settings, outcome: Outcome | None) -> None:
     if outcome is not None:
         observed.exported(outcome.manifest, full=outcome.full, published=outcome.published)
     else:
-        target = open_target(settings.export_directory, settings.state_dir)
+        target = target_of(settings)
         observed.manifest = await asyncio.to_thread(target.read_manifest)
         observed.failed()
     try:

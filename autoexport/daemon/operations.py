@@ -18,7 +18,7 @@ from autoexport.daemon.http_server import NOT_FOUND, Answer, HttpServer
 from autoexport.daemon.metrics import Observed, require_packages, scrape
 from autoexport.errors import LockedError
 from autoexport.pipeline.exporter import Outcome
-from autoexport.publishing import open_target
+from autoexport.pipeline.job import target_of
 from autoexport.publishing.manifest import Manifest
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.waits import waiting
@@ -117,7 +117,7 @@ class Operations:
     async def _serve_forever(self, address: Address | None) -> None:
         if address is None:
             return
-        target = open_target(self._settings.export_directory, self._settings.state_dir)
+        target = target_of(self._settings)
         published = await asyncio.to_thread(target.read_manifest)
         self._observed.manifest = self._observed.manifest or published
         self._registry = self._observed.registry()

@@ -24,8 +24,7 @@ from autoexport.daemon.schedule import ExportSchedule, Work, export_forever
 from autoexport.daemon.status_socket import StatusSocket
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
 from autoexport.pipeline.exporter import Outcome, export_once
-from autoexport.pipeline.job import ExportJob, opened_job
-from autoexport.publishing import open_target
+from autoexport.pipeline.job import ExportJob, opened_job, target_of
 from autoexport.publishing.contract import Identities
 from autoexport.publishing.locks import LEADER_LOCK, Lock
 from autoexport.publishing.manifest import Manifest
@@ -59,7 +58,7 @@ class Exporter:
         self.directory, self.state = settings.export_directory.absolute(), settings.state_dir.absolute()
         self.health = Health(settings.check_interval, manager=manager)
         self._lock = Lock(self.state, LEADER_LOCK)
-        self._target = open_target(settings.export_directory, settings.state_dir)
+        self._target = target_of(settings)
         self._published_files = self._target.watch(self._lock)
         self._socket = StatusSocket(self.state, lambda: self.health.report.to_json())
         self._queue: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
@@ -152,9 +151,8 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                health, throttle = self.health, self._throttle
-                with telling_waits(health.export_held_up):
-                    outcome = await export_once(job, progress=health, throttle=throttle, goes_on=goes_on)
+                with telling_waits((health := self.health).export_held_up):
+                    outcome = await export_once(job, progress=health, throttle=self._throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException as error:
                 self.health.export_left()

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from autoexport.config.settings import Settings
-from autoexport.errors import AnnotationsLeftOut
+from autoexport.errors import AnnotationsLeftOut, LostRace
 from autoexport.pipeline.derive import derive
 from autoexport.pipeline.job import ExportJob, opened_job
 from autoexport.pipeline.ownership import claim
@@ -15,7 +15,10 @@ from autoexport.publishing.contract import Identities
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.progress import Progress
+from autoexport.runtime.progress import NullProgress, Progress
+
+MOST_RACES = 5
+"""So many times a one-time export begins again because another exporter published first."""
 
 log = get_logger()
 
@@ -57,15 +60,28 @@ async def export_once(
     mapping leaves out annotations. Raises `AutoexportError`.
     """
     started = time.monotonic()
-    async with job.target.hold():
-        claimed = await claim(job)
-        complete = not goes_on or claimed.previous is None
-        async with derive(job, claimed.ledger, full=full, progress=progress, complete=complete) as generation:
-            published = await publish(job, generation, claimed, started, throttle)
+    shown = progress or NullProgress()
+    tries = 0
+    while True:
+        try:
+            async with job.target.hold():
+                claimed = await claim(job)
+                complete = not goes_on or claimed.previous is None
+                async with derive(job, claimed.ledger, full=full, progress=shown, complete=complete) as generation:
+                    published = await publish(job, generation, claimed, started, throttle)
+                delivered = await job.target.deliver(published.manifest, every_file=full, progress=shown)
+            break
+        except LostRace:
+            # The snapshot is older than the files that another exporter published meanwhile: take another one.
+            tries += 1
+            if tries == MOST_RACES and not goes_on:
+                raise
+    changed_files = published.changed_files or delivered or ()
+    changed = published.changed or delivered is not None
     duration_s = round(time.monotonic() - started, 3)
     manifest, plan = published.manifest, generation.plan
     log.info(
-        "export.published" if published.changed else "export.unchanged",
+        "export.published" if changed else "export.unchanged",
         generation=manifest.generation,
         mode=plan.mode,
         reason=plan.reason,
@@ -74,7 +90,7 @@ async def export_once(
         seconds=duration_s,
     )
     return Outcome(
-        published.changed,
+        changed,
         manifest,
         plan.reason,
         duration_s,
@@ -82,11 +98,11 @@ async def export_once(
         generation.worker_cpu_s + generation.row_files.cpu_s,
         generation.left_out,
         plan.ranges is None,
-        published.changed_files,
+        changed_files,
     )
 
 
 async def run_once(settings: Settings, *, full: bool = False, progress: Progress | None = None) -> Outcome:
     """Bring the files up to date once, as `export_once` does. Raises `AutoexportError`."""
-    async with opened_job(settings) as job:
+    async with opened_job(settings, alone=True) as job:
         return await export_once(job, full=full, progress=progress)

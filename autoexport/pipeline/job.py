@@ -10,15 +10,20 @@ from pathlib import Path
 import xxhash
 
 from autoexport.config.settings import Settings
+from autoexport.errors import ConfigurationError
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import EncoderFormat, Format, FormatOptions
+from autoexport.formats.contract import EncoderFormat, FolderFormat, Format, FormatOptions
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
+from autoexport.runtime.threads import usable_cores
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
 from autoexport.values.encoders import fingerprints
 from autoexport.version import __version__
+
+MOST_WORKERS = 4
+"""The most processes of a full export, unless the settings name a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class ExportJob:
 
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
     empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
-    `page` and `history` say which files stand beside these.
+    `page` and `history` say which files stand beside these. `workers` is the most processes that a full export
+    may use.
     """
 
     source: Source
@@ -39,21 +45,23 @@ class ExportJob:
     digest: str
     page: bool = False
     history: bool = False
+    workers: int = 1
 
     @classmethod
-    def of(cls, source: Source, settings: Settings) -> ExportJob:
+    def of(cls, source: Source, settings: Settings, workers: int = 1) -> ExportJob:
         """The job that the settings describe; `source` is the database that they name."""
         options = settings.format_options
         return cls(
             source=source,
-            target=open_target(settings.export_directory, settings.state_dir),
-            formats=tuple(chosen_formats(options)),
+            target=target_of(settings),
+            formats=formats_of(settings),
             options=options,
             tables=settings.tables_config or None,
             state=settings.state_dir.absolute(),
             digest=_digest(options),
             page=settings.export_page,
             history=settings.export_history,
+            workers=workers,
         )
 
     def encoders(self) -> dict[str, str]:
@@ -62,11 +70,32 @@ class ExportJob:
         return fingerprints() | dict(own)
 
 
+def target_of(settings: Settings) -> Target:
+    """The target that the settings name. Raises `ConfigurationError` if a package is missing."""
+    return open_target(settings.export_directory, settings.state_dir, settings.object_store, settings.object_grace)
+
+
+def formats_of(settings: Settings) -> tuple[Format, ...]:
+    """The formats of the outputs that are on. Raises `ConfigurationError` if one does not suit the target."""
+    formats = tuple(chosen_formats(settings.format_options))
+    if settings.object_store is not None and (unfit := [it for it in formats if isinstance(it, FolderFormat)]):
+        raise ConfigurationError(
+            f"{unfit[0].file_name} cannot go to {settings.object_store}: it is a small file for each image, "
+            "and no manifest could make them one set.",
+            hint="Export YOLO to a directory, or turn it off. COCO and Parquet can go to an object store.",
+        )
+    return formats
+
+
 @contextlib.asynccontextmanager
-async def opened_job(settings: Settings) -> AsyncIterator[ExportJob]:
-    """The job that the settings describe, with an open source. Raises `ConfigurationError`."""
-    async with opened_source(settings) as source:
-        yield ExportJob.of(source, settings)
+async def opened_job(settings: Settings, *, alone: bool = False) -> AsyncIterator[ExportJob]:
+    """The job that the settings describe, with an open source. Raises `ConfigurationError`.
+
+    `alone`: the job has the machine for itself, and uses its cores unless the settings say how many.
+    """
+    workers = settings.workers or (min(usable_cores(), MOST_WORKERS) if alone else 1)
+    async with opened_source(settings, shared=workers > 1) as source:
+        yield ExportJob.of(source, settings, workers)
 
 
 def _digest(options: FormatOptions) -> str:

@@ -43,14 +43,16 @@ async def claim(job: ExportJob) -> Claim:
 
 def _claim(job: ExportJob) -> Claim:
     manifest, ledger = job.target.read_manifest(), load_ledger(job.state)
+    place = job.target.elsewhere or job.target.directory
     mine = ledger is not None and ledger.database == job.source.identity
     if manifest is not None and is_foreign(manifest, ledger, job.source.database, job.source.identity):
-        raise _foreign_files(job.target.directory, manifest)
+        raise _foreign_files(place, manifest)
     if manifest is not None and ledger is not None and not mine:
         raise _foreign_ledger(job.state, job.source.database)
     if manifest is None:
         return Claim(_rebuilt(ledger, job) if ledger is not None and mine else None, ledger, intact=False)
-    return Claim(manifest, ledger, is_intact(manifest, ledger, job.target))
+    # The ledger does not know the manifest of another exporter, which the store handed over as it is.
+    return Claim(manifest, ledger, job.target.overtaken() or is_intact(manifest, ledger, job.target))
 
 
 def is_intact(manifest: Manifest, ledger: Ledger | None, target: Target) -> bool:
@@ -84,9 +86,9 @@ def _rebuilt(ledger: Ledger, job: ExportJob) -> Manifest:
     return Manifest(ledger.generation, ledger.timestamp, job.source.database, files, beside)
 
 
-def _foreign_files(directory: Path, manifest: Manifest) -> ForeignExport:
+def _foreign_files(place: Path | str, manifest: Manifest) -> ForeignExport:
     return ForeignExport(
-        f"{directory} holds the export of another database ({manifest.database}).",
+        f"{place} holds the export of another database ({manifest.database}).",
         hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",
     )
 

@@ -75,6 +75,8 @@ class _Publication:
         previous = self.claimed.previous
         if previous is None or not self.claimed.intact or previous.format_version != FORMAT_VERSION:
             return None
+        if self.job.target.overtaken():
+            return Published(previous, False, {}) if await in_thread(self._recorded, previous) else None
         if not await in_thread(all_there, self.job, previous):
             return None
         found = await in_thread(self._identical, previous)
@@ -90,6 +92,19 @@ class _Publication:
 
     def _identical(self, previous: Manifest) -> tuple[list[Layout], dict[str, FileIdentity]] | None:
         """The layouts with the published time stamp and the identities of the files, if all bytes are equal."""
+        layouts = self._recorded(previous)
+        if layouts is None:
+            return None
+        files = {}
+        for layout in layouts:
+            identity = self._find_identical(layout)
+            if identity is None:
+                return None
+            files[layout.file_name] = identity
+        return layouts, files
+
+    def _recorded(self, previous: Manifest) -> list[Layout] | None:
+        """The layouts with the published time stamp, if the manifest records files with their digests."""
         timestamp = previous.read_at
         if timestamp is None or self.generation.sections.differ:
             return None
@@ -101,15 +116,8 @@ class _Publication:
             return None
         if folders and self.job.target.small_files_differ(self.generation.small_files()):
             return None
-        if not all(_is_recorded(layout, previous.files[layout.file_name]) for layout in layouts):
-            return None
-        files = {}
-        for layout in layouts:
-            identity = self._find_identical(layout)
-            if identity is None:
-                return None
-            files[layout.file_name] = identity
-        return layouts, files
+        known = all(_is_recorded(layout, previous.files[layout.file_name]) for layout in layouts)
+        return layouts if known else None
 
     def _find_identical(self, layout: Layout) -> FileIdentity | None:
         spools, known = self.generation.spools_of(layout), self.generation.known(layout.file_name)

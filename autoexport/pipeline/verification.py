@@ -35,7 +35,7 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
     `AutoexportError` if the database or the files cannot be read.
     """
     target = job.target
-    if not target.directory.exists():
+    if not target.directory.exists() and not target.elsewhere:
         return [f"{target.directory} is missing: nothing was exported"]
     async with target.hold() if hold else contextlib.nullcontext():
         claimed = await claim(job)
@@ -49,7 +49,10 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
             return [f"{MANIFEST_NAME}: {manifest.timestamp!r} is no time stamp"]
         async with derive(job, None, full=True, progress=progress, complete=False) as generation:
             tree = replace(generation.tree(), timestamp=timestamp)
-            return await in_thread(_compare, generation, tree, manifest, target.directory)
+            # The copies in the directory do not count if another exporter published since.
+            copies = None if target.overtaken() else target.directory
+            found = await in_thread(_compare, generation, tree, manifest, copies)
+        return found + await target.differences(manifest)
 
 
 def changed_encoders(job: ExportJob) -> list[str]:
@@ -58,9 +61,11 @@ def changed_encoders(job: ExportJob) -> list[str]:
     return changed(ledger.encoders, job.encoders()) if ledger is not None else []
 
 
-def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path) -> list[str]:
+def _compare(generation: Generation, tree: Tree, manifest: Manifest, directory: Path | None) -> list[str]:
     layouts = generation.lay_out(tree)
     found = list(_manifest_differences(generation, tree, layouts, manifest))
+    if directory is None:
+        return found
     # The contents of the page and of the history do not follow from the database alone.
     found += [f"{name}: it is missing" for name in manifest.beside if not (directory / name).is_file()]
     for layout in layouts:

@@ -13,6 +13,7 @@ from autoexport.publishing.locks import Lock
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.splice import Spools, Staged
 from autoexport.publishing.throttle import DiskThrottle
+from autoexport.runtime.progress import Progress
 
 Identities = Mapping[str, FileIdentity]
 """Identities of published files by file name."""
@@ -43,18 +44,48 @@ class TargetWatch(Protocol):
 class Target(Protocol):
     """Receives the files. A publish holds the target, stages the changed files and commits them.
 
-    All methods but `hold` block: call them in a thread. Errors of the operating system are raised as
-    `PublishError`.
+    All methods but the asynchronous ones block: call them in a thread. Errors of the operating system are raised
+    as `PublishError`.
     """
 
     directory: Path
     """The directory that holds the published files, or the local copies of them."""
+
+    elsewhere: str
+    """The URL at which readers find the files; empty if they find them in `directory`."""
 
     def hold(self) -> AbstractAsyncContextManager[None]:
         """Hold the right to publish here, and remove the leftovers of a killed exporter.
 
         Raises `LockedError` if another exporter publishes for too long.
         """
+        ...
+
+    def overtaken(self) -> bool:
+        """Whether another exporter published here since the files in `directory` were written.
+
+        Then `read_manifest` is the manifest of that exporter. Call it while the target is held.
+        """
+        ...
+
+    async def deliver(self, manifest: Manifest, *, every_file: bool, progress: Progress) -> tuple[str, ...] | None:
+        """Bring the files of the manifest to where readers find them; returns the names of those that are new.
+
+        It returns None, and does nothing, if readers find this manifest already. `every_file`: bring those, too,
+        that are there. Raises `PublishError`, and `LostRace` if another exporter published since the target is
+        held. Readers then find its files.
+        """
+        ...
+
+    async def probe(self) -> Manifest | None:
+        """Make sure that an export could be published; returns the manifest that readers find. It leaves nothing.
+
+        Raises `PublishError`.
+        """
+        ...
+
+    async def differences(self, manifest: Manifest) -> list[str]:
+        """The differences between this manifest and the files that readers find elsewhere, one line each."""
         ...
 
     def read_manifest(self) -> Manifest | None:

@@ -17,6 +17,7 @@ from autoexport.formats.training.classes import CLASSES_NAME
 from autoexport.publishing import label_files
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
+from autoexport.publishing.in_place import InPlace
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.locks import LOCK_WAIT_S, Lock, publishing
 from autoexport.publishing.manifest import MANIFEST_NAME, Manifest
@@ -43,7 +44,7 @@ _RESERVE_BYTES = 16 << 20
 """Space that stays free on the disk beside the new files."""
 
 
-class DirectoryTarget:
+class DirectoryTarget(InPlace):
     """A directory of the local machine. `Target` documents each method."""
 
     def __init__(self, directory: Path, state: Path) -> None:

@@ -29,7 +29,10 @@ from autoexport.runtime.files import (
 WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spool|pages)-[0-9a-f]{16}")
 """Names of the files in the state directory that exist only during an export."""
 
-_KEPT = rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|labelling|unlisted|status\.(json|sock)"
+_KEPT = (
+    rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|labelling|unlisted|object_store\.json"
+    r"|status\.(json|sock)"
+)
 
 _OURS = re.compile(rf"{_KEPT}|{WORKING_FILE.pattern}|.+{re.escape(TEMP_SUFFIX)}")
 

@@ -1,8 +1,7 @@
 """Applies the value rules for text, numbers, flags and times to whole columns.
 
-A rule takes a stored column and returns the published one with the number of repaired values. In the ordinary case
-one call that runs in C checks the whole column. A column that holds anything unusual takes the same rule value by
-value.
+A rule takes a stored column and returns the published one with the number of repaired values. Ordinarily, one call
+that runs in C checks the whole column. A column that holds anything unusual takes the same rule value by value.
 """
 
 from __future__ import annotations

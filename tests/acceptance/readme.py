@@ -32,6 +32,9 @@ CONFIG = "autoexport/config/README.md"
 FORMATS = "autoexport/formats/README.md"
 SYSTEMD = "systemd/README.md"
 BENCH = "tests/bench/README.md"
+PUBLISHING = "autoexport/publishing/README.md"
+OF_A_BUCKET = "://BUCKET/"
+"""What a block has in its text that needs a bucket: tests/acceptance/test_object_store.py runs those."""
 
 
 def repository_files(folder: Path = REPOSITORY) -> Iterator[Path]:

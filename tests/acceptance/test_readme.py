@@ -16,6 +16,7 @@ from tests.acceptance.readme import (
     CONFIG,
     EXAMPLE,
     FORMATS,
+    OF_A_BUCKET,
     README,
     RENAMED,
     Block,
@@ -29,8 +30,11 @@ from tests.acceptance.readme import (
 from tests.conftest import REPOSITORY
 from tests.deadlines import deadline_s
 
-INSTALL, TEST, *COMMANDS = sorted(blocks("bash"), key=lambda block: "venv" not in block.text)
-PROGRAMS = blocks("python")
+INSTALL, TEST, *COMMANDS = sorted(
+    (block for block in blocks("bash") if OF_A_BUCKET not in block.text),
+    key=lambda block: "venv" not in block.text,
+)
+PROGRAMS = [block for block in blocks("python") if OF_A_BUCKET not in block.text]
 READERS = ("verify", "status", "manifest.json", ".csv", "database_export.json")
 """A command that uses one of these needs an export."""
 
