@@ -32,6 +32,7 @@ SERVERS = ("ministack", "moto")
 class Bucket:
     """A bucket of a running server."""
 
+    kind: str
     port: int
     name: str
     log: Path
@@ -66,10 +67,14 @@ class Bucket:
         """All keys below the prefix."""
         return sorted(found["path"] for some in obstore.list(self.store()) for found in some)
 
+    def object(self, key: str) -> dict[str, Any]:
+        """An object that is JSON."""
+        found: dict[str, Any] = json.loads(bytes(obstore.get(self.store(), key).bytes()))
+        return found
+
     def manifest(self) -> dict[str, Any]:
         """The manifest of the prefix."""
-        found: dict[str, Any] = json.loads(bytes(obstore.get(self.store(), "manifest.json").bytes()))
-        return found
+        return self.object("manifest.json")
 
     def files(self) -> dict[str, bytes]:
         """The files that the manifest of the prefix names. Raises AssertionError if one is not as it says."""
@@ -106,7 +111,7 @@ def serving(kind: str, folder: Path) -> Iterator[Bucket]:
     with log.open("wb") as output, started(
         command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
     ) as process:  # fmt: skip
-        bucket = Bucket(port, f"bucket-{os.urandom(4).hex()}", log, process.pid)
+        bucket = Bucket(kind, port, f"bucket-{os.urandom(4).hex()}", log, process.pid)
         wait_until(lambda: _answers(port) or process.poll() is not None, f"{kind} listens")
         assert process.poll() is None, log.read_text()
         request = urllib.request.Request(f"{bucket.endpoint}/{bucket.name}", method="PUT")

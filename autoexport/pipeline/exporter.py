@@ -65,7 +65,7 @@ async def export_once(
     while True:
         try:
             async with job.target.hold():
-                claimed = await claim(job)
+                claimed = await claim(job, every_file=full)
                 complete = not goes_on or claimed.previous is None
                 async with derive(job, claimed.ledger, full=full, progress=shown, complete=complete) as generation:
                     published = await publish(job, generation, claimed, started, throttle)

@@ -11,7 +11,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from autoexport.config.object_url import ObjectURL
-from autoexport.publishing.object_store.access import LARGE_S, SMALL_S, opened
+from autoexport.publishing.object_store.access import LARGE_S, QUICK_S, SMALL_S, opened
 from autoexport.publishing.object_store.errors import explain, is_bucket_missing
 
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ class ObjectStore:
 
     def __init__(self, url: ObjectURL) -> None:
         self.url = url
+        self._quick: Store = opened(url, QUICK_S)
         self._small: Store = opened(url, SMALL_S)
         self._large: Store = opened(url, LARGE_S)
 
     def version(self, key: str) -> Version | None:
         """The version of an object; None if there is none. It blocks."""
         try:
-            return _version(obstore.head(self._small, key))
+            return _version(obstore.head(self._quick, key))
         except FileNotFoundError as error:
             self._require_bucket(error)
             return None
