@@ -27,10 +27,11 @@ def status(code: int, reason: str) -> bytes:
 
 @dataclass
 class Proxy:
-    """A running proxy. `requests` are the methods and the paths so far."""
+    """A running proxy. `requests` are the methods and the paths so far. `drop` is a header that is not passed."""
 
     bucket: Bucket
     decide: Callable[[int, str], Decision]
+    drop: bytes = b""
     requests: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -43,11 +44,11 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxied(bucket: Bucket, decide: Callable[[int, str], Decision]) -> Iterator[Proxy]:
+def proxied(bucket: Bucket, decide: Callable[[int, str], Decision], drop: bytes = b"") -> Iterator[Proxy]:
     """A proxy before the server of a bucket; its own `bucket` is the same bucket, seen through it."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = int(listening.getsockname()[1])
-    proxy = Proxy(replace(bucket, port=port), decide)
+    proxy = Proxy(replace(bucket, port=port), decide, drop)
     open_ones: list[socket.socket] = []
 
     def serve() -> None:
@@ -101,6 +102,8 @@ def _talk(client: socket.socket, port: int, proxy: Proxy, open_ones: list[socket
                 return
             if decision == "lose the answer":
                 answering.clear()
+            if proxy.drop:
+                head = re.sub(rb"\r\n" + proxy.drop + rb":[^\r]*", b"", head, flags=re.IGNORECASE)
             found = _LENGTH.search(head)
             left = int(found[1]) if found else 0
             server.sendall(head + b"\r\n\r\n" + data[:left])

@@ -9,11 +9,13 @@ import contextlib
 import json
 import os
 import socket
+import sqlite3
 import sys
 import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,16 @@ class Bucket:
         return found
 
 
+def add_annotations(app: Path, count: int) -> None:
+    """Add long annotations to a demo's database: 17,000 make a file that is uploaded in three parts."""
+    with closing(sqlite3.connect(app)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO annotations (id, image_id, class_name, x_min, y_min, x_max, y_max) "
+            "SELECT ?, min(id), ?, 1, 2, 3, 4 FROM images",
+            ((10_000 + number, f"{'class ' * 60}{number}") for number in range(count)),
+        )
+
+
 def free_port() -> int:
     """A port of loopback that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -94,8 +106,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(kind: str, folder: Path) -> Iterator[Bucket]:
-    """A server of this kind with one bucket, which has a new name each time."""
+def serving(kind: str, folder: Path, **variables: str) -> Iterator[Bucket]:
+    """A server of this kind with one bucket, which has a new name each time; `variables` are the server's."""
     port = free_port()
     bin_folder = Path(sys.executable).parent
     environment: Mapping[str, str] = os.environ
@@ -107,6 +119,7 @@ def serving(kind: str, folder: Path) -> Iterator[Bucket]:
             **os.environ, "BIND_HOST": "127.0.0.1", "SERVICES": "s3", "GATEWAY_PORT": str(port),
             "IOT_MTLS_ENABLED": "0",
         }  # fmt: skip
+    environment = {**environment, **variables}
     log = folder / f"{kind}-{port}.log"
     with log.open("wb") as output, started(
         command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True

@@ -19,7 +19,7 @@ from autoexport.commands.demo import make_database
 from tests.conftest import program_environment
 from tests.deadlines import deadline_s
 from tests.object_store_proxy import Decision, proxied
-from tests.object_stores import SERVERS, Bucket, shared_server
+from tests.object_stores import SERVERS, Bucket, add_annotations, shared_server
 
 LARGE = 17_000
 """So many annotations make a file that is uploaded in several parts."""
@@ -77,12 +77,7 @@ def test_the_next_start_is_right(server: Bucket, tmp_path: Path) -> None:
     app = tmp_path / "app.db"
     make_database(app)
     server.prefix = f"kill-{os.urandom(4).hex()}"
-    with closing(sqlite3.connect(app)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO annotations (id, image_id, class_name, x_min, y_min, x_max, y_max) "
-            "SELECT ?, min(id), ?, 1, 2, 3, 4 FROM images",
-            ((10_000 + number, f"{'class ' * 60}{number}") for number in range(LARGE)),
-        )
+    add_annotations(app, LARGE)
     export(server, app)
     killed = 0
     for number in range(1, 60, STEPS[server.kind]):
