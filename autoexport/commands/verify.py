@@ -34,7 +34,7 @@ async def verify(settings: Settings, *, progress: bool = True, repair: str = "au
     bar = terminal_progress(progress)
     try:
         with _workplace(settings) as (own, reader):
-            async with opened_job(own) as job:
+            async with opened_job(own, alone=True) as job:
                 for _ in range(_TRIES):
                     before = job.target.read_manifest_text()
                     lines = await differences(job, bar, hold=not reader)

@@ -151,9 +151,8 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                health, throttle = self.health, self._throttle
-                with telling_waits(health.export_held_up):
-                    outcome = await export_once(job, progress=health, throttle=throttle, goes_on=goes_on)
+                with telling_waits((health := self.health).export_held_up):
+                    outcome = await export_once(job, progress=health, throttle=self._throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException as error:
                 self.health.export_left()

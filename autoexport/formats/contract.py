@@ -94,6 +94,17 @@ class FileSetFormat(Protocol):
         ...
 
 
+@runtime_checkable
+class NarrowFormat(Protocol):
+    """A format that does not publish every field of images and annotations. No format has to be one.
+
+    If all formats are such, only these fields are read, and those that are counted.
+    """
+
+    fields: Mapping[str, frozenset[str]]
+    """The fields on which its bytes depend, for the logical tables `images` and `annotations`."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedFolder:
     """A folder of a `FolderFormat` with a file for each image: its path, which ends with `/`, and its sums.

@@ -233,6 +233,18 @@ class Range:
     to: Key | None
 
 
+Place = tuple[Key, Key]
+"""The place of an image in the order of all images: the keys of its dataset and of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The images after one place, up to and including another. None means no limit."""
+
+    after: Place | None = None
+    to: Place | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Guarded:
     """A remark, in the text of a section, that so many cells of it were guarded."""

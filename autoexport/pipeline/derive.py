@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
@@ -17,14 +16,14 @@ from autoexport.incremental.plan import Plan
 from autoexport.incremental.position import HeldPosition
 from autoexport.mapping.mapper import mapping_digest
 from autoexport.model.blocks import Changes, Everything, Range
-from autoexport.model.catalog import Key
 from autoexport.model.scratch import Scratch
 from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
-from autoexport.pipeline.mapped import mapping_of
-from autoexport.pipeline.recording import keys_of, order_of, record
+from autoexport.pipeline.mapped import mapping_of, narrowed
+from autoexport.pipeline.ranges import Ranges
+from autoexport.pipeline.recording import order_of, rendered_here
 from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
@@ -32,7 +31,6 @@ from autoexport.rendering.spool import ScratchFile, Spool, spools
 from autoexport.rendering.tree import TreeBuilder
 from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.prefetch import prefetched
 from autoexport.runtime.progress import NullProgress, Progress
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.check_queries import left_out, refuse_conditions
@@ -86,6 +84,7 @@ async def _read(derivation: Derivation, snapshot: Snapshot, ledger: Ledger | Non
     except UndecodableText as error:
         log.debug("snapshot.reread", reason=str(error))
     await snapshot.read_leniently()
+    derivation.lenient = True
     try:
         return await derivation.run(ledger, full=full)
     except UndecodableText as error:
@@ -114,6 +113,7 @@ class Derivation:
         self.row_files = row_files
         self.progress = progress or NullProgress()
         self.complete = complete
+        self.lenient = False
         self.worker_cpu_s = 0.0
         self.formats: Sequence[Format] = job.formats
         self.options = job.options
@@ -124,7 +124,7 @@ class Derivation:
     async def run(self, ledger: Ledger | None, *, full: bool, everything: str | None = None) -> Generation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
         mapping = await in_thread(mapping_of, self.snapshot.catalog, self.job.tables, None if full else ledger)
-        self.mapping = mapping
+        self.mapping = mapping = narrowed(mapping, self.job.formats)
         lost = await left_out(self.snapshot, mapping)
         if lost is not None and self.complete:
             raise lost
@@ -249,6 +249,8 @@ class Derivation:
         weight = _EXPANDED_ROWS if "annotations" in self.mapping.expand else 1
         rows = totals.live.get("images", 0) + totals.live.get("annotations", 0) * weight
         plan = assessment.plan
+        if plan.ranges is not None:
+            self.snapshot.keep()
         if ledger is not None and plan.ranges is not None:
             expected = int(rows * assessment.dirty_share())
             others = assessment.kept_blocks()
@@ -274,22 +276,25 @@ class Derivation:
         `expected` is the approximate number of their rows. `kept` is the number of kept blocks beside them.
         """
         self.progress.start(expected if ranges is None else None)
-        records = BlockRecords()
-        if ranges is None or ranges:
-            keys: deque[bytes] = deque()
-            first: list[Key] = []
-            async with (
-                prefetched(self.reader.blocks(ranges, kept)) as blocks,
-                rendering(self.spooled, self.formats, self.mapping, self.options, expected) as renderer,
-            ):
-                async for rows in blocks:
-                    members = rows.blocks()
-                    owners, digests = self.builder.owners([dataset for dataset, _ in members])
-                    await renderer.add(rows, owners)
-                    keys.append(keys_of(rows, digests, first))
-                    self.progress.advance(len(rows.spans) + sum(rows.spans))
-                rendered = await renderer.finish()
-            self.worker_cpu_s += renderer.worker_cpu_s
-            await in_thread(record, records, keys, rendered)
+        made = BlockRecords(), 0.0
+        if ranges is None:
+            made = await self._by_workers(expected) or await self._here(None, expected, 0)
+        elif ranges:
+            made = await self._here(ranges, expected, kept)
         self.progress.finish()
+        records, cpu_s = made
+        self.worker_cpu_s += cpu_s
         return records
+
+    async def _here(self, ranges: Sequence[Range] | None, expected: int, kept: int) -> tuple[BlockRecords, float]:
+        renderer = rendering(self.spooled, self.formats, self.mapping, self.options, expected)
+        return await rendered_here(self.reader.blocks(ranges, kept), self.builder, renderer, self.progress)
+
+    async def _by_workers(self, expected: int) -> tuple[BlockRecords, float] | None:
+        """Render everything in several processes; None if one has to do it."""
+        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state
+        workers = 1 if self.lenient else self.job.workers
+        made = await Ranges(workers, *here, self.spooled, self.progress).render(expected)
+        if made is None:
+            self.snapshot.keep()
+        return made

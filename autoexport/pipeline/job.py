@@ -16,10 +16,16 @@ from autoexport.formats.contract import EncoderFormat, FolderFormat, Format, For
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
+from autoexport.publishing.lake.process import require
+from autoexport.publishing.lake.requests import Lake
+from autoexport.runtime.threads import usable_cores
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
 from autoexport.values.encoders import fingerprints
 from autoexport.version import __version__
+
+MOST_WORKERS = 4
+"""The most processes of a full export, unless the settings name a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,8 @@ class ExportJob:
 
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
     empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
-    `page` and `history` say which files stand beside these.
+    `page` and `history` say which files stand beside these. `workers` is the most processes that a full export
+    may use. `lake` gets the rows of the Parquet files, too.
     """
 
     source: Source
@@ -40,9 +47,11 @@ class ExportJob:
     digest: str
     page: bool = False
     history: bool = False
+    workers: int = 1
+    lake: Lake | None = None
 
     @classmethod
-    def of(cls, source: Source, settings: Settings) -> ExportJob:
+    def of(cls, source: Source, settings: Settings, workers: int = 1) -> ExportJob:
         """The job that the settings describe; `source` is the database that they name."""
         options = settings.format_options
         return cls(
@@ -55,6 +64,8 @@ class ExportJob:
             digest=_digest(options),
             page=settings.export_page,
             history=settings.export_history,
+            workers=workers,
+            lake=lake_of(settings),
         )
 
     def encoders(self) -> dict[str, str]:
@@ -80,11 +91,23 @@ def formats_of(settings: Settings) -> tuple[Format, ...]:
     return formats
 
 
+def lake_of(settings: Settings) -> Lake | None:
+    """The lake that the settings name; None if they name none. Raises `ConfigurationError`."""
+    if not settings.lake:
+        return None
+    require()
+    return Lake(settings.lake, settings.lake_file_rows, round(settings.lake_keep_hours * 3_600))
+
+
 @contextlib.asynccontextmanager
-async def opened_job(settings: Settings) -> AsyncIterator[ExportJob]:
-    """The job that the settings describe, with an open source. Raises `ConfigurationError`."""
-    async with opened_source(settings) as source:
-        yield ExportJob.of(source, settings)
+async def opened_job(settings: Settings, *, alone: bool = False) -> AsyncIterator[ExportJob]:
+    """The job that the settings describe, with an open source. Raises `ConfigurationError`.
+
+    `alone`: the job has the machine for itself, and uses its cores unless the settings say how many.
+    """
+    workers = settings.workers or (min(usable_cores(), MOST_WORKERS) if alone else 1)
+    async with opened_source(settings, shared=workers > 1) as source:
+        yield ExportJob.of(source, settings, workers)
 
 
 def _digest(options: FormatOptions) -> str:

@@ -1,14 +1,18 @@
-"""Maps the tables of a snapshot, and refuses to lose one that was exported before."""
+"""Maps the tables of a snapshot, refuses to lose one that was exported before, and leaves out unused fields."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from autoexport.errors import MappedTableGone, MappingError
+from autoexport.formats.contract import Format, NarrowFormat
 from autoexport.incremental.ledger import Ledger
 from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.mapping.unseen import hidden, no_tables
 from autoexport.model.catalog import Catalog
-from autoexport.model.mapping import Mapping
+from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.runtime.logs import get_logger
 
 log = get_logger()
@@ -32,6 +36,34 @@ def mapping_of(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | N
     for warning in mapping.warnings:
         log.warning("mapping.warning", warning=warning)
     return mapping
+
+
+_COUNTED = {
+    "images": {"id", "split", "is_labeled", "is_verified", "width", "height"},
+    "annotations": {"id", "label", "label_id"},
+}
+"""The fields that the manifest, the page and the history count."""
+
+
+def narrowed(mapping: Mapping, formats: Sequence[Format]) -> Mapping:
+    """The mapping without the fields of images and annotations on which no file depends.
+
+    Queries and documents are read as they are.
+    """
+    narrow = [output for output in formats if isinstance(output, NarrowFormat)]
+    if len(narrow) < len(formats) or not narrow or mapping.has_queries or mapping.expand:
+        return mapping
+    kept = {name: own.union(*(output.fields[name] for output in narrow)) for name, own in _COUNTED.items()}
+    annotations = mapping.annotations
+    return replace(
+        mapping,
+        images=_with(mapping.images, kept["images"]),
+        annotations=_with(annotations, kept["annotations"]) if annotations is not None else None,
+    )
+
+
+def _with(mapped: TableMapping, names: set[str]) -> TableMapping:
+    return replace(mapped, fields={name: column for name, column in mapped.fields.items() if name in names})
 
 
 def _gone(tables: set[str], catalog: Catalog) -> MappedTableGone:

@@ -6,14 +6,14 @@ import contextlib
 import os
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiofiles
 
-from autoexport.formats.contract import Format, part_count
+from autoexport.formats.contract import Format, RowFormat, part_count
 from autoexport.model import packing
 from autoexport.model.blocks import Part
 from autoexport.rendering.bodies import Digest, joined
@@ -23,15 +23,23 @@ _HELD_BYTES = 1 << 20
 _WINDOW_BYTES = 128 << 10
 
 
+EXTENT_BYTES = 1 << 38
+"""The distance of the extents of a spool. Each process appends to one of its own. The room between them takes no
+block of the disk; ext4 has files of 16 TB."""
+
+_PROBE_BYTES = 16 << 20
+
+
 class Spool:
     """One part of the fresh blocks, in a file without a name, each followed by the format's separator.
 
-    An empty part takes no byte.
+    An empty part takes no byte. The parts of a `RowFormat` are `numbered` rows, which lie one after the other.
     """
 
-    def __init__(self, separator: bytes, stream: Any) -> None:
+    def __init__(self, separator: bytes, stream: Any, *, numbered: bool = False) -> None:
         self.separator = separator
         self.bytes = 0
+        self._numbered = numbered
         self._stream = stream
 
     @property
@@ -51,6 +59,23 @@ class Spool:
         self.bytes += length + len(self.separator) if length else 0
         return part
 
+    def take_extents(self, written: Sequence[int]) -> Iterator[None]:
+        """Take over the extents, to which processes wrote so many bytes each. After each step, the blocks of one
+        extent can be `added`. Raises `PublishError`.
+        """
+        end = 0
+        for extent, length in enumerate(written):
+            if not self._numbered:
+                self.bytes = extent * EXTENT_BYTES
+            elif extent:
+                with disk_errors_explained(WORKING_FILES):
+                    _move(self.descriptor, extent * EXTENT_BYTES, end, length)
+            end += length
+            yield
+        if self._numbered:
+            with disk_errors_explained(WORKING_FILES):
+                os.ftruncate(self.descriptor, end)
+
     async def clear(self) -> None:
         """Remove everything that was appended, noted or not. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
@@ -62,6 +87,62 @@ class Spool:
         """Write the buffer to the file. Raises `PublishError`."""
         with disk_errors_explained(WORKING_FILES):
             await self._stream.flush()
+
+
+def has_extents(spools: Sequence[Spool], extents: int) -> bool:
+    """Whether the file system takes files with so many extents, and holes between them. The spools are empty."""
+    for spool in spools:
+        try:
+            os.ftruncate(spool.descriptor, _PROBE_BYTES)
+            if os.fstat(spool.descriptor).st_blocks * 512 >= _PROBE_BYTES:
+                return False
+            os.ftruncate(spool.descriptor, extents * EXTENT_BYTES)
+        except OSError:  # also beyond a limit of the user's (setrlimit(2), RLIMIT_FSIZE)
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(spool.descriptor, 0)
+    return True
+
+
+def _move(descriptor: int, offset: int, target: int, length: int) -> None:
+    """Copy a range of a file to another place before it. Raises `OSError`."""
+    for begun in range(0, length, _HELD_BYTES):
+        rest = memoryview(os.pread(descriptor, min(_HELD_BYTES, length - begun), offset + begun))
+        place = target + begun
+        while rest:
+            written = os.pwrite(descriptor, rest, place)
+            rest, place = rest[written:], place + written
+
+
+class ExtentWriter:
+    """Appends to an extent of a spool by its descriptor, in a process of its own."""
+
+    def __init__(self, descriptor: int, extent: int, separator: bytes, spools: int) -> None:
+        self._descriptor = descriptor
+        self._offset = extent * EXTENT_BYTES
+        self._separator = separator
+        self.written = 0
+        self._held: list[bytes] = []
+        self._held_bytes, self._most_bytes = 0, _HELD_BYTES // spools
+
+    def append(self, bodies: Iterable[bytes]) -> None:
+        """Append blocks, or pieces of blocks, as `Spool.append` does. Raises `OSError`."""
+        for body in filter(None, bodies):
+            self._held += (body, self._separator)
+            self._held_bytes += len(body) + len(self._separator)
+        if self._held_bytes >= self._most_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held. Raises `OSError`."""
+        rest = memoryview(b"".join(self._held))
+        self._held, self._held_bytes = [], 0
+        while rest:
+            # Not `write`: the processes share the position in the file.
+            written = os.pwrite(self._descriptor, rest, self._offset)
+            rest, self._offset = rest[written:], self._offset + written
+            self.written += written
 
 
 class ScratchFile:
@@ -121,7 +202,7 @@ async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[S
                 stream = await stack.enter_async_context(
                     aiofiles.open(path, "x+b", buffering=_HELD_BYTES // count, opener=_nameless)
                 )
-                opened.append(Spool(output.separator, stream))
+                opened.append(Spool(output.separator, stream, numbered=isinstance(output, RowFormat)))
         yield opened
 
 

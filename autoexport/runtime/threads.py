@@ -29,6 +29,12 @@ def is_interpreter() -> bool:
     return _PYTHON.fullmatch(os.path.basename(sys.executable)) is not None
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `asyncio.to_thread`, but a cancelled caller waits until the thread has ended.
 

@@ -20,8 +20,10 @@ SOURCES = {
 }
 
 
-def open_source(settings: Settings) -> Source:
+def open_source(settings: Settings, *, shared: bool = False) -> Source:
     """The source that the settings name; nothing is opened before the first snapshot.
+
+    `shared`: other processes may have to open the snapshots.
 
     Raises `ConfigurationError` for a URL that no source understands, and for a `[tables]` part that means
     nothing: what trying again cannot mend is said before a database is waited for.
@@ -34,16 +36,17 @@ def open_source(settings: Settings) -> Source:
         tables=settings.tables_config,
         prepared_statements=settings.pg_prepared_statements,
         statement_timeout_s=settings.pg_statement_timeout,
+        shared=shared,
     )
     source: Source = getattr(import_module(module), name)(url, options)
     return source
 
 
 @contextlib.asynccontextmanager
-async def opened_source(settings: Settings) -> AsyncIterator[Source]:
-    """The source that the settings name, closed in the end. Raises as `open_source`."""
+async def opened_source(settings: Settings, *, shared: bool = False) -> AsyncIterator[Source]:
+    """The source that the settings name, closed in the end. Takes and raises what `open_source` does."""
     # Importing a driver takes long enough to be felt on the event loop of an application.
-    source = await asyncio.to_thread(open_source, settings)
+    source = await asyncio.to_thread(open_source, settings, shared=shared)
     try:
         yield source
     finally:

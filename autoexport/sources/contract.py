@@ -27,13 +27,14 @@ class SourceOptions:
 
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file. A statement may
     take `statement_timeout_s` seconds; 0 leaves it to the server. `prepared_statements` are off behind some
-    poolers.
+    poolers. `shared`: other processes may have to open the snapshots.
     """
 
     state: Path
     tables: TablesConfig = field(default_factory=dict)
     prepared_statements: bool = True
     statement_timeout_s: float = 0.0
+    shared: bool = False
 
 
 class Position(Protocol):
@@ -121,6 +122,16 @@ class Snapshot(Protocol):
         """Keep the number of rows of a logical table, for the position. `row_count` may know it next time."""
         ...
 
+    def share(self) -> AbstractAsyncContextManager[SharedSnapshot | None]:
+        """Let other processes open and read this snapshot until the end of the block; None if they cannot. Raises
+        `SourceError`.
+        """
+        ...
+
+    def keep(self) -> None:
+        """No further process opens the snapshot."""
+        ...
+
     async def position(self, mapping: Mapping) -> Position | None:
         """The position of this snapshot in the history of the mapped tables.
 
@@ -134,6 +145,14 @@ class Snapshot(Protocol):
 
     async def changes(self, mapping: Mapping, since: Iterator[bytes]) -> Changes | Everything:
         """The changes in the mapped tables since an earlier position: always a superset of the truth."""
+        ...
+
+
+class SharedSnapshot(Protocol):
+    """A snapshot that other processes can open. It can be pickled."""
+
+    def opened(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Open it in another process, to read rows only. Raises `SourceError`."""
         ...
 
 

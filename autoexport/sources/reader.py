@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import ColumnElement, Select, and_, or_
 
 from autoexport.mapping.keys import not_unique
-from autoexport.model.blocks import BlockRows, Range
+from autoexport.model.blocks import BlockRows, Range, Stretch
 from autoexport.model.catalog import Key, Scalar
 from autoexport.model.mapping import Mapping
 from autoexport.model.tree import PackedRows, ParentRows, Parents, Totals
@@ -35,6 +35,9 @@ second connection. With more, the second half would have to wait too long."""
 _WIDE_FIELDS = ("document", "polygon", "mask", "points", "box_json")
 """Fields whose values may be long; the first one that the database has decides how many rows are read at once."""
 
+Counted = tuple[int, int, frozenset[str]]
+"""The numbers of images and annotations, and the logical tables with rows whose key is null."""
+
 T = TypeVar("T")
 
 
@@ -44,7 +47,7 @@ class SnapshotReader:
     def __init__(self, snapshot: Snapshot, mapping: Mapping) -> None:
         self.snapshot = snapshot
         self.tables = SqlTables(snapshot, mapping)
-        self._statements = Statements(self.tables)
+        self.statements = Statements(self.tables)
         self._image_count = self._annotation_count = 0
 
     async def totals(self) -> Totals:
@@ -56,7 +59,7 @@ class SnapshotReader:
         totals = Totals()
         for logical, mapped in self.tables.mapped.items():
             totals.live[logical] = await self._live_count(logical)
-            soft_deleted = self._statements.row_count(logical, soft_deleted=True)
+            soft_deleted = self.statements.row_count(logical, soft_deleted=True)
             totals.soft_deleted[logical] = await self._number(soft_deleted) if mapped.deleted else 0
             if await self._has_rows_without_key(logical):
                 self.tables.keyless.add(logical)
@@ -92,26 +95,46 @@ class SnapshotReader:
         groups = _groups(ranges, RANGES_AT_ONCE)
         while groups:
             group = groups.pop(0)
-            condition = or_(*(self._statements.in_range(item) for item in group))
+            condition = or_(*(self.statements.in_range(item) for item in group))
             keys = await self._keys_if_few(condition)
             if keys is None and len(group) > 1:
                 groups[:0] = _groups(group, -(-len(group) // 2))
                 continue
             if keys is not None:
                 # The database finds keys sooner than ranges. If other images share them, the ranges count as well.
-                has_key = self._statements.has_key(keys)
+                has_key = self.statements.has_key(keys)
                 condition = has_key if await self._only_one_each(has_key, keys) else and_(has_key, condition)
             async for block in self._blocks(condition, group, size):
                 yield block
 
+    async def stretch(self, stretch: Stretch, counted: Counted, kept: int) -> AsyncGenerator[BlockRows, None]:
+        """Read the images of a stretch and their annotations as blocks, as `blocks` does.
+
+        `counted` is what another reader of the same snapshot counted, in place of `totals`. `kept` is the number
+        of blocks before the stretch.
+        """
+        self._image_count, self._annotation_count, keyless = counted
+        self.tables.keyless |= keyless
+        await self.snapshot.prepare_for_all()
+        size = BlockSize.of(self._image_count, kept)
+        async for block in self._blocks(
+            self.statements.in_stretch(stretch), (), size, self.snapshot.places_images
+        ):
+            yield block
+
+    @property
+    def counted(self) -> Counted:
+        """The counts of `totals`, for a reader in another process."""
+        return self._image_count, self._annotation_count, frozenset(self.tables.keyless)
+
     async def places(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
         """Dataset and key of those of these images that are published."""
-        stream = self.snapshot.stream(self._statements.image_places(keys))
+        stream = self.snapshot.stream(self.statements.image_places(keys))
         return [(row[0], row[1]) async for part in stream for row in part]
 
     async def annotation_counts(self) -> AsyncIterator[tuple[Any, Any, int]]:
         """Dataset, key and number of annotations of every published image, in no order."""
-        async for part in self.snapshot.stream(self._statements.annotation_counts()):
+        async for part in self.snapshot.stream(self.statements.annotation_counts()):
             for dataset, image, count in part:
                 yield dataset, image, int(count)  # type: ignore[arg-type]
 
@@ -121,16 +144,16 @@ class SnapshotReader:
         """Whether a logical table is declared to have integer keys, and all of them are from 1 to 2^53 - 1."""
         if self.tables.key_column(logical).kind != "integer":
             return False
-        return not await self._number(self._statements.unfit_key(logical, LARGEST_ID))
+        return not await self._number(self.statements.unfit_key(logical, LARGEST_ID))
 
     async def all_keys(self, logical: str) -> AsyncIterator[list[Any]]:
         """The keys of all rows of a logical table, published or not, in no order."""
-        async for part in self.snapshot.stream(self._statements.all_keys(logical)):
+        async for part in self.snapshot.stream(self.statements.all_keys(logical)):
             yield [row[0] for row in part]
 
     async def image_paths(self) -> AsyncIterator[tuple[list[Any], dict[str, list[Any]]]]:
         """The datasets of all published images, and the columns that paths are made of, in no order."""
-        names, statement = self._statements.image_paths()
+        names, statement = self.statements.image_paths()
         async for part in self.snapshot.stream(statement):
             datasets, *columns = map(list, zip(*part, strict=True))
             yield datasets, dict(zip(names, columns, strict=True))
@@ -138,7 +161,7 @@ class SnapshotReader:
     async def labels_in_use(self) -> AsyncIterator[Sequence[tuple[Any, Any]]]:
         """Each dataset with each label of its published annotations, in no order."""
         if "annotations" in self.tables.mapped and self.tables.label() is not None:
-            async for part in self.snapshot.stream(self._statements.labels_in_use()):
+            async for part in self.snapshot.stream(self.statements.labels_in_use()):
                 yield [(row[0], row[1]) for row in part]
 
     # --- rows ----------------------------------------------------------------------------------------
@@ -156,7 +179,7 @@ class SnapshotReader:
         if not mapped.deleted and not mapped.filtered:
             known = await self.snapshot.row_count(self.tables.mapping, logical)
         if known is None:
-            known = await self._number(self._statements.row_count(logical))
+            known = await self._number(self.statements.row_count(logical))
         if self.tables.mapped[logical].table.query is not None:
             self.snapshot.keep_count(logical, known)
         return known
@@ -165,13 +188,13 @@ class SnapshotReader:
         """Whether the primary key of some rows is null. Only asked about a primary key that may be null."""
         if not self.tables.is_primary_key(logical) or not self.tables.key_column(logical).nullable:
             return False
-        return bool(await self._number(self._statements.any_row_without_key(logical)))
+        return bool(await self._number(self.statements.any_row_without_key(logical)))
 
     async def _parent_rows(self, logical: str, above: str | None, *, soft_deleted: bool = False) -> ParentRows:
         mapped = self.tables.mapped.get(logical)
         if mapped is None or (soft_deleted and not mapped.deleted):
             return ParentRows()
-        names, statement = self._statements.parents(logical, above, soft_deleted=soft_deleted)
+        names, statement = self.statements.parents(logical, above, soft_deleted=soft_deleted)
         stream = self.snapshot.stream(statement)
         rows = PackedRows()
         async for part in stream:
@@ -181,7 +204,7 @@ class SnapshotReader:
     async def _keys_if_few(self, condition: ColumnElement[bool]) -> list[Any] | None:
         """The keys of the images that meet a condition; None if there are more than `MOST_KEYS`."""
         keys: list[Any] = []
-        stream = self.snapshot.stream(self._statements.image_keys(condition))
+        stream = self.snapshot.stream(self.statements.image_keys(condition))
         async with aclosing(cast(AsyncGenerator[Sequence[Sequence[Any]]], stream)) as parts:
             async for part in parts:
                 keys += [row[0] for row in part]
@@ -194,47 +217,50 @@ class SnapshotReader:
 
         Another one may be of another dataset, or have a key that only the collation of the column makes equal.
         """
-        if not self._statements.unique_image_keys:
+        if not self.statements.unique_image_keys:
             return False
-        return await self._number(self._statements.image_count(has_key)) == len(keys)
+        return await self._number(self.statements.image_count(has_key)) == len(keys)
 
     # --- blocks --------------------------------------------------------------------------------------
 
     async def _blocks(
-        self, condition: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize
+        self, condition: ColumnElement[bool] | None, ranges: Sequence[Range], size: BlockSize, placed: bool = False
     ) -> AsyncIterator[BlockRows]:
         fields = list(self.tables.fields("images"))
         wide_column = fields.index("document") + 1 if "document" in fields else None
-        image_rows = self.snapshot.stream(self._statements.images(condition), wide_column=wide_column)
+        image_rows = self.snapshot.stream(self.statements.images(condition), wide_column=wide_column)
         images = Stream(fields, image_rows)
-        annotations = await self._annotations(condition) if "annotations" in self.tables.mapped else None
+        annotations = await self._annotations(condition, placed) if "annotations" in self.tables.mapped else None
         duplicate_error = partial(not_unique, "images", self.tables.mapping.images)
         async for block in gather(images, annotations, ranges, size, duplicate_error):
             yield block
 
-    async def _annotations(self, condition: ColumnElement[bool] | None) -> Stream:
+    async def _annotations(self, condition: ColumnElement[bool] | None, placed: bool) -> Stream:
         fields = list(self.tables.fields("annotations"))
-        leading = 1 if self._statements.unique_image_keys else 2
+        leading = 1 if self.statements.unique_image_keys else 2
         wide_field = next((fields.index(name) for name in _WIDE_FIELDS if name in fields), None)
         wide_column = wide_field + leading if wide_field is not None else None
         rows = await self._in_halves(wide_column) if condition is None else None
         if rows is None:
-            rows = self.snapshot.stream(self._statements.annotations(condition), wide_column=wide_column)
+            statement = self.statements.annotations(condition)
+            if placed:
+                statement = self.statements.annotations_by_place(condition=condition)
+            rows = self.snapshot.stream(statement, wide_column=wide_column)
         return Stream(fields, rows, wide_field, leading)
 
     async def _in_halves(self, wide_column: int | None) -> AsyncIterator[Sequence[Sequence[Scalar]]] | None:
         """All annotations from two statements that the database works on at the same time; None if it cannot."""
         if not self.snapshot.places_images or self._annotation_count not in READ_IN_HALVES:
             return None
-        if not self._statements.unique_image_keys or "images" in self.tables.keyless:
+        if not self.statements.unique_image_keys or "images" in self.tables.keyless:
             return None  # Two statements may number images without a definite order differently.
         middle = self._image_count // 2
         second = await self.snapshot.stream_in_parallel(
-            self._statements.annotations_by_place(after=middle), wide_column=wide_column
+            self.statements.annotations_by_place(after=middle), wide_column=wide_column
         )
         if second is None:
             return None
-        first = self.snapshot.stream(self._statements.annotations_by_place(to=middle), wide_column=wide_column)
+        first = self.snapshot.stream(self.statements.annotations_by_place(to=middle), wide_column=wide_column)
         return _one_after_the_other(first, second)
 
 

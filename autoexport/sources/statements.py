@@ -20,7 +20,7 @@ from sqlalchemy import (
     true,
 )
 
-from autoexport.model.blocks import Range
+from autoexport.model.blocks import Place, Range, Stretch
 from autoexport.model.catalog import Key
 from autoexport.sources.sql import SqlTables
 
@@ -174,6 +174,49 @@ class Statements:
             conditions.append(key <= tables.snapshot.bound(column, item.to))
         return and_(*conditions)
 
+    def in_stretch(self, stretch: Stretch) -> ColumnElement[bool]:
+        """The condition that an image is in a stretch. No key of an image or a dataset may be null."""
+        conditions: list[ColumnElement[bool]] = [true()]
+        if stretch.after is not None:
+            conditions.append(self._beyond(stretch.after, after=True))
+        if stretch.to is not None:
+            conditions.append(self._beyond(stretch.to, after=False))
+        return and_(*conditions)
+
+    def _beyond(self, place: Place, *, after: bool) -> ColumnElement[bool]:
+        """The condition that an image comes after a place, or else that it comes before it or is there."""
+        key, bound = self._comparable("images", place[1])
+        own = key > bound if after else key <= bound
+        level = self._tables.dataset_level()
+        if level is None:
+            return own
+        dataset, bound = self._comparable(level, place[0])
+        return or_(dataset > bound if after else dataset < bound, and_(dataset == bound, own))
+
+    def _comparable(self, logical: str, key: Key) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+        """The key of a logical table as it is sorted by, and a key that compares with it."""
+        tables = self._tables
+        column = tables.key_column(logical)
+        ordered = tables.snapshot.ordered(column, tables.key(logical))
+        return ordered, tables.snapshot.bound(column, key)
+
+    def numbered_images(self, numbers: Sequence[int]) -> Select[Any]:
+        """The places of the published images with these numbers, counted from 1 in their order."""
+        tables = self._tables
+        joined, live = tables.reachable("images")
+        numbered = (
+            select(
+                tables.dataset_key().label("dataset"),
+                tables.read_key("images").label("key"),
+                func.row_number().over(order_by=self._image_order()).label("place"),
+            )
+            .select_from(joined)
+            .where(live)
+            .subquery("numbered")
+        )
+        wanted = numbered.c.place.in_([literal_column(str(number)) for number in numbers])
+        return select(numbered.c.dataset, numbered.c.key).where(wanted).order_by(numbered.c.place)
+
     # --- annotations ---------------------------------------------------------------------------------
 
     def annotations(self, condition: ColumnElement[bool] | None) -> Select[Any]:
@@ -192,11 +235,14 @@ class Statements:
             statement = statement.where(condition)
         return statement.order_by(*self._image_order(), *tables.total_order("annotations"))
 
-    def annotations_by_place(self, after: int | None = None, to: int | None = None) -> Select[Any]:
+    def annotations_by_place(
+        self, after: int | None = None, to: int | None = None, condition: ColumnElement[bool] | None = None
+    ) -> Select[Any]:
         """As `annotations`, but the database first numbers the images from 1 on, in their order, and sorts by
         that.
 
-        `after` and `to` limit the statement to the images after one number and up to another.
+        Only those that meet the condition are numbered. `after` and `to` limit the statement to the images after
+        one number and up to another.
         """
         tables = self._tables
         joined, live = tables.reachable("images")
@@ -209,7 +255,7 @@ class Statements:
                 func.row_number().over(order_by=self._image_order()).label("place"),
             )
             .select_from(joined)
-            .where(live)
+            .where(live if condition is None else and_(live, condition))
             .subquery("placed")
         )
         same = tables.snapshot.same((link, tables.at("annotations", link)), (linked, placed.c.named))

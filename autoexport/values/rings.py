@@ -17,6 +17,7 @@ Flat = list[Any]
 
 _POINT = b'[{"x": '
 _PAIRS = re.compile(rb"\[(?:\[[-0-9.eE+]++, [-0-9.eE+]++\](?:, )?+)++\]")
+_LINES_OF_PAIRS = re.compile(rb"(?:\[(?:\[[-0-9.eE+]++, [-0-9.eE+]++\](?:, )?+)++\](?:\n|\Z))++")
 _NUMBERS = {int, float}
 _FEWEST = 6
 """The numbers of three points."""
@@ -38,6 +39,37 @@ def parse(text: bytes) -> Any:
         return orjson.loads(text)
     except ValueError:
         return None
+
+
+def parse_all(texts: Sequence[bytes]) -> list[Any]:
+    """Parse many published polygons as `parse` does, all at once if each has one ring of points `[x, y]`."""
+    lines = b"\n".join(texts)
+    if _LINES_OF_PAIRS.fullmatch(lines):
+        try:
+            found: list[Any] = orjson.loads(b"[[" + lines.translate(None, b"[]").replace(b"\n", b"],[") + b"]]")
+        except ValueError:
+            found = []
+        if len(found) == len(texts):
+            return found
+    return list(map(parse, texts))
+
+
+def usual_area(polygon: Any, width: float, height: float) -> float:
+    """The area of a polygon that is one flat ring, not closed, inside an image; 0 if it is another."""
+    if not isinstance(polygon, list) or len(polygon) < _FEWEST or len(polygon) % 2:
+        return 0.0
+    if not {*map(type, polygon)} <= _NUMBERS:
+        return 0.0
+    across, down = polygon[::2], polygon[1::2]
+    if polygon[:2] == polygon[-2:] or min(polygon) < 0 or max(across) > width or max(down) > height:
+        return 0.0
+    return abs(_signed_area(across, down))
+
+
+def dump_all(polygons: Sequence[Sequence[Flat]]) -> list[str]:
+    """The JSON of the parts of many polygons, without blanks. Each polygon has a part."""
+    texts = orjson.dumps(polygons)[3:-3].decode().split("]],[[") if polygons else []
+    return [f"[[{text}]]" for text in texts]
 
 
 def flat_rings(polygon: Any) -> list[Flat]:
@@ -79,8 +111,11 @@ def area(ring: Flat) -> float:
 
 def signed_area(ring: Flat) -> float:
     """The area with a sign that tells the sense in which the ring turns."""
+    return _signed_area(ring[::2], ring[1::2])
+
+
+def _signed_area(across: Flat, down: Flat) -> float:
     # The products of each x with the y before and after it: half as many as of each edge.
-    across, down = ring[::2], ring[1::2]
     steps = map(sub, down[1:] + down[:1], down[-1:] + down[:-1])
     return float(sum(map(mul, across, steps)) / 2)
 

@@ -1,8 +1,7 @@
 """Applies the value rules for text, numbers, flags and times to whole columns.
 
-A rule takes a stored column and returns the published one with the number of repaired values. In the ordinary case
-one call that runs in C checks the whole column. A column that holds anything unusual takes the same rule value by
-value.
+A rule takes a stored column and returns the published one with the number of repaired values. Ordinarily, one call
+that runs in C checks the whole column. A column that holds anything unusual takes the same rule value by value.
 """
 
 from __future__ import annotations
@@ -287,6 +286,13 @@ def encoded(column: Sequence[Any]) -> list[bytes]:
     if not column:
         return []
     return orjson.dumps(column, option=_INDENTED)[4:-2].split(b",\n  ")
+
+
+def encoded_texts(column: Sequence[Any]) -> list[str]:
+    """Encode each scalar of a ruled column as JSON, as `encoded` does, as text."""
+    if not column:
+        return []
+    return orjson.dumps(column, option=_INDENTED)[4:-2].decode().split(",\n  ")
 
 
 def encode(value: Any) -> bytes:

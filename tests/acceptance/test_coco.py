@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from autoexport import Settings
 from autoexport.errors import ConfigurationError
-from tests.applications import create_sqlite, fill_sqlite
+from autoexport.formats import chosen_formats, outputs
+from autoexport.pipeline.mapped import narrowed
+from tests.applications import SCHEMA, create_sqlite, fill_sqlite
 from tests.hostile import MANY, write_hostile
 from tests.readers import check_coco
 from tests.trials import Trial
+from tests.unit.test_mapping import mapped
 
 
 def exported(url: str, directory: Path, **settings: Any) -> Trial:
@@ -236,3 +240,33 @@ def test_units(units: str, factor: tuple[float, float], application: sqlite3.Con
             assert right["bbox"] == pytest.approx(left["bbox"])
             assert right["area"] == pytest.approx(left["area"]) == 24
             assert right["segmentation"][0] == pytest.approx(left["segmentation"][0])
+
+
+def test_alone_it_reads_only_its_columns(application: sqlite3.Connection, tmp_path: Path) -> None:
+    """The files are the same as beside all other outputs. A change in another column publishes nothing."""
+    both = exported(str(tmp_path / "app.db"), tmp_path / "both")
+    on = {output.switch.name: output.switch.name in ("export_coco", "export_yolo") for output in outputs()}
+    alone = Trial(str(tmp_path / "app.db"), tmp_path / "alone", **on)
+    assert alone.export().published
+    assert [path.read_bytes() for path in coco_files(both.directory)] == [
+        path.read_bytes() for path in coco_files(alone.directory)
+    ]
+    assert manifest(both)["counts"] == manifest(alone)["counts"]
+    application.execute("UPDATE annotations SET model_id = 'another', confidence = 0.5")
+    assert not alone.export().published
+    assert alone.differences() == []
+    assert both.export().published
+    application.execute("UPDATE annotations SET x_max = 5.5 WHERE x_min < 5")
+    assert alone.export().published
+    assert alone.differences() == []
+
+
+def test_fields_that_no_file_needs_are_not_mapped() -> None:
+    """Only if all formats say what they need; queries and documents are left as they are."""
+    mapping = mapped(SCHEMA)
+    options = Settings(export_json=False, export_csv=False, export_coco=True).format_options
+    narrow = narrowed(mapping, chosen_formats(options))
+    assert narrow.annotations is not None
+    assert {"id", "label", "polygon", "box_3"} <= narrow.annotations.fields.keys()
+    assert not {"confidence", "created_at"} & {*narrow.annotations.fields, *narrow.images.fields}
+    assert narrowed(mapping, chosen_formats({**options, "export_csv": True})) is mapping

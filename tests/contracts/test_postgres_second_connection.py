@@ -10,7 +10,7 @@ from sqlalchemy import column, func, select, table
 
 from autoexport.errors import SourceError
 from autoexport.sources import reader
-from autoexport.sources.postgres import second_connection, source
+from autoexport.sources.postgres import second_connection, session_limits
 from tests.contracts.postgres_snapshots import all_rows, rows_of, snapshot_of
 from tests.daemon import LIMIT_S
 from tests.deadlines import deadline_s
@@ -157,7 +157,7 @@ async def test_no_views(url: str) -> None:
 async def test_neither_connection_is_idle_for_long(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the rows of one are read, the server would end the transaction of the other."""
     idle_limit_s = deadline_s(0.5)
-    monkeypatch.setattr(source, "IDLE_LIMIT_S", idle_limit_s)
+    monkeypatch.setattr(session_limits, "IDLE_LIMIT_S", idle_limit_s)
     monkeypatch.setattr(second_connection, "KEEP_S", 0.05)
     async with snapshot_of(url) as (snapshot, _):
         parts = await snapshot.stream_in_parallel(MANY)

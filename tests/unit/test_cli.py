@@ -60,9 +60,9 @@ def test_help_has_examples(flag: str, capsys: pytest.CaptureFixture[str]) -> Non
     """The common options, the commands, the examples, on standard output."""
     assert main([flag]) == 0
     out, err = capsys.readouterr()
-    for part in ("--database-url", "--export-dir", "--interval", "--config", "--log-format", "--log-level",
-                 "--no-progress", "--version", "--monitor", "--full", "--disable-hooks", "demo", "check",
-                 "status", "verify", "Examples:", "autoexport app.db --monitor"):  # fmt: skip
+    for part in ("--database-url", "--export-dir", "--interval", "--workers", "--config", "--log-format",
+                 "--log-level", "--no-progress", "--version", "--monitor", "--full", "--disable-hooks", "demo",
+                 "check", "status", "verify", "Examples:", "autoexport app.db --monitor"):  # fmt: skip
         assert part in out
     assert err == ""
 
@@ -82,7 +82,7 @@ def test_every_command_has_the_common_options(command: str, capsys: pytest.Captu
     """They may stand behind the command, too."""
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
-    for option in ("--database-url", "--export-dir", "--interval", "--config", "--log-format", "--log-level"):
+    for option in ("--database-url", "--export-dir", "--interval", "--workers", "--config", "--log-format"):
         assert option in out
 
 

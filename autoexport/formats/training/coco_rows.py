@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul, sub
 from typing import Any
-
-import orjson
 
 from autoexport.formats.training.paths import relative_paths
 from autoexport.formats.training.samples import (
@@ -23,14 +22,9 @@ from autoexport.model.blocks import Block
 from autoexport.model.tree import SPLITS
 from autoexport.values import rings
 from autoexport.values.integer_ids import IdRule
-from autoexport.values.scalars import encoded
+from autoexport.values.scalars import encoded_texts
 
-_IMAGE = b'{"id": %b, "file_name": %b, "width": %b, "height": %b, "source_id": %b}'
-_ANNOTATION = (
-    b'{"id": %b, "image_id": %b, "category_id": %b, "bbox": [%b, %b, %b, %b], "area": %b, "iscrowd": 0, '
-    b'"segmentation": %b, "source_id": %b}'
-)
-_BETWEEN = b",\n"
+_BETWEEN = ",\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +48,12 @@ class CocoRows:
         leave_out(images, ids, "images_without_id", counted)
         paths = relative_paths(block.images["file_path"], block.images["filename"], self.image_root)
         leave_out(images, paths, "images_without_path", counted)
-        sizes = encoded(images.widths), encoded(images.heights)
-        cells = encoded(ids), ascii_cells(paths), *sizes, ascii_cells(block.images["id"])
-        rows = map(_IMAGE.__mod__, zip(*cells, strict=True))
+        sizes = encoded_texts(images.widths), encoded_texts(images.heights)
+        cells = encoded_texts(ids), ascii_cells(paths), *sizes, ascii_cells(block.images["id"])
+        rows = [
+            f'{{"id": {key}, "file_name": {path}, "width": {width}, "height": {height}, "source_id": {source}}}'
+            for key, path, width, height, source in zip(*cells, strict=True)
+        ]
         of_images = _by_split(rows, images.splits)
         for split, name in enumerate(SPLITS):
             counted[f"images_{name}"] = images.splits.count(split)
@@ -66,7 +63,7 @@ class CocoRows:
         self,
         block: Block,
         images: Images,
-        image_ids: Sequence[bytes],
+        image_ids: Sequence[str],
         classes: Mapping[Any, int],
         counted: Counter[str],
     ) -> list[bytes]:
@@ -77,47 +74,49 @@ class CocoRows:
         if None in ids:
             counted["annotations_without_id"] += ids.count(None)
             splits = [LEFT_OUT if key is None else split for key, split in zip(ids, splits, strict=True)]
-        left, top, right, bottom = zip(*found.boxes, strict=True) if found.boxes else ((), (), (), ())
-        widths = [end - begin for begin, end in zip(left, right, strict=True)]
-        heights = [end - begin for begin, end in zip(top, bottom, strict=True)]
-        areas = [
-            sum(map(rings.area, parts)) if parts else width * height
-            for parts, width, height in zip(found.polygons, widths, heights, strict=True)
-        ]
-        polygons = [orjson.dumps(parts) if parts else b"[]" for parts in found.polygons]
-        owners = [image_ids[owner] for owner in found.owners]
+        left, top, right, bottom = found.corners
+        widths, heights = list(map(sub, right, left)), list(map(sub, bottom, top))
+        areas: list[Any] = list(map(mul, widths, heights))
+        polygons = ["[]"] * len(areas)
+        for index, text in zip(found.polygons, rings.dump_all([*found.polygons.values()]), strict=True):
+            areas[index], polygons[index] = found.areas[index], text
         cells = (
-            encoded(ids), owners, encoded(found.classes), encoded(left), encoded(top), encoded(widths),
-            encoded(heights), encoded(areas), polygons, ascii_cells(keys),
+            encoded_texts(ids), [image_ids[owner] for owner in found.owners], encoded_texts(found.classes),
+            encoded_texts(left), encoded_texts(top), encoded_texts(widths), encoded_texts(heights),
+            encoded_texts(areas), polygons, ascii_cells(keys),
         )  # fmt: skip
-        return _by_split(map(_ANNOTATION.__mod__, zip(*cells, strict=True)), splits)
+        rows = [
+            f'{{"id": {key}, "image_id": {owner}, "category_id": {class_id}, '
+            f'"bbox": [{x}, {y}, {width}, {height}], "area": {area}, '
+            f'"iscrowd": 0, "segmentation": {polygon}, "source_id": {source}}}'
+            for key, owner, class_id, x, y, width, height, area, polygon, source in zip(*cells, strict=True)
+        ]
+        return _by_split(rows, splits)
 
 
 def _picked(column: Sequence[Any], indexes: Sequence[int]) -> Sequence[Any]:
     return column if len(indexes) == len(column) else [column[index] for index in indexes]
 
 
-def _by_split(rows: Iterable[bytes], splits: Sequence[int]) -> list[bytes]:
+def _by_split(rows: Sequence[str], splits: Sequence[int]) -> list[bytes]:
     """The rows of each split, joined."""
     if len(set(splits)) == 1:
         joined = [b""] * len(SPLITS)
         if splits[0] != LEFT_OUT:
-            joined[splits[0]] = _BETWEEN.join(rows)
+            joined[splits[0]] = _BETWEEN.join(rows).encode()
         return joined
-    lists: list[list[bytes]] = [[] for _ in range(len(SPLITS) + 1)]  # the last one is that of `LEFT_OUT`
+    lists: list[list[str]] = [[] for _ in range(len(SPLITS) + 1)]  # the last one is that of `LEFT_OUT`
     for row, split in zip(rows, splits, strict=True):
         lists[split].append(row)
-    return [_BETWEEN.join(some) for some in lists[:-1]]
+    return [_BETWEEN.join(some).encode() for some in lists[:-1]]
 
 
-def ascii_cells(column: Sequence[Any]) -> list[bytes]:
+def ascii_cells(column: Sequence[Any]) -> list[str]:
     """The JSON of texts and numbers in ASCII: pycocotools opens files in the encoding of the system."""
-    cells = encoded(column)
-    if b"".join(cells).isascii():
+    cells = encoded_texts(column)
+    if "".join(cells).isascii():
         return cells
-    return [
-        cell if cell.isascii() else json.dumps(value).encode() for cell, value in zip(cells, column, strict=True)
-    ]
+    return [cell if cell.isascii() else json.dumps(value) for cell, value in zip(cells, column, strict=True)]
 
 
 def head(classes: Sequence[str], info: Mapping[str, Any]) -> bytes:

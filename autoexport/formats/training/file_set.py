@@ -14,12 +14,19 @@ class TrainingFiles:
     """Counts in the tallies of blocks, under names that begin with `counted`.
 
     `images_of` are the names of the tallies of images by split. `published_tallies` count nothing that is left
-    out.
+    out. `fields` are those that the rows depend on.
     """
 
     counted: ClassVar[str]
     images_of: ClassVar[tuple[str, ...]]
     published_tallies: tuple[str, ...] = ()
+    fields: ClassVar[Mapping[str, frozenset[str]]] = {
+        "images": frozenset({"id", "filename", "file_path", "width", "height", "split", "is_labeled"}),
+        "annotations": frozenset(
+            {"id", "type", "label", "label_id", "polygon", "points", "mask", "rotation", "box_json"}
+            | {f"box_{index}" for index in range(4)}
+        ),
+    }
 
     def block(self, block: Block, project: ProjectNode, dataset: DatasetNode) -> tuple[bytes, int]:
         """Not called: a block has several parts."""

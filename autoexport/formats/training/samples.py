@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from operator import le, lt, mul
 from typing import Any, Literal
 
 from autoexport.model.blocks import Block
@@ -42,15 +43,17 @@ class Images:
 class Shapes:
     """The annotations of a block that have a class and a shape, by column.
 
-    `indexes` are their places in the block, `owners` those of their images. The boxes are in pixels inside the
-    image. `polygons` has for each its parts as flat rings in pixels, none of them a hole; empty without one.
+    `indexes` are their places in the block, `owners` those of their images. `corners` are the columns left, top,
+    right and bottom, in pixels inside the image. `polygons` has, by the place here, the parts of each annotation
+    that has any: flat rings in pixels, none of them a hole. `areas` has the area of those parts.
     """
 
-    indexes: list[int]
-    owners: list[int]
-    classes: list[int]
-    boxes: list[Box]
-    polygons: list[list[rings.Flat]]
+    indexes: Sequence[int]
+    owners: Sequence[int]
+    classes: Sequence[int]
+    corners: Sequence[Sequence[Any]]
+    polygons: dict[int, list[rings.Flat]]
+    areas: dict[int, float]
 
 
 def choose_images(block: Block, *, include_unlabeled: bool, counted: Counter[str]) -> Images:
@@ -106,32 +109,105 @@ def shapes(
     `classes` has the id of each class by name; an annotation of another name counts as one without a label.
     """
     columns = block.annotations
-    owners = chain.from_iterable(map(repeat, range(len(block.spans)), block.spans))
-    boxes = zip(*(_numbers(columns[name]) for name in CORNERS), strict=True)
+    owners = list(chain.from_iterable(map(repeat, range(len(block.spans)), block.spans)))
+    named = [*map(classes.get, columns["label"])]
+    corners = [_numbers(columns[name]) for name in CORNERS]
     polygons = _polygons(columns["polygon"])
+    found = _all_usual(images, owners, named, corners, units)
+    if found is None:
+        return _one_by_one(images, owners, named, corners, polygons, units, counted, with_polygons)
+    reasons: list[str] = []
+    for index, polygon in polygons.items():
+        size = images.widths[owners[index]], images.heights[owners[index]]
+        if units == "pixels" and (area := rings.usual_area(polygon, *size)):
+            parts = [polygon]
+        else:
+            parts = _parts(polygon, size, units, reasons)
+            area = sum(map(rings.area, parts))
+        if parts and with_polygons:
+            found.polygons[index], found.areas[index] = parts, area
+    counted.update(reasons)
+    return found
+
+
+def _all_usual(
+    images: Images,
+    owners: list[int],
+    named: list[int | None],
+    corners: Sequence[Sequence[Any]],
+    units: BoxUnits,
+) -> Shapes | None:
+    """All annotations, without their polygons, if each is published with a box inside its image; else None.
+
+    It looks at columns, not at rows: each condition is one call that runs in C.
+    """
+    if None in named or any(None in column for column in corners):
+        return None
+    if LEFT_OUT in images.splits and not {*owners}.isdisjoint(
+        index for index, split in enumerate(images.splits) if split == LEFT_OUT
+    ):
+        return None
+    widths = [images.widths[owner] for owner in owners]
+    heights = [images.heights[owner] for owner in owners]
+    left, top, right, bottom = corners
+    if units != "pixels":
+        across, down = (widths, heights) if units == "normalized" else (_hundredths(widths), _hundredths(heights))
+        left, top, right, bottom = (
+            list(map(mul, column, sizes))
+            for column, sizes in ((left, across), (top, down), (right, across), (bottom, down))
+        )
+    inside = (
+        min(left, default=0) >= 0
+        and min(top, default=0) >= 0
+        and all(map(lt, left, right))
+        and all(map(lt, top, bottom))
+        and all(map(le, right, widths))
+        and all(map(le, bottom, heights))
+    )
+    return Shapes(range(len(owners)), owners, named, (left, top, right, bottom), {}, {}) if inside else None  # type: ignore[arg-type]
+
+
+def _hundredths(column: list[int]) -> list[float]:
+    return [value / 100 for value in column]
+
+
+def _one_by_one(
+    images: Images,
+    owners: list[int],
+    named: list[int | None],
+    corners: Sequence[Sequence[Any]],
+    polygons: dict[int, Any],
+    units: BoxUnits,
+    counted: Counter[str],
+    with_polygons: bool,
+) -> Shapes:
+    """The shapes of a block in which an annotation is left out, clipped or without a box."""
     splits, sizes = images.splits, list(zip(images.widths, images.heights, strict=True))
     reasons: list[str] = []
-    chosen: list[tuple[int, int, int, Box, list[rings.Flat]]] = []
-    for index, (owner, name, box, polygon) in enumerate(
-        zip(owners, columns["label"], boxes, polygons, strict=True)
-    ):
+    chosen: list[tuple[int, int, int, Box]] = []
+    found = Shapes((), (), (), ((), (), (), ()), {}, {})
+    for index, (owner, class_id, box) in enumerate(zip(owners, named, zip(*corners, strict=True), strict=True)):
         if splits[owner] == LEFT_OUT:
             continue
-        class_id = classes.get(name)
         if class_id is None:
             reasons.append("annotations_without_label")
             continue
         size = sizes[owner]
-        parts = _parts(polygon, size, units, reasons) if polygon is not None else _NO_PARTS
+        parts = _parts(polygons[index], size, units, reasons) if index in polygons else _NO_PARTS
         inside = _inside(box, size, units, reasons) if None not in box else None
         if inside is None:
             if not parts:
                 reasons.append("annotations_without_shape" if None in box else "boxes_without_size")
                 continue
             inside = rings.hull(parts)
-        chosen.append((index, owner, class_id, inside, parts if with_polygons else _NO_PARTS))
+        if parts and with_polygons:
+            found.polygons[len(chosen)], found.areas[len(chosen)] = parts, sum(map(rings.area, parts))
+        chosen.append((index, owner, class_id, inside))
     counted.update(reasons)
-    return Shapes(*map(list, zip(*chosen, strict=True))) if chosen else Shapes([], [], [], [], [])
+    if chosen:
+        found.indexes, found.owners, found.classes, boxes = zip(*chosen, strict=True)
+        found.corners = list(zip(*boxes, strict=True))
+    return found
 
 
 _NO_PARTS: list[rings.Flat] = []
@@ -179,8 +255,7 @@ def _numbers(column: Sequence[Any]) -> Sequence[Any]:
     return column if kinds <= _NUMBERS or kinds <= _NUMBERS_AND_NULL else as_floats(column)
 
 
-def _polygons(column: Sequence[bytes | None]) -> Sequence[Any]:
-    """The parsed polygons of a column."""
-    if column.count(None) == len(column):
-        return [None] * len(column)
-    return [rings.parse(text) if text is not None else None for text in column]
+def _polygons(column: Sequence[bytes | None]) -> dict[int, Any]:
+    """The parsed polygons of a column, by their place; those that are no JSON are None."""
+    present = {index: text for index, text in enumerate(column) if text is not None}
+    return dict(zip(present, rings.parse_all(list(present.values())), strict=True))

@@ -103,12 +103,12 @@ class YoloRows:
                 counted["rows_repeated"] += 1
             else:
                 own.append(row)
-                counted["boxes_as_polygons"] += self.task == "segment" and not found.polygons[index]
+                counted["boxes_as_polygons"] += self.task == "segment" and index not in found.polygons
         return rows
 
 
 def _box_row(found: Shapes, index: int, width: int, height: int) -> bytes | None:
-    left, top, right, bottom = found.boxes[index]
+    left, top, right, bottom = (column[index] for column in found.corners)
     across, down = (right - left) / width, (bottom - top) / height
     if across < _SMALLEST or down < _SMALLEST:
         return None
@@ -118,8 +118,8 @@ def _box_row(found: Shapes, index: int, width: int, height: int) -> bytes | None
 
 
 def _polygon_row(found: Shapes, index: int, width: int, height: int) -> bytes | None:
-    left, top, right, bottom = found.boxes[index]
-    parts = found.polygons[index]
+    left, top, right, bottom = (column[index] for column in found.corners)
+    parts = found.polygons.get(index)
     if (right - left) / width < _SMALLEST or (bottom - top) / height < _SMALLEST:
         return None
     ring = rings.one_ring(parts) if parts else [left, top, right, top, right, bottom, left, bottom]

@@ -32,7 +32,7 @@ SELECT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pg_catalog.
 _EXPORT = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.pg_postmaster_start_time()::text"
 _SERVER = "SELECT pg_catalog.pg_postmaster_start_time()::text"
 
-_NO_CONNECTION: tuple[type[Exception], ...] = (*DRIVER_ERRORS, SourceError)
+NO_CONNECTION: tuple[type[Exception], ...] = (*DRIVER_ERRORS, SourceError)
 
 Begin = Callable[[str], contextlib.AbstractAsyncContextManager[AsyncConnection]]
 """Begins a transaction on a new connection, with the exported snapshot of this name."""
@@ -56,20 +56,19 @@ class SecondConnection:
         A connection to another server, through a pool that balances load, counts as none. Rows raise the driver's
         errors.
         """
-        async with self._turn:
-            first = await self._session.connection()
-            if not (await first.exec_driver_sql(_MAY_EXPORT)).scalar_one():
-                return None
-            exported: Sequence[Any] = (await first.exec_driver_sql(_EXPORT)).one()
+        exported = await self.exported()
+        if exported is None:
+            return None
         name, server = exported
+        first = await self._session.connection()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 second = await self._opened.enter_async_context(self._begin(name))
-                same = (await second.exec_driver_sql(_SERVER)).scalar_one() == server
+                same = await server_of(second) == server
                 portals = Portals(AsyncSession(second), lambda: None)
                 # Opened within the time limit: planning also locks indexes, and may have to wait for them.
                 portal = await portals.open(statement) if same else None
-        except _NO_CONNECTION as error:
+        except NO_CONNECTION as error:
             log.debug("snapshot.alone", error=type(error).__name__)
             portal = None
         if portal is None:
@@ -84,13 +83,40 @@ class SecondConnection:
         self._opened.push_async_callback(_end, keeping)
         return parts
 
+    async def exported(self) -> tuple[str, str] | None:
+        """The name of the exported snapshot, and what tells the server from others; None if it may not be
+        exported. Raises the driver's errors.
+        """
+        async with self._turn:
+            first = await self._session.connection()
+            if not (await first.exec_driver_sql(_MAY_EXPORT)).scalar_one():
+                return None
+            exported: Sequence[Any] = (await first.exec_driver_sql(_EXPORT)).one()
+        name, server = exported
+        return str(name), str(server)
+
+    @contextlib.asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Use the first connection from time to time, while others read the snapshot."""
+        connections = [(await self._session.connection(), self._turn)]
+        keeping = asyncio.create_task(_keep_alive(connections), name="autoexport: keep alive")
+        try:
+            yield
+        finally:
+            await _end(keeping)
+
     async def aclose(self) -> None:
         """Stop reading and close the second connection."""
         await self._opened.aclose()
 
 
+async def server_of(connection: AsyncConnection) -> str:
+    """What tells this server from others: behind one address, a pool may have several."""
+    return str((await connection.exec_driver_sql(_SERVER)).scalar_one())
+
+
 async def _keep_alive(connections: Sequence[tuple[AsyncConnection, asyncio.Lock]]) -> None:
-    """Use both connections every `KEEP_S` seconds: one is idle while the rows of the other are read.
+    """Use these connections every `KEEP_S` seconds: each is idle while the rows of others are read.
 
     The server, or a pool in front of it, ends a transaction that is idle for long.
     """

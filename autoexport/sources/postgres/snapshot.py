@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar
 from autoexport.model.mapping import Mapping
-from autoexport.sources.contract import LIKE_A_TIME, Position
+from autoexport.sources.contract import LIKE_A_TIME, Position, SharedSnapshot
 from autoexport.sources.postgres.as_json import JSON_KINDS, as_json
 from autoexport.sources.postgres.changes import RowVersions, changes_since, take_position
 from autoexport.sources.postgres.errors import explained
@@ -68,6 +69,7 @@ class PostgresSnapshot:
         session: AsyncSession,
         portals: Portals,
         second: SecondConnection | None,
+        shared: Callable[[str, str], SharedSnapshot],
         catalog: Catalog,
         taken_at: datetime,
         database: str,
@@ -76,6 +78,7 @@ class PostgresSnapshot:
         self.session = session
         self._portals = portals
         self._second = second
+        self._shared = shared
         self.catalog = catalog
         self.taken_at = taken_at
         self._database = database
@@ -198,6 +201,22 @@ class PostgresSnapshot:
 
     async def prepare_for_all(self) -> None:
         """Do nothing: the server sorts."""
+
+    @contextlib.asynccontextmanager
+    async def share(self) -> AsyncIterator[SharedSnapshot | None]:
+        """Export the snapshot; None if that is not possible, or if other transactions could see other rows."""
+        exported = None
+        if self._second is not None:
+            with explained(self._database):
+                exported = await self._second.exported()
+        if self._second is None or exported is None:
+            yield None
+            return
+        async with self._second.kept_alive():
+            yield self._shared(*exported)
+
+    def keep(self) -> None:
+        """Do nothing: an exported snapshot takes no room."""
 
     # --- history -----------------------------------------------------------------------------------
 

@@ -40,23 +40,15 @@ from autoexport.sources.postgres.portal import Portals
 from autoexport.sources.postgres.query_tables import KnownQueries
 from autoexport.sources.postgres.schema import Declarations, configured_schemas
 from autoexport.sources.postgres.second_connection import SecondConnection
-from autoexport.sources.postgres.session_limits import lift_limits
+from autoexport.sources.postgres.session_limits import LOCK_TIMEOUT_S, lift_limits, transaction_parameters
+from autoexport.sources.postgres.shared import SharedTransaction
 from autoexport.sources.postgres.snapshot import PostgresSnapshot
 from autoexport.sources.postgres.watch import CommitWatch
 
 OLDEST_VERSION = 13
-LOCK_TIMEOUT_S = 30.0
-"""How long a snapshot keeps trying to lock its tables while a migration or a TRUNCATE holds them."""
-
 LOCK_TRY_S = 0.25
 """How long each try waits: less than the server's deadlock_timeout (1 s). In a deadlock with the application the
 server therefore never ends the application's transaction."""
-
-IDLE_LIMIT_S = 900.0
-"""The server ends a transaction that sends no statement for so long: a snapshot holds back the server's vacuum."""
-
-WORK_MEMORY_KB = 32 * 1024
-"""Memory for sorting in the server; larger sorts use the server's disk."""
 
 _READ_ONLY = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -71,7 +63,7 @@ class PostgresSource:
     in_process = False
 
     def __init__(self, url: DatabaseURL, options: SourceOptions) -> None:
-        self._options = options
+        self._url, self._options = url, options
         self.database = published_name(url, os.environ)
         self.identity = xxhash.xxh3_64_hexdigest(f"postgresql:{self.database}".encode())
         self._queries = KnownQueries(options.tables)
@@ -104,11 +96,13 @@ class PostgresSource:
             portals = Portals(session, self._statement_name)
             second = None
             if self._may_read_in_parallel(tables, declared):
-                second = SecondConnection(session, portals.turn, partial(self._begin_second, encoding))
+                second = SecondConnection(session, portals.turn, partial(self.begin_beside, encoding))
             try:
                 with self._watch.reading(portals), interruptible(portals.cancel):
+                    catalog, here = declared.catalog, (self._url, self._options, self._locked)
+                    shared = partial(SharedTransaction, *here, catalog, taken_at, self.database, encoding)
                     yield PostgresSnapshot(
-                        session, portals, second, declared.catalog, taken_at, self.database, encoding
+                        session, portals, second, shared, catalog, taken_at, self.database, encoding
                     )
             finally:
                 if second is not None:
@@ -117,15 +111,17 @@ class PostgresSource:
                 await close_in_time(session.close, driver)
 
     @contextlib.asynccontextmanager
-    async def _begin_second(self, encoding: str, snapshot: str) -> AsyncIterator[AsyncConnection]:
-        """A second transaction with the same snapshot.
+    async def begin_beside(
+        self, encoding: str, snapshot: str, locked: Sequence[str] | None = None
+    ) -> AsyncIterator[AsyncConnection]:
+        """Another transaction with the same snapshot; `locked` are the tables that the first one has locked.
 
         It locks without waiting: a migration may be queued behind the first transaction, and this one behind it.
         """
         async with self._connected() as opened:
             connection = await opened.execution_options(**_READ_ONLY)
-            adopt = f"SET TRANSACTION SNAPSHOT '{snapshot}'"
-            await self._set_and_lock(connection, self._locked, first=adopt, wait="NOWAIT")
+            adopt, tables = f"SET TRANSACTION SNAPSHOT '{snapshot}'", self._locked if locked is None else locked
+            await self._set_and_lock(connection, tables, first=adopt, wait="NOWAIT")
             if encoding == "SQL_ASCII":
                 await decode_leniently(connection)
             yield connection
@@ -210,7 +206,8 @@ class PostgresSource:
         """
         await connection.exec_driver_sql("SET LOCAL TimeZone = 'UTC'")
         commands = [first] if first else []
-        commands += [f"SET LOCAL {name} = '{value}'" for name, value in self._parameters().items()]
+        parameters = transaction_parameters(self._major, self._options.statement_timeout_s)
+        commands += [f"SET LOCAL {name} = '{value}'" for name, value in parameters.items()]
         if tables:
             commands += [
                 f"SET LOCAL lock_timeout = '{round(LOCK_TRY_S * 1000)}ms'",
@@ -218,23 +215,6 @@ class PostgresSource:
                 f"SET LOCAL lock_timeout = '{round(LOCK_TIMEOUT_S * 1000)}ms'",
             ]
         await (await driver_of(connection)).execute("; ".join(commands))
-
-    def _parameters(self) -> dict[str, str]:
-        """The parameters to set inside the transaction: at a session's start pgbouncer refuses most of them."""
-        timeout_s = self._options.statement_timeout_s
-        return {
-            "DateStyle": "ISO, YMD",
-            "IntervalStyle": "postgres",
-            "extra_float_digits": "1",
-            "bytea_output": "hex",
-            "row_security": "off",  # fail rather than export only some of the rows
-            "jit": "off",
-            "work_mem": f"{WORK_MEMORY_KB}kB",
-            "idle_in_transaction_session_timeout": f"{round(IDLE_LIMIT_S * 1000)}ms",
-            **({"transaction_timeout": "0"} if self._major >= 17 else {}),
-            "lock_timeout": f"{round(LOCK_TIMEOUT_S * 1000)}ms",
-            **({"statement_timeout": f"{max(1, round(timeout_s * 1000))}ms"} if timeout_s else {}),
-        }
 
     def _may_read_in_parallel(self, tables: Sequence[Table], declared: Declarations) -> bool:
         """Whether a second connection may be used: not if it might wait for the first, in a pool or for a lock.

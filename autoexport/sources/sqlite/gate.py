@@ -15,14 +15,14 @@ _FUNCTIONS = frozenset({"json_each", "json_tree", "generate_series", "sqlite_mas
 class Gate:
     """The decision about each access of a statement. It is open until `readable` is set.
 
-    `refused` is the last table and column that were refused.
+    `views` may read everything. `refused` is the last table and column that were refused.
     """
 
     def __init__(self) -> None:
         self.readable: Readable | None = None
         self.refused: tuple[str, str] | None = None
         self._lower: Readable | None = None
-        self._views: frozenset[str] = frozenset()
+        self.views: frozenset[str] = frozenset()
 
     def close(self, readable: Readable | None, views: frozenset[str] = frozenset()) -> None:
         """Allow these columns alone, and all that these views read; None allows everything.
@@ -30,7 +30,7 @@ class Gate:
         Names are compared as SQLite does, in lower case.
         """
         self.readable, self.refused = readable, None
-        self._views = frozenset(name.lower() for name in views)
+        self.views = frozenset(name.lower() for name in views)
         self._lower = None
         if readable is not None:
             self._lower = {
@@ -49,7 +49,7 @@ class Gate:
             other = action == sqlite3.SQLITE_ATTACH or second == "load_extension"
             return sqlite3.SQLITE_DENY if other else sqlite3.SQLITE_OK
         table, column = (first or "").lower(), (second or "").lower()
-        if table in _FUNCTIONS or table.startswith("pragma_") or (source or "").lower() in self._views:
+        if table in _FUNCTIONS or table.startswith("pragma_") or (source or "").lower() in self.views:
             return sqlite3.SQLITE_OK
         # Without a column, SQLite only counts rows. The rowid is a number of its own.
         if column in ("", "rowid") or column in self._lower.get(table, ()):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -35,6 +36,9 @@ from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.errors import explain
 from autoexport.sources.sqlite.gate import Gate
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
+
+if TYPE_CHECKING:
+    from autoexport.sources.sqlite.shared import SharedCopy
 
 CACHE_KIB, _MOST_CACHE_KIB = 500, 8000
 """Every page is read about once, in order, so a larger cache saves no time. But SQLite sorts rows in runs of this
@@ -70,6 +74,7 @@ class SqliteSnapshot:
         self._collation = collation
         self._sorting_kib = max(CACHE_KIB, min(size_bytes >> 20, _MOST_CACHE_KIB))
         self._paths = paths  # of the application's file and of the directory of copies, for errors
+        self.shared: SharedCopy | None = None
         self._streams: set[AsyncGenerator[Sequence[Sequence[Scalar]], None]] = set()
 
     def ordered(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -156,6 +161,20 @@ class SqliteSnapshot:
         raw = await (await self.session.connection()).get_raw_connection()
         driver: Any = raw.driver_connection
         driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+
+    @contextlib.asynccontextmanager
+    async def share(self) -> AsyncIterator[SharedCopy | None]:
+        """Let other processes open the copy by its name; None if it has none. Then unlink it."""
+        try:
+            yield self.shared
+        finally:
+            self.keep()
+
+    def keep(self) -> None:
+        """Unlink the copy, if it still has a name."""
+        if self.shared is not None:
+            self.shared.copy.unlink(missing_ok=True)
+            self.shared = None
 
     async def prepare_for_all(self) -> None:
         """Enlarge the cache, so that SQLite sorts in fewer runs."""

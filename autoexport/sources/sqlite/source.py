@@ -17,14 +17,11 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import xxhash
-from sqlalchemy import URL
 from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from autoexport.config.address import DatabaseURL
 from autoexport.config.database_url import file_uri, published_name
@@ -36,13 +33,14 @@ from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.check_notes import check_notes
 from autoexport.sources.sqlite.commit_marks import CommitMarks
 from autoexport.sources.sqlite.errors import explain
-from autoexport.sources.sqlite.gate import Gate
 from autoexport.sources.sqlite.openable import refuse_to_leave_traces
+from autoexport.sources.sqlite.opening import copy_engine, gate_of, set_up
 from autoexport.sources.sqlite.page_scan import PageNotes
 from autoexport.sources.sqlite.private_copy import copy_database
 from autoexport.sources.sqlite.query_tables import close_gate, with_queries
 from autoexport.sources.sqlite.schema import read_catalog, read_roots
-from autoexport.sources.sqlite.snapshot import CACHE_KIB, CODE_POINT, ReadingConnection, SqliteSnapshot
+from autoexport.sources.sqlite.shared import SharedCopy
+from autoexport.sources.sqlite.snapshot import CODE_POINT, SqliteSnapshot
 from autoexport.sources.sqlite.watch import watch_file
 
 _HELPED_BYTES = 1 << 30
@@ -63,12 +61,16 @@ class SqliteSource:
         self.identity = xxhash.xxh3_64_hexdigest(b"sqlite:" + os.fsencode(os.path.realpath(self.path)))
         self._private = options.state
         self._tables = options.tables
+        self._shared = options.shared
         self._computed_by_application: tuple[str, ...] = ()
         self._marks = CommitMarks(self.path)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SqliteSnapshot]:
         """Copy the file, open the copy and unlink it. The copy vanishes with its last descriptor.
+
+        If it is shared, it keeps its name until no other process will open it. After a kill, the next start
+        removes it.
 
         Raises `SourceError`, and `PublishError` if the state directory cannot be written to.
         """
@@ -84,11 +86,7 @@ class SqliteSource:
             descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             # In a thread: closing the last descriptor frees the cached pages of the file, 0.1 s for 400 MB.
             stack.push_async_callback(in_thread, os.close, descriptor)
-            # `immutable`: no other program knows this file, so SQLite need not lock it or look for a journal. If
-            # the URL were a string, it would be decoded once more.
-            query = {"mode": "ro", "immutable": "1", "uri": "true"}
-            url = URL.create("sqlite+aiosqlite", database=file_uri(copy), query=query)
-            engine = create_async_engine(url, poolclass=StaticPool, connect_args={"factory": ReadingConnection})
+            engine = copy_engine(copy)
             stack.push_async_callback(engine.dispose)
             direct = sqlite3.connect(f"{file_uri(copy)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             stack.callback(direct.close)
@@ -106,19 +104,20 @@ class SqliteSource:
         pages: tuple[int, sqlite3.Connection, PageNotes],
         taken_at: datetime,
     ) -> SqliteSnapshot:
-        """Let every connection open the copy, unlink it, and read its declarations. Raises `SourceError`."""
+        """Let every connection open the copy, unlink it unless it is shared, and read its declarations.
+
+        Raises `SourceError`.
+        """
         descriptor, direct, notes = pages
         try:
-            connection = await session.connection()
             size_bytes = os.fstat(descriptor).st_size
-            await connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE_KIB}")
-            await connection.exec_driver_sql(f"PRAGMA threads={int(size_bytes < _HELPED_BYTES)}")
+            connection = await set_up(session, helped=size_bytes < _HELPED_BYTES)
             encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
             direct.execute("SELECT 1 FROM sqlite_master").fetchone()
-            copy.unlink()
+            if not self._shared:
+                copy.unlink()
             declared = await connection.run_sync(read_catalog)
-            raw: Any = (await connection.get_raw_connection()).driver_connection
-            gate: Gate = raw._conn.gate
+            gate = await gate_of(session)
             catalog = await connection.run_sync(with_queries, gate, declared.catalog, self._tables)
             self._computed_by_application = declared.computed_by_application
             changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), notes)
@@ -132,7 +131,11 @@ class SqliteSource:
             # BINARY compares the stored bytes, whose order in UTF-16 is not that of the code points.
             collation = CODE_POINT
         paths = (self.path, self._private)
-        return SqliteSnapshot(session, changes, taken_at, catalog, collation, size_bytes, paths)
+        snapshot = SqliteSnapshot(session, changes, taken_at, catalog, collation, size_bytes, paths)
+        if self._shared:
+            read = gate.readable, gate.views
+            snapshot.shared = SharedCopy(copy, self.path, taken_at, catalog, collation, size_bytes, *read)
+        return snapshot
 
     def _copy(self, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         status = self._check_file()
