@@ -47,7 +47,7 @@ class ObjectURL:
         parts = [self.scheme, self.bucket, *filter(None, self.prefix.split("/"))]
         name = "+".join(quote(part, safe="") for part in parts)
         if len(name) > _LONGEST_NAME:  # file systems take no more than 255 bytes
-            name = f"{name[: _LONGEST_NAME - 17]}+{xxhash.xxh3_64_hexdigest(name)}"
+            name = f"{name[: _LONGEST_NAME - 17]}+{xxhash.xxh3_64_hexdigest(name.encode())}"
         return WORKING_DIRECTORY / name
 
 

@@ -65,9 +65,8 @@ def test_the_configuration_file_may_name_both(tmp_path: Path) -> None:
     assert settings.export_directory == tmp_path / "work"
 
 
-steps = st.lists(
-    st.text(st.sampled_from("ab+-. %é"), min_size=1).filter(lambda it: it not in (".", "..")), max_size=4
-)
+step = st.text(st.sampled_from("ab+-. %é"), min_size=1, max_size=120).filter(lambda it: it not in (".", ".."))
+steps = st.lists(step, max_size=4)
 
 
 @given(steps, steps)
