@@ -274,7 +274,7 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
         return [f"{directory} is not a directory, so an export would fail: set --export-dir."]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"{directory} is not writable: grant this user write access, or set --export-dir."]
-    manifest = target_of(settings).read_manifest()
+    manifest = target_of(settings).read_manifest() if settings.object_store is None else None
     if manifest is None:
         return []
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):
