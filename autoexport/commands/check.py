@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoexport.commands.check_findings import CheckFindings, print_findings
+from autoexport.commands.check_sizes import size_notes
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError, PublishError, SourceError
@@ -93,6 +94,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         ]
         training = await training_findings(reader, source.database, settings.format_options, target, private)
     notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
+    notes += size_notes(totals.live, settings.format_options, lake=bool(settings.lake))
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
     return CheckFindings(
