@@ -25,8 +25,9 @@ from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.contract import Target
 from autoexport.publishing.crc32 import digest
-from autoexport.publishing.layout import Layout, Pieces
+from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import BESIDE_NAMES, BesideRecord, Manifest
+from autoexport.publishing.pieces import Pieces
 from autoexport.publishing.splice import Staged
 from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 
