@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
+from autoexport.formats.contract import SHAPES, FileSetFormat, Format, SectionFormat
 from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, changes_since, judge
 from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
@@ -21,7 +21,7 @@ from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
-from autoexport.pipeline.mapped import mapping_of, narrowed
+from autoexport.pipeline.mapped import mapping_of, narrowed, shape_fields
 from autoexport.pipeline.ranges import Ranges
 from autoexport.pipeline.recording import order_of, rendered_here
 from autoexport.pipeline.row_files import RowFileSet
@@ -125,6 +125,10 @@ class Derivation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
         mapping = await in_thread(mapping_of, self.snapshot.catalog, self.job.tables, None if full else ledger)
         self.mapping = mapping = narrowed(mapping, self.job.formats)
+        if shapes := shape_fields(mapping):
+            self.options = self.row_files.options = {**self.options, SHAPES: shapes}
+            self.formats = chosen_formats(self.options)
+            self.settings = f"{self.settings} {' '.join(shapes)}"
         lost = await left_out(self.snapshot, mapping)
         if lost is not None and self.complete:
             raise lost
@@ -157,8 +161,8 @@ class Derivation:
         with disk_errors_explained(WORKING_FILES):
             training = await prepare(self.reader, self.builder, job.options, job.target, job.state)
         self.training = training
-        self.settings = f"{job.digest} {training.digest}"
-        self.options = training.options(job.options)
+        self.settings = f"{self.settings} {training.digest}"
+        self.options = training.options(self.options)
         self.formats = chosen_formats(self.options)
 
     async def _generation(
