@@ -39,7 +39,7 @@ _CHECKPOINT_COMMITS = 20
 """The number of commits after which the state is written as a whole: readers read at most so many files before."""
 
 
-_OPTIONS = {"retry_timeout": "60s"}
+OPTIONS = {"retry_timeout": "60s"}
 """How long a request to an object store is tried again; everything else is in the environment."""
 
 
@@ -60,7 +60,7 @@ class LakeTable:
         self.files: dict[str, int] = {}
         self._lake = lake
         self._location = lake.table(name)
-        self._options = None if lake.is_local else _OPTIONS
+        self._options = None if lake.is_local else OPTIONS
         self._schema = Schema([Field(column, PrimitiveType(_TYPES[kind])) for column, kind in columns.items()])
         self._table: DeltaTable | None = None
         self._store: DeltaFileSystemHandler | None = None
