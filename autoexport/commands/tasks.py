@@ -48,8 +48,8 @@ async def one_range(settings: Settings, *, snapshot: str, task: int, of: int, pr
 async def publish(settings: Settings, *, snapshot: str) -> int:
     """Commit the ranges of a plan, print the commit as JSON, and return 0. Raises `AutoexportError`."""
     async with opened_tasks(settings) as job:
-        made = await commit(job, snapshot)
-    _say({"lake": settings.lake, "generation": made.generation, "counts": made.counts})
+        generation, counts = await commit(job, snapshot)
+    _say({"lake": settings.lake, "generation": generation, "counts": counts})
     return 0
 
 

@@ -54,9 +54,9 @@ def run(*arguments: str) -> Finished:
 class Plan:
     """An `export-plan` that runs. `found` is what it printed."""
 
-    def __init__(self, url: str, lake: Path | str, process: subprocess.Popen[str], env: Mapping[str, str]) -> None:
+    def __init__(self, url: str, lake: Path | str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        self.url, self.lake, self.process, self.env = url, lake, process, env
+        self.url, self.lake, self.process = url, lake, process
         line = process.stdout.readline()
         assert line, process.communicate()
         self.found: dict[str, Any] = json.loads(line)
@@ -176,10 +176,11 @@ def test_a_range_may_be_repeated(url: str, tmp_path: Path) -> None:
     with planned(url, tmp_path / "lake") as plan:
         for task in (0, 1, 1, 2, 0):
             assert plan.range(task).exit_code == 0
-        assert plan.commit().exit_code == 0
+        done = plan.commit()
+        assert done.exit_code == 0
         assert plan.ended() == (0, "")
         before = contents(tmp_path / "lake")
-        assert plan.commit().exit_code == 0
+        assert plan.commit() == done
     assert contents(tmp_path / "lake") == before
     assert rows(tmp_path / "lake") == by_one_process(url, tmp_path / "one")[0]
 

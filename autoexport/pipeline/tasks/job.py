@@ -46,12 +46,10 @@ class TasksJob:
             hint="One process exports it with --lake.",
         )
 
-    def request(
-        self, action: Action, task: Mapping[str, Any], sources: Sequence[Source] = (), *, clean: bool = False
-    ) -> Request:
+    def request(self, action: Action, task: Mapping[str, Any], sources: Sequence[Source] = ()) -> Request:
         """A request to the lake."""
         facts = Facts(0, "", self.source.database, {})
-        return Request(action, self.lake, facts, sources, clean=clean, task=task)
+        return Request(action, self.lake, facts, sources, task=task)
 
     async def asked(self, action: Action, task: Mapping[str, Any], sources: Sequence[Source] = ()) -> Answer:
         """The answer of the lake. Raises `AutoexportError`."""
@@ -61,8 +59,8 @@ class TasksJob:
             error.hint = error.hint.replace(TRIES_AGAIN, "").strip()
             raise
 
-    async def found(self, snapshot: str) -> tuple[Mapping[str, Any], Sequence[str]]:
-        """The plan of a snapshot, and the tables that have its commit. Raises `AutoexportError`."""
+    async def found(self, snapshot: str) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, int]]]:
+        """The plan of a snapshot, and the counts in its commit, by table. Raises `AutoexportError`."""
         found = (await self.asked("look", {"snapshot": snapshot})).task
         plan = found["plan"]
         if plan is None:

@@ -66,19 +66,21 @@ class Tasks:
         return Answer(done=True, task=plan)
 
     def _look(self) -> Answer:
-        """Find the plan of a snapshot, None if there is none, and the tables that have its commit.
+        """Find the plan of a snapshot, None if there is none, and the counts of its commit by table.
 
         `task`: the snapshot; then `plan` and `committed`.
         """
         snapshot = str(self._given["snapshot"])
         plan = self._files.read(_place(snapshot, _PLAN)) if _SNAPSHOT.fullmatch(snapshot) else None
-        committed = [name for name in self._tables if plan is not None and self._is_committed(name, plan)]
-        return Answer(done=True, task={"plan": plan, "committed": committed})
+        found = {name: self._committed(name, plan) for name in self._tables} if plan is not None else {}
+        return Answer(done=True, task={"plan": plan, "committed": {name: it for name, it in found.items() if it}})
 
-    def _is_committed(self, name: str, plan: Mapping[str, Any]) -> bool:
+    def _committed(self, name: str, plan: Mapping[str, Any]) -> Mapping[str, int]:
+        """The counts in the commit of a plan; empty if the table does not have it."""
         facts = self._opened(name).facts
         known: Mapping[str, Any] = json.loads(facts) if facts else {}
-        return (known.get("generation"), known.get("timestamp")) == (plan["generation"], plan["timestamp"])
+        has = (known.get("generation"), known.get("timestamp")) == (plan["generation"], plan["timestamp"])
+        return dict(known["counts"]) if has else {}
 
     def _stage(self, published: Mapping[str, Readable]) -> Answer:
         """Write the data files of a range, then its record. `task`: the record, without `files`."""
@@ -106,7 +108,7 @@ class Tasks:
         records = self._records(plan)
         counts = _counts(plan, records)
         facts = Facts(plan["generation"], plan["timestamp"], self._facts.database, counts)
-        due = [name for name in self._tables if not self._is_committed(name, plan)]
+        due = [name for name in self._tables if not self._committed(name, plan)]
         for name in due:
             if self._tables[name].generation != plan["before"][name]:
                 raise PublishError(
