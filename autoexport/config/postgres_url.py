@@ -38,7 +38,7 @@ def parse_postgres_url(rest: str) -> DatabaseURL:
     if colon:
         parameters["password"] = unquote(password)
     options = _query_options(query)
-    hosts = _hosts(options.pop("host", "") or netloc, options.pop("port", ""))
+    hosts = _hosts(_in_brackets(options.pop("host", "")) or netloc, options.pop("port", ""))
     _refuse_empty(options)
     named = {name: value for name, value in options.items() if value}
     return _database({**parameters, **named}, hosts)
@@ -83,7 +83,7 @@ def with_service(database: DatabaseURL, environ: Mapping[str, str]) -> DatabaseU
     }
     service = named.get("service") or variables.get("service")
     if not service:
-        return _database({**variables, **named}, database.hosts)
+        return _database({**variables, **named}, database.hosts or _hosts_of_environment(environ))
     found = service_options(service, named.get("servicefile"), environ)
     for name in found:
         if name not in KNOWN:
@@ -93,7 +93,7 @@ def with_service(database: DatabaseURL, environ: Mapping[str, str]) -> DatabaseU
             )
     _refuse_empty(found)
     hosts = _plain_hosts(found.pop("host", ""), found.pop("port", ""))
-    return _database({**variables, **found, **named}, database.hosts or hosts)
+    return _database({**variables, **found, **named}, database.hosts or hosts or _hosts_of_environment(environ))
 
 
 def _database(given: Mapping[str, str], hosts: tuple[tuple[str, int | None], ...]) -> DatabaseURL:
@@ -183,6 +183,21 @@ def _hosts(netloc: str, ports: str) -> tuple[tuple[str, int | None], ...]:
             port = default_ports[min(index, len(default_ports) - 1)]
         hosts.append((host, _port(port) if port else None))
     return tuple(hosts)
+
+
+def _in_brackets(hosts: str) -> str:
+    """Hosts with brackets around the IPv6 addresses, which need none outside of the authority of a URL."""
+    return ",".join(f"[{part}]" if _is_ipv6(part) else part for part in hosts.split(","))
+
+
+def _hosts_of_environment(environ: Mapping[str, str]) -> tuple[tuple[str, int | None], ...]:
+    """The hosts of PGHOST if one is an IPv6 address, which the driver takes for a name and a port; else empty."""
+    hosts = environ.get("PGHOST", "")
+    return _plain_hosts(hosts, environ.get("PGPORT", "")) if any(map(_is_ipv6, hosts.split(","))) else ()
+
+
+def _is_ipv6(host: str) -> bool:
+    return host.count(":") > 1 and not host.startswith(("[", "/"))
 
 
 def _plain_hosts(hosts: str, ports: str) -> tuple[tuple[str, int | None], ...]:

@@ -264,6 +264,21 @@ def test_addresses_stand_in_for_names() -> None:
         engine_url(parse_database_url("postgresql://h/db?hostaddr=10.0.0.7&sslmode=verify-full"))
 
 
+def test_ipv6_addresses_need_no_brackets_outside_the_authority() -> None:
+    """As in libpq: in the option of a URL, a connection string, a service and PGHOST."""
+    two = (("::1", 5433), ("h", 5433))
+    for text, environ in (
+        ("postgresql:///db?host=::1,h&port=5433", {}),
+        ("postgresql:///db?host=[::1],h&port=5433", {}),
+        ("host=::1,h port=5433", {}),
+        ("postgresql:///db", {"PGHOST": "::1,h", "PGPORT": "5433"}),
+    ):
+        assert resolved(text, **environ).hosts == two
+    assert resolved("postgresql:///db", PGHOST="fe80::1").hosts == (("fe80::1", None),)
+    assert resolved("postgresql://other/db", PGHOST="::1").hosts == (("other", None),)
+    assert resolved("postgresql:///db", PGHOST="h", PGPORT="5433").hosts == ()
+
+
 def test_hosts_in_any_order() -> None:
     """All of them, and not always the same first."""
     found = parse_database_url("postgresql://a,b,c,d/db?load_balance_hosts=random")
