@@ -105,6 +105,27 @@ def test_no_bad_row_in_a_hostile_database(task: str, tmp_path: Path) -> None:
     assert left_out["boxes_without_size"] > 0
 
 
+def test_readers_take_a_hostile_database(tmp_path: Path) -> None:
+    """panlabel validates the data sets of hostile names and shapes, and globox reads as many boxes."""
+    write_hostile(tmp_path / "hostile.db")
+    root = tmp_path / "images"
+    root.mkdir()
+    trial = exported(f"sqlite:///{tmp_path}/hostile.db", tmp_path / "exports", image_root=str(root))
+    read = 0
+    for data_set in data_sets(trial.directory):
+        images = images_of(data_set)
+        for image, _ in images:
+            write_png(root / image.relative_to(data_set / "images"), 640, 480)
+        validate(data_set, "yolo")
+        for image, rows in images:
+            label = data_set / "labels" / image.relative_to(data_set / "images").with_suffix(".txt")
+            suffix = image.suffix
+            found = AnnotationSet.from_yolo_v5(label.parent, image_folder=image.parent, image_extension=suffix)
+            assert len(found[image.name].boxes) == len(rows)
+            read += len(rows)
+    assert read > 10
+
+
 def test_only_changed_label_files_are_written(application: sqlite3.Connection, tmp_path: Path) -> None:
     """A changed box writes one label file, in place of the old one, and no list."""
     trial = exported(f"sqlite:///{tmp_path}/app.db", tmp_path / "exports")
