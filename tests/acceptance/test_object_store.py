@@ -132,6 +132,7 @@ def test_a_lost_working_directory_changes_nothing(bucket: Bucket, app: Path) -> 
     change(app)
     export(settings)
     keys, before = bucket.listed(), bucket.manifest()
+    old = {name: body for name, body in bucket.files().items() if name in ("history.csv", "changes.jsonl")}
     shutil.rmtree(settings.export_directory)
     outcome = export(settings)
     assert (outcome.published, outcome.manifest.generation) == (False, 2)
@@ -142,7 +143,27 @@ def test_a_lost_working_directory_changes_nothing(bucket: Bucket, app: Path) -> 
     files = bucket.files()
     assert files["history.csv"].count(b"\n") == 4
     assert [json.loads(line)["generation"] for line in files["changes.jsonl"].splitlines()] == [1, 2, 3]
+    assert all(files[name].startswith(old[name]) for name in old)
     assert drift(settings) == []
+
+
+def test_classes_keep_their_ids_without_the_working_directory(bucket: Bucket, app: Path) -> None:
+    """A class that is gone from the database keeps its id, although only the bucket still knows it."""
+    settings = settings_of(bucket, app)
+    export(settings)
+    change(app, "DELETE FROM annotations WHERE class_name = 'car'")
+    change(app, "DELETE FROM labels WHERE name = 'car'")
+    export(settings)
+    name = "coco/Street Scenes/classes.json"
+    before, keys = bucket.files()[name], bucket.listed()
+    assert json.loads(before)["classes"][0] == "car"
+    shutil.rmtree(settings.export_directory)
+    assert not export(settings).published
+    assert bucket.listed() == keys
+    shutil.rmtree(settings.export_directory)
+    change(app)
+    assert export(settings).published
+    assert bucket.files()[name] == before
 
 
 @pytest.mark.parametrize("damage", ["removed", "edited", "garbage"])
