@@ -166,6 +166,23 @@ def test_classes_keep_their_ids_without_the_working_directory(bucket: Bucket, ap
     assert bucket.files()[name] == before
 
 
+def test_classes_in_the_order_of_another_exporter_are_taken_over(bucket: Bucket, app: Path) -> None:
+    """Blocks that this exporter rendered have the ids of its own order, so it renders them again."""
+    one = settings_of(bucket, app, working_directory="one")
+    other = settings_of(bucket, app, working_directory="two", classes="pedestrian, car")
+    export(one)
+    change(app)
+    export(other)
+    assert json.loads(bucket.files()["coco/Street Scenes/classes.json"])["classes"][0] == "pedestrian"
+    change(app, "UPDATE images SET filename = 'x' WHERE id = (SELECT max(id) FROM images)")
+    assert export(one).published
+    assert json.loads(bucket.files()["coco/Street Scenes/classes.json"])["classes"][0] == "pedestrian"
+    assert drift(one) == []
+    change(app, "UPDATE images SET filename = 'y' WHERE id = (SELECT max(id) FROM images)")
+    assert export(one).manifest.mode == "incremental"
+    assert drift(one) == []
+
+
 @pytest.mark.parametrize("damage", ["removed", "edited", "garbage"])
 def test_a_manifest_that_was_tampered_with_is_repaired(bucket: Bucket, app: Path, damage: str) -> None:
     """The next export writes it again, with the keys that it had, and uploads nothing else."""
