@@ -37,6 +37,7 @@ from autoexport.sources.check_queries import (
     query_notes,
     refuse_conditions,
     unread_boxes,
+    unread_projects,
 )
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
@@ -83,6 +84,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         lost = await left_out(snapshot, mapping)
         always_full = await _always_full(reader, mapping)
         ambiguous, unreadable = await unread_boxes(reader)
+        unread = await unread_projects(reader)
         long = await long_cells(reader)
         of_queries = await query_notes(snapshot, mapping)
         dangling = await dangling_label_ids(reader)
@@ -105,6 +107,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         warnings=[
             *mapping.warnings,
             *_box_warnings(mapping, ambiguous, unreadable),
+            *_project_warnings(mapping, unread),
             *_label_warnings(mapping, dangling),
             *_orphan_warnings(orphan_counts),
             *([] if always_full else _index_warnings(mapping, totals)),
@@ -172,6 +175,17 @@ def _box_warnings(mapping: Mapping, ambiguous: int, unreadable: int) -> list[str
             "such as x, y, width and height, or x_min, y_min, x_max and y_max, with numbers."
         )
     return warnings
+
+
+def _project_warnings(mapping: Mapping, unread: int) -> list[str]:
+    """Warn about the documents of projects that cannot be read: labels and paths of images depend on them."""
+    if not unread or mapping.projects is None:
+        return []
+    column = mapping.projects.fields["document"].name
+    return [
+        f"The {column} of {counted(unread, 'project')} cannot be read: labels have no colours, and the paths of "
+        "images may be missing. Save it again in the application."
+    ]
 
 
 def _label_warnings(mapping: Mapping, dangling: int) -> list[str]:
