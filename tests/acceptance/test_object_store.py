@@ -132,6 +132,7 @@ def test_a_lost_working_directory_changes_nothing(bucket: Bucket, app: Path) -> 
     change(app)
     export(settings)
     keys, before = bucket.listed(), bucket.manifest()
+    old = {name: body for name, body in bucket.files().items() if name in ("history.csv", "changes.jsonl")}
     shutil.rmtree(settings.export_directory)
     outcome = export(settings)
     assert (outcome.published, outcome.manifest.generation) == (False, 2)
@@ -142,7 +143,44 @@ def test_a_lost_working_directory_changes_nothing(bucket: Bucket, app: Path) -> 
     files = bucket.files()
     assert files["history.csv"].count(b"\n") == 4
     assert [json.loads(line)["generation"] for line in files["changes.jsonl"].splitlines()] == [1, 2, 3]
+    assert all(files[name].startswith(old[name]) for name in old)
     assert drift(settings) == []
+
+
+def test_classes_keep_their_ids_without_the_working_directory(bucket: Bucket, app: Path) -> None:
+    """A class that is gone from the database keeps its id, although only the bucket still knows it."""
+    settings = settings_of(bucket, app)
+    export(settings)
+    change(app, "DELETE FROM annotations WHERE class_name = 'car'")
+    change(app, "DELETE FROM labels WHERE name = 'car'")
+    export(settings)
+    name = "coco/Street Scenes/classes.json"
+    before, keys = bucket.files()[name], bucket.listed()
+    assert json.loads(before)["classes"][0] == "car"
+    shutil.rmtree(settings.export_directory)
+    assert not export(settings).published
+    assert bucket.listed() == keys
+    shutil.rmtree(settings.export_directory)
+    change(app)
+    assert export(settings).published
+    assert bucket.files()[name] == before
+
+
+def test_classes_in_the_order_of_another_exporter_are_taken_over(bucket: Bucket, app: Path) -> None:
+    """Blocks that this exporter rendered have the ids of its own order, so it renders them again."""
+    one = settings_of(bucket, app, working_directory="one")
+    other = settings_of(bucket, app, working_directory="two", classes="pedestrian, car")
+    export(one)
+    change(app)
+    export(other)
+    assert json.loads(bucket.files()["coco/Street Scenes/classes.json"])["classes"][0] == "pedestrian"
+    change(app, "UPDATE images SET filename = 'x' WHERE id = (SELECT max(id) FROM images)")
+    assert export(one).published
+    assert json.loads(bucket.files()["coco/Street Scenes/classes.json"])["classes"][0] == "pedestrian"
+    assert drift(one) == []
+    change(app, "UPDATE images SET filename = 'y' WHERE id = (SELECT max(id) FROM images)")
+    assert export(one).manifest.mode == "incremental"
+    assert drift(one) == []
 
 
 @pytest.mark.parametrize("damage", ["removed", "edited", "garbage"])

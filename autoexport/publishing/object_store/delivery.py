@@ -15,7 +15,8 @@ import xxhash
 
 from autoexport.config.object_url import ObjectURL
 from autoexport.errors import LostRace, PublishError
-from autoexport.publishing.manifest import MANIFEST_NAME, BesideRecord, FileRecord, Manifest
+from autoexport.formats.training.classes import CLASSES_NAME
+from autoexport.publishing.manifest import BESIDE_NAMES, MANIFEST_NAME, BesideRecord, FileRecord, Manifest
 from autoexport.publishing.object_store.media_types import media_type
 from autoexport.publishing.object_store.probe import probe
 from autoexport.publishing.object_store.record import Record, load_record, save_record
@@ -40,7 +41,9 @@ PATIENCE_S = 30.0
 
 _LOOK_S = 1.0
 _BACKUP_NAME = f"{MANIFEST_NAME}.before-autoexport"
-_CONTINUED = ("history.csv", "changes.jsonl")
+_CONTINUED = (*(name for name in BESIDE_NAMES if not name.endswith(".html")), CLASSES_NAME)
+"""The last parts of the names of files that a publish continues: it reads what earlier ones wrote."""
+
 _SWEEPS = 10
 """So many times in the time of grace, at most, unnamed objects are looked for."""
 
@@ -58,7 +61,7 @@ class Delivery:
         self.held = False
         self.seen: RemoteManifest | None = None
         self.version: Version | None = None
-        self.beside: dict[str, bytes] = {}
+        self.continued: dict[str, bytes] = {}
         self._directory = directory
         self._state = state
         self._grace_s = grace_s
@@ -88,7 +91,7 @@ class Delivery:
             self._fall_behind()
         self.held = True
         self._remember(text)
-        self.beside = {}
+        self.continued = {}
 
     async def _begin(self, text: bytes) -> None:
         await probe(self.store)
@@ -99,15 +102,15 @@ class Delivery:
     async def other(self, local: Manifest | None) -> Manifest | None:
         """The manifest in the store, if another exporter published it; None if the local one goes on from it.
 
-        Then `beside` are the files of it that go on from one publish to the next.
+        Then `continued` are the files of it, by name, that go on from one publish to the next.
         """
         if self.seen is None or self.seen.manifest == local:
             return None
         if local is not None and self.seen.manifest.generation <= local.generation and not self._is_others():
             return None
-        for name in _CONTINUED:
-            if name in self.seen.keys and (found := await self.store.read(self.seen.keys[name])) is not None:
-                self.beside[name] = found[0]
+        for name, key in self.seen.keys.items():
+            if name.rpartition("/")[2] in _CONTINUED and (found := await self.store.read(key)) is not None:
+                self.continued[name] = found[0]
         return self.seen.manifest
 
     def _is_others(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from autoexport.config.object_url import ObjectURL
 from autoexport.publishing.contract import Target
@@ -75,9 +75,11 @@ class ObjectStoreTarget(LocalCopies):
         return self.local.identify(file_name, crc)
 
     def read_all(self, pattern: str) -> Iterator[bytes]:
-        """Read the local files, or the history of another exporter, which goes on."""
-        beside = self._delivery.beside.get(pattern) if self._remote is not None else None
-        return iter([beside]) if beside is not None else self.read_local(pattern)
+        """Read the local files, or those of another exporter that go on from one publish to the next."""
+        if self._remote is None:
+            return self.read_local(pattern)
+        names = sorted(name for name in self._delivery.continued if PurePosixPath(name).match(pattern))
+        return iter([self._delivery.continued[name] for name in names])
 
     async def deliver(self, manifest: Manifest, *, every_file: bool, progress: Progress) -> tuple[str, ...] | None:
         """Upload the files that the store does not have, then replace its manifest."""
