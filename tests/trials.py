@@ -35,6 +35,7 @@ _PRIVATE = {
     ".gitignore",
     "leader.lock",
     "publish.lock",
+    "lake.json",
     "ledger.json",
     "position",
     "status.json",

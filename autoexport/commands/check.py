@@ -11,14 +11,15 @@ from pathlib import Path
 from autoexport.commands.check_findings import CheckFindings, print_findings
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
-from autoexport.errors import PublishError, SourceError
+from autoexport.errors import AutoexportError, PublishError, SourceError
 from autoexport.incremental.key_kinds import obstacle
 from autoexport.incremental.ledger import load_ledger
 from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.sql_names import quoted, quoted_table
 from autoexport.model.mapping import Mapping, TableMapping
 from autoexport.model.tree import Totals
-from autoexport.pipeline.job import formats_of, target_of
+from autoexport.pipeline.job import formats_of, lake_of, target_of
+from autoexport.pipeline.lake import probe
 from autoexport.pipeline.ownership import is_foreign
 from autoexport.pipeline.training_check import TrainingFindings, training_findings
 from autoexport.publishing.contract import Target
@@ -85,7 +86,11 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         of_queries = await query_notes(snapshot, mapping)
         dangling = await dangling_label_ids(reader)
         target = target_of(settings)
-        directory = [*_directory_warnings(settings, source), *await _store_warnings(settings, target, source)]
+        directory = [
+            *_directory_warnings(settings, source),
+            *await _store_warnings(settings, target, source),
+            *await _lake_warnings(settings, source),
+        ]
         training = await training_findings(reader, source.database, settings.format_options, target, private)
     notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
     if always_full:
@@ -233,6 +238,17 @@ def _missing_index(mapped: TableMapping, rows: int) -> str:
         f"CREATE INDEX {quoted(f'ix_{mapped.table.name}_{link}')} "
         f"ON {quoted_table(mapped.table)} ({quoted(link)});"
     )
+
+
+async def _lake_warnings(settings: Settings, source: Source) -> list[str]:
+    lake = lake_of(settings)
+    if lake is None:
+        return []
+    try:
+        await probe(lake, settings.export_directory, source.database)
+    except AutoexportError as error:
+        return [f"{error} {error.hint}"]
+    return []
 
 
 async def _store_warnings(settings: Settings, target: Target, source: Source) -> list[str]:

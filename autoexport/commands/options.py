@@ -165,6 +165,9 @@ def common_options(command: Decorated) -> Decorated:
             metavar="DIR",
             help="Where to export: a directory, or s3://BUCKET/PREFIX.",
         ),
+        click.option(
+            "--lake", metavar="DIR|URL", help="Keep Delta tables there as well, such as s3://bucket/lake."
+        ),
         click.option("--interval", "check_interval", metavar="SECONDS", help="Seconds between checks."),
         click.option("--workers", metavar="N", help="Most processes that read and render."),
         click.option("--config", type=click.Path(path_type=Path), help="Read this file, not ./autoexport.toml."),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from autoexport.config import object_url, operations
+from autoexport.config import lake, object_url, operations
 from autoexport.config.layers import nearest_name
 from autoexport.config.options import Option
 from autoexport.errors import ConfigurationError
@@ -17,6 +17,7 @@ _SECRET = ("database_url", "tables", "heartbeat_url", "on_publish")
 _ALLOWED: Mapping[str, str] = {
     **operations.ALLOWED,
     **object_url.ALLOWED,
+    **lake.ALLOWED,
     "check_interval": "a number of seconds from 0.05 to 86400",
     "pace": "a number from 0.001 to 10: the share of a core that a daemon's exports may use",
     "workers": "a number of processes from 1 to 64",

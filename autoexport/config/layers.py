@@ -24,6 +24,7 @@ FLAGS: Mapping[str, str] = {
     "export_directory": "--export-dir",
     "check_interval": "--interval",
     "enable_hooks": "--disable-hooks",
+    "lake": "--lake",
     "workers": "--workers",
     "listen": "--listen",
     "log_format": "--log-format",
@@ -139,6 +140,8 @@ def _configuration_file(named: Path | None, known: list[str]) -> dict[str, Given
     for name in ("export_directory", "state_directory", "working_directory", "metrics_textfile"):
         if isinstance(values.get(name), str) and not is_object_url(values[name]):
             values[name] = str(path.parent / os.path.expanduser(values[name]))
+    if isinstance(lake := values.get("lake"), str) and lake.strip() and "://" not in lake:
+        values["lake"] = str(path.parent / os.path.expanduser(lake.strip()))
     if isinstance(url := values.get("database_url"), str) and url.strip():
         database = parse_database_url(url)
         if database.path is not None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from autoexport.config.address import DatabaseURL
 from autoexport.config.bad_values import explained
 from autoexport.config.database_url import parse_database_url, published_name
+from autoexport.config.lake import checked_lake
 from autoexport.config.layers import FLAGS, PREFIX, merge
 from autoexport.config.object_url import ObjectURL, take_object_url
 from autoexport.config.operations import (
@@ -129,6 +130,9 @@ class Settings(_FormatSettings):
     on_publish: Annotated[tuple[str, ...], BeforeValidator(split_command)] = ()
     on_publish_timeout: Seconds = Field(default=60.0, ge=0.1, le=3_600, allow_inf_nan=False)
     heartbeat_url: Annotated[str, BeforeValidator(checked_url)] = Field(default="", repr=False)
+    lake: Annotated[str, BeforeValidator(checked_lake)] = ""
+    lake_file_rows: Annotated[int, BeforeValidator(_no_flag)] = Field(default=1_000_000, ge=1, le=100_000_000)
+    lake_keep_hours: Number = Field(default=168.0, ge=0, le=87_600, allow_inf_nan=False)
     tables: dict[str, Any] = Field(default_factory=dict)
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -197,8 +201,9 @@ class Settings(_FormatSettings):
 
     @property
     def format_options(self) -> dict[str, Any]:
-        """The value of every option that a format declares, by name."""
-        return {name: getattr(self, name) for name in _FORMAT_OPTIONS}
+        """The value of every option that a format declares, by name. A lake turns the Parquet files on."""
+        values = {name: getattr(self, name) for name in _FORMAT_OPTIONS}
+        return values | {"export_parquet": True} if self.lake else values
 
     @property
     def tables_config(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Page indexes lie outside of the row groups and are optional, so they are left ou
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoexport.formats.thrift import (
@@ -41,7 +41,9 @@ _COLUMNS, _GROUP_ROWS, _GROUP_OFFSET, _GROUP_BYTES, _ORDINAL = 1, 3, 5, 6, 7
 # ColumnChunk: 4 to 7 are offsets and lengths of the page indexes
 _CHUNK_OFFSET, _METADATA, _INDEXES = 2, 3, range(4, 8)
 # ColumnMetaData: the compressed size; the offsets of data, index and dictionary pages and of the Bloom filter
-_CHUNK_BYTES, _PAGE_OFFSETS = 7, (9, 10, 11, 14)
+_CHUNK_BYTES, _PAGE_OFFSETS, _STATISTICS = 7, (9, 10, 11, 14), 12
+# Statistics
+_NULL_COUNT, _GREATEST, _LEAST = 3, 5, 6
 # KeyValue
 _KEY, _VALUE = 1, 2
 
@@ -118,16 +120,19 @@ def metadata_length(end: bytes) -> int:
     return int(_LENGTH.unpack_from(end, len(end) - END_BYTES)[0])
 
 
-def read_footer(metadata: bytes) -> Footer:
-    """Take the metadata of a file apart. Raises ValueError or IndexError if it is none."""
+def read_footer(metadata: bytes, *, with_groups: bool = True) -> Footer:
+    """Take the metadata of a file apart; without `with_groups`, all but the row groups.
+
+    Raises ValueError or IndexError if it is none.
+    """
     head = tail = b""
     entries: dict[str, str] = {}
     groups: list[tuple[int, RowGroup]] = []
     for number, _, begin, end in fields(metadata, 0):
         if number == _SCHEMA:
             head = metadata[:end]
-        elif number == _ROW_GROUPS:
-            groups = [_read_group(metadata, *place) for place in elements(metadata, begin)]
+        elif number == _ROW_GROUPS and with_groups:
+            groups = [read_group(metadata, *place) for place in elements(metadata, begin)]
         elif number == _KEY_VALUES:
             entries = dict(_read_entry(metadata, place) for place, _ in elements(metadata, begin))
         elif number == _CREATED_BY:
@@ -142,8 +147,51 @@ def _read_entry(metadata: bytes, begin: int) -> tuple[str, str]:
     return values[_KEY], values.get(_VALUE, "")
 
 
-def _read_group(metadata: bytes, begin: int, end: int) -> tuple[int, RowGroup]:
-    """The begin of a row group, and its metadata."""
+def group_places(metadata: bytes) -> Iterator[tuple[int, int]]:
+    """The places of the row groups in the metadata of a file, in order."""
+    for number, _, begin, _ in fields(metadata, 0):
+        if number == _ROW_GROUPS:
+            yield from elements(metadata, begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The statistics of a text column in a row group: bounds of its values as bytes, and how many are null.
+
+    A bound is None if the writer gave none. Long values are bounded by shorter ones.
+    """
+
+    least: bytes | None = None
+    greatest: bytes | None = None
+    nulls: int | None = None
+
+
+def bounds(metadata: bytes, begin: int, columns: Container[int]) -> dict[int, Bounds]:
+    """The statistics of these columns, by number, from the metadata of the row group at `begin`."""
+    for number, _, place, _ in fields(metadata, begin):
+        if number == _COLUMNS:
+            chunks = enumerate(elements(metadata, place))
+            return {index: _bounds(metadata, chunk) for index, (chunk, _) in chunks if index in columns}
+    return {}
+
+
+def _bounds(metadata: bytes, chunk: int) -> Bounds:
+    for number, _, place, _ in fields(metadata, chunk):
+        if number == _METADATA:
+            for inner, _, statistics, _ in fields(metadata, place):
+                if inner == _STATISTICS:
+                    places = {field: begin for field, _, begin, _ in fields(metadata, statistics)}
+                    least, greatest = (
+                        read_binary(metadata, places[field]) if field in places else None
+                        for field in (_LEAST, _GREATEST)
+                    )
+                    nulls = read_integer(metadata, places[_NULL_COUNT]) if _NULL_COUNT in places else None
+                    return Bounds(least, greatest, nulls)
+    return Bounds()
+
+
+def read_group(metadata: bytes, begin: int, end: int) -> tuple[int, RowGroup]:
+    """The begin of a row group, and its metadata, from its place in the metadata of the file."""
     cuts: list[tuple[int, int, int | None]] = []
     rows = group_begin = length = 0
     for number, _, place, after in fields(metadata, begin):

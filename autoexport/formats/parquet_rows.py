@@ -19,7 +19,7 @@ from autoexport.formats.row_groups import Marks
 _HEAD = struct.Struct("<4I")
 """The number of rows, of light and of heavy marks, and of bytes of the rows."""
 
-_ENTRY = "autoexport"
+ENTRY = "autoexport"
 """The key of the entry in the file that says where the marks are, and the CRC-32 of each row group.
 
 Both are functions of the rows. The next export needs them to copy row groups without reading them.
@@ -40,7 +40,7 @@ def rows_in(frame: bytes) -> int:
 def entries(marks: Marks, checksums: list[int]) -> dict[str, str]:
     """The entry of a file for the next export."""
     content = {"light": marks.light, "heavy": marks.heavy, "crc32": checksums}
-    return {_ENTRY: json.dumps(content, separators=(",", ":"))}
+    return {ENTRY: json.dumps(content, separators=(",", ":"))}
 
 
 class _Source:
@@ -105,7 +105,7 @@ class Published(_Source):
         if file.length:
             length = metadata_length(file.read(file.length - END_BYTES, END_BYTES))
             footer = read_footer(file.read(file.length - END_BYTES - length, length))
-            content = json.loads(footer.entries[_ENTRY])
+            content = json.loads(footer.entries[ENTRY])
             self.groups, self.checksums = list(footer.groups), content["crc32"]
             self.light, self.heavy = content["light"], content["heavy"]
             self.begins = [0, *accumulate(group.rows for _, group in self.groups)]

@@ -16,6 +16,9 @@ GENERATIONS = 100
 MOST_BYTES = 1_000_000
 """The file has the last generations, at most this number and at most so many bytes."""
 
+LINE_BEGINNING = b'{"generation":'
+"""The first bytes of each line."""
+
 TABLES = ("images", "projects", "datasets", "labels")
 VERBS = ("added", "changed", "removed")
 
@@ -75,7 +78,7 @@ def with_line(text: bytes, generation: int, added: bytes) -> bytes:
 
 def _numbered(text: bytes) -> Iterator[tuple[int, bytes]]:
     """Each line with its generation, without parsing the rest of it."""
-    begin = b'{"generation":'
+    begin = LINE_BEGINNING
     for own in text.split(b"\n"):
         number = own[len(begin) : own.find(b",")]
         if own.startswith(begin) and number.isdigit():

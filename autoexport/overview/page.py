@@ -28,18 +28,25 @@ from autoexport.overview.markup import (
     text,
 )
 from autoexport.overview.progress import more, progress
+from autoexport.overview.progress_log import ProgressLog
 from autoexport.overview.survey import MOST_LABELS, RARE, ClassRow, DatasetRow, Survey
 from autoexport.runtime.wording import counted, singular
 
 PAGE_NAME = "index.html"
+MARK = b'<meta name="generator" content="autoexport">'
+"""In the head of each page."""
+
 _CHART_ROWS = 400
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _PARENTS = {"datasets": "a project", "images": "a dataset", "annotations": "an image"}
 _SPLIT_KINDS = ("train", "val", "test", "rest", "rest")
 
 
-def page(facts: PageFacts, found: Survey, history: History) -> bytes:
-    """The bytes of the page. Without rows in the history, it shows no change and no curve."""
+def page(facts: PageFacts, found: Survey, history: History, before: ProgressLog) -> bytes:
+    """The bytes of the page. Without rows in the history, it shows no change and no curve.
+
+    `before` tells the progress of each project and dataset; without it, the tables show no change.
+    """
     style, script = _part("page.css"), _part("page.js")
     parts = {
         "style": style,
@@ -49,7 +56,7 @@ def page(facts: PageFacts, found: Survey, history: History) -> bytes:
         "generation": number(facts.generation),
         "number": str(facts.generation),
         "taken": moment(facts.timestamp),
-        "progress": progress(facts, found, history),
+        "progress": progress(facts, found, history, before),
         "classes": _classes(found),
         "splits": _splits(facts, found),
         "problems": _problems(facts, found),

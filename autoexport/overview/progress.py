@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import repeat
 
 from autoexport.model.blocks import Counts
 from autoexport.overview.facts import PageFacts
 from autoexport.overview.history import History, HistoryRow
 from autoexport.overview.markup import bar, cell, moment, name, number, percent, share_cell, table
-from autoexport.overview.survey import Survey
+from autoexport.overview.progress_log import ProgressLog
+from autoexport.overview.survey import DatasetRow, ProjectRow, Survey
 from autoexport.runtime.wording import counted
 
 
-def progress(facts: PageFacts, found: Survey, history: History) -> str:
+def progress(facts: PageFacts, found: Survey, history: History, before: ProgressLog) -> str:
     """How far the labelling is: in all, and by project and dataset."""
     own = facts.counts
     tiles = (
@@ -30,7 +32,8 @@ def progress(facts: PageFacts, found: Survey, history: History) -> str:
         + "</div></div>"
     )
     figures = "".join(f"<div><dt>{word}</dt><dd>{number(value)}</dd></div>" for word, value in tiles)
-    return f'{hero}<dl class="tiles">{figures}</dl>{_project_table(found)}{_dataset_table(found)}'
+    gains = _Gains(facts.timestamp, found, before)
+    return f'{hero}<dl class="tiles">{figures}</dl>' + _project_table(found, gains) + _dataset_table(found, gains)
 
 
 def _is(count: int) -> str:
@@ -70,43 +73,73 @@ def _signed(value: int) -> str:
     return f"+{value:,}" if value > 0 else f"−{-value:,}" if value < 0 else "±0"
 
 
-_PROGRESS_HEADS = (("Labelled", "n"), ("Images", "n"), ("Done", "n"), ("Progress", "x"), ("Verified", "n"))
+class _Gains:
+    """The columns of labelled images that came since yesterday and last week, as far as that is known."""
+
+    def __init__(self, now: datetime, found: Survey, before: ProgressLog) -> None:
+        spans = (("Last day", timedelta(days=1)), ("Last week", timedelta(days=7)))
+        known = [(head, now - age) for head, age in spans if before.covers(now - age)]
+        self.heads = tuple((head, "n") for head, _ in known)
+        self._times = [time for _, time in known]
+        self._before = before
+        # A row that was not there is new, if all rows are recorded. Else it may have been among the smaller ones.
+        all_shown = found.project_count == len(found.projects) and found.dataset_count == len(found.datasets)
+        self._of_new = 0 if all_shown else None
+
+    def cells(self, row: ProjectRow | DatasetRow) -> str:
+        """The cells of a row."""
+        return "".join(map(self._cell, repeat(row), self._times))
+
+    def _cell(self, row: ProjectRow | DatasetRow, time: datetime) -> str:
+        before = self._before.labeled_at(row.key, time)
+        before = self._of_new if before is None else before
+        if before is None:
+            return '<td class="n" data-v="0">–</td>'
+        gain = row.labeled - before
+        kind = "up" if gain > 0 else "down" if gain < 0 else "since"
+        return f'<td class="n" data-v="{gain}"><span class="{kind}">{_signed(gain) if gain else 0}</span></td>'
 
 
-def _progress_cells(row_labeled: int, images: int, verified: int) -> str:
+_LABELED_HEAD = (("Labelled", "n"),)
+_PROGRESS_HEADS = (("Images", "n"), ("Done", "n"), ("Progress", "x"), ("Verified", "n"))
+
+
+def _progress_cells(row: ProjectRow | DatasetRow, gains: _Gains) -> str:
     return (
-        cell(row_labeled) + cell(images) + share_cell(row_labeled, images)
-        + f'<td class="x">{bar(_labeled_parts(row_labeled, verified), images)}</td>' + cell(verified)
+        cell(row.labeled) + gains.cells(row) + cell(row.images) + share_cell(row.labeled, row.images)
+        + f'<td class="x">{bar(_labeled_parts(row.labeled, row.verified), row.images)}</td>' + cell(row.verified)
     )  # fmt: skip
 
 
-def _project_table(found: Survey) -> str:
+def _project_table(found: Survey, gains: _Gains) -> str:
     if found.project_count < 2:
         return ""
     rows = [
         f'<th scope="row">{name(row.name)}</th>'
-        + _progress_cells(row.labeled, row.images, row.verified)
+        + _progress_cells(row, gains)
         + cell(row.annotations)
         + cell(row.datasets)
         for row in found.projects
     ]
-    heads = (("Project", ""), *_PROGRESS_HEADS, ("Annotations", "n"), ("Datasets", "n"))
+    heads = (
+        ("Project", ""), *_LABELED_HEAD, *gains.heads, *_PROGRESS_HEADS, ("Annotations", "n"), ("Datasets", "n")
+    )  # fmt: skip
     return table("progress projects", "Projects", heads, rows, more(found.project_count - len(rows), "project"))
 
 
-def _dataset_table(found: Survey) -> str:
+def _dataset_table(found: Survey, gains: _Gains) -> str:
     if not found.datasets:
         return '<p class="more">There are no datasets.</p>'
     several = found.project_count > 1
     rows = [
         f'<th scope="row">{name(row.name)}</th>'
         + (f"<td>{name(row.project)}</td>" if several else "")
-        + _progress_cells(row.labeled, row.images, row.verified)
+        + _progress_cells(row, gains)
         + cell(row.annotations)
         for row in found.datasets
     ]
     project = (("Project", ""),) if several else ()
-    heads = (("Dataset", ""), *project, *_PROGRESS_HEADS, ("Annotations", "n"))
+    heads = (("Dataset", ""), *project, *_LABELED_HEAD, *gains.heads, *_PROGRESS_HEADS, ("Annotations", "n"))
     kind = "progress datasets" if several else "progress alone"
     return table(kind, "Datasets", heads, rows, more(found.dataset_count - len(rows), "dataset"))
 

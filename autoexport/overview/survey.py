@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
+from autoexport.overview.progress_log import Key, key_of
 from autoexport.rendering.counted import CountedSections
 
 MOST_PROJECTS = 100
@@ -32,6 +33,7 @@ RARE = 10
 class ProjectRow:
     """A project of the page, by its published values."""
 
+    key: Key
     name: str
     datasets: int
     images: int
@@ -44,6 +46,7 @@ class ProjectRow:
 class DatasetRow:
     """A dataset of the page. `splits` are its images in train, val, test, unassigned and all others."""
 
+    key: Key
     project: str
     name: str
     images: int
@@ -210,7 +213,13 @@ class _Classes:
 def _project_row(node: ProjectNode) -> ProjectRow:
     own = node.counts
     return ProjectRow(
-        _text(node.values["name"]), len(node.datasets), own.images, own.labeled, own.verified, own.annotations
+        key_of(node.values["id"]),
+        _text(node.values["name"]),
+        len(node.datasets),
+        own.images,
+        own.labeled,
+        own.verified,
+        own.annotations,
     )
 
 
@@ -219,6 +228,7 @@ def _dataset_row(project: ProjectNode, node: DatasetNode) -> DatasetRow:
     train, val, test, unassigned = (splits.get(name, 0) for name in ("train", "val", "test", "unassigned"))
     others = own.images - train - val - test - unassigned
     return DatasetRow(
+        key_of(project.values["id"], node.values["id"]),
         _text(project.values["name"]),
         _text(node.values["name"]),
         own.images,

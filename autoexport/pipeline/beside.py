@@ -1,4 +1,4 @@
-"""Stages the files that stand beside the exported ones: the page, the history and the changes.
+"""Stages the files that stand beside the exported ones: the page, the history, the progress and the changes.
 
 They are written only with a publish. "Incremental equals full" does not hold for them: they tell of the publishes,
 not of the database alone.
@@ -13,18 +13,21 @@ from dataclasses import dataclass, field, replace
 from autoexport.model.scratch import MemoryScratch
 from autoexport.model.tree import Tree
 from autoexport.overview import change_log
-from autoexport.overview.change_log import CHANGES_NAME
+from autoexport.overview.change_log import CHANGES_NAME, LINE_BEGINNING
 from autoexport.overview.facts import PageFacts
-from autoexport.overview.history import HISTORY_NAME, History, HistoryRow
-from autoexport.overview.page import PAGE_NAME, page
-from autoexport.overview.survey import survey
+from autoexport.overview.history import HEADER, HISTORY_NAME, History, HistoryRow
+from autoexport.overview.page import MARK, PAGE_NAME, page
+from autoexport.overview.progress_log import BEGINNING as PROGRESS_BEGINNING
+from autoexport.overview.progress_log import PROGRESS_NAME, ProgressLog
+from autoexport.overview.survey import DatasetRow, ProjectRow, survey
 from autoexport.pipeline.change_log import differences, record_format
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.publishing.contract import Target
 from autoexport.publishing.crc32 import digest
-from autoexport.publishing.layout import Layout, Pieces
-from autoexport.publishing.manifest import BesideRecord, Manifest
+from autoexport.publishing.layout import Layout
+from autoexport.publishing.manifest import BESIDE_NAMES, BesideRecord, Manifest
+from autoexport.publishing.pieces import Pieces
 from autoexport.publishing.splice import Staged
 from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 
@@ -32,8 +35,25 @@ from autoexport.runtime.files import WORKING_FILES, disk_errors_explained
 def beside_names(job: ExportJob) -> set[str]:
     """The names of the files beside the exported ones that are switched on."""
     logged = job.history and record_format(job.formats) is not None
-    wanted = {PAGE_NAME: job.page, HISTORY_NAME: job.history, CHANGES_NAME: logged}
+    wanted = {
+        PAGE_NAME: job.page,
+        HISTORY_NAME: job.history,
+        PROGRESS_NAME: job.page and job.history,
+        CHANGES_NAME: logged,
+    }
     return {name for name in wanted if wanted[name]}
+
+
+_BEGINNINGS = {
+    PAGE_NAME: MARK, HISTORY_NAME: HEADER, PROGRESS_NAME: PROGRESS_BEGINNING, CHANGES_NAME: LINE_BEGINNING
+}  # fmt: skip
+_BEGINNING_BYTES = 2_000
+
+
+def left_beside(job: ExportJob) -> list[str]:
+    """The files that are switched off and still stand there, as this program once wrote them."""
+    off = [name for name in BESIDE_NAMES if name not in beside_names(job)]
+    return [name for name in off if _BEGINNINGS[name] in published(job.target, name)[:_BEGINNING_BYTES]]
 
 
 def all_there(job: ExportJob, manifest: Manifest) -> bool:
@@ -65,7 +85,13 @@ class Beside:
         if self.job.page:
             with disk_errors_explained(WORKING_FILES):
                 found = survey(self.tree, self.generation.sections.counted)
-            self._add(PAGE_NAME, page(self._facts(manifest), found, history))
+            progress = ProgressLog()
+            if self.job.history:
+                progress = ProgressLog(published(self.job.target, PROGRESS_NAME))
+                rows: tuple[ProjectRow | DatasetRow, ...] = (*found.projects, *found.datasets)
+                progress.add(self.tree.timestamp, ((row.key, row.images, row.labeled) for row in rows))
+                self._add(PROGRESS_NAME, progress.text())
+            self._add(PAGE_NAME, page(self._facts(manifest), found, history, progress))
         return replace(manifest, beside=self._records)
 
     def _add(self, name: str, text: bytes) -> None:

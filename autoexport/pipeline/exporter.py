@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from autoexport.config.settings import Settings
 from autoexport.errors import AnnotationsLeftOut, LostRace
+from autoexport.pipeline import lake
 from autoexport.pipeline.derive import derive
+from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob, opened_job
 from autoexport.pipeline.ownership import claim
 from autoexport.pipeline.publish import publish
@@ -27,11 +29,11 @@ log = get_logger()
 class Outcome:
     """The result of an export.
 
-    `published`: a file was replaced. `manifest` is the published manifest. `reason` says why the export was full
-    or incremental. `files` are the identities of the files as the export left them. `worker_cpu_s` is the CPU time
-    of the rendering process in seconds. `left_out` is the error that a first export would raise: annotations are
-    missing in the files. `full`: everything was rendered. `changed_files` are the names of the files that were
-    replaced or removed, in order.
+    `published`: a file was replaced, or a lake brought up to date. `manifest` is the published manifest. `reason`
+    says why the export was full or incremental. `files` are the identities of the files as the export left them.
+    `worker_cpu_s` is the CPU time of other processes in seconds. `left_out` is the error that a first export would
+    raise: annotations are missing in the files. `full`: everything was rendered. `changed_files` are the names of
+    the files that were replaced or removed, in order.
     """
 
     published: bool
@@ -70,35 +72,38 @@ async def export_once(
                 async with derive(job, claimed.ledger, full=full, progress=shown, complete=complete) as generation:
                     published = await publish(job, generation, claimed, started, throttle)
                 delivered = await job.target.deliver(published.manifest, every_file=full, progress=shown)
+                changed_files = published.changed_files or delivered or ()
+                changed = published.changed or delivered is not None
+                _log(generation, published.manifest, started, changed=changed)
+                synced = await lake.sync(job, published.manifest, shown)
             break
         except LostRace:
             # The snapshot is older than the files that another exporter published meanwhile: take another one.
             tries += 1
             if tries == MOST_RACES and not goes_on:
                 raise
-    changed_files = published.changed_files or delivered or ()
-    changed = published.changed or delivered is not None
-    duration_s = round(time.monotonic() - started, 3)
-    manifest, plan = published.manifest, generation.plan
+    return Outcome(
+        changed or bool(synced.tables),
+        published.manifest,
+        generation.plan.reason,
+        round(time.monotonic() - started, 3),
+        published.files,
+        generation.worker_cpu_s + generation.row_files.cpu_s + synced.cpu_s,
+        generation.left_out,
+        generation.plan.ranges is None,
+        changed_files,
+    )
+
+
+def _log(generation: Generation, manifest: Manifest, started: float, *, changed: bool) -> None:
     log.info(
         "export.published" if changed else "export.unchanged",
         generation=manifest.generation,
-        mode=plan.mode,
-        reason=plan.reason,
-        changed_images=plan.changed_images,
+        mode=generation.plan.mode,
+        reason=generation.plan.reason,
+        changed_images=generation.plan.changed_images,
         rendered_images=generation.rendered_images,
-        seconds=duration_s,
-    )
-    return Outcome(
-        changed,
-        manifest,
-        plan.reason,
-        duration_s,
-        published.files,
-        generation.worker_cpu_s + generation.row_files.cpu_s,
-        generation.left_out,
-        plan.ranges is None,
-        changed_files,
+        seconds=round(time.monotonic() - started, 3),
     )
 
 

@@ -18,8 +18,9 @@ from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.sections import Sections
 from autoexport.publishing.crc32 import digest
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, SectionTexts, Segment, lay_out, lay_out_file
+from autoexport.publishing.layout import Layout, SectionTexts, lay_out, lay_out_file
 from autoexport.publishing.manifest import FileRecord, Manifest
+from autoexport.publishing.pieces import Segment
 from autoexport.publishing.splice import contents
 from autoexport.rendering.spool import Spool
 from autoexport.rendering.tree import TreeBuilder

@@ -16,6 +16,8 @@ from autoexport.formats.contract import EncoderFormat, FolderFormat, Format, For
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.publishing import open_target
 from autoexport.publishing.contract import Target
+from autoexport.publishing.lake.process import require
+from autoexport.publishing.lake.requests import Lake
 from autoexport.runtime.threads import usable_cores
 from autoexport.sources import opened_source
 from autoexport.sources.contract import Source
@@ -33,7 +35,7 @@ class ExportJob:
     `state` is the private directory. `tables` is the `[tables]` part of the configuration file; None if it is
     empty. `digest` identifies the version of the program and the settings that determine the bytes of the files.
     `page` and `history` say which files stand beside these. `workers` is the most processes that a full export
-    may use.
+    may use. `lake` gets the rows of the Parquet files, too.
     """
 
     source: Source
@@ -46,6 +48,7 @@ class ExportJob:
     page: bool = False
     history: bool = False
     workers: int = 1
+    lake: Lake | None = None
 
     @classmethod
     def of(cls, source: Source, settings: Settings, workers: int = 1) -> ExportJob:
@@ -62,6 +65,7 @@ class ExportJob:
             page=settings.export_page,
             history=settings.export_history,
             workers=workers,
+            lake=lake_of(settings),
         )
 
     def encoders(self) -> dict[str, str]:
@@ -85,6 +89,14 @@ def formats_of(settings: Settings) -> tuple[Format, ...]:
             hint="Export YOLO to a directory, or turn it off. COCO and Parquet can go to an object store.",
         )
     return formats
+
+
+def lake_of(settings: Settings) -> Lake | None:
+    """The lake that the settings name; None if they name none. Raises `ConfigurationError`."""
+    if not settings.lake:
+        return None
+    require()
+    return Lake(settings.lake, settings.lake_file_rows, round(settings.lake_keep_hours * 3_600))
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from autoexport.incremental.ledger import Ledger, save_ledger
 from autoexport.incremental.position import save_position
 from autoexport.mapping.mapper import mapping_digest
 from autoexport.model.tree import Tree
-from autoexport.pipeline.beside import Beside, all_there
+from autoexport.pipeline.beside import Beside, all_there, left_beside
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import Claim
@@ -286,7 +286,8 @@ class _Publication:
             if reasons == before.get(name):
                 continue
             log.info("export.left_out", format=name, **reasons)
-        for name in self.job.target.switched_off([output.file_name for output in generation.formats]):
+        off = self.job.target.switched_off([output.file_name for output in generation.formats])
+        for name in (*off, *left_beside(self.job)):
             log.warning("export.left_alone", file=name, hint="this output is off: its file is not updated")
 
 

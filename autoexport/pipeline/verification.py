@@ -11,6 +11,7 @@ from pathlib import Path
 from autoexport.formats.contract import Format, RowFormat
 from autoexport.incremental.ledger import load_ledger
 from autoexport.model.tree import Tree
+from autoexport.pipeline import lake
 from autoexport.pipeline.derive import derive
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
@@ -52,7 +53,9 @@ async def differences(job: ExportJob, progress: Progress | None = None, *, hold:
             # The copies in the directory do not count if another exporter published since.
             copies = None if target.overtaken() else target.directory
             found = await in_thread(_compare, generation, tree, manifest, copies)
-        return found + await target.differences(manifest)
+        found += await target.differences(manifest)
+        # The lake is compared with the files, if these are those of the database.
+        return found if found or copies is None else [*await lake.differences(job, manifest, progress)]
 
 
 def changed_encoders(job: ExportJob) -> list[str]:

@@ -13,98 +13,13 @@ from autoexport.model.scratch import MemoryScratch, Scratch
 from autoexport.model.sections import SectionPlace
 from autoexport.model.tree import Section, Tree
 from autoexport.publishing.crc32 import combine
+from autoexport.publishing.pieces import Pieces, Segment
 
 Records = Sequence[BlockRecord] | Mapping[int, BlockRecord]
 """Blocks by their index."""
 
-_TEXT, _KEPT, _FRESH = range(3)
-"""The kinds of pieces; from `_FRESH` on, one for each part."""
-
-_READ_BYTES = 1 << 20
 _TEXT_BYTES = 64 << 10
 """As much text is held before it goes to the scratch file: that of a project may be a list of a million labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A byte range of a spool if `fresh`, else of the published file.
-
-    `part` is the index of the spool among those of the format.
-    """
-
-    fresh: bool
-    offset: int
-    length: int
-    part: int = 0
-
-
-def _kind(segment: Segment) -> int:
-    return _FRESH + segment.part if segment.fresh else _KEPT
-
-
-class Pieces:
-    """The pieces of a file in order: text, which lies in `scratch`, and segments. Each takes 17 bytes."""
-
-    def __init__(self, scratch: Scratch) -> None:
-        self.kept_bytes = 0
-        self._scratch = scratch
-        self._kinds, self._offsets, self._lengths = array("B"), array("Q"), array("Q")
-
-    def __len__(self) -> int:
-        return len(self._kinds)
-
-    def __iter__(self) -> Iterator[bytes | Segment]:
-        """Segments, and text in pieces of at most 1 MB."""
-        for kind, offset, length in zip(self._kinds, self._offsets, self._lengths, strict=True):
-            if kind != _TEXT:
-                yield Segment(kind >= _FRESH, offset, length, max(kind - _FRESH, 0))
-                continue
-            for begun in range(0, length, _READ_BYTES):
-                yield self._scratch.read(offset + begun, min(_READ_BYTES, length - begun))
-
-    def text(self, begin: int, end: int) -> bytes:
-        """The text of the pieces from `begin` to before `end`, without the segments."""
-        texts = (index for index in range(begin, end) if self._kinds[index] == _TEXT)
-        return b"".join(self._scratch.read(self._offsets[index], self._lengths[index]) for index in texts)
-
-    def add_text(self, text: bytes) -> None:
-        """Add text, which joins text before it."""
-        offset = self._scratch.append(text)
-        if self._kinds and self._kinds[-1] == _TEXT and self._offsets[-1] + self._lengths[-1] == offset:
-            self._lengths[-1] += len(text)
-        else:
-            self._add(_TEXT, offset, len(text))
-
-    def add_segment(self, segment: Segment) -> None:
-        """Add a segment."""
-        self._add(_kind(segment), segment.offset, segment.length)
-
-    def extend_segment(self, segment: Segment, between: int) -> bool:
-        """Extend the last segment over this one if it follows in the same source after `between` bytes."""
-        if not self._kinds or self._kinds[-1] != _kind(segment):
-            return False
-        if self._offsets[-1] + self._lengths[-1] + between != segment.offset:
-            return False
-        self._lengths[-1] += between + segment.length
-        if not segment.fresh:
-            self.kept_bytes += between + segment.length
-        return True
-
-    def extend(self, other: Pieces, begin: int, end: int) -> None:
-        """Add the pieces of another list, with the same scratch, from `begin` to before `end`."""
-        self._kinds += other._kinds[begin:end]
-        self._offsets += other._offsets[begin:end]
-        self._lengths += other._lengths[begin:end]
-        self.kept_bytes += sum(
-            other._lengths[index] for index in range(begin, end) if other._kinds[index] == _KEPT
-        )
-
-    def _add(self, kind: int, offset: int, length: int) -> None:
-        self._kinds.append(kind)
-        self._offsets.append(offset)
-        self._lengths.append(length)
-        if kind == _KEPT:
-            self.kept_bytes += length
 
 
 @dataclass(slots=True)
@@ -208,7 +123,7 @@ class SectionTexts:
 
         The text refers to blocks by `records`.
         """
-        begun, guarded, offsets = len(self._pieces), 0, []
+        begun, guarded, offsets = self._pieces.seal(), 0, []
         writer = LayoutWriter(self._pieces, self._separator)
         for piece in self._output.section(section):
             if isinstance(piece, BlockRef):

@@ -11,7 +11,7 @@ import orjson
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
 MANIFEST_NAME = "manifest.json"
-BESIDE_NAMES = ("index.html", "history.csv", "changes.jsonl")
+BESIDE_NAMES = ("index.html", "history.csv", "progress.jsonl", "changes.jsonl")
 """The names that files beside the exported ones have."""
 
 Mode = Literal["full", "incremental"]

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from autoexport.formats.contract import RowRange
 from autoexport.model.scratch import MemoryScratch
-from autoexport.publishing.layout import Layout, LayoutWriter, Pieces, Segment
+from autoexport.publishing.layout import Layout, LayoutWriter
+from autoexport.publishing.pieces import Pieces, Segment
 
 
 def row_ranges(rows: Layout) -> Iterator[RowRange]:

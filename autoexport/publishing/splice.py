@@ -12,7 +12,8 @@ from pathlib import Path
 
 from autoexport.errors import PublishError
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, Segment
+from autoexport.publishing.layout import Layout
+from autoexport.publishing.pieces import Segment
 from autoexport.publishing.throttle import WriteThrottle
 from autoexport.runtime.files import (
     PORTION_BYTES,

@@ -30,7 +30,7 @@ WORKING_FILE = re.compile(r"copy-[0-9a-f]{16}\.sqlite3(-wal|-shm|-journal)?|(spo
 """Names of the files in the state directory that exist only during an export."""
 
 _KEPT = (
-    rf"{PUBLISH_LOCK}|{LEADER_LOCK}|ledger\.json|position|publishing|labelling|unlisted|object_store\.json"
+    rf"{PUBLISH_LOCK}|{LEADER_LOCK}|(ledger|lake)\.json|position|publishing|labelling|unlisted|object_store\.json"
     r"|status\.(json|sock)"
 )
 

@@ -197,10 +197,10 @@ class Surroundings:
         )
         make_database(self.directory / "app.db")
 
-    def export(self, *outputs: str) -> None:
+    def export(self, *outputs: str, **settings: str) -> None:
         """Have an export in database_exports/, as someone who reads it has; `outputs` are switches that are on."""
         database, directory = str(self.directory / "app.db"), self.directory / "database_exports"
-        on = dict.fromkeys(outputs, True)
+        on = dict.fromkeys(outputs, True) | settings
         asyncio.run(run_once(Settings(database_url=database, export_directory=directory, **on)))  # type: ignore[arg-type]
 
     def run(self, *command: str) -> Finished:

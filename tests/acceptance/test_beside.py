@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from autoexport.cli import main
 from tests.applications import create_sqlite, fill_sqlite
 from tests.trials import Trial
 
-BESIDE = ("index.html", "history.csv", "changes.jsonl")
+BESIDE = ("index.html", "history.csv", "progress.jsonl", "changes.jsonl")
 
 
 @pytest.fixture
@@ -163,14 +164,25 @@ def test_each_can_be_switched_off(tmp_path: Path, trial: Trial, database: sqlite
     """The manifest then lists the other one only, no data file is touched, and the old file stays as it is."""
     trial.export()
     data = stamps(trial)["images.csv"]
-    page = stamps(trial)["index.html"]
     other = Trial(str(tmp_path / "app.sqlite3"), trial.directory, export_coco=False, export_page=False)
     assert other.export().published
     assert stamps(trial)["images.csv"] == data
     assert list(manifest(other)["beside"]) == ["history.csv", "changes.jsonl"]  # type: ignore[call-overload]
-    assert not other.export().published
+    with capture_logs() as told:
+        assert not other.export().published
+    assert [event["file"] for event in told if event["event"] == "export.left_alone"] == [
+        "index.html", "progress.jsonl"
+    ]  # fmt: skip
+    (trial.directory / "index.html").write_text("a page of another program")
+    with capture_logs() as told:
+        assert not other.export().published
+    assert [event["file"] for event in told if event["event"] == "export.left_alone"] == ["progress.jsonl"]
+    (trial.directory / "progress.jsonl").unlink()
+    page = stamps(trial)["index.html"]
     change(database)
-    other.export()
+    with capture_logs() as told:
+        other.export()
+    assert not [event for event in told if event["event"] == "export.left_alone"]
     assert stamps(trial)["index.html"] == page
     neither = Trial(
         str(tmp_path / "app.sqlite3"), tmp_path / "b", export_coco=False, export_page=False, export_history=False

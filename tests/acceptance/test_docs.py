@@ -87,7 +87,9 @@ def test_the_settings_table_is_complete() -> None:
         assert variable == (f"`DB_EXPORT_{name.upper()}`" if name != "tables" else "only in the file")
         if isinstance(field.default, bool):
             assert default == f"`{str(field.default).lower()}`"
-        elif isinstance(field.default, int | float):
+        elif isinstance(field.default, int):
+            assert default == f"`{field.default}`"
+        elif isinstance(field.default, float):
             assert default == f"`{field.default:g}`"
         elif field.default and name != "tables":
             assert default == f"`{field.default}`" or str(field.default) in default

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -81,6 +82,19 @@ def fill(path: Path, projects: list[str], datasets: list[str], labels: list[str]
         database.commit()
 
 
+def age_by_days(directory: Path, days: int) -> None:
+    """Make the history of an export older."""
+
+    def older(found: re.Match[str]) -> str:
+        aged = datetime.fromisoformat(found[1] + " " + found[3]) - timedelta(days=days)
+        return f"{aged:%Y-%m-%d}{found[2]}{aged:%H:%M:%S}Z"
+
+    for name in ("history.csv", "progress.jsonl"):
+        text = (directory / name).read_text(encoding="utf-8")
+        text = re.sub(r"(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d:\d\d)Z", older, text)
+        (directory / name).write_text(text, encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The export directories of three databases."""
@@ -96,8 +110,9 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in ("sample", "many", "hostile"):
         trial = Trial(str(folder / f"{name}.sqlite3"), folder / name, export_coco=False)
         trial.export()
+        age_by_days(trial.directory, 8)
         with closing(sqlite3.connect(folder / f"{name}.sqlite3")) as database:
-            database.execute("UPDATE images SET is_verified = 1")
+            database.execute("UPDATE images SET is_verified = 1, is_labeled = 1")
             database.commit()
         trial.export()
         found[name] = trial.directory
@@ -234,6 +249,32 @@ def test_tables_sort_and_filter_by_keyboard(exports: dict[str, Path], browser: A
         assert seen == []
 
 
+def test_tables_tell_what_came_since(exports: dict[str, Path], browser: Any) -> None:
+    """Labelled images of each project and dataset since yesterday and last week, which add up to those of all."""
+    for name in ("sample", "hostile"):
+        with opened(browser, address_of(exports[name])) as (page, seen):
+            gains = "(rows) => rows.map((row) => [3, 4].map((index) => +row.cells[index].dataset.v))"
+            rows = page.eval_on_selector_all("table.datasets tbody tr", gains)
+            told = page.eval_on_selector_all(".changes b", "(all) => all.map((one) => +one.textContent)")
+            assert [sum(column) for column in zip(*rows, strict=True)] == told
+            assert told[0] > 0
+            heads = page.eval_on_selector_all("table.projects th.n", "(all) => all.map((one) => one.textContent)")
+            assert heads[1:3] == ["Last day", "Last week"]
+            assert seen == []
+
+
+@pytest.mark.parametrize("name", ["sample", "many", "hostile"])
+def test_a_printed_page_fits_the_sheet(exports: dict[str, Path], browser: Any, name: str) -> None:
+    """A4 with the margins of the style sheet is 182 mm wide: nothing is cut off, and no control is printed."""
+    with opened(browser, address_of(exports[name]), width=688) as (page, seen):
+        page.emulate_media(media="print")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 688
+        assert not page.is_visible("nav")
+        assert page.locator("button.unfold:visible").count() == 0
+        assert len(page.pdf(format="A4", prefer_css_page_size=True)) > 10_000
+        assert seen == []
+
+
 def test_ages_are_computed_by_the_script_alone(exports: dict[str, Path], browser: Any) -> None:
     """The file has the time of the snapshot; a reader sees its age."""
     text = (exports["sample"] / "index.html").read_text()
@@ -278,6 +319,16 @@ def test_it_notices_a_new_generation_over_http(exports: dict[str, Path], browser
         manifest = tmp_path / "served" / "manifest.json"
         content = json.loads(manifest.read_bytes())
         manifest.write_text(json.dumps({**content, "generation": content["generation"] + 1}))
+        with page.expect_navigation():  # A reader who has done nothing gets the new page.
+            page.clock.run_for(16_000)
+        page.wait_for_load_state()
+        asked_again = asked.count("/index.html")
+        page.clock.run_for(16_000)  # A cache may still have the old page: it is asked for once only.
+        page.wait_for_selector(".newer:visible")
+        assert asked.count("/index.html") == asked_again == 2
+        content["generation"] += 1
+        manifest.write_text(json.dumps({**content, "generation": content["generation"] + 1}))
+        page.reload()
         page.keyboard.press("Shift")
         page.clock.run_for(16_000)
         page.wait_for_selector(".newer:visible")

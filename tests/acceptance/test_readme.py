@@ -142,7 +142,8 @@ def _program(marker: str) -> str:
 )
 def test_every_program_that_ends_runs(block: Block, reader: Surroundings) -> None:
     """Every other python block of every document runs without an error."""
-    reader.export(*(output for output in TRAINING if output.removeprefix("export_") in block.text))
+    lake = {"lake": str(reader.directory / "lake")} if "deltalake" in block.text else {}
+    reader.export(*(output for output in TRAINING if output.removeprefix("export_") in block.text), **lake)
     done = reader.run("python", "-c", block.text)
     assert done.exit_code == 0, done.stdout + done.stderr
 

@@ -16,6 +16,7 @@ import pytest
 from autoexport.config.settings import Settings
 from autoexport.pipeline.exporter import export_once
 from autoexport.pipeline.job import opened_job
+from autoexport.rendering import outline
 from tests.applications import copy_to_postgres, create_postgres, create_sqlite, fill_postgres, fill_sqlite
 from tests.outputs import ALL_OUTPUTS, published_names
 from tests.postgres import PostgresServer
@@ -149,3 +150,22 @@ _PARSERS = {
     "annotations.parquet": _parsed_parquet,
 }
 """The readers of the files that hold JSON values of the database."""
+
+
+@pytest.mark.parametrize("name", ALL_OUTPUTS)
+async def test_an_output_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes the bytes that it writes beside all others, also of a database that is cut into many sections."""
+    monkeypatch.setattr(outline, "SECTION_NODES", 3)
+    with closing(create_sqlite(tmp_path / "app.db")) as connection:
+        fill_sqlite(connection)
+        for number in range(100, 130):
+            connection.execute("INSERT INTO projects (id, name) VALUES (?, ?)", (number, f"project {number}"))
+            connection.execute(
+                "INSERT INTO datasets (id, name, project_id) VALUES (?, 'own', ?)", (str(number), number)
+            )
+    everything = await exported(str(tmp_path / "app.db"), tmp_path / "all")
+    one: dict[str, object] = dict.fromkeys(ALL_OUTPUTS, False) | {name: True}
+    alone = await exported(str(tmp_path / "app.db"), tmp_path / "alone", **one)
+    files = alone.keys() - set(_SAME_IN_MANIFEST)
+    assert files
+    assert {file: alone[file] for file in files} == {file: everything[file] for file in files}

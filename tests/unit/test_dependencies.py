@@ -22,7 +22,7 @@ def floors() -> dict[str, str]:
     """The lowest version of each dependency, optional ones too; no other kind of bound is there."""
     found = {}
     extras = PROJECT["optional-dependencies"]
-    optional = [line for name in ("metrics", "object-store", "parquet") for line in extras[name]]
+    optional = [line for name in ("metrics", "object-store", "lake") for line in extras[name]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *optional]):
         (bound,) = requirement.specifier
         assert bound.operator == ">="

@@ -68,8 +68,30 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "on_publish": (),
         "on_publish_timeout": 60.0,
         "heartbeat_url": "",
+        "lake": "",
+        "lake_file_rows": 1_000_000,
+        "lake_keep_hours": 168.0,
         "tables": {},
     }
+
+
+def test_a_lake_is_a_folder_or_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is absolute, and relative to the file that names it; a lake turns the Parquet files on."""
+    assert Settings(lake=" s3://bucket/a/lake/ ").lake == "s3://bucket/a/lake"
+    assert Settings(lake="abfss://container@account.dfs.core.windows.net/lake").lake.startswith(
+        "abfss://container@"
+    )
+    assert Settings(lake="lake").lake == str(Path("lake").absolute())
+    assert Settings(lake="lake").format_options["export_parquet"] is True
+    assert Settings(lake=" ").format_options["export_parquet"] is False
+    file = tmp_path / "elsewhere" / "autoexport.toml"
+    file.parent.mkdir()
+    file.write_text('lake = "lake"\n')
+    assert Settings(config_file=file).lake == str(file.parent / "lake")
+    file.write_text('lake = "gs://bucket/lake"\n')
+    assert Settings(config_file=file).lake == "gs://bucket/lake"
+    monkeypatch.setenv("DB_EXPORT_LAKE", "another")
+    assert Settings(config_file=file).lake == str(Path("another").absolute())
 
 
 def test_precedence_is_argument_environment_dotenv_file_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +157,15 @@ def test_settings_are_frozen() -> None:
         ({"listen": "127.0.0.1:65536"}, "listen", "HOST:PORT"),
         ({"listen": "http://127.0.0.1:9464"}, "listen", "HOST:PORT"),
         ({"listen": True}, "listen", "HOST:PORT"),
+        ({"lake": "ftp://host/lake"}, "lake", "s3://bucket/prefix"),
+        ({"lake": "s3://key:secret@bucket/lake"}, "lake", "without credentials"),
+        ({"lake": "s3://key@bucket/lake"}, "lake", "without credentials"),
+        ({"lake": "s3://bucket/lake?secret=1"}, "lake", "without credentials"),
+        ({"lake": "s3:///lake"}, "lake", "s3://bucket/prefix"),
+        ({"lake": 1}, "lake", "path of a folder"),
+        ({"lake_file_rows": 0}, "lake_file_rows", "from 1 to"),
+        ({"lake_file_rows": True}, "lake_file_rows", "from 1 to"),
+        ({"lake_keep_hours": -1}, "lake_keep_hours", "hours"),
         ({"metrics_textfile": "metrics.txt"}, "metrics_textfile", ".prom"),
         ({"on_publish": "an 'open quote"}, "on_publish", "no shell"),
         ({"on_publish": ["", "x"]}, "on_publish", "no shell"),

@@ -25,7 +25,8 @@ from autoexport.model.blocks import BlockRecord, Part
 from autoexport.model.tree import Tree
 from autoexport.publishing import splice
 from autoexport.publishing.identity import FileIdentity
-from autoexport.publishing.layout import Layout, Segment, lay_out
+from autoexport.publishing.layout import Layout, lay_out
+from autoexport.publishing.pieces import Segment
 from autoexport.publishing.splice import Staged, find_identical, stage
 from autoexport.runtime.files import TEMP_SUFFIX
 from tests.trees import Built, Dataset, Project, built
