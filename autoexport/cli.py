@@ -19,6 +19,7 @@ from autoexport.commands.options import (
     EXAMPLES,
     DatabaseFirst,
     Invocation,
+    SampleName,
     common_options,
     database_argument,
     duration,
@@ -100,7 +101,7 @@ def _run_monitor(settings: Settings) -> int:
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
 @click.option(
-    "--application", type=click.Choice(sorted(SAMPLES)), help="A sample in the schema of this application."
+    "--application", type=SampleName(sorted(SAMPLES)), help="A sample in the schema of this application."
 )
 @common_options
 @click.pass_obj

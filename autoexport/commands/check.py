@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoexport.commands.check_findings import CheckFindings, print_findings
+from autoexport.commands.check_sizes import size_notes
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError, PublishError, SourceError
@@ -36,6 +37,7 @@ from autoexport.sources.check_queries import (
     query_notes,
     refuse_conditions,
     unread_boxes,
+    unread_projects,
 )
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
@@ -82,6 +84,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         lost = await left_out(snapshot, mapping)
         always_full = await _always_full(reader, mapping)
         ambiguous, unreadable = await unread_boxes(reader)
+        unread = await unread_projects(reader)
         long = await long_cells(reader)
         of_queries = await query_notes(snapshot, mapping)
         dangling = await dangling_label_ids(reader)
@@ -93,6 +96,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         ]
         training = await training_findings(reader, source.database, settings.format_options, target, private)
     notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
+    notes += size_notes(totals.live, settings.format_options, lake=bool(settings.lake))
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
     return CheckFindings(
@@ -103,6 +107,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         warnings=[
             *mapping.warnings,
             *_box_warnings(mapping, ambiguous, unreadable),
+            *_project_warnings(mapping, unread),
             *_label_warnings(mapping, dangling),
             *_orphan_warnings(orphan_counts),
             *([] if always_full else _index_warnings(mapping, totals)),
@@ -170,6 +175,17 @@ def _box_warnings(mapping: Mapping, ambiguous: int, unreadable: int) -> list[str
             "such as x, y, width and height, or x_min, y_min, x_max and y_max, with numbers."
         )
     return warnings
+
+
+def _project_warnings(mapping: Mapping, unread: int) -> list[str]:
+    """Warn about the documents of projects that cannot be read: labels and paths of images depend on them."""
+    if not unread or mapping.projects is None:
+        return []
+    column = mapping.projects.fields["document"].name
+    return [
+        f"The {column} of {counted(unread, 'project')} cannot be read: labels have no colours, and the paths of "
+        "images may be missing. Save it again in the application."
+    ]
 
 
 def _label_warnings(mapping: Mapping, dangling: int) -> list[str]:
@@ -274,7 +290,7 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
         return [f"{directory} is not a directory, so an export would fail: set --export-dir."]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"{directory} is not writable: grant this user write access, or set --export-dir."]
-    manifest = target_of(settings).read_manifest()
+    manifest = target_of(settings).read_manifest() if settings.object_store is None else None
     if manifest is None:
         return []
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):

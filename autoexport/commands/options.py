@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from autoexport.commands.samples import ON_A_SERVER
 from autoexport.config.layers import FLAGS
 from autoexport.config.postgres_url import is_conninfo
 from autoexport.config.settings import Settings, debugging_was_asked_for
-from autoexport.errors import AutoexportError, NoDatabaseNamed
+from autoexport.errors import AutoexportError, ConfigurationError, NoDatabaseNamed
 from autoexport.runtime.redaction import redact
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -194,6 +195,19 @@ def duration(_: click.Context, __: click.Parameter, value: str | None) -> float 
     if found is None:
         raise click.BadParameter(f"{value!r} is not a time such as 90s, 30m, 2h or 1d.")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}[found[2]]
+
+
+class SampleName(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """The name of an application with a sample. Raises `ConfigurationError` for one that needs a server."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name, or an error that says why there is no sample."""
+        if value in ON_A_SERVER:
+            raise ConfigurationError(
+                f"{ON_A_SERVER[value]} keeps its data in PostgreSQL, and a sample is a SQLite file.",
+                hint="Another sample: `python -m autoexport demo --application label_studio`",
+            )
+        return super().convert(value, param, ctx)
 
 
 class DatabaseFirst(click.Group):

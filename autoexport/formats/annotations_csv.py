@@ -7,7 +7,7 @@ from itertools import chain, repeat
 
 from autoexport.config.options import Option
 from autoexport.formats.block_file import BlockFile
-from autoexport.formats.contract import FormatOptions, Output
+from autoexport.formats.contract import SHAPES, FormatOptions, Output
 from autoexport.formats.csv_cells import CsvCells, byte_order_mark, cell_at, documents
 from autoexport.model.blocks import Block
 from autoexport.model.tree import DatasetNode, ProjectNode, Tree
@@ -18,15 +18,21 @@ COLUMNS = (
     "is_verified", "model_id", "created_at", "updated_at",
 )  # fmt: skip
 _OWN = COLUMNS[COLUMNS.index("type") :]
+_DOCUMENTS = {"polygon", "points", "mask", "attributes"}
+"""The columns of JSON."""
 
 
 class AnnotationsTable(BlockFile):
-    """A row for each annotation, in the order of the tree. Images without annotations have no row."""
+    """A row for each annotation, in the order of the tree. Images without annotations have no row.
+
+    `shapes` are the fields beyond the usual ones that annotations have; they are the last columns.
+    """
 
     file_name = "annotations.csv"
 
-    def __init__(self, guard: bool = True, bom: bool = False) -> None:
+    def __init__(self, guard: bool = True, bom: bool = False, shapes: Sequence[str] = ()) -> None:
         self.guard = guard
+        self._shapes = shapes
         self._cells = CsvCells(guard)
         self.bom = bom
 
@@ -37,8 +43,8 @@ class AnnotationsTable(BlockFile):
         ids, guarded = self._cells.cells(block.annotations["id"])
         images, of_images = self._images(block, project, dataset)
         columns: list[Iterable[bytes]] = [ids, chain.from_iterable(map(repeat, images, block.spans))]
-        for name in _OWN:
-            if name == "polygon":
+        for name in (*_OWN, *self._shapes):
+            if name in _DOCUMENTS:
                 columns.append(documents(block.annotations[name]))
             else:
                 cells, more = self._cells.cells(block.annotations[name])
@@ -69,7 +75,7 @@ class AnnotationsTable(BlockFile):
 
     def header(self) -> bytes:
         """The names of the columns."""
-        return byte_order_mark(self.bom) + ",".join(COLUMNS).encode() + b"\n"
+        return byte_order_mark(self.bom) + ",".join((*COLUMNS, *self._shapes)).encode() + b"\n"
 
     def rows(self, tree: Tree) -> int:
         """Rows without the header."""
@@ -77,7 +83,7 @@ class AnnotationsTable(BlockFile):
 
 
 def _make(options: FormatOptions) -> list[AnnotationsTable]:
-    return [AnnotationsTable(options["csv_guard"], options["csv_bom"])]
+    return [AnnotationsTable(options["csv_guard"], options["csv_bom"], options.get(SHAPES, ()))]
 
 
 OUTPUT = Output(

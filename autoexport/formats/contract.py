@@ -13,6 +13,9 @@ from autoexport.model.tree import DatasetNode, ProjectNode, Section, Tree
 Owner = tuple[ProjectNode, DatasetNode]
 """The project and the dataset of a block."""
 
+SHAPES = "shape_fields"
+"""The option that no setting has: the fields of `SHAPE_FIELDS` that annotations have in this database."""
+
 FormatOptions = Mapping[str, Any]
 """The value of every declared option by name. All are plain scalars, so that a rendering process can get them."""
 

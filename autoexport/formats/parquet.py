@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 from autoexport.config.options import Option
 from autoexport.formats.block_file import BlockFile
-from autoexport.formats.contract import Copied, FormatOptions, Output, Readable, RowRange
+from autoexport.formats.contract import SHAPES, Copied, FormatOptions, Output, Readable, RowRange
 from autoexport.formats.parquet_codec import Codec, fingerprint, require
 from autoexport.formats.parquet_columns import (
-    ANNOTATION_SCHEMA,
     DISTINCT,
+    DOCUMENTS,
     IMAGE_SCHEMA,
     annotation_columns,
+    annotation_schema,
     image_columns,
     texts,
 )
@@ -98,15 +99,22 @@ class ParquetFile(BlockFile):
 
 
 def _sizes(block: Block) -> list[int]:
-    """The bytes of the polygons of each image: no other values are large."""
-    lengths = [len(text) if text else 0 for text in block.annotations["polygon"]]
+    """The bytes of the documents of each image, such as polygons: no other values are large."""
+    columns = [block.annotations[name] for name in DOCUMENTS if name in block.annotations]
+    lengths = [sum(len(text) for text in row if text) for row in zip(*columns, strict=True)]
     return [sum(lengths[begin:end]) for begin, end in pairwise([0, *accumulate(block.spans)])]
 
 
 def _make(options: FormatOptions) -> list[ParquetFile]:
+    shapes = options.get(SHAPES, ())
     return [
         ParquetFile("images.parquet", IMAGE_SCHEMA, image_columns, of_annotations=False),
-        ParquetFile("annotations.parquet", ANNOTATION_SCHEMA, annotation_columns, of_annotations=True),
+        ParquetFile(
+            "annotations.parquet",
+            annotation_schema(shapes),
+            partial(annotation_columns, shapes),
+            of_annotations=True,
+        ),
     ]
 
 

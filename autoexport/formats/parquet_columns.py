@@ -1,5 +1,6 @@
-"""Turns the columns of a block into the columns of the Parquet files, whose schema is the same for every database.
+"""Turns the columns of a block into the columns of the Parquet files.
 
+The schema is the same for every database, but for the columns of `SHAPE_SCHEMA`, which only some have.
 Keys and times are text as in the JSON file, because a database may have keys and times of several types. Sizes are
 whole numbers and all other numbers are doubles. A value of another type is null.
 """
@@ -35,7 +36,14 @@ ANNOTATION_SCHEMA = {
 }  # fmt: skip
 """The columns of annotations.parquet and their types: those of annotations.csv. The polygon is JSON."""
 
-DISTINCT = ("annotation_id", "file_path", "original_filename", "polygon")
+SHAPE_SCHEMA = {
+    "rotation": DOUBLE, "points": TEXT, "mask": TEXT, "attributes": TEXT, "track_id": TEXT, "frame": INT64,
+    "keyframe": BOOL,
+}  # fmt: skip
+"""The last columns of annotations.parquet, of which a database has some or none. The second to fourth are JSON."""
+
+DOCUMENTS = ("polygon", "points", "mask", "attributes")
+DISTINCT = ("annotation_id", "file_path", "original_filename", "polygon", "points", "mask")
 """The columns whose values are mostly different from one another."""
 
 _OF_THE_IMAGE = ("filename", "split")
@@ -53,16 +61,23 @@ def image_columns(block: Block, project: ProjectNode, dataset: DatasetNode) -> I
             yield _CONVERTERS[kind](block.images["id" if name == "image_id" else name])
 
 
-def annotation_columns(block: Block, project: ProjectNode, dataset: DatasetNode) -> Iterator[Column]:
-    """The columns of annotations.parquet for a block."""
+def annotation_schema(shapes: Sequence[str]) -> dict[str, str]:
+    """The columns of annotations.parquet and their types, with those of these fields."""
+    return {**ANNOTATION_SCHEMA, **{name: SHAPE_SCHEMA[name] for name in shapes}}
+
+
+def annotation_columns(
+    shapes: Sequence[str], block: Block, project: ProjectNode, dataset: DatasetNode
+) -> Iterator[Column]:
+    """The columns of annotations.parquet for a block, with those of these fields."""
     parents = _parents(project, dataset)
-    for name, kind in ANNOTATION_SCHEMA.items():
+    for name, kind in annotation_schema(shapes).items():
         if name in parents:
             yield parents[name] * sum(block.spans)
         elif name == "image_id" or name in _OF_THE_IMAGE:
             values = texts(block.images["id" if name == "image_id" else name])
             yield [*chain.from_iterable(map(repeat, values, block.spans))]
-        elif name == "polygon":
+        elif name in DOCUMENTS:
             yield [None if text is None else text.decode() for text in block.annotations[name]]
         else:
             yield _CONVERTERS[kind](block.annotations["id" if name == "annotation_id" else name])

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from autoexport.errors import AnnotationsLeftOut, UndecodableText
 from autoexport.formats import chosen_formats
-from autoexport.formats.contract import FileSetFormat, Format, SectionFormat
+from autoexport.formats.contract import SHAPES, FileSetFormat, Format, SectionFormat
 from autoexport.incremental.changes import Assessment, assess, assess_without_ledger, changes_since, judge
 from autoexport.incremental.key_kinds import kinds_of
 from autoexport.incremental.ledger import Ledger
@@ -21,7 +21,7 @@ from autoexport.model.sections import BlockRecords, SectionRecord
 from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
-from autoexport.pipeline.mapped import mapping_of, narrowed
+from autoexport.pipeline.mapped import mapping_of, narrowed, shape_fields
 from autoexport.pipeline.one_reader import rendered_here
 from autoexport.pipeline.ranges import Crew, Ranges, crew_of
 from autoexport.pipeline.recording import order_of
@@ -115,13 +115,11 @@ class Derivation:
         self.spooled = spooled
         self.scratch = scratch
         self.row_files = row_files
-        self.crew = crew
+        self.crew, self.worker_cpu_s = crew, 0.0
         self.progress = progress or NullProgress()
         self.complete = complete
-        self.worker_cpu_s = 0.0
         self.formats: Sequence[Format] = job.formats
-        self.options = job.options
-        self.settings = job.digest
+        self.options, self.settings = job.options, job.digest
         self.training: Training | None = None
         self.changes: Changes | Everything | None = None
 
@@ -129,6 +127,10 @@ class Derivation:
         """Map, plan and render. `everything` is a reason to render all blocks."""
         mapping = await in_thread(mapping_of, self.snapshot.catalog, self.job.tables, None if full else ledger)
         self.mapping = mapping = narrowed(mapping, self.job.formats)
+        if shapes := shape_fields(mapping):
+            self.options = self.row_files.options = {**self.options, SHAPES: shapes}
+            self.formats = chosen_formats(self.options)
+            self.settings = f"{self.settings} {' '.join(shapes)}"
         lost = await left_out(self.snapshot, mapping)
         if lost is not None and self.complete:
             raise lost
@@ -161,8 +163,8 @@ class Derivation:
         with disk_errors_explained(WORKING_FILES):
             training = await prepare(self.reader, self.builder, job.options, job.target, job.state)
         self.training = training
-        self.settings = f"{job.digest} {training.digest}"
-        self.options = training.options(job.options)
+        self.settings = f"{self.settings} {training.digest}"
+        self.options = training.options(self.options)
         self.formats = chosen_formats(self.options)
 
     async def _generation(
@@ -217,8 +219,7 @@ class Derivation:
         )
 
     async def _learn_in_advance(self, assessment: Assessment) -> None:
-        """Learn the classes before everything is rendered, if there are no rows of labels: rendering twice would
-        take longer."""
+        """Learn the classes before everything is rendered, if there are no rows of labels: it takes less time."""
         training = self.training
         if training is not None and assessment.plan.ranges is None and self.builder.outline.labels_from_names:
             await learn_all(training, self.reader, self.builder)

@@ -12,8 +12,9 @@ from autoexport.mapping.mapper import map_catalog
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.mapping.unseen import hidden, no_tables
 from autoexport.model.catalog import Catalog
-from autoexport.model.mapping import Mapping, TableMapping
+from autoexport.model.mapping import SHAPE_FIELDS, Mapping, TableMapping
 from autoexport.runtime.logs import get_logger
+from autoexport.values.expand import dialect
 
 log = get_logger()
 
@@ -36,6 +37,15 @@ def mapping_of(catalog: Catalog, tables: TablesConfig | None, ledger: Ledger | N
     for warning in mapping.warnings:
         log.warning("mapping.warning", warning=warning)
     return mapping
+
+
+def shape_fields(mapping: Mapping) -> list[str]:
+    """The fields of `SHAPE_FIELDS` that annotations have: columns, or what their documents give."""
+    annotations = mapping.annotations
+    if annotations is None:
+        return []
+    given = dialect(annotations.expand).shape_fields if annotations.expand else ()
+    return [name for name in SHAPE_FIELDS if name in annotations.fields or name in given]
 
 
 _COUNTED = {

@@ -23,12 +23,13 @@ class RowFileSet:
     """The files of one export, each made once: encoding takes time, and they do not depend on the time stamp.
 
     `state` is the private directory, where new bytes are kept in files without names until `close`. `directory`
-    holds the published files. `cpu_s` is the processor time of worker processes in seconds.
+    holds the published files. `options` are those of the formats. `cpu_s` is the processor time of worker
+    processes in seconds.
     """
 
     def __init__(self, options: FormatOptions, state: Path, directory: Path) -> None:
         self.cpu_s = 0.0
-        self._options = options
+        self.options = options
         self._state = state
         self._directory = directory
         self._made: dict[str, tuple[Layout, int]] = {}
@@ -65,7 +66,7 @@ class RowFileSet:
             sum(length for fresh, _, length in ranges if fresh) >= row_process.PROCESS_FROM_ROWS
             and is_interpreter()
         ):
-            made = row_process.write_groups_apart(output, self._options, ranges, files)
+            made = row_process.write_groups_apart(output, self.options, ranges, files)
             if made is not None:
                 pieces, cpu_s = made
                 self.cpu_s += cpu_s

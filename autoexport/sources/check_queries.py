@@ -14,6 +14,7 @@ from autoexport.sources.query_changes import queries_of
 from autoexport.sources.reader import SnapshotReader
 from autoexport.sources.sql import subquery
 from autoexport.values.boxes import corners, is_ambiguous
+from autoexport.values.expand import dialect
 from autoexport.values.json_columns import parse
 
 EXCEL_CELL = 32_767
@@ -91,6 +92,20 @@ async def unread_boxes(reader: SnapshotReader) -> tuple[int, int]:
             else:
                 unreadable += parse(value)[0] is not None
     return ambiguous, unreadable
+
+
+async def unread_projects(reader: SnapshotReader) -> int:
+    """Count the projects whose documents, which declare their labels, cannot be read. Raises `SourceError`."""
+    mapped = reader.tables.mapped.get("projects")
+    read = dialect(mapped.expand).read_project if mapped is not None and mapped.expand else None
+    if read is None or mapped is None:
+        return 0
+    await reader.snapshot.read_leniently()
+    statement = select(reader.tables.read("projects", mapped.fields["document"]))
+    unread = 0
+    async for part in reader.snapshot.stream(statement.where(reader.tables.live("projects"))):
+        unread += sum(read(stored).unreadable for (stored,) in part)
+    return unread
 
 
 async def dangling_label_ids(reader: SnapshotReader) -> int:

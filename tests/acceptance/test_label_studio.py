@@ -206,3 +206,19 @@ async def test_every_format_and_the_rendering_process(
             step(connection, chance)
         await exporting.export()
     assert CANARY.encode() not in everything_in([tmp_path / "exports"])
+
+
+def test_check_counts_configurations_that_cannot_be_read(studio: tuple[str, Connection], tmp_path: Path) -> None:
+    """One that is no XML, or XML that is not safe to read; an empty one is none."""
+    url, connection = studio
+    told = ("check", "--database-url", url, "--export-dir", str(tmp_path / "exports"))
+    add_project(connection, 1, "Yard", BOXES)
+    add_project(connection, 2, "Empty", "")
+    assert "cannot be read" not in run_autoexport(*told).stdout
+    add_project(connection, 3, "Broken", "<View><Image")
+    assert "label_config of 1 project cannot be read" in run_autoexport(*told).stdout
+    unsafe = '<!DOCTYPE a [<!ENTITY b "c">]><View>&b;</View>'
+    add_project(connection, 4, "Unsafe", unsafe)
+    done = run_autoexport(*told)
+    assert done.exit_code == 0
+    assert "label_config of 2 projects cannot be read" in done.stdout

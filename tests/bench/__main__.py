@@ -30,6 +30,7 @@ from tests.bench.many_parents import many_parents
 from tests.bench.memory import memory
 from tests.bench.one_row import one_row
 from tests.bench.outputs import outputs
+from tests.bench.peers import duckdb_version, interpreter_of, version_of
 from tests.bench.profile_full import profile
 from tests.bench.read_lock import read_lock
 from tests.bench.rendering import as_json, as_text
@@ -69,6 +70,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write everything there as well; - is standard output"
     )
+    parser.add_argument(
+        "--duckdb",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="interpreter with the packages of the extra bench",
+    )
+    parser.add_argument(
+        "--other-python", default="", metavar="PYTHON", help="interpreter to measure full exports with as well"
+    )
     parser.add_argument("--directory", type=Path, help="working directory; SQLite databases in it are used again")
     return parser.parse_args()
 
@@ -78,7 +88,7 @@ def main() -> int:
     given = _arguments()
     to_stdout = given.json == Path("-")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # daemons and servers end with us
-    machine = _machine()
+    machine = _machine(given.duckdb)
     _say(", ".join(f"{name}: {value}" for name, value in machine.items()))
     own = tempfile.mkdtemp(prefix="autoexport-bench-") if given.directory is None else None
     directory = Path(own or given.directory).absolute()
@@ -89,7 +99,15 @@ def main() -> int:
         _keep_bytecode(directory / "bytecode")
         databases = Databases(directory)
         try:
-            bench = Bench(tuple(sorted(given.images)), given.rounds, given.seconds, databases, scratch)
+            bench = Bench(
+                tuple(sorted(given.images)),
+                given.rounds,
+                given.seconds,
+                databases,
+                scratch,
+                given.duckdb,
+                given.other_python,
+            )
             for name in given.only or SCENARIOS:
                 for table in _measured(name, bench):
                     tables.append(table)
@@ -128,8 +146,8 @@ def _keep_bytecode(directory: Path) -> None:
     os.environ["PYTHONPYCACHEPREFIX"] = str(directory)
 
 
-def _machine() -> dict[str, Value]:
-    """The facts about the machine that the figures depend on."""
+def _machine(duckdb: str) -> dict[str, Value]:
+    """The facts about the machine and the programs that the figures depend on."""
     about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.split(":")[1].strip() for line in about.splitlines() if line.startswith("model name")), "")
     load = os.getloadavg()[0]
@@ -138,10 +156,17 @@ def _machine() -> dict[str, Value]:
         "processor": model,
         "memory_gb": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9,
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", "") if _has_os_release() else "",
+        "python": interpreter_of(sys.executable),
         "sqlite": sqlite3.sqlite_version,
+        "sqlite3 shell": version_of(["sqlite3", "--version"]),
+        "duckdb": duckdb_version(duckdb) or "absent",
         "load": f"{load:.1f}" + (", NOT quiet" if load > 0.5 else ""),
     }
+
+
+def _has_os_release() -> bool:
+    return any(Path(name).exists() for name in ("/etc/os-release", "/usr/lib/os-release"))
 
 
 def _say(text: str) -> None:

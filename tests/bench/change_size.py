@@ -35,10 +35,9 @@ def _by_change(bench: Bench, table: Table, kind: str, url: str | Path) -> None:
             row: dict[str, Value] = {"database": kind, "changed rows": rows}
             row["where"] = "scattered" if scattered else "together"
             table.rows.append(row | _cost(bench, url, exports, rows, scattered=scattered))
-    full = [
-        must(run_once([exporter(str(url), exports, "--full")], bench.scratch)).seconds for _ in range(bench.rounds)
-    ]
-    table.rows.append({"database": kind, "changed rows": "--full", "process_s": middle(full), "mode": "full"})
+    full = [must(run_once([exporter(str(url), exports, "--full")], bench.scratch)) for _ in range(bench.rounds)]
+    row = {"database": kind, "changed rows": "--full", "process_s": middle([run.seconds for run in full])}
+    table.rows.append({**row, "cpu_s": middle([run.cpu_s for run in full]), "mode": "full"})
 
 
 def by_database(bench: Bench) -> list[Table]:
@@ -57,16 +56,18 @@ def by_database(bench: Bench) -> list[Table]:
 
 
 def _cost(bench: Bench, url: str | Path, exports: Path, rows: int, *, scattered: bool) -> dict[str, Value]:
-    process, export, changed, manifest, memory = [], [], 0, {}, 0.0
+    process, cpu, export, changed, manifest, memory = [], [], [], 0, {}, 0.0
     for number in range(bench.rounds):
         changed = change(url, rows, scattered=scattered, seed=1000 * rows + number)
         os.sync()
         run = must(run_once([exporter(str(url), exports)], bench.scratch))
         manifest = json.loads((exports / "manifest.json").read_text())
         process.append(run.seconds)
+        cpu.append(run.cpu_s)
         export.append(float(manifest["duration_seconds"]))
         memory = max(memory, run.memory_mb)
-    cost: dict[str, Value] = {"process_s": middle(process), "export_s": middle(export), "mode": manifest["mode"]}
+    cost: dict[str, Value] = {"process_s": middle(process), "cpu_s": middle(cpu), "export_s": middle(export)}
+    cost["mode"] = manifest["mode"]
     cost |= {"rendered images": manifest["rendered_images"], "memory_mb": memory}
     if changed < rows:
         cost["remark"] = f"only {changed:,} rows there"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from tests.bench.peers import (
     copy_files,
     copy_rows,
+    duckdb,
     load_all,
     ours,
+    ours_by,
     psql_tree,
     read_rows,
     sqlite_shell,
@@ -33,10 +35,12 @@ def full_sqlite(bench: Bench) -> list[Table]:
         exports = bench.exported(plain, "published")
         contenders = [
             ours("autoexport", plain),
+            *ours_by(bench.other_python, plain),
             ours("autoexport, indexed", indexed),
             ours("autoexport, WAL", wal),
             ours("autoexport, indexed, WAL", indexed_wal),
             sqlite_shell(indexed, images),
+            duckdb(plain, bench.duckdb),
             load_all("load all, json.dump", plain, images),
             sqlite_utils(plain),
             read_rows("limit: sqlite3 module, rows read", plain),
@@ -59,8 +63,10 @@ def full_postgres(bench: Bench) -> list[Table]:
         exports = bench.exported(url, "published")
         contenders = [
             ours("autoexport", url),
+            *ours_by(bench.other_python, url),
             ours("autoexport, indexed", bench.databases.postgres(images, indexed=True)),
             psql_tree(url),
+            duckdb(url, bench.duckdb),
             load_all("load all, json.dump", url, images),
             read_rows("limit: asyncpg, rows read in order", url),
             copy_rows("limit: COPY (SELECT …) TO STDOUT", url, ordered=False),

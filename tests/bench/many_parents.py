@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tests.applications import Row, create_sqlite
 from tests.bench.memory import peak_mb
+from tests.bench.peers import duckdb, duckdb_version, load_all
 from tests.bench.results import BenchError, Table, Value, middle
-from tests.bench.running import Command, exporter, must, python, run_once
+from tests.bench.running import exporter, must, run_once
 from tests.bench.scenario import Bench
 
 SHAPES = ((20_000, 100_000), (10_000, 100), (50_000, 100), (20, 200_000))
@@ -31,6 +32,9 @@ def many_parents(bench: Bench) -> list[Table]:
     empty = bench.fresh("empty") / "empty.sqlite3"
     create_sqlite(empty, journal_mode="delete").close()
     starts = {name: _cpu(bench, empty, name) for name in ("ours", "naive")}
+    has_duckdb = bool(duckdb_version(bench.duckdb))
+    if has_duckdb:
+        starts["duckdb"] = _cpu(bench, empty, "duckdb")
     for datasets, labels in SHAPES:
         path = bench.fresh("parents") / "parents.sqlite3"
         write(path, datasets, labels)
@@ -46,23 +50,28 @@ def many_parents(bench: Bench) -> list[Table]:
         one = (middle(ones) or 0.0) - starts["ours"]
         full_mb = peak_mb(exporter(str(path), bench.fresh("exports"), "--full"), bench.scratch)
         row: dict[str, Value] = {"datasets": datasets, "labels": labels, "full_cpu_s": full, "naive_cpu_s": naive}
+        if has_duckdb:
+            row["duckdb_cpu_s"] = _cpu(bench, path, "duckdb") - starts["duckdb"]
         row |= {"full_ratio": full / naive, "one_row_share": one / full, "full_mb": full_mb, "1 row_mb": one_mb}
         table.rows.append(row)
     table.notes += [
         f"limits: {MOST_OVER_NAIVE:.0f} times their CPU, {MOST_MB:.0f} MB, {MOST_OF_FULL} of a full export",
-        f"start taken off: {starts['ours']:.2f} s of ours, {starts['naive']:.2f} s of theirs",
+        "start taken off: " + ", ".join(f"{seconds:.2f} s of {name}" for name, seconds in starts.items()),
     ]
     return [table]
 
 
 def _cpu(bench: Bench, path: Path, who: str) -> float:
-    """The median processor seconds of a full export by this exporter or by the naive one."""
+    """The median processor seconds of a full export by this exporter, by the naive one or by DuckDB."""
     seconds = []
     for _ in range(bench.rounds):
         out = bench.fresh("output")
-        naive = Command(python("tests.bench.peer_exporter", "load-all", str(path), str(out)))
-        command = naive if who == "naive" else exporter(str(path), out, "--full")
-        seconds.append(must(run_once([command], bench.scratch)).cpu_s)
+        commands = {
+            "ours": lambda out: [exporter(str(path), out, "--full")],
+            "naive": load_all("naive", path, 0).commands,
+            "duckdb": duckdb(path, bench.duckdb).commands,
+        }
+        seconds.append(must(run_once(commands[who](out), bench.scratch)).cpu_s)
     found = middle(seconds)
     if found is None:
         raise BenchError("there was no round")

@@ -23,6 +23,7 @@ class _Kind:
 
     name: str
     process: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     export: list[float] = field(default_factory=list)
     copied: list[float] = field(default_factory=list)
     copied_durably: list[float] = field(default_factory=list)
@@ -50,7 +51,9 @@ def _measured(bench: Bench, name: str, url: str | Path) -> _Kind:
     for number in range(bench.rounds):
         change(url, 1, scattered=True, seed=2 * number)
         os.sync()
-        kind.process.append(must(run_once([exporter(str(url), exports)], bench.scratch)).seconds)
+        run = must(run_once([exporter(str(url), exports)], bench.scratch))
+        kind.process.append(run.seconds)
+        kind.cpu.append(run.cpu_s)
         kind.export.append(incremental(exports))
         if isinstance(url, Path):
             _copy(bench, kind, [url, *(exports / file for file in PUBLISHED)])
@@ -89,6 +92,7 @@ def _costs(kinds: list[_Kind], images: int) -> Table:
     table = Table("one-row", f"One changed row of {images:,} images")
     for kind in kinds:
         row: dict[str, Value] = {"database": kind.name, "process_s": middle(kind.process)}
+        row["cpu_s"] = middle(kind.cpu)
         row |= {
             "export_s": middle(kind.export),
             "cp_s": middle(kind.copied),
@@ -97,7 +101,7 @@ def _costs(kinds: list[_Kind], images: int) -> Table:
         row |= {"process_ratio": ratio(kind.process, kind.copied), "export_ratio": ratio(kind.export, kind.copied)}
         table.rows.append(row)
     table.notes += [
-        "process: `python -m autoexport`, start included",
+        "process: `python -m autoexport`, start included; cpu: the processor time of the same run",
         "export: the same run by its manifest, which is what a daemon needs",
         "cp: of the database and of all published files; the ratios are over cp without sync",
     ]

@@ -107,3 +107,34 @@ def postgres_images_csv() -> str:
     """images.csv, its annotations counted in one pass."""
     counted = "LEFT JOIN (SELECT image_id, count(*) AS n FROM annotations GROUP BY 1) c ON c.image_id = i.id"
     return " ".join(IMAGES_CSV.format(count="coalesce(c.n, 0)", counted=counted).split())
+
+
+# --- DuckDB: grouped, as nested structures that it writes as JSON ---------------------------------
+
+
+def _fields(alias: str, names: tuple[str, ...]) -> str:
+    return ", ".join(f"'{_RENAMED.get(name, name)}': {alias}.{name}" for name in names)
+
+
+def duckdb_tree() -> str:
+    """The tree, one line a project, from either database."""
+    flat = tuple(name for name in ANNOTATION_COLUMNS if name not in (*_CORNERS, "segmentation"))
+    annotation = (
+        f"{{{_fields('a', flat)}, 'bbox': {{{_fields('a', _CORNERS)}}}, 'polygon': a.segmentation::VARCHAR::JSON}}"
+    )
+    image = f"{{{_fields('i', IMAGE_COLUMNS)}, 'annotations': coalesce(aa.list, [])}}"
+    dataset = f"{{{_fields('d', _DATASET)}, 'images': coalesce(ii.list, [])}}"
+    project = ", ".join(f"p.{name}" for name in _PROJECT)
+    statement = f"""
+WITH aa AS (SELECT a.image_id, list({annotation} ORDER BY a.id) AS list FROM annotations a GROUP BY 1),
+ii AS (SELECT i.dataset_id, list({image} ORDER BY i.id) AS list
+  FROM images i LEFT JOIN aa ON aa.image_id = i.id GROUP BY 1),
+dd AS (SELECT d.project_id, list({dataset} ORDER BY d.id) AS list
+  FROM datasets d LEFT JOIN ii ON ii.dataset_id = d.id GROUP BY 1)
+SELECT {project}, coalesce(dd.list, []) AS datasets
+FROM projects p LEFT JOIN dd ON dd.project_id = p.id ORDER BY p.id
+"""
+    return " ".join(statement.split())
+
+
+duckdb_images_csv = postgres_images_csv

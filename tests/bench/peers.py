@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from tests.bench.peer_queries import (
@@ -38,6 +40,64 @@ def _too_much_memory(images: int) -> str | None:
 def ours(name: str, url: str | Path, *flags: str) -> Contender:
     """A full export by this exporter, process start included."""
     return Contender(name, lambda out: [exporter(str(url), out, "--full", *flags)])
+
+
+def ours_by(interpreter: str, url: str | Path) -> list[Contender]:
+    """The same by another interpreter, if there is one."""
+
+    def commands(out: Path) -> Sequence[Command]:
+        own = exporter(str(url), out, "--full")
+        return [Command([interpreter, *own.arguments[1:]])]
+
+    return [Contender(f"autoexport, {interpreter_of(interpreter)}", commands)] if interpreter else []
+
+
+@cache
+def interpreter_of(interpreter: str) -> str:
+    """The version of a Python and how it was built: slow ones cost this exporter more than others."""
+    asked = (
+        "import platform as p, sysconfig as s; print(p.python_version(), s.get_config_var('CONFIG_ARGS') or '')"
+    )
+    done = subprocess.run([interpreter, "-c", asked], capture_output=True, text=True, check=True)
+    version, _, arguments = done.stdout.strip().partition(" ")
+    return f"Python {version} {build_of(arguments)}"
+
+
+def build_of(arguments: str) -> str:
+    """How an interpreter was built, by the arguments of its `configure`."""
+    known = {"--enable-optimizations": "PGO", "--with-lto": "LTO", "--with-pydebug": "debug checks"}
+    words = [word.strip("'").partition("=")[0] for word in arguments.split()]
+    found = [name for flag, name in known.items() if flag in words]
+    return f"with {' and '.join(found)}" if found else "without PGO"
+
+
+# --- DuckDB --------------------------------------------------------------------------------------
+
+
+def version_of(command: Sequence[str]) -> str:
+    """The first word that a program prints about its version; empty if there is no such program."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.split(maxsplit=1)[0] if done.stdout.strip() else ""
+
+
+@cache
+def duckdb_version(interpreter: str) -> str:
+    """The version of DuckDB that an interpreter has with its extensions; empty if it has none."""
+    return version_of([interpreter, "-c", "import duckdb, duckdb_ext; print(duckdb.__version__)"])
+
+
+def duckdb(url: str | Path, interpreter: str, what: str = "tree") -> Contender:
+    """DuckDB: the same tree and images.csv, or the two Parquet files, on all processors."""
+
+    def commands(out: Path) -> Sequence[Command]:
+        return [Command([interpreter, "-m", "tests.bench.peer_duckdb", what, str(url), str(out)])]
+
+    version = duckdb_version(interpreter)
+    missing = None if version else "absent: give --duckdb an interpreter with the packages of the extra bench"
+    return Contender(f"DuckDB {version}".strip(), commands, missing)
 
 
 # --- SQLite --------------------------------------------------------------------------------------

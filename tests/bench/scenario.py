@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,19 @@ USUAL_IMAGES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The parameters of all scenarios. `seconds` is the length of each impact measurement."""
+    """The parameters of all scenarios.
+
+    `seconds` is the length of each impact measurement. `duckdb` is the Python that has DuckDB with its extensions.
+    `other_python` is one with this exporter's dependencies that is measured beside this one; empty for none.
+    """
 
     sizes: tuple[int, ...]
     rounds: int
     seconds: float
     databases: Databases
     scratch: Path
+    duckdb: str = sys.executable
+    other_python: str = ""
 
     @property
     def usual(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.bench.changing import change
+from tests.bench.peers import build_of, duckdb, interpreter_of
 from tests.bench.rendering import as_text
 from tests.bench.results import Table, percentile, ratio
 from tests.bench.running import Command, answer_of, number_of, python, run_once
@@ -35,6 +37,28 @@ def test_a_table_says_its_units() -> None:
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["who", "median (s)", "memory (MB)", "remark"]
     assert [cell.strip() for cell in lines[4].split("|")[1:-1]] == ["us", "1.500", "83", ""]
     assert [cell.strip() for cell in lines[5].split("|")[1:-1]] == ["x", "", "", "absent"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "build"),
+    [
+        ("'--prefix=/usr' '--enable-optimizations' '--with-lto' 'CFLAGS=-O2 -g'", "with PGO and LTO"),
+        ("'--enable-optimizations' '--with-lto=full'", "with PGO and LTO"),
+        ("'--prefix=/home/x' '--enable-shared'", "without PGO"),
+        ("", "without PGO"),
+    ],
+)
+def test_the_build_of_an_interpreter_is_named(arguments: str, build: str) -> None:
+    """As `CONFIG_ARGS` of sysconfig has it."""
+    assert build_of(arguments) == build
+    assert interpreter_of(sys.executable).startswith(f"Python {sys.version_info[0]}.{sys.version_info[1]}.")
+
+
+def test_a_peer_that_is_absent_says_so(tmp_path: Path) -> None:
+    """It takes no part, and the row says how to get it."""
+    contender = duckdb(tmp_path / "app.db", "/bin/false")
+    assert contender.name == "DuckDB"
+    assert "--duckdb" in (contender.absent or "")
 
 
 def test_the_memory_of_a_small_program_is_not_that_of_its_large_parent(tmp_path: Path) -> None:

@@ -121,6 +121,18 @@ def test_a_demo_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
+def test_an_application_that_needs_a_server_has_no_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One clear line, and another sample to try; nothing is created."""
+    assert main(["demo", "--application", "cvat"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: CVAT keeps its data in PostgreSQL, and a sample is a SQLite file."
+    assert len(lines) == 2
+    assert "demo --application label_studio" in lines[1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_demo_makes_a_database_and_its_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says where they are and what to try next; the summary names each file."""
     assert main(["demo", "here there"]) == 0

@@ -16,6 +16,10 @@ SAMPLES = {
 """The module of each application's sample."""
 
 
+ON_A_SERVER = {"cvat": "CVAT"}
+"""Applications that a preset maps and that have no sample: they keep their data in PostgreSQL alone."""
+
+
 class Sample(Protocol):
     """A module with a sample: the statements of its schema, and its rows, which are always the same."""
 

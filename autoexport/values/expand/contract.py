@@ -28,10 +28,14 @@ Region = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class ProjectDocument:
-    """What the document of a project says: its labels by name, with their colours, and facts about its images."""
+    """What the document of a project says: its labels by name, with their colours, and facts about its images.
+
+    `unreadable`: there is a document, and it is not what the application writes.
+    """
 
     labels: ReadOnly[str, str | None] = field(default_factory=dict)
     facts: Facts = field(default_factory=dict)
+    unreadable: bool = False
 
 
 @dataclass(slots=True)

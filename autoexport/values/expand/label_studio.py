@@ -185,12 +185,12 @@ def read_project(stored: Scalar) -> ProjectDocument:
     """
     from defusedxml.ElementTree import ParseError, fromstring
 
-    if not isinstance(stored, str) or not stored.strip():
+    if stored is None or (isinstance(stored, str) and not stored.strip()):
         return ProjectDocument()
     try:
-        root = fromstring(stored, forbid_dtd=True)
+        root = fromstring(str(stored), forbid_dtd=True)
     except (ParseError, ValueError):
-        return ProjectDocument()
+        return ProjectDocument(unreadable=True)
     labels: dict[str, str | None] = {}
     image = None
     for element in root.iter():

@@ -103,7 +103,7 @@ def read_project(stored: Scalar) -> ProjectDocument:
     config, _ = parse(stored)
     labels: dict[str, str | None] = {}
     if not isinstance(config, dict):
-        return ProjectDocument()
+        return ProjectDocument(unreadable=stored not in (None, "", b"") and config is not None)
     tools = [tool for tool in config.get("tools") or () if isinstance(tool, dict) and tool.get("tool") in _SHAPES]
     configs = [config, *(tool["config"] for tool in tools if isinstance(tool.get("config"), dict))]
     lists = [each.get("attributes") for each in configs]
