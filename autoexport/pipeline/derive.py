@@ -22,8 +22,9 @@ from autoexport.model.tree import Totals
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.mapped import mapping_of, narrowed, shape_fields
-from autoexport.pipeline.ranges import Ranges
-from autoexport.pipeline.recording import order_of, rendered_here
+from autoexport.pipeline.one_reader import rendered_here
+from autoexport.pipeline.ranges import Crew, Ranges, crew_of
+from autoexport.pipeline.recording import order_of
 from autoexport.pipeline.row_files import RowFileSet
 from autoexport.pipeline.training import Training, learn_all, names_in, prepare
 from autoexport.rendering.renderer import rendering
@@ -66,9 +67,11 @@ async def derive(
         working.callback(row_files.close)
         held = HeldPosition(job.state)
         working.push_async_callback(in_thread, held.close)
+        early = (full or ledger is None) and job.source.is_large()
+        crew = await working.enter_async_context(crew_of(job.workers, spooled, early=early))
         async with job.source.snapshot() as snapshot:
             log.debug("snapshot.opened", database=job.source.database)
-            derivation = Derivation(job, snapshot, spooled, scratch, row_files, progress, complete=complete)
+            derivation = Derivation(job, snapshot, spooled, scratch, row_files, crew, progress, complete=complete)
             generation = await _read(derivation, snapshot, ledger, full=full)
             if generation.position is not None:
                 generation.position = await in_thread(held.take, generation.position)
@@ -84,7 +87,7 @@ async def _read(derivation: Derivation, snapshot: Snapshot, ledger: Ledger | Non
     except UndecodableText as error:
         log.debug("snapshot.reread", reason=str(error))
     await snapshot.read_leniently()
-    derivation.lenient = True
+    derivation.crew.workers = 1
     try:
         return await derivation.run(ledger, full=full)
     except UndecodableText as error:
@@ -102,6 +105,7 @@ class Derivation:
         spooled: Sequence[Spool],
         scratch: Scratch,
         row_files: RowFileSet,
+        crew: Crew,
         progress: Progress | None,
         *,
         complete: bool,
@@ -111,9 +115,9 @@ class Derivation:
         self.spooled = spooled
         self.scratch = scratch
         self.row_files = row_files
+        self.crew, self.worker_cpu_s = crew, 0.0
         self.progress = progress or NullProgress()
         self.complete = complete
-        self.lenient, self.worker_cpu_s = False, 0.0
         self.formats: Sequence[Format] = job.formats
         self.options, self.settings = job.options, job.digest
         self.training: Training | None = None
@@ -250,9 +254,8 @@ class Derivation:
         weight = _EXPANDED_ROWS if "annotations" in self.mapping.expand else 1
         rows = totals.live.get("images", 0) + totals.live.get("annotations", 0) * weight
         plan = assessment.plan
-        if plan.ranges is not None:
-            self.snapshot.keep()
         if ledger is not None and plan.ranges is not None:
+            self.snapshot.keep()
             expected = int(rows * assessment.dirty_share())
             others = assessment.kept_blocks()
             fresh = await self._render_ranges(plan.ranges, expected, len(plan.keep) + others)
@@ -279,7 +282,7 @@ class Derivation:
         self.progress.start(expected if ranges is None else None)
         made = BlockRecords(), 0.0
         if ranges is None:
-            made = await self._by_workers(expected) or await self._here(None, expected, 0)
+            made = await self._by_crew(expected) or await self._here(None, expected, 0)
         elif ranges:
             made = await self._here(ranges, expected, kept)
         self.progress.finish()
@@ -291,10 +294,7 @@ class Derivation:
         renderer = rendering(self.spooled, self.formats, self.mapping, self.options, expected)
         return await rendered_here(self.reader.blocks(ranges, kept), self.builder, renderer, self.progress)
 
-    async def _by_workers(self, expected: int) -> tuple[BlockRecords, float] | None:
+    async def _by_crew(self, expected: int) -> tuple[BlockRecords, float] | None:
         """Render everything in several processes; None if one has to do it."""
-        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state, self.spooled
-        made = await Ranges(1 if self.lenient else self.job.workers, *here, self.progress).render(expected)
-        if made is None:
-            self.snapshot.keep()
-        return made
+        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state
+        return await Ranges(self.crew, *here, self.spooled, self.progress).render(expected)

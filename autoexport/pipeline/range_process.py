@@ -24,7 +24,10 @@ _LEAVE_S = 0.5
 _LIMIT_BYTES = 1 << 20
 
 # The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
-CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.pipeline.range_worker import main; main()"
+CODE = (
+    "import sys; sys.path[:] = sys.argv[1:]; from autoexport.runtime.tuning import load_without_rich;"
+    "load_without_rich(); from autoexport.pipeline.range_worker import main; main()"
+)
 
 
 class RangeProcess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from autoexport.runtime.logs import get_logger
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.tasks import ended
 from autoexport.runtime.threads import in_thread, is_interpreter
+from autoexport.sources.block_size import blocks_of
 from autoexport.sources.contract import SharedSnapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.sources.stretches import stretches, uncuttable
@@ -30,11 +31,48 @@ RANGES_FROM_ROWS = 100_000
 log = get_logger()
 
 
+class Crew:
+    """The processes of an export, at most `workers`. Each writes to the spools of these descriptors.
+
+    They can be started before there is anything to do: to load their modules takes as long as to copy a database.
+    """
+
+    def __init__(self, workers: int, spools: Sequence[int]) -> None:
+        self.workers = workers
+        self._spools = spools
+        self._started: list[RangeProcess] = []
+
+    async def started(self, count: int) -> list[RangeProcess] | None:
+        """So many processes, started by now; None if one cannot be started."""
+        while len(self._started) < count:
+            self._started.append(process := RangeProcess())
+            if not await process.start(self._spools):
+                return None
+        return self._started[:count]
+
+    async def end(self) -> None:
+        """End all processes."""
+        ending, self._started = self._started, []
+        await asyncio.gather(*map(RangeProcess.end, ending))
+
+
+@contextlib.asynccontextmanager
+async def crew_of(workers: int, spools: Sequence[Spool], *, early: bool) -> AsyncIterator[Crew]:
+    """The processes of an export, ended on exit. `early`: start them all now, as they will be needed."""
+    crew = Crew(workers, [spool.descriptor for spool in spools])
+    try:
+        if early and workers > 1 and spools and is_interpreter():
+            await crew.started(workers)
+        yield crew
+    finally:
+        await crew.end()
+
+
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """What the ranges of an export have in common. `workers` is the most processes."""
+    """What the ranges of an export have in common."""
 
-    workers: int
+    crew: Crew
     reader: SnapshotReader
     builder: TreeBuilder
     database: str
@@ -46,19 +84,22 @@ class Ranges:
     async def render(self, expected: int) -> tuple[BlockRecords, float] | None:
         """Render everything, about `expected` rows: the records of the blocks, and the workers' processor time.
 
-        None if one process has to do it. Raises `AutoexportError`.
+        None if one process has to do it. Raises `AutoexportError`. The processes end with it.
         """
-        if self.workers < 2 or expected < RANGES_FROM_ROWS:
-            return None
-        reason = self._obstacle() or uncuttable(self.reader)
-        if reason:
-            log.debug("ranges.one", reason=reason)
-            return None
-        async with self.reader.snapshot.share() as shared, contextlib.AsyncExitStack() as stack:
-            started = await self._started(stack, shared)
+        try:
+            if self.crew.workers < 2 or expected < RANGES_FROM_ROWS:
+                return None
+            if reason := self._obstacle() or uncuttable(self.reader):
+                log.debug("ranges.one", reason=reason)
+                return None
+            async with self.reader.snapshot.share() as shared:
+                started = await self._started(shared)
+                self.reader.snapshot.keep()
+                if started is not None:
+                    await self._collected(started)
+        finally:
             self.reader.snapshot.keep()
-            if started is not None:
-                await self._collected(started)
+            await self.crew.end()
         if started is None:
             for spool in self.spools:  # Those that did start may have written.
                 await spool.clear()
@@ -80,30 +121,22 @@ class Ranges:
             return "no process can be started"
         if not self.spools:
             return "no file has images"
-        return "" if has_extents(self.spools, self.workers) else "the disk takes no file with holes"
+        return "" if has_extents(self.spools, self.crew.workers) else "the disk takes no file with holes"
 
-    async def _started(
-        self, stack: contextlib.AsyncExitStack, shared: SharedSnapshot | None
-    ) -> list[RangeProcess] | None:
+    async def _started(self, shared: SharedSnapshot | None) -> list[RangeProcess] | None:
         """A process for each range, which has opened the snapshot; None if one cannot."""
         if shared is None:
             log.debug("ranges.one", reason="the snapshot has one reader")
             return None
-        parts = await stretches(self.reader, self.workers)
-        if len(parts) < 2:
+        parts = await stretches(self.reader, self.crew.workers)
+        if len(parts) < 2 or (processes := await self.crew.started(len(parts))) is None:
             return None
-        processes = []
-        descriptors = [spool.descriptor for spool in self.spools]
-        for _ in parts:
-            processes.append(process := RangeProcess())
-            stack.push_async_callback(process.end)
-            if not await process.start(descriptors):
-                return None
-        starts = [self._start(shared, *numbered) for numbered in enumerate(parts)]
+        starts = [self._start(shared, len(parts), *numbered) for numbered in enumerate(parts)]
         begun = await asyncio.gather(*map(RangeProcess.begin, processes, starts))
         return processes if all(begun) else None
 
-    def _start(self, shared: SharedSnapshot, extent: int, stretch: Stretch) -> RangeStart:
+    def _start(self, shared: SharedSnapshot, parts: int, extent: int, stretch: Stretch) -> RangeStart:
+        images, *_ = self.reader.counted
         return RangeStart(
             shared=shared,
             mapping=self.builder.mapping,
@@ -115,7 +148,7 @@ class Ranges:
             extent=extent,
             stretch=stretch,
             counted=self.reader.counted,
-            kept=0,
+            kept=blocks_of(images, images * extent // parts),
         )
 
     async def _collected(self, processes: Sequence[RangeProcess]) -> None:

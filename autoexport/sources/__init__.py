@@ -7,12 +7,15 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from autoexport.config.database_url import parse_database_url
 from autoexport.config.postgres_url import with_service
-from autoexport.config.settings import Settings
 from autoexport.mapping.overrides import read_overrides
 from autoexport.sources.contract import Source, SourceOptions
+
+if TYPE_CHECKING:  # A range worker imports this package, and needs no settings.
+    from autoexport.config.settings import Settings
 
 SOURCES = {
     "sqlite": "autoexport.sources.sqlite.source:SqliteSource",

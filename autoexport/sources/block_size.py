@@ -61,3 +61,13 @@ class BlockSize:
 def block_images(images: int) -> int:
     """The most images that a block may have in a database of so many images."""
     return min(max(images // BLOCKS, LEAST_BLOCK_IMAGES), BLOCK_IMAGES)
+
+
+def blocks_of(images: int, first: int) -> int:
+    """About how many blocks the first images have, in a database of so many images."""
+    size = BlockSize.of(images, 0)
+    while first > 0:
+        most, _ = size.limits()
+        size.blocks += min(size.doubling, -(-first // most))
+        first -= most * size.doubling
+    return size.blocks

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select
 
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.model.blocks import Changes, Everything
-from autoexport.model.catalog import Catalog, Column, Key, Scalar
+from autoexport.model.catalog import Catalog, Column, Key, Scalar, Table
 from autoexport.model.mapping import Mapping
 
 LIKE_A_TIME = "____-__-__%"
@@ -81,6 +81,13 @@ class Snapshot(Protocol):
 
     def member(self, column: Column, expression: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
         """The condition that a key is one of many, which take one parameter, however many they are."""
+        ...
+
+    def sample(self, table: Table, alias: str, rows: int) -> ColumnElement[bool] | None:
+        """The condition that about so many rows of a stored table meet, which lie all over it.
+
+        The statement names the table by `alias`. None if the whole table would have to be read.
+        """
         ...
 
     def readable(self, column: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -170,6 +177,10 @@ class Source(Protocol):
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Take a snapshot and release it at the end. Raises `SourceError`."""
+        ...
+
+    def is_large(self) -> bool:
+        """Whether to read all rows certainly takes seconds. False if only the database could tell."""
         ...
 
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:

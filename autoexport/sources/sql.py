@@ -125,6 +125,11 @@ class SqlTables:
         level, named = self.dataset_level(), self.mapping.images.parent_column
         return level is not None and named is not None and named.name != self.key_column(level).name
 
+    def sample(self, logical: str, rows: int) -> ColumnElement[bool] | None:
+        """A condition that about so many rows of a logical table meet; None if the database has none."""
+        mapped = self.mapped[logical]
+        return None if mapped.filtered else self.snapshot.sample(mapped.table, ALIASES[logical], rows)
+
     def live(self, logical: str) -> ColumnElement[bool]:
         """The condition that a row is not soft-deleted."""
         conditions: list[ColumnElement[bool]] = []

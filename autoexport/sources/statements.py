@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union_all,
 )
 
 from autoexport.model.blocks import Place, Range, Stretch
@@ -216,6 +217,29 @@ class Statements:
         )
         wanted = numbered.c.place.in_([literal_column(str(number)) for number in numbers])
         return select(numbered.c.dataset, numbered.c.key).where(wanted).order_by(numbered.c.place)
+
+    def sampled_places(self, logical: Sequence[str], rows: int) -> Select[Any] | None:
+        """The names of logical tables, each with the places of the images of about so many of its rows, in the
+        order of the places. None if the database has no cheap sample.
+        """
+        tables = self._tables
+        level = tables.dataset_level()
+        samples = []
+        for name in logical:
+            sample = tables.sample(name, rows)
+            if sample is None:
+                return None
+            joined, live = tables.reachable(name)
+            keys = [tables.dataset_key().label("dataset"), tables.read_key("images").label("image")]
+            keys += [tables.key("images").label("image_stored")]
+            keys += [tables.key(level).label("dataset_stored")] if level else []
+            named = literal(name).label("logical")
+            samples.append(select(named, *keys).select_from(joined).where(live, sample))
+        found = union_all(*samples).subquery("sample")
+        order = [tables.snapshot.ordered(tables.key_column("images"), found.c.image_stored)]
+        if level:
+            order.insert(0, tables.snapshot.ordered(tables.key_column(level), found.c.dataset_stored))
+        return select(found.c.logical, found.c.dataset, found.c.image).order_by(*order)
 
     # --- annotations ---------------------------------------------------------------------------------
 

@@ -44,6 +44,9 @@ class Disturbed:
             self._disturb()
             yield snapshot
 
+    def is_large(self) -> bool:
+        return self._source.is_large()
+
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """No test calls this."""
         raise NotImplementedError

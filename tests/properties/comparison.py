@@ -42,6 +42,7 @@ class Compared:
 class Exporting:
     """Exports a database into a directory, each time by a new exporter that starts from the files alone.
 
+    With `workers`, full exports are made by several processes, and compared with one that a single process makes.
     All outputs are on unless the settings say otherwise. Any difference from a full export raises AssertionError.
     """
 
@@ -66,9 +67,10 @@ class Exporting:
             if name.endswith("/classes.json"):  # an input, as the settings are
                 (self._fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._fresh / name).write_bytes(text)
-        source = open_source(settings)
+        workers = settings.workers or 1
+        source = open_source(settings, shared=workers > 1)
         try:
-            job = ExportJob.of(_Twice(source, during, self._export_beside), settings)
+            job = ExportJob.of(_Twice(source, during, self._export_beside), settings, workers)
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(label_files, "GRACE_S", 0.0)
                 outcome = await export_once(job, full=full)
@@ -150,6 +152,9 @@ class _Twice:
             self._during()
             yield snapshot
             await self._second(_Again(self._source, snapshot))
+
+    def is_large(self) -> bool:
+        return self._source.is_large()
 
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         return self._source.checks(interval_s, hooks=hooks, wake=wake)

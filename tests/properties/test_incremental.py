@@ -24,10 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from autoexport.formats import json_tree, row_groups
 from autoexport.incremental import changes, plan
 from autoexport.model import scratch, tree
-from autoexport.pipeline import sections
+from autoexport.pipeline import ranges, sections
 from autoexport.publishing import label_files, layout, splice
 from autoexport.rendering import label_counts, label_rows, outline, spool
-from autoexport.sources import block_size, reader
+from autoexport.sources import block_size, reader, stretches
 from autoexport.sources.sqlite import private_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
@@ -48,6 +48,10 @@ from tests.properties.schemas import APPLICATION, BYTES, INTEGERS, TINY, VARIANT
 assert operations.__doc__
 assert migrations.__doc__
 NUMBER = st.one_of(st.integers(0, 60), st.integers(0, 4000))
+# Range workers do not know the limits of `SMALL`, on which the cuts of a Parquet file depend.
+SOME_WORKERS = st.sampled_from(
+    [{}, {}, {}, {}, *({"workers": number, "export_parquet": False} for number in (2, 3))]
+)
 JOURNALS = ("DELETE", "TRUNCATE", "PERSIST", "WAL")
 SESSION = {
     "synchronous": "OFF",
@@ -63,6 +67,9 @@ SMALL: tuple[tuple[ModuleType, str, Any], ...] = (
     (block_size, "DOUBLING", 10),
     (reader, "RANGES_AT_ONCE", 3),
     (reader, "READ_IN_HALVES", range(1, 10**9)),
+    (ranges, "RANGES_FROM_ROWS", 0),
+    (stretches, "SAMPLED_IMAGES", 10),
+    (stretches, "_LEAST_SAMPLE", 3),
     (plan, "SMALL_IMAGES", 2),
     (changes, "_KEYS_AT_ONCE", 5),
     (changes, "_DATASETS_AT_ONCE", 2),
@@ -257,6 +264,7 @@ class SqliteHistory(Incremental):
             database.execute(f"PRAGMA {name} = {value}")
         database.script(variant.sql)
         chosen: dict[str, object] = {"json_style": draw(st.sampled_from(["records", "pretty"]))}
+        chosen |= draw(SOME_WORKERS)
         if draw(st.booleans()):
             chosen |= {"include_unlabeled": draw(st.booleans()), "classes": "z, car"}
             chosen |= {"yolo_task": draw(st.sampled_from(["detect", "segment"]))}
@@ -286,7 +294,7 @@ class PostgresHistory(Incremental):
         with closing(sqlite3.connect(":memory:")) as tables:
             tables.executescript(variant.sql)
             database.script(";".join(postgres_schema(tables)))
-        chosen: dict[str, object] = {}
+        chosen: dict[str, object] = dict(data.draw(SOME_WORKERS))
         if data.draw(st.booleans()):
             database.script(ARRAYS)
             chosen["tables"] = {"annotations": {"columns": {"polygon": "outline"}} | SPARE_IGNORED["annotations"]}

@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from autoexport.model.blocks import Changes, Everything
-from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar
+from autoexport.model.catalog import Catalog, Column, ColumnKind, Key, Scalar, Table
 from autoexport.model.mapping import Mapping
 from autoexport.sources.contract import LIKE_A_TIME, Position, SharedSnapshot
 from autoexport.sources.postgres.as_json import JSON_KINDS, as_json
@@ -153,6 +153,9 @@ class PostgresSnapshot:
         if _is_native_text(column):
             return expression == any_(texts)
         return cast(expression, Text()) == any_(texts)
+
+    def sample(self, table: Table, alias: str, rows: int) -> None:
+        """None: TABLESAMPLE is no condition."""
 
     # --- values ------------------------------------------------------------------------------------
 

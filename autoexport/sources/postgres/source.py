@@ -247,6 +247,10 @@ class PostgresSource:
         stored += [table for table in read_by_queries(mapped) if table not in stored]
         return stored, [item.table for item in mapping.left_out]
 
+    def is_large(self) -> bool:
+        """False."""
+        return False
+
     def checks(self, interval_s: float, *, hooks: bool, wake: asyncio.Event | None = None) -> AsyncIterator[bool]:
         """As `Source.checks`: yields whether a transaction of the server has ended since the last check.
 

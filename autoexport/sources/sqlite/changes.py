@@ -98,7 +98,7 @@ class PageChanges:
             return "images or annotations are a view"
         if current.without_rowid:
             return f"{current.without_rowid[0]} is a WITHOUT ROWID table"
-        hidden = [table.name for table in stored if _rowid_name(table) is None]
+        hidden = [table.name for table in stored if rowid_name(table) is None]
         return f"the rowid of {hidden[0]} is hidden by columns" if hidden else ""
 
     async def changes(
@@ -147,7 +147,7 @@ class PageChanges:
         for logical in ("images", "annotations"):
             if logical not in tables.mapped or tables.mapped[logical].table.query is not None:
                 continue
-            rowid = _rowid_name(tables.mapped[logical].table)
+            rowid = rowid_name(tables.mapped[logical].table)
             if rowid is None:
                 return await self.obstacle(tables.mapping)
             name = tables.mapped[logical].table.name
@@ -171,7 +171,7 @@ def _listed(ranges: dict[str, Iterator[RowidRange]], moved: Iterable[str]) -> di
 
 def _conditions(ranges: dict[str, list[RowidRange]], table: Table) -> Iterator[str]:
     """Conditions on the rows of a table, of which at least one holds for each row in its ranges."""
-    rowid, found = _rowid_name(table), ranges[table.name]
+    rowid, found = rowid_name(table), ranges[table.name]
     for start in range(0, len(found), _RANGES_AT_ONCE):
         group = found[start : start + _RANGES_AT_ONCE]
         yield " OR ".join(f"{rowid} BETWEEN {first} AND {last}" for first, last in group)
@@ -188,7 +188,7 @@ def _changed_share(current: Fingerprint, difference: Difference) -> float:
     return sum(map(len, difference.dirty_leaves.values())) / max(leaves, 64)
 
 
-def _rowid_name(table: Table) -> str | None:
+def rowid_name(table: Table) -> str | None:
     """A name of the rowid that no column hides (sqlite.org/lang_createtable.html, section 5); None if all are."""
     hidden = {column.name.lower() for column in table.columns}
     return next((name for name in ("rowid", "_rowid_", "oid") if name not in hidden), None)

@@ -26,13 +26,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from autoexport.errors import UndecodableText
+from autoexport.mapping.sql_names import quoted
 from autoexport.model.blocks import Changes, Everything
-from autoexport.model.catalog import Catalog, Column, Key, Scalar
+from autoexport.model.catalog import Catalog, Column, Key, Scalar, Table
 from autoexport.model.mapping import Mapping
 from autoexport.sources.contract import LIKE_A_TIME, Position
 from autoexport.sources.partitions import partitions
 from autoexport.sources.query_changes import QueryChanges, queries_of
-from autoexport.sources.sqlite.changes import PageChanges
+from autoexport.sources.sqlite.changes import PageChanges, rowid_name
 from autoexport.sources.sqlite.errors import explain
 from autoexport.sources.sqlite.gate import Gate
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
@@ -120,6 +121,20 @@ class SqliteSnapshot:
             return listed
         each_alone = expression.in_([bindparam(None, key) for key in alone])
         return or_(listed, each_alone) if plain else each_alone
+
+    def sample(self, table: Table, alias: str, rows: int) -> ColumnElement[bool] | None:
+        """The first row after each of so many rowids, from the smallest to the largest; None without rowids."""
+        rowid = rowid_name(table)
+        if rowid is None:
+            return None
+        rowids = f"{rowid}) FROM {quoted(table.name)}"
+        low, high = f"(SELECT min({rowids})", f"(SELECT max({rowids})"
+        # In floating point: the difference of two rowids may have 65 bits.
+        begin = f"CAST({low} + value * (({high} - {low}) / {rows}.0) AS INTEGER)"
+        steps = f"json_each('{_json_list(range(rows))}')"
+        wanted = f"SELECT (SELECT min({rowids} WHERE {rowid} >= {begin}) FROM {steps}"  # noqa: S608 - quoted
+        # Without a type: SQLAlchemy would compare a boolean with 1, and no index would serve.
+        return literal_column(f"{alias}.{rowid} IN ({wanted})")
 
     def readable(self, column_: Column, expression: ColumnElement[Any]) -> ColumnElement[Any]:
         """The expression itself: it has no type, so SQLAlchemy decodes nothing."""
