@@ -9,11 +9,13 @@ import contextlib
 import json
 import os
 import socket
+import sqlite3
 import sys
 import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ SERVERS = ("ministack", "moto")
 class Bucket:
     """A bucket of a running server."""
 
+    kind: str
     port: int
     name: str
     log: Path
@@ -66,10 +69,14 @@ class Bucket:
         """All keys below the prefix."""
         return sorted(found["path"] for some in obstore.list(self.store()) for found in some)
 
+    def object(self, key: str) -> dict[str, Any]:
+        """An object that is JSON."""
+        found: dict[str, Any] = json.loads(bytes(obstore.get(self.store(), key).bytes()))
+        return found
+
     def manifest(self) -> dict[str, Any]:
         """The manifest of the prefix."""
-        found: dict[str, Any] = json.loads(bytes(obstore.get(self.store(), "manifest.json").bytes()))
-        return found
+        return self.object("manifest.json")
 
     def files(self) -> dict[str, bytes]:
         """The files that the manifest of the prefix names. Raises AssertionError if one is not as it says."""
@@ -82,6 +89,16 @@ class Bucket:
         return found
 
 
+def add_annotations(app: Path, count: int) -> None:
+    """Add long annotations to a demo's database: 17,000 make a file that is uploaded in three parts."""
+    with closing(sqlite3.connect(app)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO annotations (id, image_id, class_name, x_min, y_min, x_max, y_max) "
+            "SELECT ?, min(id), ?, 1, 2, 3, 4 FROM images",
+            ((10_000 + number, f"{'class ' * 60}{number}") for number in range(count)),
+        )
+
+
 def free_port() -> int:
     """A port of loopback that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -89,8 +106,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(kind: str, folder: Path) -> Iterator[Bucket]:
-    """A server of this kind with one bucket, which has a new name each time."""
+def serving(kind: str, folder: Path, **variables: str) -> Iterator[Bucket]:
+    """A server of this kind with one bucket, which has a new name each time; `variables` are the server's."""
     port = free_port()
     bin_folder = Path(sys.executable).parent
     environment: Mapping[str, str] = os.environ
@@ -102,11 +119,12 @@ def serving(kind: str, folder: Path) -> Iterator[Bucket]:
             **os.environ, "BIND_HOST": "127.0.0.1", "SERVICES": "s3", "GATEWAY_PORT": str(port),
             "IOT_MTLS_ENABLED": "0",
         }  # fmt: skip
+    environment = {**environment, **variables}
     log = folder / f"{kind}-{port}.log"
     with log.open("wb") as output, started(
         command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
     ) as process:  # fmt: skip
-        bucket = Bucket(port, f"bucket-{os.urandom(4).hex()}", log, process.pid)
+        bucket = Bucket(kind, port, f"bucket-{os.urandom(4).hex()}", log, process.pid)
         wait_until(lambda: _answers(port) or process.poll() is not None, f"{kind} listens")
         assert process.poll() is None, log.read_text()
         request = urllib.request.Request(f"{bucket.endpoint}/{bucket.name}", method="PUT")

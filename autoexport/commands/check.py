@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoexport.commands.check_findings import CheckFindings, print_findings
+from autoexport.commands.check_sizes import size_notes
 from autoexport.config.postgres_url import with_service
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError, PublishError, SourceError
@@ -95,6 +96,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         ]
         training = await training_findings(reader, source.database, settings.format_options, target, private)
     notes = [*await source.check_notes(), *of_queries, *_cell_notes(long), *_left_out_notes(training)]
+    notes += size_notes(totals.live, settings.format_options, lake=bool(settings.lake))
     if always_full:
         notes.append(f"Every export is a full one: {always_full}.")
     return CheckFindings(
@@ -288,7 +290,7 @@ def _directory_warnings(settings: Settings, source: Source) -> list[str]:
         return [f"{directory} is not a directory, so an export would fail: set --export-dir."]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"{directory} is not writable: grant this user write access, or set --export-dir."]
-    manifest = target_of(settings).read_manifest()
+    manifest = target_of(settings).read_manifest() if settings.object_store is None else None
     if manifest is None:
         return []
     if is_foreign(manifest, load_ledger(settings.state_dir), source.database, source.identity):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import xxhash
+
 from autoexport.errors import ConfigurationError
 
 WORKING_DIRECTORY = Path("autoexport_working")
@@ -19,6 +21,8 @@ ALLOWED = {
     "object_grace": "a number of seconds from 0 to 31536000",
 }
 """The allowed values of these settings, for error messages."""
+
+_LONGEST_NAME = 200
 
 # `Path` makes one slash of two.
 _URL = re.compile(r"(?P<scheme>s3|gs|az)://?(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
@@ -41,7 +45,10 @@ class ObjectURL:
     def working_directory(self) -> Path:
         """The usual directory for the local copies, one for each URL."""
         parts = [self.scheme, self.bucket, *filter(None, self.prefix.split("/"))]
-        return WORKING_DIRECTORY / "+".join(quote(part, safe="") for part in parts)
+        name = "+".join(quote(part, safe="") for part in parts)
+        if len(name) > _LONGEST_NAME:  # file systems take no more than 255 bytes
+            name = f"{name[: _LONGEST_NAME - 17]}+{xxhash.xxh3_64_hexdigest(name.encode())}"
+        return WORKING_DIRECTORY / name
 
 
 def is_object_url(value: object) -> bool:

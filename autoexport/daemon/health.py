@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 from autoexport.daemon.events import Event, Events
 from autoexport.daemon.report import Report
 from autoexport.errors import AutoexportError, DatabaseAway
+from autoexport.runtime.steps import telling_steps
+from autoexport.runtime.waits import telling_waits
 
 _NUMBER = re.compile(r"\d[\d,.]*")
 HUNG_S = 1800.0
-"""An export that completes no step for so long counts as hanging. The longest step, writing a file of 200 GB,
-takes less."""
+"""An export that completes no step for so long counts as hanging.
+
+While files are encoded and written, each second in which bytes are done is a step: an export that is only large
+does not count as hanging.
+"""
 
 SILENT_S = 300.0
 """An exporter without any sign of life for so long counts as hanging. The units set WatchdogSec= to the same."""
@@ -174,6 +180,12 @@ class Health:
     def stopped(self) -> None:
         """Report the end of the exporter, and keep its last error."""
         self._update(state="stopped", next_try_at=None, waits_for=None, next_export_at=None)
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Hear, while an export runs inside, what it waits for, and that its long steps go on."""
+        with telling_waits(self.export_held_up), telling_steps(self.progressed):
+            yield
 
     # --- progress ----------------------------------------------------------------------------------------
 

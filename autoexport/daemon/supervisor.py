@@ -31,7 +31,7 @@ from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
 from autoexport.publishing.workspace import remove_unused
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.waits import telling_waits, turn
+from autoexport.runtime.waits import turn
 from autoexport.runtime.wake import hearing_commits
 
 DRAIN_S = 8.0
@@ -151,7 +151,7 @@ class Exporter:
             self._published_files.begin_own_changes()
             left: Identities | None = None
             try:
-                with telling_waits((health := self.health).export_held_up):
+                with (health := self.health).following():
                     outcome = await export_once(job, progress=health, throttle=self._throttle, goes_on=goes_on)
                 left = outcome.files
             except BaseException as error:

@@ -113,11 +113,9 @@ class Derivation:
         self.row_files = row_files
         self.progress = progress or NullProgress()
         self.complete = complete
-        self.lenient = False
-        self.worker_cpu_s = 0.0
+        self.lenient, self.worker_cpu_s = False, 0.0
         self.formats: Sequence[Format] = job.formats
-        self.options = job.options
-        self.settings = job.digest
+        self.options, self.settings = job.options, job.digest
         self.training: Training | None = None
         self.changes: Changes | Everything | None = None
 
@@ -217,8 +215,7 @@ class Derivation:
         )
 
     async def _learn_in_advance(self, assessment: Assessment) -> None:
-        """Learn the classes before everything is rendered, if there are no rows of labels: rendering twice would
-        take longer."""
+        """Learn the classes before everything is rendered, if there are no rows of labels: it takes less time."""
         training = self.training
         if training is not None and assessment.plan.ranges is None and self.builder.outline.labels_from_names:
             await learn_all(training, self.reader, self.builder)
@@ -296,9 +293,8 @@ class Derivation:
 
     async def _by_workers(self, expected: int) -> tuple[BlockRecords, float] | None:
         """Render everything in several processes; None if one has to do it."""
-        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state
-        workers = 1 if self.lenient else self.job.workers
-        made = await Ranges(workers, *here, self.spooled, self.progress).render(expected)
+        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state, self.spooled
+        made = await Ranges(1 if self.lenient else self.job.workers, *here, self.progress).render(expected)
         if made is None:
             self.snapshot.keep()
         return made

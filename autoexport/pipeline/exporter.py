@@ -67,7 +67,7 @@ async def export_once(
     while True:
         try:
             async with job.target.hold():
-                claimed = await claim(job)
+                claimed = await claim(job, every_file=full)
                 complete = not goes_on or claimed.previous is None
                 async with derive(job, claimed.ledger, full=full, progress=shown, complete=complete) as generation:
                     published = await publish(job, generation, claimed, started, throttle)
@@ -75,7 +75,9 @@ async def export_once(
                 changed_files = published.changed_files or delivered or ()
                 changed = published.changed or delivered is not None
                 _log(generation, published.manifest, started, changed=changed)
-                synced = await lake.sync(job, published.manifest, shown)
+                # An exporter whose files another one published leaves the lake to that one.
+                leads = published.changed or not job.target.overtaken()
+                synced = await lake.sync(job, published.manifest, shown) if leads else lake.Synced()
             break
         except LostRace:
             # The snapshot is older than the files that another exporter published meanwhile: take another one.

@@ -27,32 +27,35 @@ class Claim:
     intact: bool
 
 
-async def claim(job: ExportJob) -> Claim:
+async def claim(job: ExportJob, *, every_file: bool = False) -> Claim:
     """Claim the target for the database of the job.
 
+    `every_file`: every file has to be written here, so the manifest of another exporter does not count as intact.
     A lost manifest is rebuilt from the ledger, without its row counts, so that the generation keeps counting.
     Raises `ForeignExport` if the files or the ledger belong to another database, and `SourceError` if this
     database cannot be read: then a slip in its name is more likely, and taking over the target would be wrong.
     """
     try:
-        return await in_thread(_claim, job)
+        return await in_thread(_claim, job, every_file)
     except ForeignExport:
         async with job.source.snapshot():
             raise
 
 
-def _claim(job: ExportJob) -> Claim:
+def _claim(job: ExportJob, every_file: bool) -> Claim:
     manifest, ledger = job.target.read_manifest(), load_ledger(job.state)
     place = job.target.elsewhere or job.target.directory
     mine = ledger is not None and ledger.database == job.source.identity
     if manifest is not None and is_foreign(manifest, ledger, job.source.database, job.source.identity):
-        raise _foreign_files(place, manifest)
+        raise _foreign_files(place, manifest, "" if job.target.elsewhere else " and .autoexport")
     if manifest is not None and ledger is not None and not mine:
         raise _foreign_ledger(job.state, job.source.database)
     if manifest is None:
         return Claim(_rebuilt(ledger, job) if ledger is not None and mine else None, ledger, intact=False)
-    # The ledger does not know the manifest of another exporter, which the store handed over as it is.
-    return Claim(manifest, ledger, job.target.overtaken() or is_intact(manifest, ledger, job.target))
+    # The ledger does not know the manifest of another exporter.
+    if job.target.overtaken():
+        return Claim(manifest, ledger, intact=not every_file)
+    return Claim(manifest, ledger, is_intact(manifest, ledger, job.target))
 
 
 def is_intact(manifest: Manifest, ledger: Ledger | None, target: Target) -> bool:
@@ -86,10 +89,10 @@ def _rebuilt(ledger: Ledger, job: ExportJob) -> Manifest:
     return Manifest(ledger.generation, ledger.timestamp, job.source.database, files, beside)
 
 
-def _foreign_files(place: Path | str, manifest: Manifest) -> ForeignExport:
+def _foreign_files(place: Path | str, manifest: Manifest, more: str) -> ForeignExport:
     return ForeignExport(
         f"{place} holds the export of another database ({manifest.database}).",
-        hint=f"Choose another --export-dir, or remove {MANIFEST_NAME} and .autoexport there to take it over.",
+        hint=f"Choose another --export-dir, or remove {MANIFEST_NAME}{more} there to take it over.",
     )
 
 

@@ -18,6 +18,7 @@ import xxhash
 from autoexport.formats.training.paths import label_path
 from autoexport.runtime.duplicates import Numbers
 from autoexport.runtime.files import create_new, explain_os_error, replace_durably, temp_beside, write_all
+from autoexport.runtime.steps import stepped
 
 GRACE_S = 600.0
 """For so long a label file stays that no list names any more."""
@@ -47,6 +48,7 @@ def write_changed(directory: Path, files: Iterable[tuple[str, bytes]], begin: Ca
     """
     written = 0
     for name, text in files:
+        stepped()
         path = directory / name
         present = _content(path)
         if present == text:

@@ -24,6 +24,7 @@ from autoexport.runtime.files import (
     write_all,
 )
 from autoexport.runtime.interruption import is_interrupted
+from autoexport.runtime.steps import stepped
 
 _COPY_BYTES = 16 << 20
 """Size of the steps of a copy. Between two steps it can be stopped."""
@@ -86,6 +87,7 @@ def find_identical(
                 if os.pread(descriptor, len(expected), offset) != expected:
                     return None
                 offset += len(expected)
+                stepped()
         return identity
     finally:
         os.close(descriptor)
@@ -142,6 +144,7 @@ def stage(
                             raise PublishError("The export was interrupted.", hint="Run it again.")
                         if isinstance(piece, bytes):
                             write_all(descriptor, piece)
+                            stepped()
                             if throttle is not None:
                                 throttle.keep(len(piece))
                         else:
@@ -256,6 +259,7 @@ def _copy(source: int | None, target: int, piece: Segment, name: str, throttle: 
         if not copied:
             raise changed_meanwhile(name)
         offset += copied
+        stepped()
         if throttle is not None:
             throttle.keep(copied)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from autoexport.formats.contract import Copied, RowFormat, RowRange
 from autoexport.runtime.files import write_all
+from autoexport.runtime.steps import stepped
 
 Piece = tuple[bool, int, int, int]
 """A part of the file: whether it is copied from the published file, not the target; offset, length, CRC-32."""
@@ -49,4 +50,5 @@ def write_groups(output: RowFormat, ranges: Iterable[RowRange], files: RowFiles)
             write_all(files.target, piece)
             pieces.append((False, written, len(piece), zlib.crc32(piece)))
             written += len(piece)
+        stepped()
     return pieces

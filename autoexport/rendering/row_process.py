@@ -12,14 +12,36 @@ from autoexport.formats.contract import EncoderFormat, FormatOptions, RowFormat,
 from autoexport.model import packing
 from autoexport.rendering.row_groups import Piece, RowFiles
 from autoexport.runtime.logs import get_logger
+from autoexport.runtime.steps import stepped
 
 PROCESS_FROM_ROWS = 5_000
 """Minimum fresh rows that justify starting a worker process: about a row group. Its end frees all memory."""
+
+_GROWTH_S = 5.0
+"""The time from one look at the size of the file to the next, in seconds."""
 
 log = get_logger()
 
 # As the rendering process is started.
 CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.row_worker import main; main()"
+
+
+def _answer(process: subprocess.Popen[bytes], message: bytes | None, target: int) -> bytes:
+    """The answer of the process, which is ended on every way out. As long as its file grows, it makes progress."""
+    size, unsent = 0, message
+    with process:
+        try:
+            while True:
+                try:
+                    return process.communicate(unsent, _GROWTH_S)[0]
+                except subprocess.TimeoutExpired:
+                    unsent = None  # it was taken over, and is sent by the next call
+                    if (grown := os.fstat(target).st_size) > size:
+                        size = grown
+                        stepped()
+        except BaseException:
+            process.kill()
+            raise
 
 
 def write_groups_apart(
@@ -36,18 +58,17 @@ def write_groups_apart(
         (type(output).__module__, output.file_name, dict(options), list(ranges), descriptors, encoder)
     )
     try:
-        done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-I", "-c", CODE, *sys.path], input=message, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, check=False,
-            pass_fds=[descriptor for descriptor in descriptors if descriptor is not None],
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-I", "-c", CODE, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, pass_fds=[it for it in descriptors if it is not None],
         )  # fmt: skip
     except (OSError, TypeError) as error:
         log.debug("render.no_process", error=str(error))
         return None
     try:
-        kind, *content = packing.unpack(done.stdout)
+        kind, *content = packing.unpack(_answer(process, message, files.target))
     except (EOFError, ValueError, TypeError):
-        kind, content = "error", [f"it ended with exit code {done.returncode}"]
+        kind, content = "error", [f"it ended with exit code {process.returncode}"]
     if kind == "other encoder":
         # Bytes of two encoders in one file would not be what a full export writes.
         log.warning("render.other_encoder", hint="Packages were replaced while the program ran: restart it.")

@@ -11,6 +11,7 @@ import pytest
 from autoexport import Settings
 from autoexport.cli import main
 from autoexport.commands import check as check_command
+from autoexport.commands.check_sizes import size_notes
 from autoexport.errors import MappingError
 from autoexport.pipeline.exporter import run_once
 from tests.databases import Connection
@@ -95,3 +96,20 @@ def test_images_that_a_table_joins_to_datasets(bare_database: tuple[str, Connect
     Path("autoexport.toml").write_text(lines.partition("\n")[2])
     counts = asyncio.run(run_once(Settings(database_url=url, export_directory=Path("out")))).manifest.counts
     assert (counts["datasets"], counts["images"], counts["annotations"]) == (2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lake", "words"),
+    [
+        (1_900_000, False, []),
+        (2_000_000, False, ["1.0 GB"]),
+        (60_000_000, False, ["30.0 GB", "--lake"]),
+        (60_000_000, True, ["30.0 GB"]),
+    ],
+)
+def test_check_names_the_outputs_for_many_rows(rows: int, lake: bool, words: list[str]) -> None:
+    """The JSON tree from a gigabyte on, the lake from 50 million rows on, if it is not there yet."""
+    notes = size_notes({"images": rows // 2, "annotations": rows // 2}, {"export_json": True}, lake=lake)
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))
+    assert len(size_notes({"images": rows}, {"export_json": False}, lake=True)) == 0

@@ -8,6 +8,9 @@ import os
 import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +25,8 @@ from autoexport.pipeline.exporter import Outcome, run_once
 from autoexport.pipeline.job import opened_job
 from autoexport.pipeline.verification import differences
 from tests.acceptance.readme import OF_A_BUCKET, PUBLISHING, blocks
-from tests.conftest import run_autoexport
+from tests.conftest import program_environment, run_autoexport
+from tests.deadlines import deadline_s
 from tests.object_stores import KEY_ID, SECRET, SERVERS, Bucket, shared_server
 from tests.outputs import ALL_OUTPUTS
 
@@ -242,3 +246,32 @@ def test_the_commands_speak_of_the_bucket(bucket: Bucket, app: Path, tmp_path: P
     )
     assert SECRET not in text
     assert KEY_ID not in text
+
+
+_MEASURE = """
+import asyncio, resource, sys
+from autoexport.config.object_url import parse_object_url
+from autoexport.publishing.object_store.upload import Upload, upload
+url, path, size, crc = sys.argv[1:]
+file = Upload(path, "g/1-0123456789abcdef/large.json", int(size), int(crc), "application/json")
+asyncio.run(upload(parse_object_url(url), [file], lambda: None))
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def test_an_upload_takes_little_memory(bucket: Bucket, tmp_path: Path) -> None:
+    """The process that uploads a file of 200 MB stays below 100 MB."""
+    path, crc, size = tmp_path / "large.json", 0, 200 << 20
+    with path.open("wb") as file:
+        for _ in range(size >> 20):
+            piece = os.urandom(1 << 20)
+            crc = zlib.crc32(piece, crc)
+            file.write(piece)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, bucket.url(), str(path), str(size), str(crc)],
+        env=program_environment(bucket.variables), capture_output=True, text=True, check=False,
+        timeout=deadline_s(60),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100 << 10
+    assert obstore.head(bucket.store(), "g/1-0123456789abcdef/large.json")["size"] == size

@@ -17,9 +17,6 @@ from autoexport.errors import ConfigurationError
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Store
 
-SMALL_S, LARGE_S = 20.0, 120.0
-"""The limits in seconds of a small request, and of one that carries a part of a file."""
-
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _RETRIES = 3

@@ -82,7 +82,7 @@ class Delivery:
         before, looked_before = self.seen, self.held
         text, self.version = found if found is not None else (b"", None)
         self.seen = RemoteManifest.from_json(text) if text else None
-        if not self._record.text:
+        if self.seen is None and not self._record.text:
             await self._begin(text)
         elif looked_before and self._is_others() and (before is None or before.publish != self.seen.publish):  # type: ignore[union-attr]
             self._fall_behind()
@@ -92,7 +92,7 @@ class Delivery:
 
     async def _begin(self, text: bytes) -> None:
         await probe(self.store)
-        if text and self.seen is None:
+        if text:
             # A file of this name that no exporter wrote: its bytes stay, under another name.
             await self.store.replace(_BACKUP_NAME, text, None, media_type(MANIFEST_NAME))
 

@@ -38,7 +38,10 @@ def is_bucket_missing(error: Exception) -> bool:
 
 
 def explain(error: Exception, url: ObjectURL, action: str = "") -> PublishError:
-    """The error of a store as a `PublishError`. Only codes and numbers of the answer are shown."""
+    """The error of a store as a `PublishError`. Only codes and numbers of the answer are shown.
+
+    Raise it `from None`: the error itself quotes the answer, which may name the key that was used.
+    """
     text = str(error).partition("Debug source")[0]
     code = found[1] if (found := _CODE.search(text)) else ""
     status = found[1].strip() if (found := _STATUS.search(text)) else ""

@@ -11,8 +11,9 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from autoexport.config.object_url import ObjectURL
-from autoexport.publishing.object_store.access import LARGE_S, SMALL_S, opened
+from autoexport.publishing.object_store.access import opened
 from autoexport.publishing.object_store.errors import explain, is_bucket_missing
+from autoexport.publishing.object_store.limits import LARGE_S, QUICK_S, SMALL_S
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Store
@@ -43,18 +44,19 @@ class ObjectStore:
 
     def __init__(self, url: ObjectURL) -> None:
         self.url = url
+        self._quick: Store = opened(url, QUICK_S)
         self._small: Store = opened(url, SMALL_S)
         self._large: Store = opened(url, LARGE_S)
 
     def version(self, key: str) -> Version | None:
         """The version of an object; None if there is none. It blocks."""
         try:
-            return _version(obstore.head(self._small, key))
+            return _version(obstore.head(self._quick, key))
         except FileNotFoundError as error:
             self._require_bucket(error)
             return None
         except _FAILURES as error:
-            raise explain(error, self.url, "the manifest is looked at") from error
+            raise explain(error, self.url, "the manifest is looked at") from None
 
     async def length(self, key: str) -> int | None:
         """The size of an object in bytes; None if there is none."""
@@ -64,7 +66,7 @@ class ObjectStore:
             self._require_bucket(error)
             return None
         except _FAILURES as error:
-            raise explain(error, self.url, "reading") from error
+            raise explain(error, self.url, "reading") from None
 
     async def read(self, key: str) -> tuple[bytes, Version] | None:
         """The bytes of a small object and its version; None if there is none."""
@@ -75,7 +77,7 @@ class ObjectStore:
             self._require_bucket(error)
             return None
         except _FAILURES as error:
-            raise explain(error, self.url, "reading") from error
+            raise explain(error, self.url, "reading") from None
 
     async def pieces(self, key: str, size: int) -> AsyncIterator[bytes]:
         """The bytes of an object of this size, a few megabytes at a time; fewer if the object is shorter."""
@@ -86,14 +88,14 @@ class ObjectStore:
         except FileNotFoundError as error:
             self._require_bucket(error)
         except _FAILURES as error:
-            raise explain(error, self.url, "reading") from error
+            raise explain(error, self.url, "reading") from None
 
     async def write(self, key: str, body: bytes, media_type: str) -> None:
         """Write an object, whether or not there is one."""
         try:
             await obstore.put_async(self._small, key, body, attributes=_attributes(key, media_type))
         except _FAILURES as error:
-            raise explain(error, self.url, "writing") from error
+            raise explain(error, self.url, "writing") from None
 
     async def replace(self, key: str, body: bytes, known: Version | None, media_type: str) -> Version | None:
         """Replace an object if its version is `known`, or create it if that is None; None if it is not so."""
@@ -112,7 +114,7 @@ class ObjectStore:
         except _FAILURES as error:
             if "ConditionalRequestConflict" in str(error):
                 return None
-            raise explain(error, self.url, "writing") from error
+            raise explain(error, self.url, "writing") from None
         return _version(written)
 
     async def listed(self, under: str) -> AsyncIterator[Listed]:
@@ -122,7 +124,7 @@ class ObjectStore:
                 for found in some:
                     yield Listed(found["path"], found["size"], found["last_modified"])
         except _FAILURES as error:
-            raise explain(error, self.url, "listing") from error
+            raise explain(error, self.url, "listing") from None
 
     async def remove(self, keys: Iterable[str]) -> None:
         """Remove objects; those that do not exist do not matter."""
@@ -131,12 +133,12 @@ class ObjectStore:
         except FileNotFoundError as error:
             self._require_bucket(error)
         except _FAILURES as error:
-            raise explain(error, self.url, "deleting") from error
+            raise explain(error, self.url, "deleting") from None
 
     def _require_bucket(self, error: FileNotFoundError) -> None:
         """Raise `PublishError` if it is not the object that is missing, but the whole bucket."""
         if is_bucket_missing(error):
-            raise explain(error, self.url) from error
+            raise explain(error, self.url) from None
 
 
 def _version(found: Any) -> Version:

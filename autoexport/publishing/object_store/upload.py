@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from autoexport.config.object_url import ObjectURL
 from autoexport.errors import PublishError
-from autoexport.publishing.object_store.access import LARGE_S
+from autoexport.publishing.object_store.limits import LARGE_S
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import is_interpreter
 

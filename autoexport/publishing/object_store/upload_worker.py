@@ -47,7 +47,7 @@ def main() -> None:
             try:
                 _upload(store, file)
             except (BaseError, ValueError) as error:
-                raise explain(error, url, "uploading") from error
+                raise explain(error, url, "uploading") from None
             _answer(done=file["key"])
     except AutoexportError as error:
         _answer(error=str(error), hint=error.hint)
