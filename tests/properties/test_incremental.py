@@ -31,6 +31,7 @@ from autoexport.sources import block_size, reader, stretches
 from autoexport.sources.sqlite import private_copy
 from tests.applications import postgres_schema
 from tests.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.outputs import ALL_OUTPUTS, DEFAULT_OUTPUTS
 from tests.postgres import PostgresServer
 from tests.properties import migrations, operations
 from tests.properties.comparison import Compared, Exporting, without_waiting_for_the_disk
@@ -124,6 +125,12 @@ FEW_ROWS = re.compile(
 
 SPARE_IGNORED = {"annotations": {"ignore": ["spare_annotations"]}}
 """An operation makes a second table of annotations. Without this setting an export would be refused then."""
+
+
+OUTPUTS = st.sampled_from(
+    [{}, {}, DEFAULT_OUTPUTS, *(dict.fromkeys(ALL_OUTPUTS, False) | {name: True} for name in ALL_OUTPUTS)]
+)
+"""All outputs, the usual ones, or one alone: only if all render sections are unchanged sections kept."""
 
 
 class Incremental(RuleBasedStateMachine):
@@ -268,6 +275,7 @@ class SqliteHistory(Incremental):
         if draw(st.booleans()):
             chosen |= {"include_unlabeled": draw(st.booleans()), "classes": "z, car"}
             chosen |= {"yolo_task": draw(st.sampled_from(["detect", "segment"]))}
+        chosen |= draw(OUTPUTS)
         self.begin(database, variant, draw(st.integers(0, 60)), draw(st.sampled_from([0.5, 1.0])), **chosen)
         for name, value in SESSION.items():
             self.other.db.execute(f"PRAGMA {name} = {value}")
@@ -298,6 +306,7 @@ class PostgresHistory(Incremental):
         if data.draw(st.booleans()):
             database.script(ARRAYS)
             chosen["tables"] = {"annotations": {"columns": {"polygon": "outline"}} | SPARE_IGNORED["annotations"]}
+        chosen |= data.draw(OUTPUTS)
         images, most_dirty = data.draw(st.integers(0, 60)), data.draw(st.sampled_from([0.5, 1.0]))
         self.begin(database, variant, images, most_dirty, **chosen)
         self.late = History(database.connect(), variant, self.counter)
