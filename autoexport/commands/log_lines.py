@@ -44,6 +44,8 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "heartbeat.failed": lambda e: f"the heartbeat to {e['url']} failed: {e['error']}",
     "heartbeat.recovered": lambda e: f"the heartbeat to {e['url']} works again",
     "hooks.unavailable": lambda e: f"no file events: {e['reason']}",
+    "lake.committed": lambda e: f"lake at generation {e['generation']}: {_data_files(e)}, {_s(e['seconds'])}",
+    "lake.current": lambda e: f"lake is at generation {e['generation']} already, {_s(e['seconds'])}",
     "leader.taken": lambda e: f"keeping {_short(e['directory'])} up to date",
     "leader.waiting": lambda e: f"standing by: {e['behind']} keeps {_short(e['directory'])} up to date",
     "listen.error": lambda e: f"no answer for {e['path']}: {e['error']}",
@@ -175,6 +177,12 @@ def _listed(event: EventDict, *others: str) -> str:
 
 def _blocks(number: int | None) -> str:
     return "unknown blocks" if number is None else counted(number, "block")
+
+
+def _data_files(event: EventDict) -> str:
+    return (
+        f"{counted(event['files'], 'data file')} of {event['bytes']:,} bytes" if event["files"] else "no new rows"
+    )
 
 
 def _s(seconds: float) -> str:

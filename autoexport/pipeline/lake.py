@@ -58,14 +58,18 @@ async def sync(job: ExportJob, manifest: Manifest, progress: Progress | None = N
     answer = await _answer(request, progress)
     for report in answer.reports:
         log.debug("lake.table", **asdict(report))
-    log.info(
-        "lake.committed" if any(report.committed for report in answer.reports) else "lake.current",
-        lake=lake.location,
-        generation=manifest.generation,
-        files=sum(report.added for report in answer.reports),
-        bytes=sum(report.added_bytes for report in answer.reports),
-        seconds=round(time.monotonic() - started, 3),
-    )
+    seconds = round(time.monotonic() - started, 3)
+    if any(report.committed for report in answer.reports):
+        log.info(
+            "lake.committed",
+            lake=lake.location,
+            generation=manifest.generation,
+            files=sum(report.added for report in answer.reports),
+            bytes=sum(report.added_bytes for report in answer.reports),
+            seconds=seconds,
+        )
+    else:
+        log.info("lake.current", lake=lake.location, generation=manifest.generation, seconds=seconds)
     record = {
         "lake": asdict(lake),
         "generation": manifest.generation,

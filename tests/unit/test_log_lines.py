@@ -136,6 +136,19 @@ PUBLISHED = event("export.published", generation=2, mode="incremental", reason="
 UNCHANGED = event("export.unchanged", generation=1, mode="incremental", reason="", seconds=0.1)
 
 
+def test_a_lake_in_words() -> None:
+    """The data files that were added, if any."""
+    for values, words in (
+        ({"files": 2, "bytes": 15_777}, "lake at generation 3: 2 data files of 15,777 bytes, 0.5 s"),
+        ({"files": 1, "bytes": 900}, "lake at generation 3: 1 data file of 900 bytes, 0.5 s"),
+        ({"files": 0, "bytes": 0}, "lake at generation 3: no new rows, 0.5 s"),
+    ):
+        assert rendered(event("lake.committed", lake="/lake", generation=3, seconds=0.5, **values)) == [words]
+    assert rendered(event("lake.current", lake="/lake", generation=3, seconds=0.5)) == [
+        "lake is at generation 3 already, 0.5 s"
+    ]
+
+
 def test_a_publish_in_words() -> None:
     """The number of images that changed, if it is known."""
     assert rendered(PUBLISHED) == ["published generation 2: 1 image changed, 0.5 s"]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake._internal import DeltaFileSystemHandler
@@ -39,8 +40,19 @@ _CHECKPOINT_COMMITS = 20
 """The number of commits after which the state is written as a whole: readers read at most so many files before."""
 
 
-OPTIONS = {"retry_timeout": "60s"}
-"""How long a request to an object store is tried again; everything else is in the environment."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+def store_options(variables: Mapping[str, str]) -> dict[str, str]:
+    """The options of an object store; everything else is in the variables, where deltalake finds it.
+
+    A request is tried again for a minute. An endpoint on this machine needs no TLS.
+    """
+    options = {"retry_timeout": "60s"}
+    endpoint = next((variables[name] for name in _ENDPOINTS if variables.get(name)), "")
+    if urlsplit(endpoint).scheme == "http" and urlsplit(endpoint).hostname in ("localhost", "127.0.0.1", "::1"):
+        options["allow_http"] = "true"
+    return options
 
 
 class LakeConflict(Exception):
@@ -60,7 +72,7 @@ class LakeTable:
         self.files: dict[str, int] = {}
         self._lake = lake
         self._location = lake.table(name)
-        self._options = None if lake.is_local else OPTIONS
+        self._options = None if lake.is_local else store_options(os.environ)
         self._schema = Schema([Field(column, PrimitiveType(_TYPES[kind])) for column, kind in columns.items()])
         self._table: DeltaTable | None = None
         self._store: DeltaFileSystemHandler | None = None
