@@ -22,7 +22,7 @@ from autoexport.errors import ConfigurationError, PublishError
 from autoexport.formats.contract import Readable
 from autoexport.publishing.lake.data_files import DataFile, PublishedFile
 from autoexport.publishing.lake.requests import Answer, Facts, Lake, Request, TableReport
-from autoexport.publishing.lake.table import OPTIONS, LakeTable
+from autoexport.publishing.lake.table import LakeTable, store_options
 
 ACTIONS = ("look", "put", "stage", "finish")
 """The actions. `Request.task` of each is described by the method that does it, and so is `Answer.task`."""
@@ -221,7 +221,9 @@ class _Files:
         if self._store is None:
             if self._lake.is_local:
                 Path(self._lake.location).mkdir(parents=True, exist_ok=True)
-            self._store = DeltaFileSystemHandler(self._lake.location, None if self._lake.is_local else OPTIONS)
+            self._store = DeltaFileSystemHandler(
+                self._lake.location, None if self._lake.is_local else store_options(os.environ)
+            )
         return self._store
 
     def write(self, path: str, content: Mapping[str, Any]) -> None:
