@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -199,6 +200,25 @@ def test_the_next_export_keeps_the_files_that_did_not_change(url: str, tmp_path:
     assert data_files(lake, "images") == before["images"]
     assert len(before["annotations"] - data_files(lake, "annotations")) == 1
     assert rows(lake) == by_one_process(url, tmp_path / "one")[0]
+
+
+def test_a_killed_range_can_be_repeated(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as missing, and the next one removes its temporary folder."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with planned(url, tmp_path / "lake", of=1) as plan:
+        named = ("--snapshot", plan.snapshot, "--task", "0", "--of", "1", "--out", str(plan.lake))
+        command = [sys.executable, "-m", "autoexport", "export-range", url, *named]
+        with started(command, env=program_environment({"TMPDIR": str(temporary)})) as process:
+            until(lambda: list(temporary.iterdir()))
+            process.kill()
+        assert list(temporary.iterdir())
+        assert lines(plan.commit(), 1)[0] == "error: 1 of 1 ranges are not exported: 0."
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        assert plan.range(0, of=1).exit_code == 0
+        assert not list(temporary.iterdir())
+        assert plan.commit().exit_code == 0
+    assert rows(tmp_path / "lake") == by_one_process(url, tmp_path / "one")[0]
 
 
 def test_a_lake_in_an_object_store(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
