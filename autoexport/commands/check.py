@@ -41,6 +41,7 @@ from autoexport.sources.check_queries import (
 )
 from autoexport.sources.contract import Source
 from autoexport.sources.reader import SnapshotReader
+from autoexport.sources.shared_keys import refuse_shared_keys
 
 _SCAN_ROWS_PER_S = 2_000_000
 """Rows that a table scan reads in a second. Measured: 1.1 million annotations in 0.5 s."""
@@ -79,6 +80,7 @@ async def _inspect(source: Source, settings: Settings, private: Path) -> CheckFi
         mapping = map_catalog(snapshot.catalog, settings.tables_config)
         reader = SnapshotReader(snapshot, mapping)
         await refuse_conditions(reader)
+        await refuse_shared_keys(reader)
         totals = await reader.totals()
         orphan_counts = await orphans(reader, totals)
         lost = await left_out(snapshot, mapping)

@@ -18,6 +18,9 @@ _OTHER_DRIVERS = {"database": "dbname", "currentSchema": "search_path", "schema"
 """How JDBC, Prisma and others call what is done here as well."""
 
 _OUR_OWN = ("ssl", "search_path")
+_NEVER_EMPTY = ("service", "servicefile", "sslmode", "target_session_attrs", "search_path", *_OTHER_DRIVERS)
+"""Without their value, another database or schema would be read, or TLS left to the default."""
+
 _READ_BY_THE_DRIVER = frozenset({"host", "port", "dbname", "user", "password", "passfile"})
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])*))(?=\s|$)", re.DOTALL)
 _CONNINFO = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|service)\s*=")
@@ -35,7 +38,8 @@ def parse_postgres_url(rest: str) -> DatabaseURL:
     if colon:
         parameters["password"] = unquote(password)
     options = _query_options(query)
-    hosts = _hosts(options.pop("host", "") or netloc, options.pop("port", ""))
+    hosts = _hosts(_in_brackets(options.pop("host", "")) or netloc, options.pop("port", ""))
+    _refuse_empty(options)
     named = {name: value for name, value in options.items() if value}
     return _database({**parameters, **named}, hosts)
 
@@ -59,6 +63,7 @@ def parse_conninfo(text: str) -> DatabaseURL:
         parameters[matched[1]] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
         position = matched.end()
     hosts = _plain_hosts(parameters.pop("host", ""), parameters.pop("port", ""))
+    _refuse_empty(parameters)
     return _database(parameters, hosts)
 
 
@@ -78,7 +83,7 @@ def with_service(database: DatabaseURL, environ: Mapping[str, str]) -> DatabaseU
     }
     service = named.get("service") or variables.get("service")
     if not service:
-        return _database({**variables, **named}, database.hosts)
+        return _database({**variables, **named}, database.hosts or _hosts_of_environment(environ))
     found = service_options(service, named.get("servicefile"), environ)
     for name in found:
         if name not in KNOWN:
@@ -86,8 +91,9 @@ def with_service(database: DatabaseURL, environ: Mapping[str, str]) -> DatabaseU
                 f"The service '{service}' has an unknown parameter '{name}'.",
                 hint="Remove it from the connection service file.",
             )
+    _refuse_empty(found)
     hosts = _plain_hosts(found.pop("host", ""), found.pop("port", ""))
-    return _database({**variables, **found, **named}, database.hosts or hosts)
+    return _database({**variables, **found, **named}, database.hosts or hosts or _hosts_of_environment(environ))
 
 
 def _database(given: Mapping[str, str], hosts: tuple[tuple[str, int | None], ...]) -> DatabaseURL:
@@ -116,6 +122,15 @@ def _database(given: Mapping[str, str], hosts: tuple[tuple[str, int | None], ...
     )
 
 
+def _refuse_empty(options: Mapping[str, str]) -> None:
+    """Refuse an option that a template left empty, if it says what to read or how to connect."""
+    for name in _NEVER_EMPTY:
+        if options.get(name) == "":
+            raise ConfigurationError(
+                f"The option '{name}' of the database is empty.", hint=f"Remove {name}= or write its value."
+            )
+
+
 def _one_schema(name: str) -> str:
     """The search path of one schema, by its exact name as Prisma takes it; the others are lists as in SQL."""
     return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
@@ -141,6 +156,10 @@ def _query_options(query: str) -> dict[str, str]:
         if not re.fullmatch(r"\w+", name):
             raise ConfigurationError("The database URL has an option without a plain name.", hint=ENCODE)
         options[name] = f"{options[name]},{value}" if name == "host" and "host" in options else value
+    if any("=" not in part for part in query.split("&") if part):
+        raise ConfigurationError(
+            "The database URL has an option without a value.", hint=f"Write name=value. {ENCODE}"
+        )
     return options
 
 
@@ -164,6 +183,21 @@ def _hosts(netloc: str, ports: str) -> tuple[tuple[str, int | None], ...]:
             port = default_ports[min(index, len(default_ports) - 1)]
         hosts.append((host, _port(port) if port else None))
     return tuple(hosts)
+
+
+def _in_brackets(hosts: str) -> str:
+    """Hosts with brackets around the IPv6 addresses, which need none outside of the authority of a URL."""
+    return ",".join(f"[{part}]" if _is_ipv6(part) else part for part in hosts.split(","))
+
+
+def _hosts_of_environment(environ: Mapping[str, str]) -> tuple[tuple[str, int | None], ...]:
+    """The hosts of PGHOST if one is an IPv6 address, which the driver takes for a name and a port; else empty."""
+    hosts = environ.get("PGHOST", "")
+    return _plain_hosts(hosts, environ.get("PGPORT", "")) if any(map(_is_ipv6, hosts.split(","))) else ()
+
+
+def _is_ipv6(host: str) -> bool:
+    return host.count(":") > 1 and not host.startswith(("[", "/"))
 
 
 def _plain_hosts(hosts: str, ports: str) -> tuple[tuple[str, int | None], ...]:

@@ -83,7 +83,7 @@ async def changes_since(snapshot: Snapshot, mapping: Mapping, ledger: Ledger, st
     """The changes since the ledger was written. `state` is the private directory."""
     since = load_position(state, ledger.generation)
     if since is None:
-        return Everything("the position of the last export is unknown")
+        return Everything(await snapshot.obstacle(mapping) or "the position of the last export is unknown")
     return await snapshot.changes(mapping, since)
 
 

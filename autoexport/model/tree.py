@@ -155,7 +155,20 @@ class Parents:
 
 @dataclass(slots=True)
 class Totals:
-    """The number of rows by logical table: those that are not soft-deleted (`live`), and those that are."""
+    """The number of rows by logical table: those that are not soft-deleted (`live`), and those that are.
+
+    `published_again` counts the annotations that are published with one more of several images of the same key.
+    """
 
     live: dict[str, int] = field(default_factory=dict)
     soft_deleted: dict[str, int] = field(default_factory=dict)
+    published_again: int = 0
+
+    def orphans(self, reached: dict[str, int]) -> dict[str, int]:
+        """The live rows without a parent, by logical table, from the rows that were `reached` from above."""
+        again = {"annotations": self.published_again}
+        return {
+            name: max(0, self.live[name] + again.get(name, 0) - count)
+            for name, count in reached.items()
+            if name in self.live
+        }

@@ -142,14 +142,13 @@ class Generation:
             first += part_count(output)
 
     def unpublished(self, tree: Tree) -> dict[str, int]:
-        """The number of live rows that have no parent, by logical table."""
-        published = {
-            "datasets": tree.count_datasets(),
-            "images": tree.counts.image_rows,
-            "annotations": tree.counts.annotation_rows,
-        }
+        """The number of live rows less that of published ones, by logical table."""
         live = self.totals.live
-        return {name: live[name] - count for name, count in published.items() if name in live}
+        return {name: live[name] - count for name, count in _published(tree).items() if name in live}
+
+    def orphans(self, tree: Tree) -> dict[str, int]:
+        """The number of live rows that have no parent, by logical table."""
+        return self.totals.orphans(_published(tree))
 
     def manifest(
         self, tree: Tree, layouts: Sequence[Layout], previous: Manifest | None, duration_s: float
@@ -171,7 +170,7 @@ class Generation:
                 "annotations": tree.counts.annotations,
                 "labels": tree.total_labels,
             },
-            orphans=self.unpublished(tree),
+            orphans=self.orphans(tree),
             soft_deleted={name: count for name, count in self.totals.soft_deleted.items() if count},
             repaired=tree.counts.repaired,
             guarded=tree.counts.guarded + self._guarded(tree, layouts),
@@ -190,3 +189,11 @@ class Generation:
         return cells + sum(
             output.guarded(tree) for output in self.formats if not isinstance(output, SectionFormat)
         )
+
+
+def _published(tree: Tree) -> dict[str, int]:
+    return {
+        "datasets": tree.count_datasets(),
+        "images": tree.counts.image_rows,
+        "annotations": tree.counts.annotation_rows,
+    }

@@ -271,7 +271,7 @@ class _Publication:
     def warn(self) -> None:
         """Log warnings about the data and the settings that an operator may want to change."""
         generation, tree = self.generation, self.tree
-        orphans = {name: count for name, count in generation.unpublished(tree).items() if count}
+        orphans = {name: count for name, count in generation.orphans(tree).items() if count}
         if orphans:
             log.warning("export.orphans", **orphans, hint="these rows have no parent; run `check` for more")
         if generation.mapping.box == "json" and generation.mapping.box_format is None and tree.counts.repaired:

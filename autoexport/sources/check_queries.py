@@ -36,8 +36,8 @@ async def orphans(reader: SnapshotReader, totals: Totals) -> dict[str, int]:
         joined, condition = reader.tables.reachable(logical)
         statement = select(func.count()).select_from(joined).where(condition)
         async for part in reader.snapshot.stream(statement):
-            counts[logical] = totals.live[logical] - int(str(part[0][0]))
-    return counts
+            counts[logical] = int(str(part[0][0]))
+    return totals.orphans(counts)
 
 
 async def left_out(snapshot: Snapshot, mapping: Mapping) -> AnnotationsLeftOut | None:

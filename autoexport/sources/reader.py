@@ -17,6 +17,7 @@ from autoexport.model.tree import PackedRows, ParentRows, Parents, Totals
 from autoexport.sources.block_size import BlockSize
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.gather import Stream, gather
+from autoexport.sources.shared_keys import published_again
 from autoexport.sources.sql import SqlTables
 from autoexport.sources.statements import Statements
 from autoexport.values.integer_ids import LARGEST_ID
@@ -63,6 +64,7 @@ class SnapshotReader:
             totals.soft_deleted[logical] = await self._number(soft_deleted) if mapped.deleted else 0
             if await self._has_rows_without_key(logical):
                 self.tables.keyless.add(logical)
+        totals.published_again = await published_again(self)
         self._image_count = totals.live.get("images", 0)
         self._annotation_count = totals.live.get("annotations", 0)
         return totals

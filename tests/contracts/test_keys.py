@@ -112,3 +112,29 @@ def test_in_postgres(empty_url: str, tmp_path: Path, key: str, expression: str, 
     assert outcome.manifest.mode == mode, outcome.reason
     assert trial.differences() == []
     assert ("Every export is a full one" in said_by_check(empty_url, tmp_path)) is (mode == "full")
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (
+            "images (id int PRIMARY KEY, filename text) PARTITION BY HASH (id)",
+            "public.images is a partitioned table",
+        ),
+        (
+            "images (id int PRIMARY KEY, base text, filename text GENERATED ALWAYS AS (base || '.jpg') VIRTUAL)",
+            "public.images.filename is computed when it is read",
+        ),
+    ],
+    ids=["partitioned", "virtual"],
+)
+def test_an_export_tells_why_it_is_full(empty_url: str, tmp_path: Path, images: str, reason: str) -> None:
+    """The reason is that of `check`, and not that the last position is unknown."""
+    with PostgresConnection(empty_url) as connection:
+        if "VIRTUAL" in images and int(connection.execute("SHOW server_version_num")[0][0]) < 180_000:
+            pytest.skip("PostgreSQL has computed columns that are not stored since version 18")
+        connection.script(f"CREATE TABLE {images}")
+    trial = Trial(empty_url, tmp_path / "exports")
+    trial.export()
+    assert trial.export().reason == reason
+    assert f"Every export is a full one: {reason}." in said_by_check(empty_url, tmp_path)

@@ -100,6 +100,32 @@ def test_a_slip_is_not_taken_for_an_option_of_another_driver(name: str, meant: s
     assert f"'{meant}'" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    "name", ["service", "sslmode", "target_session_attrs", "schema", "currentSchema", "database"]
+)
+def test_an_option_that_a_template_left_empty_is_refused(name: str) -> None:
+    """Without its value, another database or schema would be read, or TLS left to the default. So libpq does."""
+    for text in (f"postgresql://h/db?{name}=", f"postgresql://h/db?sslmode=require&{name}=", f"host=h {name}=''"):
+        with pytest.raises(ConfigurationError, match=f"'{name}' of the database is empty") as raised:
+            parse_database_url(text)
+        assert raised.value.exit_code == 2
+
+
+def test_an_empty_value_in_a_service_is_refused(service_file: Path) -> None:
+    """As in the URL."""
+    service_file.write_text("[anno]\nhost=h\nsslmode=\n")
+    with pytest.raises(ConfigurationError, match="'sslmode' of the database is empty"):
+        resolved("postgresql:///?service=anno", PGSERVICEFILE=str(service_file))
+
+
+@pytest.mark.parametrize("query", ["service", "sslmode", "x", "sslmode=require&schema", "schema&sslmode=require"])
+def test_an_option_without_an_equals_sign_is_refused(query: str) -> None:
+    """libpq refuses it as well. It may be the rest of a name with a question mark in it."""
+    with pytest.raises(ConfigurationError, match="option without a value") as raised:
+        parse_database_url(f"postgresql://h/db?{query}")
+    assert "%3F" in raised.value.hint
+
+
 # --- services ------------------------------------------------------------------------------------
 
 
@@ -236,6 +262,21 @@ def test_addresses_stand_in_for_names() -> None:
     assert found.display == "postgresql://db.example:5433/labels"
     with pytest.raises(ConfigurationError, match="verify-full"):
         engine_url(parse_database_url("postgresql://h/db?hostaddr=10.0.0.7&sslmode=verify-full"))
+
+
+def test_ipv6_addresses_need_no_brackets_outside_the_authority() -> None:
+    """As in libpq: in the option of a URL, a connection string, a service and PGHOST."""
+    two = (("::1", 5433), ("h", 5433))
+    for text, environ in (
+        ("postgresql:///db?host=::1,h&port=5433", {}),
+        ("postgresql:///db?host=[::1],h&port=5433", {}),
+        ("host=::1,h port=5433", {}),
+        ("postgresql:///db", {"PGHOST": "::1,h", "PGPORT": "5433"}),
+    ):
+        assert resolved(text, **environ).hosts == two
+    assert resolved("postgresql:///db", PGHOST="fe80::1").hosts == (("fe80::1", None),)
+    assert resolved("postgresql://other/db", PGHOST="::1").hosts == (("other", None),)
+    assert resolved("postgresql:///db", PGHOST="h", PGPORT="5433").hosts == ()
 
 
 def test_hosts_in_any_order() -> None:
