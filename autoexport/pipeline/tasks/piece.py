@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import shutil
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
@@ -19,11 +19,12 @@ from autoexport.pipeline.mapped import mapping_of
 from autoexport.pipeline.tasks.job import TasksJob, held, rows_digest
 from autoexport.pipeline.tasks.places import stretch_of
 from autoexport.publishing.lake.requests import Source
+from autoexport.publishing.workspace import abandoned, scratch
 from autoexport.rendering.bodies import all_bodies_of, joined
 from autoexport.rendering.row_groups import RowFiles, write_groups
 from autoexport.rendering.spool import ScratchFile
 from autoexport.rendering.tree import TreeBuilder
-from autoexport.runtime.files import WORKING_FILES, create_nameless, disk_errors_explained, write_all
+from autoexport.runtime.files import WORKING_FILES, create_nameless, create_new, disk_errors_explained, write_all
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.contract import Snapshot
@@ -63,7 +64,7 @@ async def export_range(job: TasksJob, snapshot: str, task: int, of: int, progres
 
 
 class _Piece:
-    """The rows of a range in files without names, which are gone when the process ends.
+    """The rows of a range in a private folder of the temporary one. The next range removes that of a killed one.
 
     `counts` are the numbers of images and annotations, `labels` the pairs of project and label if the labels are
     the names that annotations carry.
@@ -76,11 +77,14 @@ class _Piece:
         self._stack = stack
         self._outputs = [output for output in chosen_formats(job.options) if isinstance(output, RowFormat)]
         with disk_errors_explained(WORKING_FILES):
-            self._spools = [self._file() for _ in self._outputs]
+            for path in abandoned(Path(gettempdir())):
+                shutil.rmtree(path, ignore_errors=True)
+            self._folder = stack.enter_context(scratch(Path(gettempdir())))
+            names = [self._folder / f"spool-{output.file_name}" for output in self._outputs]
+            self._spools = [self._opened(create_nameless(name)) for name in names]
         self._rows = [0 for _ in self._outputs]
 
-    def _file(self) -> int:
-        descriptor = create_nameless(Path(gettempdir()) / f"spool-{secrets.token_hex(8)}")
+    def _opened(self, descriptor: int) -> int:
         self._stack.callback(os.close, descriptor)
         return descriptor
 
@@ -96,7 +100,7 @@ class _Piece:
             )
         images, annotations, keyless = plan["counted"]
         reader = SnapshotReader(snapshot, mapping)
-        with contextlib.closing(ScratchFile(Path(gettempdir()))) as scratch:
+        with contextlib.closing(ScratchFile(self._folder)) as scratch:
             parents = await reader.parents()
             builder = TreeBuilder(parents, mapping, self._job.source.database, ruled_parents, scratch)
             blocks: AsyncGenerator[BlockRows, None] = reader.stretch(
@@ -125,8 +129,7 @@ class _Piece:
         """The Parquet files of the rows. Raises `OSError`."""
         sources = []
         for output, spool, rows, name in zip(self._outputs, self._spools, self._rows, TABLES, strict=True):
-            target = self._file()
-            write_groups(output, [(True, 0, rows)], RowFiles(spool, None, target))
-            # The process that works on the lake opens the file through this one.
-            sources.append(Source(name, f"/proc/{os.getpid()}/fd/{target}"))
+            path = self._folder / output.file_name
+            write_groups(output, [(True, 0, rows)], RowFiles(spool, None, self._opened(create_new(path))))
+            sources.append(Source(name, str(path)))
         return sources
