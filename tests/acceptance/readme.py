@@ -36,7 +36,7 @@ PUBLISHING = "autoexport/publishing/README.md"
 OF_A_BUCKET = "://BUCKET/"
 """What a block has in its text that needs a bucket: tests/acceptance/test_object_store.py runs those."""
 OF_TASKS = "export-plan"
-"""What a block has in its text that needs PostgreSQL: tests/acceptance/test_tasks.py runs those."""
+"""What a block has in its text that needs PostgreSQL: tests/acceptance/test_export_tasks.py runs those."""
 
 
 def repository_files(folder: Path = REPOSITORY) -> Iterator[Path]:
