@@ -215,7 +215,7 @@ class Derivation:
         )
 
     async def _learn_in_advance(self, assessment: Assessment) -> None:
-        """Learn the classes before everything is rendered, if there are no rows of labels: that takes less time."""
+        """Learn the classes before everything is rendered, if there are no rows of labels: it takes less time."""
         training = self.training
         if training is not None and assessment.plan.ranges is None and self.builder.outline.labels_from_names:
             await learn_all(training, self.reader, self.builder)
@@ -293,10 +293,8 @@ class Derivation:
 
     async def _by_workers(self, expected: int) -> tuple[BlockRecords, float] | None:
         """Render everything in several processes; None if one has to do it."""
-        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state
-        made = await Ranges(1 if self.lenient else self.job.workers, *here, self.spooled, self.progress).render(
-            expected
-        )
+        here = self.reader, self.builder, self.job.source.database, self.options, self.job.state, self.spooled
+        made = await Ranges(1 if self.lenient else self.job.workers, *here, self.progress).render(expected)
         if made is None:
             self.snapshot.keep()
         return made
