@@ -26,6 +26,7 @@ from autoexport.commands.options import (
     program_name,
 )
 from autoexport.commands.samples import SAMPLES
+from autoexport.commands.task_commands import add_task_commands
 from autoexport.commands.terminal import flush, silence, unwritable
 from autoexport.config.settings import Settings
 from autoexport.errors import AutoexportError
@@ -83,19 +84,14 @@ def _export(invocation: Invocation, *, full: bool, monitor: bool) -> int:
     if not settings.enable_auto_export:
         _say("Exports are switched off: DB_EXPORT_ENABLE_AUTO_EXPORT is false.")
     if monitor:
-        return _run_monitor(settings)
+        from autoexport.commands import monitor as monitoring
+
+        return asyncio.run(monitoring.monitor(settings))
     if not settings.enable_auto_export:
         return 0
     from autoexport.commands.export import export
 
     return _run(export(settings, full=full, progress=invocation.progress))
-
-
-def _run_monitor(settings: Settings) -> int:
-    """Export and keep the files current until a signal. If exports are switched off, only answer systemd."""
-    from autoexport.commands.monitor import monitor
-
-    return asyncio.run(monitor(settings))
 
 
 @cli.command()
@@ -195,6 +191,9 @@ def verify(invocation: Invocation, /, full: bool, **flags: Any) -> int:
 
 def _run(coroutine: Coroutine[Any, Any, int]) -> int:
     return asyncio.run(until_interrupted(coroutine, _leave))
+
+
+add_task_commands(cli, _run)
 
 
 def _log_overruled(settings: Settings, monitor: bool, log_level: str) -> None:

@@ -51,6 +51,10 @@ class DatabaseAway(SourceError):
     """The server of the database cannot be reached at present, or closes connections."""
 
 
+class SnapshotGone(SourceError):
+    """The process that held an exported snapshot has ended, so no other can open it."""
+
+
 class MappedTableGone(SourceError):
     """A table of the last export no longer exists; the published files remain."""
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sqlalchemy import ColumnElement, Select
 
@@ -188,4 +188,38 @@ class Source(Protocol):
 
     async def aclose(self) -> None:
         """Release all resources."""
+        ...
+
+
+@runtime_checkable
+class NamedSnapshot(Protocol):
+    """A `SharedSnapshot` that other machines can find by its name, while its owner holds it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the exported snapshot. Other servers may have the same."""
+        ...
+
+    @property
+    def server(self) -> str:
+        """What tells the server from others."""
+        ...
+
+
+@runtime_checkable
+class LastingSnapshot(Protocol):
+    """A snapshot that is held for a long time."""
+
+    async def require(self) -> None:
+        """Raise `SourceError` if the snapshot is lost."""
+        ...
+
+
+@runtime_checkable
+class AdoptingSource(Protocol):
+    """A source that opens a snapshot by its name. No source has to."""
+
+    def adopted(self, name: str, server: str, taken_at: datetime) -> AbstractAsyncContextManager[Snapshot]:
+        """Open the `NamedSnapshot` with this name and server. Raises `SnapshotGone` if no process holds it any
+        more, and `SourceError`."""
         ...

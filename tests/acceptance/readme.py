@@ -35,6 +35,8 @@ BENCH = "tests/bench/README.md"
 PUBLISHING = "autoexport/publishing/README.md"
 OF_A_BUCKET = "://BUCKET/"
 """What a block has in its text that needs a bucket: tests/acceptance/test_object_store.py runs those."""
+OF_TASKS = "export-plan"
+"""What a block has in its text that needs PostgreSQL: tests/acceptance/test_tasks.py runs those."""
 
 
 def repository_files(folder: Path = REPOSITORY) -> Iterator[Path]:

@@ -59,7 +59,7 @@ WORDED = {
 def test_the_commands_and_options_are_the_real_ones() -> None:
     """The README names every command; the documents name every option, and the README no other."""
     told = section("## Commands and exit codes", README)
-    assert set(re.findall(r"`python -m autoexport (\w+)", told)) == set(cli.commands)
+    assert set(re.findall(r"`python -m autoexport ([a-z][a-z-]*)", told)) == set(cli.commands)
     parameters = [parameter for command in (cli, *cli.commands.values()) for parameter in command.params]
     names = {"--help", *(name for parameter in parameters for name in parameter.opts)}
     options = {name for name in names if name.startswith("--")}

@@ -17,6 +17,7 @@ from tests.acceptance.readme import (
     EXAMPLE,
     FORMATS,
     OF_A_BUCKET,
+    OF_TASKS,
     README,
     RENAMED,
     Block,
@@ -34,7 +35,8 @@ INSTALL, TEST, *COMMANDS = sorted(
     (block for block in blocks("bash") if OF_A_BUCKET not in block.text),
     key=lambda block: "venv" not in block.text,
 )
-PROGRAMS = [block for block in blocks("python") if OF_A_BUCKET not in block.text]
+ELSEWHERE = (OF_A_BUCKET, OF_TASKS)
+PROGRAMS = [block for block in blocks("python") if not any(word in block.text for word in ELSEWHERE)]
 READERS = ("verify", "status", "manifest.json", ".csv", "database_export.json")
 """A command that uses one of these needs an export."""
 

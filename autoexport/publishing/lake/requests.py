@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import orjson
 
-Action = Literal["publish", "compare", "probe"]
+Action = Literal["publish", "compare", "probe", "look", "put", "stage", "finish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ class Request:
     """A request.
 
     `publish` brings the tables up to date, and if `clean` removes what is older than it has to be; `compare` finds
-    the differences between the tables and the published files; `probe` writes a file and removes it.
+    the differences between the tables and the published files; `probe` writes a file and removes it. The other
+    actions are those of `tasks`, to which `task` belongs.
     """
 
     action: Action
@@ -72,6 +73,7 @@ class Request:
     facts: Facts
     sources: Sequence[Source]
     clean: bool = False
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     def encoded(self) -> bytes:
         """The request as one line."""
@@ -106,7 +108,10 @@ class TableReport:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: `rows` more were written; or the end, with reports, differences, or an error and its hint."""
+    """An answer: `rows` more were written; or the end, with reports, differences, or an error and its hint.
+
+    `task` is what an action of `tasks` found.
+    """
 
     rows: int = 0
     done: bool = False
@@ -117,6 +122,7 @@ class Answer:
     wrong_settings: bool = False
     peak_bytes: int = 0
     cpu_s: float = 0.0
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     def encoded(self) -> bytes:
         """The answer as one line."""

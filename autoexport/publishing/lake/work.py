@@ -19,6 +19,7 @@ from autoexport.formats.parquet_columns import ANNOTATION_SCHEMA, IMAGE_SCHEMA
 from autoexport.publishing.lake.data_files import DataFile, PublishedFile
 from autoexport.publishing.lake.requests import Answer, Facts, Lake, Request, Source, TableReport
 from autoexport.publishing.lake.table import LakeConflict, LakeTable
+from autoexport.publishing.lake.tasks import ACTIONS, Tasks
 from autoexport.runtime.files import explain_os_error
 from autoexport.runtime.redaction import redact
 
@@ -46,6 +47,8 @@ def work(request: Request, report: Report) -> Answer:
         if request.action == "probe":
             return _probe(request)
         with _opened(request.sources) as published:
+            if request.action in ACTIONS:
+                return Tasks(request, _SCHEMAS).answer(request, published)
             tables = [_LakeSide(request, source.name, published[source.name]) for source in request.sources]
             if request.action == "compare":
                 lines = [line for side in tables for line in side.differences(report)]

@@ -45,7 +45,7 @@ def answer_to(request: Request) -> Answer:
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Answer(
         done=True, reports=answer.reports, differences=answer.differences, peak_bytes=peak_bytes,
-        cpu_s=time.process_time(),
+        cpu_s=time.process_time(), task=answer.task,
     )  # fmt: skip
 
 

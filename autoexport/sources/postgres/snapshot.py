@@ -218,6 +218,12 @@ class PostgresSnapshot:
     def keep(self) -> None:
         """Do nothing: an exported snapshot takes no room."""
 
+    async def require(self) -> None:
+        """Raise `SourceError` if the server has ended the transaction."""
+        with explained(self._database):
+            async with self._portals.turn:
+                await (await self.session.connection()).exec_driver_sql("SELECT 1")
+
     # --- history -----------------------------------------------------------------------------------
 
     async def row_count(self, mapping: Mapping, logical: str) -> int | None:

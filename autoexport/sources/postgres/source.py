@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 
@@ -24,6 +25,7 @@ from autoexport.model.catalog import Table
 from autoexport.runtime.interruption import interruptible
 from autoexport.runtime.waits import waiting
 from autoexport.sources.contract import SourceOptions
+from autoexport.sources.postgres.adopting import adopted
 from autoexport.sources.postgres.check_notes import ONLY_ONE_CONNECTION, check_notes
 from autoexport.sources.postgres.engine import (
     OPEN_TIMEOUT_S,
@@ -125,6 +127,13 @@ class PostgresSource:
             if encoding == "SQL_ASCII":
                 await decode_leniently(connection)
             yield connection
+
+    def adopted(self, name: str, server: str, taken_at: datetime) -> AbstractAsyncContextManager[PostgresSnapshot]:
+        """Open an exported snapshot by its name, as `AdoptingSource.adopted` says.
+
+        It locks no table: the transaction that exported the snapshot has locked them.
+        """
+        return adopted(self.database, self.begin_beside, self._catalog, name, server, taken_at)
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
