@@ -54,6 +54,7 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "mapping.warning": lambda e: f"{e['warning']}",
     "monitor.started": lambda e: _started(e),
     "plan.made": lambda e: f"{e['mode']} export: {e['reason']}, {_s(e['seconds'])}",
+    "publish.behind": lambda e: f"another exporter published to {e['store']}",
     "render.done": lambda e: f"rendered {_blocks(e['blocks'])}, kept {e['kept']:,}, {_s(e['seconds'])}",
     "render.no_process": lambda e: f"rendering in this process: {e['error']}",
     "render.other_encoder": lambda _: "the rendering process has another encoder",
@@ -66,6 +67,8 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "splice.staged": lambda e: f"wrote {counted(e['files'], 'file')}, {counted(e['bytes'], 'byte')}",
     "stop.asked": lambda e: f"{e['signal']}: stopping; a second one stops at once",
     "stop.at_once": lambda e: f"{e['signal']}: stopping at once",
+    "sweep.failed": lambda e: f"old objects stay in the store: {e['error']}",
+    "tasks.lake_unreachable": lambda e: f"the lake cannot be reached: {e['error']}",
     "textfile.failed": lambda e: f"cannot write {e['path']}: {e['error']}",
 }
 """The sentence for each event. An event without one is shown with its values."""
