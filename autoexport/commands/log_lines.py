@@ -67,7 +67,7 @@ _WORDED: dict[str, Callable[[EventDict], str]] = {
     "splice.staged": lambda e: f"wrote {counted(e['files'], 'file')}, {counted(e['bytes'], 'byte')}",
     "stop.asked": lambda e: f"{e['signal']}: stopping; a second one stops at once",
     "stop.at_once": lambda e: f"{e['signal']}: stopping at once",
-    "sweep.failed": lambda e: f"old objects cannot be removed: {e['error']}",
+    "sweep.failed": lambda e: f"old objects stay in the store: {e['error']}",
     "tasks.lake_unreachable": lambda e: f"the lake cannot be reached: {e['error']}",
     "textfile.failed": lambda e: f"cannot write {e['path']}: {e['error']}",
 }

@@ -166,13 +166,34 @@ class Bounds:
     nulls: int | None = None
 
 
-def bounds(metadata: bytes, begin: int, columns: Container[int]) -> dict[int, Bounds]:
-    """The statistics of these columns, by number, from the metadata of the row group at `begin`."""
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The place of a row group in its file, its size in rows and bytes, and the statistics of some columns."""
+
+    begin: int
+    rows: int
+    length: int
+    bounds: Mapping[int, Bounds]
+
+
+def outline(metadata: bytes, begin: int, columns: Container[int]) -> Outline:
+    """The outline of the row group whose metadata is at `begin`, for less than `read_group`.
+
+    `columns` are the numbers of the columns whose statistics it has.
+    """
+    group_begin = rows = length = 0
+    found: dict[int, Bounds] = {}
     for number, _, place, _ in fields(metadata, begin):
         if number == _COLUMNS:
             chunks = enumerate(elements(metadata, place))
-            return {index: _bounds(metadata, chunk) for index, (chunk, _) in chunks if index in columns}
-    return {}
+            found = {index: _bounds(metadata, chunk) for index, (chunk, _) in chunks if index in columns}
+        elif number == _GROUP_ROWS:
+            rows = read_integer(metadata, place)
+        elif number == _GROUP_OFFSET:
+            group_begin = read_integer(metadata, place)
+        elif number == _GROUP_BYTES:
+            length = read_integer(metadata, place)
+    return Outline(group_begin, rows, length, found)
 
 
 def _bounds(metadata: bytes, chunk: int) -> Bounds:

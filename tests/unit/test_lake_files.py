@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from autoexport.formats.parquet_columns import ANNOTATION_SCHEMA
-from autoexport.formats.parquet_footer import bounds, group_places, metadata_length
+from autoexport.formats.parquet_footer import group_places, metadata_length, outline
 from autoexport.publishing.lake.data_files import KEYS, DataFile, PublishedFile
 from tests.lakes import execute, lake_trial, small_database
 
@@ -95,7 +95,7 @@ def test_bounds_are_those_that_pyarrow_reads(path: Path) -> None:
     places = list(group_places(metadata))
     assert len(places) == read.num_row_groups > 3
     for number, (begin, _) in enumerate(places):
-        for column, found in bounds(metadata, begin, columns).items():
+        for column, found in outline(metadata, begin, columns).bounds.items():
             known = read.row_group(number).column(column).statistics
             assert found.nulls == known.null_count
             if known.has_min_max and len(known.min_raw) < 64:

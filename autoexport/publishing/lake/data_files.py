@@ -20,9 +20,9 @@ from autoexport.formats.parquet_footer import (
     MAGIC,
     Bounds,
     Footer,
-    bounds,
     group_places,
     metadata_length,
+    outline,
     read_footer,
     read_group,
 )
@@ -108,12 +108,12 @@ class PublishedFile:
         files: list[DataFile] = []
         hashed = xxhash.xxh3_128()
         for place, checksum in zip(group_places(self._metadata), checksums, strict=True):
-            begin, group = read_group(self._metadata, *place)
-            found = bounds(self._metadata, place[0], self._columns)
+            group = outline(self._metadata, place[0], self._columns)
+            found = group.bounds
             last = files[-1] if files else None
             if last is None or _ends(last, group.rows, group.length, _drawn(found, self._columns), spread):
                 hashed = xxhash.xxh3_128(self._footer.head + self._footer.tail)
-                last = DataFile(begin)
+                last = DataFile(group.begin)
                 files.append(last)
             hashed.update(_GROUP.pack(group.rows, group.length, checksum))
             last.digest = hashed.hexdigest()
