@@ -166,7 +166,8 @@ def _offences(tree: ast.AST) -> Iterator[str]:
 def test_no_shell_no_eval_no_pickle() -> None:
     """No file of the package uses them.
 
-    One module uses `marshal`, for what never leaves one export.
+    One module uses `marshal`, and one `pickle`, for what never leaves one export: an exporter tells a worker of
+    its own what to do, through a pipe that no other program has.
     """
     root = Path(autoexport.__file__).parent
     found = {
@@ -174,7 +175,10 @@ def test_no_shell_no_eval_no_pickle() -> None:
         for path in root.rglob("*.py")
         if (offences := list(_offences(ast.parse(path.read_text(encoding="utf-8")))))
     }
-    assert found == {"model/packing.py": ["imports marshal"]}
+    assert found == {
+        "model/packing.py": ["imports marshal"],
+        "pipeline/range_messages.py": ["imports pickle"],
+    }
     assert list(_offences(ast.parse("import pickle\neval('1')\nsubprocess.run('x', shell=True)\nos.system('x')")))
 
 

@@ -137,7 +137,7 @@ def test_the_repair_that_verify_suggests_works_when_pasted(tmp_path: Path) -> No
     (folder / "my out" / "images.csv").write_text("damaged")
     found = run_autoexport("verify", *flags, cwd=folder)
     assert found.exit_code == 3
-    repair = found.stdout.splitlines()[-1].removeprefix("To repair the files, run: ")
+    repair = found.stdout.partition("To repair the files, run:")[2]
     done = subprocess.run(
         repair, shell=True, cwd=folder, env=program_environment(), capture_output=True, text=True, check=False
     )
