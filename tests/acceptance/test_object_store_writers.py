@@ -21,7 +21,7 @@ from tests.daemon import Daemon, wait_until
 from tests.object_store_writer import Writer
 from tests.object_stores import SERVERS, Bucket, shared_server
 
-ROUNDS = 50
+ROUNDS = 12
 IMPATIENT = (
     "-c",
     "import autoexport.publishing.object_store.delivery as delivery; delivery.PATIENCE_S = 3.0; "
@@ -82,7 +82,7 @@ class Reader:
 
 @pytest.mark.timeout(300)
 def test_of_two_exporters_one_wins_each_race(bucket: Bucket, tmp_path: Path) -> None:
-    """Both see the same manifest, then publish at once, 50 times. Readers never find a torn or mixed set."""
+    """Both see the same manifest, then publish at once, many times. Readers never find a torn or mixed set."""
     writers = []
     won: Counter[int] = Counter()
     for number in range(2):

@@ -24,7 +24,7 @@ from tests.object_stores import SERVERS, Bucket, add_annotations, shared_server
 LARGE = 17_000
 """So many annotations make a file that is uploaded in several parts."""
 
-STEPS = {"ministack": 1, "moto": 3}
+STEPS = {"ministack": 4, "moto": 6}
 """How many requests lie between two kills: each takes two starts."""
 
 

@@ -165,16 +165,22 @@ class Incremental(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Close and remove the database."""
-        if hasattr(self, "exporting"):
+        try:
+            if hasattr(self, "exporting"):
+                self.export_last()
+        finally:
+            self.patch.undo()
+            self.directory.cleanup()
+
+    def export_last(self) -> None:
+        """Export what was not exported, and close the database."""
+        try:
             if self.other.in_transaction:
                 self.other.db.execute("ROLLBACK")
-            try:
-                self.export(during=[])
-            finally:
-                self.other.db.close()
-                self.database.close()
-        self.patch.undo()
-        self.directory.cleanup()
+            self.export(during=[])
+        finally:
+            self.other.db.close()
+            self.database.close()
 
     # --- what the application does -----------------------------------------------------------------
 

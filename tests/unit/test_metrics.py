@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 import time
@@ -385,17 +386,16 @@ async def test_garbage_is_refused(data: bytes, status: bytes) -> None:
 
 async def test_clients_that_hang_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some send nothing, some read nothing; others are answered meanwhile, and the server keeps no connection."""
-    monkeypatch.setattr(http_server, "REQUEST_S", 0.3)
-    async with serving(b"x" * 5_000_000) as address:
+    monkeypatch.setattr(http_server, "REQUEST_S", deadline_s(2))
+    async with serving(b"x" * 5_000_000) as address, contextlib.AsyncExitStack() as stack:
         host, _, port = address.rpartition(":")
-        silent = [socket.create_connection((host, int(port))) for _ in range(20)]
+        silent = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(20)]
         for connection in silent[10:]:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await asyncio.to_thread(fetch, address, "/"))[0] == 200
         for connection in silent:
             connection.settimeout(deadline_s(30))
             await asyncio.to_thread(read_to_the_end, connection)
-            connection.close()
 
 
 def read_to_the_end(connection: socket.socket) -> None:
