@@ -124,12 +124,18 @@ _CATALOGS = (
 
 
 @pytest.mark.skipif(not HAS_POSTGRES, reason="there is no PostgreSQL source yet")
-def test_postgres_rows_and_catalogs_stay(postgres_database: str, elsewhere: Path) -> None:
+def test_postgres_rows_and_catalogs_stay(elsewhere: Path) -> None:
     """No row or catalog entry is written, no transaction number used up, no slot or session left."""
     from tests.applications import fill_postgres
+    from tests.postgres import running_server
     from tests.postgres_connection import PostgresConnection
 
-    with PostgresConnection(postgres_database) as connection:
+    # Autovacuum uses up transaction numbers, too.
+    with (
+        running_server(settings={"autovacuum": "off"}) as server,
+        server.database() as postgres_database,
+        PostgresConnection(postgres_database) as connection,
+    ):
         fill_postgres(connection)
         connection.execute("ANALYZE")
         connection.execute("SELECT pg_stat_force_next_flush()")
