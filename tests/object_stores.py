@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import obstore
+import pytest
 from obstore.store import S3Store
 
 from tests.daemon import wait_until
@@ -28,6 +29,9 @@ from tests.processes import kept, started
 
 KEY_ID, SECRET = "AKIDEXAMPLE4711", "geheim-4711/secret"
 SERVERS = ("ministack", "moto")
+
+USUAL_SERVERS = ("ministack", pytest.param("moto", marks=pytest.mark.soak))
+"""Parameters of fixtures: the tests of the second server take minutes, and run with `pytest -m soak`."""
 
 
 @dataclass

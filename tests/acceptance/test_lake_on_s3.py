@@ -18,14 +18,14 @@ from tests.lakes import (
     small_database,
     sorted_rows,
 )
-from tests.object_stores import KEY_ID, SECRET, SERVERS, Bucket, serving
+from tests.object_stores import KEY_ID, SECRET, USUAL_SERVERS, Bucket, serving
 from tests.parquet_rows import expected_parquet
 from tests.trials import Trial
 
 OPTIONS = {"allow_http": "true"}
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=USUAL_SERVERS)
 def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """A bucket, which the usual variables name."""
     with serving(request.param, tmp_path) as found:

@@ -27,13 +27,13 @@ from autoexport.pipeline.verification import differences
 from tests.acceptance.readme import OF_A_BUCKET, PUBLISHING, blocks
 from tests.conftest import program_environment, run_autoexport
 from tests.deadlines import deadline_s
-from tests.object_stores import KEY_ID, SECRET, SERVERS, Bucket, shared_server
+from tests.object_stores import KEY_ID, SECRET, USUAL_SERVERS, Bucket, shared_server
 from tests.outputs import ALL_OUTPUTS
 
 TO_A_BUCKET = {**ALL_OUTPUTS, "export_yolo": False}
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=USUAL_SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[Bucket]:
     """A running server of each kind."""
     with shared_server(request.param) as bucket:

@@ -19,7 +19,7 @@ import pytest
 from autoexport.commands.demo import make_database
 from tests.daemon import Daemon, wait_until
 from tests.object_store_writer import Writer
-from tests.object_stores import SERVERS, Bucket, shared_server
+from tests.object_stores import USUAL_SERVERS, Bucket, shared_server
 
 ROUNDS = 12
 IMPATIENT = (
@@ -30,7 +30,7 @@ IMPATIENT = (
 """The program, but an exporter that lost a race waits for three seconds instead of thirty."""
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=USUAL_SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[Bucket]:
     """A running server of each kind."""
     with shared_server(request.param) as bucket:
