@@ -393,6 +393,10 @@ def test_a_command_that_hangs_holds_up_the_next_export_until_its_limit(
         assert time.monotonic() - began < limit_s + deadline_s(10)
         (event,) = daemon.wait_for("after_publish.failed")[:1]
         assert f"was ended after {limit_s:g} s" in event["error"]
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for("stop.asked")
+        assert daemon.stop() == 128 + signal.SIGTERM
+        wait_until(lambda: not _runs(path), "the command of the second publish has ended")
 
 
 def test_a_stop_kills_the_command(database: SqliteDatabase, exports: Path, tmp_path: Path) -> None:
