@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from autoexport import errors
 from autoexport.errors import AutoexportError, RenderError
 from autoexport.pipeline.range_messages import RangeStart
-from autoexport.rendering.messages import LENGTH, decoded, ready
+from autoexport.rendering.messages import decoded
+from autoexport.rendering.process import is_ready, next_answer
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
 from autoexport.runtime.logs import get_logger
 
@@ -68,14 +69,9 @@ class RangeProcess:
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
             return False
-        if reply == ready():
-            return True
-        if reply is not None and reply[:1] == ready()[:1]:
-            # Bytes of two encoders in one file would not be what a full export writes.
-            log.warning("render.other_encoder", hint="Packages were replaced while the program ran: restart it.")
-        elif reply is not None:
+        if not (begun := is_ready(reply)) and reply is not None:
             log.debug("render.no_process", error=str(reply[-1]))
-        return False
+        return begun
 
     async def collect(self, advance: Callable[[int], None]) -> None:
         """Collect all answers; `advance` gets numbers of rendered rows. Raises `AutoexportError`."""
@@ -123,11 +119,7 @@ class RangeProcess:
         """The next answer without its length, still encoded; None after the last one."""
         assert self._process is not None  # noqa: S101 - it was started
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        try:
-            (length,) = LENGTH.unpack(await self._process.stdout.readexactly(LENGTH.size))
-            return await self._process.stdout.readexactly(length)
-        except asyncio.IncompleteReadError:
-            return None
+        return await next_answer(self._process.stdout)
 
 
 def _error(kind: str, message: str, hint: str) -> AutoexportError:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 from autoexport.errors import RenderError
 from autoexport.formats.contract import FormatOptions, Owner
@@ -96,17 +97,12 @@ class WorkerProcessRenderer:
         try:
             async with asyncio.timeout(_START_S):
                 self._writer.send(start.message())
-                answer = await self._answer()
+                answer = await next_answer(self._from_worker)
             reply = decoded(answer) if answer is not None else None
         except (OSError, TimeoutError, ValueError, EOFError, TypeError) as error:
             log.debug("render.no_process", error=str(error) or type(error).__name__)
             return False
-        if reply != ready():
-            if reply is not None and reply[:1] == ready()[:1]:
-                # Bytes of two encoders in one file would not be what a full export writes.
-                log.warning(
-                    "render.other_encoder", hint="Packages were replaced while the program ran: restart it."
-                )
+        if not is_ready(reply):
             return False
         self._answers = asyncio.create_task(self._collect(), name="rendering")
         return True
@@ -150,7 +146,7 @@ class WorkerProcessRenderer:
     async def _collect(self) -> deque[bytes]:
         """The digests of the blocks, still packed: unpacked they would take three times as much memory."""
         blocks: deque[bytes] = deque()
-        while (answer := await self._answer()) is not None:
+        while (answer := await next_answer(self._from_worker)) is not None:
             kind, *content = decoded(answer)
             if kind == "done":
                 (self.worker_cpu_s,) = content
@@ -165,10 +161,19 @@ class WorkerProcessRenderer:
             blocks.append(digests)
         return blocks
 
-    async def _answer(self) -> bytes | None:
-        """The next answer without its length, still encoded; None after the last one."""
-        try:
-            (length,) = LENGTH.unpack(await self._from_worker.readexactly(LENGTH.size))
-            return await self._from_worker.readexactly(length)
-        except asyncio.IncompleteReadError:
-            return None
+
+def is_ready(reply: tuple[Any, ...] | None) -> bool:
+    """Whether a worker's first answer says that it can begin; warns if it has other encoders than this process."""
+    if reply is not None and reply != ready() and reply[:1] == ready()[:1]:
+        # Bytes of two encoders in one file would not be what a full export writes.
+        log.warning("render.other_encoder", hint="Packages were replaced while the program ran: restart it.")
+    return reply == ready()
+
+
+async def next_answer(answers: asyncio.StreamReader) -> bytes | None:
+    """The next answer of a worker without its length, still encoded; None after the last one."""
+    try:
+        (length,) = LENGTH.unpack(await answers.readexactly(LENGTH.size))
+        return await answers.readexactly(length)
+    except asyncio.IncompleteReadError:
+        return None
