@@ -81,14 +81,11 @@ class LabelCounts(Mapping[str, int]):
             self._held = dict(sorted(self._held.items()))
             self._length = len(self._held)
             return
-        if len(self._parts) == 1 and not self._held:
-            self._length = sum(1 for _ in self._read(self._parts[0]))
-            return
-        streams = [*map(self._read, self._parts), iter(sorted(self._held.items()))]
-        merged = groupby(heapq.merge(*streams), itemgetter(0))
-        self._length = 0
-        self._parts = [self._kept((name, sum(count for _, count in same)) for name, same in merged)]
-        self._held = {}
+        if len(self._parts) > 1 or self._held:
+            streams = [*map(self._read, self._parts), iter(sorted(self._held.items()))]
+            merged = groupby(heapq.merge(*streams), itemgetter(0))
+            self._parts = [self._kept((name, sum(count for _, count in same)) for name, same in merged)]
+            self._held = {}
         self._length = sum(1 for _ in self._read(self._parts[0]))
 
     def _kept(self, counted: Iterator[tuple[str, int]]) -> list[tuple[int, int]]:
