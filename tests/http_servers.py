@@ -29,8 +29,23 @@ class Received:
 def answering(answer: Callable[[socket.socket], object]) -> Iterator[Received]:
     """A server that reads each request, remembers it and lets `answer` use the connection."""
     received = Received()
+
+    def talk(connection: socket.socket, _: list[socket.socket]) -> None:
+        with contextlib.suppress(OSError), connection:
+            received.requests.append(connection.recv(65_536))
+            answer(connection)
+
+    with talking(talk) as received.port:
+        yield received
+
+
+@contextlib.contextmanager
+def talking(talk: Callable[[socket.socket, list[socket.socket]], object]) -> Iterator[int]:
+    """A server that lets `talk` use each connection, in a thread; its port.
+
+    `talk` may add connections of its own to the open ones, which are shut down at the end.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
-    received.port = listening.getsockname()[1]
     open_ones: list[socket.socket] = []
 
     def serve() -> None:
@@ -40,17 +55,12 @@ def answering(answer: Callable[[socket.socket], object]) -> Iterator[Received]:
             except OSError:
                 return
             open_ones.append(connection)
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    def talk(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            received.requests.append(connection.recv(65_536))
-            answer(connection)
+            threading.Thread(target=talk, args=(connection, open_ones), daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield received
+        yield listening.getsockname()[1]
     finally:
         with contextlib.suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)

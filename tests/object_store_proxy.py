@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import unquote
 
+from tests.http_servers import talking
 from tests.object_stores import Bucket
 
 Decision = Literal["pass", "cut", "lose the answer", "hang"] | bytes
@@ -46,32 +47,10 @@ class Proxy:
 @contextlib.contextmanager
 def proxied(bucket: Bucket, decide: Callable[[int, str], Decision], drop: bytes = b"") -> Iterator[Proxy]:
     """A proxy before the server of a bucket; its own `bucket` is the same bucket, seen through it."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = int(listening.getsockname()[1])
-    proxy = Proxy(replace(bucket, port=port), decide, drop)
-    open_ones: list[socket.socket] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listening.accept()
-            except OSError:
-                return
-            open_ones.append(client)
-            threading.Thread(target=_talk, args=(client, bucket.port, proxy, open_ones), daemon=True).start()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
+    proxy = Proxy(bucket, decide, drop)
+    with talking(lambda client, open_ones: _talk(client, bucket.port, proxy, open_ones)) as port:
+        proxy.bucket = replace(bucket, port=port)
         yield proxy
-    finally:
-        with contextlib.suppress(OSError):
-            listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        for connection in open_ones:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        thread.join()
 
 
 def _talk(client: socket.socket, port: int, proxy: Proxy, open_ones: list[socket.socket]) -> None:
