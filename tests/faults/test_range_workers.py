@@ -29,6 +29,7 @@ from tests.outputs import DEFAULT_OUTPUTS
 from tests.processes import started
 from tests.trials import RowsHook, Trial, open_descriptors
 
+CODE = range_process.CODE
 IMAGES = 6_000
 """With six times as many rows: a worker takes longer to render them than a test to kill it."""
 
@@ -54,9 +55,27 @@ def at_piece(number: int, act: Callable[[], None]) -> RowsHook:
     return RowsHook(lambda: act() if next(pieces) == number else None)
 
 
-def kill(position: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to one of the range workers of this process."""
-    os.kill(workers_of(os.getpid())[position], number)
+def signalled(extent: int, piece: int, number: signal.Signals) -> str:
+    """The code of workers, of which one gets a signal when it has rendered so many pieces.
+
+    It sends the signal to itself: whoever sends it from outside may find that the worker has ended.
+    """
+    return f"""
+import sys; sys.path[:] = sys.argv[1:]
+import os
+from autoexport.pipeline import range_worker
+class Range(range_worker._Range):
+    def __init__(self, start, builder):
+        super().__init__(start, builder)
+        self.mine, self.left = start.extent == {extent}, {piece}
+    def add(self, rows):
+        super().add(rows)
+        self.left -= 1
+        if self.mine and not self.left:
+            os.kill(os.getpid(), {int(number)})
+range_worker._Range = Range
+range_worker.main()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +98,18 @@ def by_workers(url: str, directory: Path, workers: int = 2) -> Trial:
     return Trial(url, directory, workers=workers, **DEFAULT_OUTPUTS)
 
 
-@pytest.mark.parametrize(("position", "piece"), [(0, 1), (1, 3), (-1, 12)])
-def test_killed_half_way(many: str, tmp_path: Path, position: int, piece: int) -> None:
+@pytest.mark.parametrize(("extent", "piece"), [(0, 1), (1, 3), (1, 12)])
+def test_killed_half_way(
+    many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extent: int, piece: int
+) -> None:
     """Told in one line, the old files whole, nothing left, and made good by the next export."""
     trial = by_workers(many, tmp_path / "exports")
     trial.export()
     before, descriptors = trial.contents(), open_descriptors()
+    monkeypatch.setattr(range_process, "CODE", signalled(extent, piece, signal.SIGKILL))
     with pytest.raises(RenderError, match="ended before its time, with exit code -9") as caught:
-        trial.export(full=True, progress=at_piece(piece, lambda: kill(position)))
+        trial.export(full=True)
+    monkeypatch.setattr(range_process, "CODE", CODE)
     assert "memory" in caught.value.hint
     assert "\n" not in str(caught.value)
     caught.value.__traceback__ = None
@@ -99,10 +122,13 @@ def test_killed_half_way(many: str, tmp_path: Path, position: int, piece: int) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_polite_signal_reaches_a_worker(many: str, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_polite_signal_reaches_a_worker(
+    many: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     """As it does if the terminal sends it to the whole group: the parent alone decides about the end."""
     trial = by_workers(many, tmp_path / "exports")
-    assert trial.export(progress=at_piece(3, lambda: kill(0, number))).published
+    monkeypatch.setattr(range_process, "CODE", signalled(0, 3, number))
+    assert trial.export().published
     assert trial.differences() == []
 
 
