@@ -105,7 +105,8 @@
   const look = async () => {
     if (document.hidden) return;
     try {
-      const answer = await fetch("manifest.json", { cache: "no-cache" });
+      // Asked anew each time: to a server that compares whole seconds, a later manifest may look unchanged.
+      const answer = await fetch("manifest.json", { cache: "no-store" });
       if (!answer.ok) return;
       const latest = (await answer.json()).generation;
       if (!(latest > generation)) return;
