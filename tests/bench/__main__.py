@@ -77,7 +77,11 @@ def _arguments() -> argparse.Namespace:
         help="interpreter with the packages of the extra bench",
     )
     parser.add_argument(
-        "--other-python", default="", metavar="PYTHON", help="interpreter to measure full exports with as well"
+        "--other-python",
+        action="append",
+        default=[],
+        metavar="PYTHON",
+        help="interpreter to measure full exports with as well",
     )
     parser.add_argument("--directory", type=Path, help="working directory; SQLite databases in it are used again")
     return parser.parse_args()
@@ -106,7 +110,7 @@ def main() -> int:
                 databases,
                 scratch,
                 given.duckdb,
-                given.other_python,
+                tuple(given.other_python),
             )
             for name in given.only or SCENARIOS:
                 for table in _measured(name, bench):

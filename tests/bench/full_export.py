@@ -19,7 +19,7 @@ from tests.bench.running import race, standing
 from tests.bench.scenario import Bench
 
 _FILES = ("database_export.json", "images.csv", "projects.csv", "datasets.csv", "manifest.json")
-_RATIO = "our ratio: our time over theirs, the median of the rounds' ratios; process start included"
+_RATIO = "our ratio: our time over theirs, the median of the rounds' ratios; process start included; cpu likewise"
 
 
 def full_sqlite(bench: Bench) -> list[Table]:
@@ -35,7 +35,8 @@ def full_sqlite(bench: Bench) -> list[Table]:
         exports = bench.exported(plain, "published")
         contenders = [
             ours("autoexport", plain),
-            *ours_by(bench.other_python, plain),
+            ours("autoexport, one worker", plain, "--workers", "1"),
+            *ours_by(bench.other_pythons, plain),
             ours("autoexport, indexed", indexed),
             ours("autoexport, WAL", wal),
             ours("autoexport, indexed, WAL", indexed_wal),
@@ -63,7 +64,8 @@ def full_postgres(bench: Bench) -> list[Table]:
         exports = bench.exported(url, "published")
         contenders = [
             ours("autoexport", url),
-            *ours_by(bench.other_python, url),
+            ours("autoexport, one worker", url, "--workers", "1"),
+            *ours_by(bench.other_pythons, url),
             ours("autoexport, indexed", bench.databases.postgres(images, indexed=True)),
             psql_tree(url),
             duckdb(url, bench.duckdb),

@@ -74,11 +74,11 @@ def _full(bench: Bench, scores: list[Score]) -> Table:
             {
                 "output": name,
                 "median_s": middle(score.seconds()),
-                "cpu_s": middle(_cpu_s(score)),
+                "cpu_s": middle(score.cpu_s()),
                 "memory_mb": peak_mb(command, bench.scratch),
                 "size_mb": score.runs[-1].output_bytes / 1e6,
                 "our ratio": ratio(own.seconds(), score.seconds()) if own else None,
-                "our CPU ratio": ratio(_cpu_s(own), _cpu_s(score)) if own else None,
+                "our CPU ratio": ratio(own.cpu_s(), score.cpu_s()) if own else None,
             }
         )
     bench.fresh("peak")
@@ -88,10 +88,6 @@ def _full(bench: Bench, scores: list[Score]) -> Table:
     )
     table.notes.append("memory: all processes together (PSS); the other columns: process start included")
     return table
-
-
-def _cpu_s(score: Score) -> list[float]:
-    return [run.cpu_s for run in score.runs]
 
 
 def _one_row(bench: Bench, configuration: Path) -> Table:

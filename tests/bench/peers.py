@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from tests.bench.peer_queries import (
@@ -42,14 +42,14 @@ def ours(name: str, url: str | Path, *flags: str) -> Contender:
     return Contender(name, lambda out: [exporter(str(url), out, "--full", *flags)])
 
 
-def ours_by(interpreter: str, url: str | Path) -> list[Contender]:
-    """The same by another interpreter, if there is one."""
+def ours_by(interpreters: Sequence[str], url: str | Path) -> list[Contender]:
+    """The same by other interpreters."""
 
-    def commands(out: Path) -> Sequence[Command]:
+    def commands(interpreter: str, out: Path) -> Sequence[Command]:
         own = exporter(str(url), out, "--full")
         return [Command([interpreter, *own.arguments[1:]])]
 
-    return [Contender(f"autoexport, {interpreter_of(interpreter)}", commands)] if interpreter else []
+    return [Contender(f"autoexport, {interpreter_of(name)}", partial(commands, name)) for name in interpreters]
 
 
 @cache

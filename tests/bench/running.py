@@ -70,6 +70,10 @@ class Score:
         """The seconds of all rounds; empty if one failed."""
         return [] if self.failure else [run.seconds for run in self.runs]
 
+    def cpu_s(self) -> list[float]:
+        """The processor seconds of all rounds, of all processes; empty if one failed."""
+        return [] if self.failure else [run.cpu_s for run in self.runs]
+
 
 # --- one run -------------------------------------------------------------------------------------
 
@@ -170,7 +174,7 @@ def race(contenders: Sequence[Contender], rounds: int, scratch: Path) -> list[Sc
 
 def standing(scores: Sequence[Score], images: int) -> list[dict[str, Value]]:
     """One row for each contender; `our_ratio` is the first one's time over this one's."""
-    first = scores[0].seconds()
+    first, first_cpu_s = scores[0].seconds(), scores[0].cpu_s()
     rows: list[dict[str, Value]] = []
     for score in scores:
         row: dict[str, Value] = {"images": images, "who": score.contender.name}
@@ -179,7 +183,8 @@ def standing(scores: Sequence[Score], images: int) -> list[dict[str, Value]]:
             continue
         seconds = score.seconds()
         row |= {"median_s": middle(seconds), "fastest_s": min(seconds), "slowest_s": max(seconds)}
-        row |= {"our_ratio": ratio(first, seconds), "cpu_s": middle([run.cpu_s for run in score.runs])}
+        row |= {"our_ratio": ratio(first, seconds), "cpu_s": middle(score.cpu_s())}
+        row |= {"our_cpu_ratio": ratio(first_cpu_s, score.cpu_s())}
         row |= {"memory_mb": max(run.memory_mb for run in score.runs)}
         row |= {"output_mb": score.runs[-1].output_bytes / 1e6}
         rows.append(row)

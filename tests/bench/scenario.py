@@ -20,7 +20,7 @@ class Bench:
     """The parameters of all scenarios.
 
     `seconds` is the length of each impact measurement. `duckdb` is the Python that has DuckDB with its extensions.
-    `other_python` is one with this exporter's dependencies that is measured beside this one; empty for none.
+    `other_pythons` have this exporter's dependencies and are measured beside this one.
     """
 
     sizes: tuple[int, ...]
@@ -29,7 +29,7 @@ class Bench:
     databases: Databases
     scratch: Path
     duckdb: str = sys.executable
-    other_python: str = ""
+    other_pythons: tuple[str, ...] = ()
 
     @property
     def usual(self) -> int:
