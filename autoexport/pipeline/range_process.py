@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -14,6 +13,7 @@ from autoexport.pipeline.range_messages import RangeStart
 from autoexport.rendering.messages import decoded
 from autoexport.rendering.process import is_ready, next_answer
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
+from autoexport.runtime.interpreter import command_of, program_of
 from autoexport.runtime.logs import get_logger
 
 log = get_logger()
@@ -24,11 +24,7 @@ _START_S = 20.0
 _LEAVE_S = 0.5
 _LIMIT_BYTES = 1 << 20
 
-# The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
-CODE = (
-    "import sys; sys.path[:] = sys.argv[1:]; from autoexport.runtime.tuning import load_without_rich;"
-    "load_without_rich(); from autoexport.pipeline.range_worker import main; main()"
-)
+CODE = program_of("autoexport.pipeline.range_worker", without_rich=True)
 
 
 class RangeProcess:
@@ -48,11 +44,11 @@ class RangeProcess:
         """Start the process, which may use these descriptors; false if none can be started."""
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-c", CODE, *sys.path,
+                *command_of(CODE),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
                 pass_fds=spools, limit=_LIMIT_BYTES,
             )  # fmt: skip
-        except (OSError, NotImplementedError, TypeError) as error:  # TypeError: `sys.executable` may be None
+        except (OSError, NotImplementedError) as error:
             log.debug("render.no_process", error=str(error))
         return self._process is not None
 

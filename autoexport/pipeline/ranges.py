@@ -16,10 +16,11 @@ from autoexport.pipeline.range_process import RangeProcess
 from autoexport.pipeline.recording import record
 from autoexport.rendering.spool import Spool, has_extents, rendered_blocks
 from autoexport.rendering.tree import TreeBuilder
+from autoexport.runtime.interpreter import is_interpreter
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.progress import Progress
 from autoexport.runtime.tasks import ended
-from autoexport.runtime.threads import in_thread, is_interpreter
+from autoexport.runtime.threads import in_thread
 from autoexport.sources.block_size import blocks_of
 from autoexport.sources.contract import SharedSnapshot
 from autoexport.sources.reader import SnapshotReader

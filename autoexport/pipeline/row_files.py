@@ -16,7 +16,7 @@ from autoexport.publishing.splice import changed_meanwhile, open_published
 from autoexport.rendering import row_process
 from autoexport.rendering.row_groups import RowFiles, write_groups
 from autoexport.runtime.files import create_nameless
-from autoexport.runtime.threads import is_interpreter
+from autoexport.runtime.interpreter import is_interpreter
 
 
 class RowFileSet:

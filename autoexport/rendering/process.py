@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from autoexport.model.blocks import BlockRows
 from autoexport.rendering.messages import END, LENGTH, Start, decoded, encoded, ready, rows_message
 from autoexport.rendering.spool import Rendered, Spool, rendered_blocks
 from autoexport.runtime.files import WORKING_FILES, explain_os_error
+from autoexport.runtime.interpreter import command_of, program_of
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.pipe_writer import PipeWriter, open_pipe
 from autoexport.values.block import RowMapping
@@ -25,8 +25,7 @@ log = get_logger()
 _START_S = 20.0
 """A worker process that does not answer after so many seconds is given up."""
 
-# The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
-CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.worker import main; main()"
+CODE = program_of("autoexport.rendering.worker")
 
 
 @contextlib.asynccontextmanager
@@ -58,11 +57,11 @@ async def _started(spools: Sequence[Spool]) -> WorkerProcessRenderer | None:
     read_end, writer = open_pipe()
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", CODE, *sys.path,
+            *command_of(CODE),
             stdin=read_end, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             pass_fds=[spool.descriptor for spool in spools],
         )  # fmt: skip
-    except (OSError, NotImplementedError, TypeError) as error:  # TypeError: `sys.executable` may be None
+    except (OSError, NotImplementedError) as error:
         log.debug("render.no_process", error=str(error))
         await writer.close()
         return None

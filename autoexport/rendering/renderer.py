@@ -13,8 +13,8 @@ from autoexport.model.blocks import BlockRows
 from autoexport.rendering.bodies import BlockDigest, all_bodies_of
 from autoexport.rendering.process import process_renderer
 from autoexport.rendering.spool import Rendered, Spool, packed, rendered_blocks
+from autoexport.runtime.interpreter import is_interpreter
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.threads import is_interpreter
 from autoexport.values.block import RowMapping
 
 PROCESS_FROM_ROWS = 50_000

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 
 from autoexport.errors import RenderError
 from autoexport.formats.contract import EncoderFormat, FormatOptions, RowFormat, RowRange
 from autoexport.model import packing
 from autoexport.rendering.row_groups import Piece, RowFiles
+from autoexport.runtime.interpreter import command_of, program_of
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.steps import stepped
 
@@ -23,7 +23,7 @@ _GROWTH_S = 5.0
 log = get_logger()
 
 # As the rendering process is started.
-CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.rendering.row_worker import main; main()"
+CODE = program_of("autoexport.rendering.row_worker")
 
 
 def _answer(process: subprocess.Popen[bytes], message: bytes | None, target: int) -> bytes:
@@ -59,10 +59,10 @@ def write_groups_apart(
     )
     try:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-I", "-c", CODE, *sys.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command_of(CODE), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, pass_fds=[it for it in descriptors if it is not None],
         )  # fmt: skip
-    except (OSError, TypeError) as error:
+    except OSError as error:
         log.debug("render.no_process", error=str(error))
         return None
     try:

@@ -6,27 +6,12 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import re
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-_PYTHON = re.compile(r"(python|pypy)[\d.]*[a-z]*")
-
-
-def is_interpreter() -> bool:
-    """Whether `sys.executable` can be started as Python: every process of ours is started only if it can.
-
-    In a frozen program, and in an application that embeds Python, it would start that program again.
-    """
-    if not sys.executable or getattr(sys, "frozen", False):
-        return False
-    return _PYTHON.fullmatch(os.path.basename(sys.executable)) is not None
 
 
 def usable_cores() -> int:

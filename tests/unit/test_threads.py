@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import autoexport
-from autoexport.runtime.threads import in_stoppable_thread, in_thread, is_interpreter
+from autoexport.runtime.interpreter import bare_command, command_of, is_interpreter
+from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from tests.deadlines import deadline_s
 
 
@@ -33,17 +35,15 @@ def test_an_interpreter(monkeypatch: pytest.MonkeyPatch, path: str | None, froze
     monkeypatch.setattr(sys, "executable", path)
     monkeypatch.setattr(sys, "frozen", frozen, raising=False)
     assert is_interpreter() is expected
+    with nullcontext() if expected else pytest.raises(FileNotFoundError):
+        assert command_of("pass")[0] == bare_command()[0] == path
 
 
 def test_every_start_of_python_asks_first() -> None:
-    """One function decides whether `sys.executable` may be started."""
+    """One module decides whether `sys.executable` may be started; two others name it in a message."""
     package = Path(autoexport.__file__).parent
-    starting = {path.name for path in package.rglob("*.py") if "sys.executable" in path.read_text()}
-    asking = {path.name for path in package.rglob("*.py") if "is_interpreter()" in path.read_text()}
-    # renderer.py asks for process.py, row_files.py for row_process.py, ranges.py for range_process.py; the others
-    # name Python in a message.
-    assert starting - {"process.py", "row_process.py", "range_process.py", "metrics.py", "options.py"} <= asking
-    assert "renderer.py" in asking
+    naming = {path.name for path in package.rglob("*.py") if "sys.executable" in path.read_text()}
+    assert naming == {"interpreter.py", "metrics.py", "options.py"}
 
 
 async def test_the_result_and_the_error_of_the_function() -> None:

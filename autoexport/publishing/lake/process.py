@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError
 from autoexport.publishing.lake.requests import Answer, Request
+from autoexport.runtime.interpreter import command_of, is_interpreter, program_of
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.threads import in_thread, is_interpreter
+from autoexport.runtime.threads import in_thread
 
 log = get_logger()
 
-# The parent hands its module path over, so that the worker finds the same modules; `-I` keeps the environment out.
-CODE = "import sys; sys.path[:] = sys.argv[1:]; from autoexport.publishing.lake.worker import main; main()"
+CODE = program_of("autoexport.publishing.lake.worker")
 
 _END_S = 5.0
 """A worker process that closed its answers may take so many seconds to end."""
@@ -55,7 +54,7 @@ async def _apart(request: Request, advance: Callable[[int], None]) -> Answer | N
     """The last answer; None if no process can be started."""
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", CODE, *sys.path,
+            *command_of(CODE),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             limit=1 << 20,
         )  # fmt: skip

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from autoexport.config.object_url import ObjectURL
 from autoexport.errors import PublishError
 from autoexport.publishing.object_store.limits import LARGE_S
+from autoexport.runtime.interpreter import command_of, is_interpreter, program_of
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.threads import is_interpreter
 
-CODE = (
-    "import sys; sys.path[:] = sys.argv[1:]; "
-    "from autoexport.publishing.object_store.upload_worker import main; main()"
-)
+CODE = program_of("autoexport.publishing.object_store.upload_worker")
 _LINE_BYTES = 1 << 20
 
 log = get_logger()
@@ -66,7 +62,7 @@ async def _started() -> asyncio.subprocess.Process:
         raise PublishError("No process can be started to upload files.", hint="Run the exporter with python.")
     try:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", CODE, *sys.path, limit=_LINE_BYTES, stdin=asyncio.subprocess.PIPE,
+            *command_of(CODE), limit=_LINE_BYTES, stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:

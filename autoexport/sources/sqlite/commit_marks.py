@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-from autoexport.runtime.threads import is_interpreter
+from autoexport.runtime.interpreter import bare_command, is_interpreter
 
 _PROGRAM = Path(__file__).with_name("mark_worker.py")
 _LIMIT_S = 10.0
@@ -27,7 +26,7 @@ def read_marks(path: Path) -> bytes | None:
     """
     if not is_interpreter():
         return None
-    command = [sys.executable, "-I", "-S", str(_PROGRAM), os.path.realpath(path)]
+    command = bare_command(str(_PROGRAM), os.path.realpath(path))
     try:
         done = subprocess.run(  # noqa: S603 - our own program; its argument is a path
             command,

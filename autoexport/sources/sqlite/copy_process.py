@@ -8,14 +8,13 @@ import select
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from autoexport.runtime.interpreter import bare_command, is_interpreter
 from autoexport.runtime.logs import get_logger
-from autoexport.runtime.threads import is_interpreter
 from autoexport.sources.sqlite.copy_worker import COPIED, LOG_COPIED
 from autoexport.sources.sqlite.page_scan import PageScan
 
@@ -101,7 +100,7 @@ def started(
         yield None
         return
     numbers = map(str, (status.st_dev, status.st_ino, *targets))
-    command = [sys.executable, "-I", "-S", str(_PROGRAM), os.path.realpath(path), *numbers]
+    command = bare_command(str(_PROGRAM), os.path.realpath(path), *numbers)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own program; its arguments are a path and numbers
             command,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from autoexport.errors import SourceError
-from autoexport.runtime.threads import is_interpreter
+from autoexport.runtime.interpreter import bare_command, is_interpreter
 
 _WAL = 2
 _READ_LIMIT_S = 10.0
@@ -65,7 +64,7 @@ def _write_version(path: Path) -> int | None:
     real = os.path.realpath(path)
     command = ["head", "-c", str(_HEADER_BYTES), "--", real]
     if is_interpreter():
-        command = [sys.executable, "-I", "-S", "-c", _PRINT_HEADER, real]
+        command = bare_command("-c", _PRINT_HEADER, real)
     try:
         done = subprocess.run(  # noqa: S603 - a constant program, a path as its argument
             command,
