@@ -92,7 +92,7 @@ def _nothing_or_virtual(catalog: Catalog) -> EmptyDatabase:
     if names:
         return EmptyDatabase(
             f"The database has only virtual tables, which cannot be read: {', '.join(names[:_SHOWN])}.",
-            hint="Check --database-url: it should name the database of the annotation application.",
+            hint="Check the URL: it should name the database of the annotation application.",
         )
     return EmptyDatabase(
         "The database has no tables.", hint="Start the application once, or check --database-url."

@@ -11,7 +11,7 @@ from autoexport.errors import SourceError
 _HINTS = {
     sqlite3.SQLITE_NOTADB: (
         "{path} is not a SQLite database.",
-        "Check --database-url; an encrypted database cannot be read.",
+        "Check the path; an encrypted database cannot be read.",
     ),
     sqlite3.SQLITE_CORRUPT: (
         "{path} is damaged: {error}.",

@@ -157,7 +157,7 @@ class SqliteSource:
         except FileNotFoundError as error:
             raise SourceError(
                 f"There is no database file {self.path}.",
-                hint="Check --database-url. autoexport never creates the file.",
+                hint="Check the path of the database: autoexport never creates the file.",
             ) from error
         except OSError as error:
             raise SourceError(
