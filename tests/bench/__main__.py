@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.by_size import by_size
 from tests.bench.change_size import by_change, by_database
 from tests.bench.databases import Databases
 from tests.bench.documents import documents
@@ -43,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
     "one-row": one_row,
     "change-size": by_change,
     "database-size": by_database,
+    "by-size": by_size,
     "memory": memory,
     "many-parents": many_parents,
     "documents": documents,

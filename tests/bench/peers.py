@@ -64,10 +64,15 @@ def interpreter_of(interpreter: str) -> str:
 
 
 def build_of(arguments: str) -> str:
-    """How an interpreter was built, by the arguments of its `configure`."""
+    """How an interpreter was built, by the arguments of its `configure`.
+
+    Debian's is optimised by later steps, of which the arguments say nothing (debian/rules: profile-opt).
+    """
     known = {"--enable-optimizations": "PGO", "--with-lto": "LTO", "--with-pydebug": "debug checks"}
     words = [word.strip("'").partition("=")[0] for word in arguments.split()]
     found = [name for flag, name in known.items() if flag in words]
+    if not found and "--prefix=/usr" in arguments.replace("'", "").split():
+        return "of the distribution"
     return f"with {' and '.join(found)}" if found else "without PGO"
 
 

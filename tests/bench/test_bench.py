@@ -44,6 +44,7 @@ def test_a_table_says_its_units() -> None:
     [
         ("'--prefix=/usr' '--enable-optimizations' '--with-lto' 'CFLAGS=-O2 -g'", "with PGO and LTO"),
         ("'--enable-optimizations' '--with-lto=full'", "with PGO and LTO"),
+        ("'--enable-shared' '--prefix=/usr' '--enable-ipv6'", "of the distribution"),
         ("'--prefix=/home/x' '--enable-shared'", "without PGO"),
         ("", "without PGO"),
     ],
