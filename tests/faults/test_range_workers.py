@@ -58,7 +58,7 @@ def at_piece(number: int, act: Callable[[], None]) -> RowsHook:
 def signalled(extent: int, piece: int, number: signal.Signals) -> str:
     """The code of workers, of which one gets a signal when it has rendered so many pieces.
 
-    It sends the signal to itself: whoever sends it from outside may find that the worker has ended.
+    It sends the signal to itself: from outside, a test may find that the worker has ended.
     """
     return f"""
 import sys; sys.path[:] = sys.argv[1:]
