@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -10,10 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import polars
@@ -22,19 +19,17 @@ import pytest
 from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 
-from autoexport.cli import main
 from tests.acceptance.readme import OF_TASKS, PUBLISHING, blocks
 from tests.applications import fill_postgres
 from tests.conftest import Finished, program_environment
 from tests.deadlines import deadline_s
+from tests.export_tasks import RANGES, exported, planned, run
 from tests.lakes import TABLES, data_files, rows_now
 from tests.object_stores import serving
 from tests.postgres import PASSWORD, PostgresServer
 from tests.postgres_connection import PostgresConnection
 from tests.processes import started
 from tests.writer import Writer
-
-RANGES = 3
 
 
 @pytest.fixture
@@ -43,81 +38,6 @@ def url(postgres_database: str) -> str:
     with PostgresConnection(postgres_database) as connection:
         fill_postgres(connection)
     return postgres_database
-
-
-def run(*arguments: str) -> Finished:
-    """Run the program in this process: starting Python each time would take longer than the work."""
-    output, errors = io.StringIO(), io.StringIO()
-    with redirect_stdout(output), redirect_stderr(errors):
-        code = main(arguments)
-    return Finished(code, output.getvalue(), errors.getvalue())
-
-
-class Plan:
-    """An `export-plan` that runs. `found` is what it printed."""
-
-    def __init__(self, url: str, lake: Path | str, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        self.url, self.lake, self.process = url, lake, process
-        line = process.stdout.readline()
-        assert line, process.communicate()
-        self.found: dict[str, Any] = json.loads(line)
-        self.snapshot: str = self.found["snapshot"]
-
-    def range(self, task: int, of: int = RANGES, **other: str) -> Finished:
-        """Export one range."""
-        return self._run("export-range", *("--task", str(task), "--of", str(of)), **other)
-
-    def commit(self, **other: str) -> Finished:
-        """Commit all ranges."""
-        return self._run("export-commit", **other)
-
-    def _run(self, command: str, *options: str, **other: str) -> Finished:
-        given = {"url": self.url, "snapshot": self.snapshot, "out": str(self.lake), **other}
-        named = ("--snapshot", given["snapshot"], "--out", given["out"])
-        return run(command, given["url"], *named, *options)
-
-    def ended(self) -> tuple[int, str]:
-        """The exit code and the errors of the plan."""
-        _, errors = self.process.communicate(timeout=deadline_s(60))
-        return self.process.returncode, errors
-
-
-@contextmanager
-def planned(
-    url: str, lake: Path | str, *options: str, of: int = RANGES, env: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[Plan]:
-    """A plan, killed at the end if it still runs."""
-    command = [
-        sys.executable,
-        "-m",
-        "autoexport",
-        "export-plan",
-        url,
-        "--lake",
-        str(lake),
-        "--of",
-        str(of),
-        *options,
-    ]
-    with started(
-        command, env=program_environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        yield Plan(url, lake, process)
-
-
-def exported(
-    url: str, lake: Path | str, of: int = RANGES, env: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Export all ranges, the last one first, and commit; what the commit printed."""
-    with planned(url, lake, of=of, env=env) as plan:
-        for task in reversed(range(of)):
-            assert plan.range(task, of).exit_code == 0
-        done = plan.commit()
-        assert (done.exit_code, *plan.ended()) == (0, 0, ""), done
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
 
 
 def rows(lake: Path) -> dict[str, list[str]]:
