@@ -62,10 +62,8 @@ class RowFileSet:
 
     def _pieces(self, output: RowFormat, rows: Layout, files: RowFiles) -> list[tuple[bool, int, int, int]]:
         ranges = list(row_ranges(rows))
-        if (
-            sum(length for fresh, _, length in ranges if fresh) >= row_process.PROCESS_FROM_ROWS
-            and is_interpreter()
-        ):
+        large = sum(length for *_, length in ranges) >= row_process.PROCESS_FROM_ROWS
+        if large and any(fresh for fresh, *_ in ranges) and is_interpreter():
             made = row_process.write_groups_apart(output, self.options, ranges, files)
             if made is not None:
                 pieces, cpu_s = made

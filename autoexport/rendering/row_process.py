@@ -15,7 +15,10 @@ from autoexport.runtime.logs import get_logger
 from autoexport.runtime.steps import stepped
 
 PROCESS_FROM_ROWS = 5_000
-"""Minimum fresh rows that justify starting a worker process: about a row group. Its end frees all memory."""
+"""A file of at least so many rows is made by a worker process, if some are fresh.
+
+The encoder takes 26 MB, also for one row group, which its end frees. Starting it takes 0.13 s of a core.
+"""
 
 _GROWTH_S = 5.0
 """The time from one look at the size of the file to the next, in seconds."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from autoexport.errors import RenderError
 from autoexport.formats import parquet_codec
+from autoexport.formats.contract import RowFormat
 from autoexport.rendering import row_process
 from tests.bench.generate import write_sqlite
 from tests.databases import SqliteDatabase
@@ -50,6 +52,29 @@ def test_a_process_writes_what_a_thread_writes(database: SqliteDatabase, tmp_pat
         patch.setattr(row_process, "PROCESS_FROM_ROWS", 1 << 40)
         beside.export()
     assert beside.contents() == trial.contents()
+    trial.check_equals(database.path)
+
+
+def test_one_row_of_a_large_file_is_encoded_apart(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the exporter's own process never has the encoder in its memory; a small file is not worth a process."""
+    trial = Trial(database.url, tmp_path / "exports")
+    trial.export()
+    made: list[str] = []
+    write_apart = row_process.write_groups_apart
+
+    def noted(output: RowFormat, *arguments: Any) -> Any:
+        made.append(output.file_name)
+        return write_apart(output, *arguments)
+
+    monkeypatch.setattr(row_process, "write_groups_apart", noted)
+    database.execute("UPDATE annotations SET confidence = 0.125 WHERE id = (SELECT max(id) FROM annotations)")
+    assert trial.export().manifest.mode == "incremental"
+    assert made == ["annotations.parquet"]
+    change(database, "another.jpg")
+    trial.export()
+    assert set(made) == {"annotations.parquet"}
     trial.check_equals(database.path)
 
 
