@@ -276,6 +276,20 @@ def test_a_printed_page_fits_the_sheet(exports: dict[str, Path], browser: Any, n
         assert seen == []
 
 
+@pytest.mark.parametrize("width", [375, 700, 1024, 1920])
+def test_large_counts_fit_their_tiles(exports: dict[str, Path], browser: Any, width: int) -> None:
+    """Up to hundreds of millions, at every width."""
+    with opened(browser, address_of(exports["sample"])) as (page, _):
+        page.set_viewport_size({"width": width, "height": 900})
+        too_wide = """() => {
+            document.querySelectorAll(".tiles dd")[3].textContent = "128,100,000";
+            const cells = [...document.querySelectorAll(".tiles dd")];
+            return cells.filter((cell) => cell.scrollWidth > cell.clientWidth).length;
+        }"""
+        assert page.locator(".tiles dd").count() == 7
+        assert page.evaluate(too_wide) == 0
+
+
 def test_ages_are_computed_by_the_script_alone(exports: dict[str, Path], browser: Any) -> None:
     """The file has the time of the snapshot; a reader sees its age."""
     text = (exports["sample"] / "index.html").read_text()
