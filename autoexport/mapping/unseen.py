@@ -94,6 +94,4 @@ def _nothing_or_virtual(catalog: Catalog) -> EmptyDatabase:
             f"The database has only virtual tables, which cannot be read: {', '.join(names[:_SHOWN])}.",
             hint="Check the URL: it should name the database of the annotation application.",
         )
-    return EmptyDatabase(
-        "The database has no tables.", hint="Start the application once, or check --database-url."
-    )
+    return EmptyDatabase("The database has no tables.", hint="Start the application once, or check the URL.")

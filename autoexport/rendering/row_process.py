@@ -25,7 +25,6 @@ _GROWTH_S = 5.0
 
 log = get_logger()
 
-# As the rendering process is started.
 CODE = program_of("autoexport.rendering.row_worker")
 
 

@@ -29,7 +29,6 @@ from tests.outputs import DEFAULT_OUTPUTS
 from tests.processes import started
 from tests.trials import RowsHook, Trial, open_descriptors
 
-CODE = range_process.CODE
 IMAGES = 6_000
 """With six times as many rows: a worker takes longer to render them than a test to kill it."""
 
@@ -106,10 +105,10 @@ def test_killed_half_way(
     trial = by_workers(many, tmp_path / "exports")
     trial.export()
     before, descriptors = trial.contents(), open_descriptors()
-    monkeypatch.setattr(range_process, "CODE", signalled(extent, piece, signal.SIGKILL))
-    with pytest.raises(RenderError, match="ended before its time, with exit code -9") as caught:
-        trial.export(full=True)
-    monkeypatch.setattr(range_process, "CODE", CODE)
+    with monkeypatch.context() as patch:
+        patch.setattr(range_process, "CODE", signalled(extent, piece, signal.SIGKILL))
+        with pytest.raises(RenderError, match="ended before its time, with exit code -9") as caught:
+            trial.export(full=True)
     assert "memory" in caught.value.hint
     assert "\n" not in str(caught.value)
     caught.value.__traceback__ = None

@@ -175,7 +175,7 @@ class SqliteSource:
         if status.st_size == 0:
             raise EmptyDatabase(
                 f"{self.path} is empty: it has no tables.",
-                hint="Start the application once, or check --database-url.",
+                hint="Start the application once, or check the path of the database.",
             )
         return status
 
