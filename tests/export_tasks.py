@@ -48,9 +48,12 @@ class Plan:
         return self._run("export-commit", **other)
 
     def _run(self, command: str, *options: str, **other: str) -> Finished:
+        return run(*self.command(command, **other), *options)
+
+    def command(self, command: str, **other: str) -> list[str]:
+        """A command on this snapshot, with the arguments that all have."""
         given = {"url": self.url, "snapshot": self.snapshot, "out": str(self.lake), **other}
-        named = ("--snapshot", given["snapshot"], "--out", given["out"])
-        return run(command, given["url"], *named, *options)
+        return [command, given["url"], "--snapshot", given["snapshot"], "--out", given["out"]]
 
     def ended(self) -> tuple[int, str]:
         """The exit code and the errors of the plan."""

@@ -92,11 +92,11 @@ def commit_and_kill(plan: Plan, bucket: Bucket, moment: int) -> bool:
         return "cut"
 
     with proxied(bucket, decide) as proxy:
-        named = (plan.url, "--snapshot", plan.snapshot, "--out", str(plan.lake))
         variables = {**proxy.bucket.variables, "AWS_ALLOW_HTTP": "true"}
         with subprocess.Popen(
-            [sys.executable, "-m", "autoexport", "export-commit", *named], env=program_environment(variables),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            [sys.executable, "-m", "autoexport", *plan.command("export-commit")],
+            env=program_environment(variables), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
         ) as process:  # fmt: skip
             code = process.wait(deadline_s(60))
     assert code in (0, -signal.SIGKILL)

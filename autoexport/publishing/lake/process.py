@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from autoexport.errors import AutoexportError, ConfigurationError, PublishError
 from autoexport.publishing.lake.requests import Answer, Request
-from autoexport.runtime.interpreter import command_of, is_interpreter, program_of
+from autoexport.runtime.interpreter import command_of, program_of
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.threads import in_thread
 
@@ -39,7 +39,7 @@ async def worked(request: Request, advance: Callable[[int], None]) -> Answer:
     thread does it. Raises `AutoexportError`.
     """
     require()
-    answer = await _apart(request, advance) if is_interpreter() else None
+    answer = await _apart(request, advance)
     if answer is None:
         from autoexport.publishing.lake.work import work
 

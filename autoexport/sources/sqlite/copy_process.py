@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from autoexport.runtime.interpreter import bare_command, is_interpreter
+from autoexport.runtime.interpreter import bare_command
 from autoexport.runtime.logs import get_logger
 from autoexport.sources.sqlite.copy_worker import COPIED, LOG_COPIED
 from autoexport.sources.sqlite.page_scan import PageScan
@@ -96,14 +96,10 @@ def started(
 
     It copies the file with `status` into the descriptors `targets`: the database and its log.
     """
-    if not is_interpreter():
-        yield None
-        return
     numbers = map(str, (status.st_dev, status.st_ino, *targets))
-    command = bare_command(str(_PROGRAM), os.path.realpath(path), *numbers)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own program; its arguments are a path and numbers
-            command,
+            bare_command(str(_PROGRAM), os.path.realpath(path), *numbers),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
