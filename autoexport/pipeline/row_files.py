@@ -15,7 +15,7 @@ from autoexport.publishing.row_layout import lay_out_rows, row_ranges
 from autoexport.publishing.splice import changed_meanwhile, open_published
 from autoexport.rendering import row_process
 from autoexport.rendering.row_groups import RowFiles, write_groups
-from autoexport.runtime.files import create_nameless
+from autoexport.runtime.files import close_nameless, create_nameless
 from autoexport.runtime.interpreter import is_interpreter
 
 
@@ -55,7 +55,7 @@ class RowFileSet:
                 pieces = self._pieces(output, rows, RowFiles(spool, published, target))
             layout = lay_out_rows(rows, pieces, 1)
         except BaseException:
-            os.close(target)
+            close_nameless(target)
             raise
         self._made[rows.file_name] = layout, target
         return layout
@@ -89,4 +89,4 @@ class RowFileSet:
         """Remove everything that was made."""
         while self._made:
             _, (_, descriptor) = self._made.popitem()
-            os.close(descriptor)
+            close_nameless(descriptor)

@@ -202,8 +202,15 @@ async def spools(state: Path, outputs: Sequence[Format]) -> AsyncIterator[list[S
                 stream = await stack.enter_async_context(
                     aiofiles.open(path, "x+b", buffering=_HELD_BYTES // count, opener=_nameless)
                 )
+                stack.push_async_callback(_emptied, stream)
                 opened.append(Spool(output.separator, stream, numbered=isinstance(output, RowFormat)))
         yield opened
+
+
+async def _emptied(stream: Any) -> None:
+    """Empty a spool before it is closed, as `close_nameless` does."""
+    with contextlib.suppress(OSError):
+        await stream.truncate(0)
 
 
 def _nameless(path: str, flags: int) -> int:

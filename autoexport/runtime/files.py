@@ -117,6 +117,17 @@ def create_nameless(path: Path) -> int:
     return descriptor
 
 
+def close_nameless(descriptor: int) -> None:
+    """Close a file without a name, so that nothing of it is written to the disk.
+
+    ext4 would write out the whole file: if a file was once truncated to nothing, `close` does that (ext4(5),
+    `auto_da_alloc`). Measured with 620 MB: 0.03 s instead of 0.23.
+    """
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all bytes, also if the kernel takes only a part at a time. Raises `OSError`."""
     view = memoryview(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import pwd
@@ -10,10 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from autoexport.config.settings import Settings
+from autoexport.formats import chosen_formats
 from autoexport.publishing import throttle
 from autoexport.publishing.throttle import WriteThrottle
+from autoexport.rendering.spool import spools
 from autoexport.runtime import files
-from autoexport.runtime.files import PORTION_BYTES, create_new, explain_os_error, made_durable, write_all
+from autoexport.runtime.files import (
+    PORTION_BYTES,
+    close_nameless,
+    create_nameless,
+    create_new,
+    explain_os_error,
+    made_durable,
+    write_all,
+)
 
 
 @pytest.fixture
@@ -47,6 +59,39 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes make a large file."""
     monkeypatch.setattr(files, "_LARGE_BYTES", 1)
     monkeypatch.setattr(files, "_WRITE_OUT_BYTES", 4096)
+
+
+def test_nothing_is_left_of_a_file_without_a_name(tmp_path: Path) -> None:
+    """It is empty before it is closed: what was written to it is never written to the disk."""
+    descriptor = create_nameless(tmp_path / "file")
+    write_all(descriptor, b"0123456789")
+    with os.fdopen(os.dup(descriptor)) as still_open:
+        close_nameless(descriptor)
+        assert os.fstat(still_open.fileno()).st_size == 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_nothing_is_left_of_a_spool(tmp_path: Path) -> None:
+    """The same holds for the spools of an export, also of one that fails."""
+
+    async def use(still_open: list[int]) -> None:
+        async with spools(tmp_path, chosen_formats(Settings().format_options)) as opened:
+            for spool in opened:
+                await spool.append([b"0123456789"])
+                await spool.flush()
+                still_open.append(os.dup(spool.descriptor))
+            assert [os.fstat(number).st_size for number in still_open] == [12, 10]
+            raise KeyError
+
+    still_open: list[int] = []
+    try:
+        with pytest.raises(KeyError):
+            asyncio.run(use(still_open))
+        assert [os.fstat(number).st_size for number in still_open] == [0, 0]
+    finally:
+        for number in still_open:
+            os.close(number)
 
 
 def test_a_small_file_is_written_out_at_the_end(descriptor: int, synced: list[str]) -> None:

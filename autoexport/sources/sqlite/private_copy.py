@@ -35,7 +35,7 @@ from pathlib import Path
 from struct import unpack_from
 
 from autoexport.config.database_url import file_uri
-from autoexport.runtime.files import create_new, explain_os_error
+from autoexport.runtime.files import close_nameless, create_new, explain_os_error
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.waits import waited, waiting
 from autoexport.sources.sqlite.copy_process import START_S, Worker, started
@@ -167,7 +167,7 @@ class _Copying:
             targets = []
             for path in (self._copy, self._log):
                 targets.append(create_new(path, 0o600))
-                stack.callback(os.close, targets[-1])
+                stack.callback(close_nameless if path is self._log else os.close, targets[-1])
             database, copied_log = targets
             worker = stack.enter_context(started(self._path, status, targets, self._given_up))
             if worker is None or worker.answer(START_S) != READY:
