@@ -129,6 +129,10 @@ class Ranges:
         if shared is None:
             log.debug("ranges.one", reason="the snapshot has one reader")
             return None
+        images, *_ = self.reader.counted
+        # They load their modules while the database says where to cut.
+        if images < 2 or await self.crew.started(min(self.crew.workers, images)) is None:
+            return None
         parts = await stretches(self.reader, self.crew.workers)
         if len(parts) < 2 or (processes := await self.crew.started(len(parts))) is None:
             return None

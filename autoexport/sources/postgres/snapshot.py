@@ -38,6 +38,7 @@ from autoexport.sources.postgres.changes import RowVersions, changes_since, take
 from autoexport.sources.postgres.errors import explained
 from autoexport.sources.postgres.portal import Portals, Rows
 from autoexport.sources.postgres.query_rows import row_counts
+from autoexport.sources.postgres.sample import in_sample
 from autoexport.sources.postgres.second_connection import SecondConnection
 from autoexport.sources.query_changes import QueryChanges, queries_of
 from autoexport.values.scalars import BLANKS, TRUE_WORDS
@@ -154,8 +155,9 @@ class PostgresSnapshot:
             return expression == any_(texts)
         return cast(expression, Text()) == any_(texts)
 
-    def sample(self, table: Table, alias: str, rows: int) -> None:
-        """None: TABLESAMPLE is no condition."""
+    def sample(self, table: Table, alias: str, rows: int) -> ColumnElement[bool]:
+        """One row of each of about so many pages."""
+        return in_sample(table, alias, rows)
 
     # --- values ------------------------------------------------------------------------------------
 
