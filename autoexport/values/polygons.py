@@ -19,6 +19,8 @@ _FLAT_TEXT = re.compile(r"[ \t]*-?[0-9.]+(?:[ \t]*[,; \t][ \t]*-?[0-9.]+){5,}[ \
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _FEW_NUMBERS = re.compile(rb"\[[-+.0-9eE]+, [-+.0-9eE]+(?:, [-+.0-9eE]+, [-+.0-9eE]+)?\]")
 
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+
 # As the JSON rule writes them: a flat list, a list that begins with one, a list of objects, an object with
 # coordinates, or text.
 _DIALECT = re.compile(rb'\[-?[0-9]|\[\[-?[0-9][^\]]*(?:,[^,\]]*){5}\]|\[\[?\{|\{.*"coordinates"|"[ \\0-9.-]')
@@ -30,9 +32,9 @@ def polygons(column: Sequence[Scalar]) -> Ruled:
     These are `{"x", "y"}` in place of pairs, also in rings, `[x, y, x, y, …]`, also as bare text, lists of such
     lists (COCO), and GeoJSON. What looks like one of them and is none stays as stored and counts as repaired.
     """
-    ordinary = published(column)
+    ordinary = published(column, _as_pairs)
     if ordinary is not None:
-        return [text if text is None or text[1:2] != b"{" else _as_pairs(text) for text in ordinary[0]], 0
+        return ordinary
     ruled, repaired = rendered(column)
     if not any(text is not None and _DIALECT.match(text) for text in ruled):
         return ruled, repaired
@@ -71,9 +73,12 @@ def _as_points(text: bytes) -> bytes:
     return spaced(encode([flat[index : index + 2] for index in range(0, len(flat), 2)]))
 
 
-def _as_pairs(text: bytes) -> bytes:
-    """A published list of `{"x", "y"}` as one of `[x, y]`."""
-    return text.replace(b'{"x": ', b"[").replace(b', "y": ', b", ").replace(b"}", b"]")
+def _as_pairs(lines: bytes) -> bytes:
+    """Published lists, of which those of `{"x", "y"}` become lists of `[x, y]`."""
+    if b"{" not in lines:
+        return lines
+    # Half the time of replacing the text before each number.
+    return lines.translate(_BRACKETS, b'"xy: ').replace(b",", b", ")
 
 
 def _bare_numbers(stored: Scalar) -> str:
