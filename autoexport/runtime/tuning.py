@@ -1,4 +1,4 @@
-"""Tunes the garbage collector and the allocator of the program's own processes, never of a host program."""
+"""Tunes garbage collector, allocator and SQLite in the program's own processes, never in a host program."""
 
 from __future__ import annotations
 
