@@ -46,6 +46,17 @@ settings.register_profile(
 settings.load_profile("ci")
 
 
+def _go_on(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+# Started by `nohup`, or in the background of a script, a program ignores a signal, and so does each program that
+# it starts. A handler that does nothing is not inherited.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _go_on)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--postgres MAJOR`: the server to test on, from the test extra (16, 18) or installed."""
     parser.addoption("--postgres", type=int, default=NEWEST, help="major version")
