@@ -19,6 +19,8 @@ _POINT = b'[{"x": '
 _PAIRS = re.compile(rb"\[(?:\[[-0-9.eE+]++, [-0-9.eE+]++\](?:, )?+)++\]")
 _LINES_OF_PAIRS = re.compile(rb"(?:\[(?:\[[-0-9.eE+]++, [-0-9.eE+]++\](?:, )?+)++\](?:\n|\Z))++")
 _NUMBERS = {int, float}
+_Extent = tuple[Any, Any, Any, Any, float]
+"""The corners of the box around a ring, and its area."""
 _FEWEST = 6
 """The numbers of three points."""
 
@@ -147,21 +149,30 @@ def parts(rings: Sequence[Flat]) -> list[Flat]:
     """Rings of which none is a hole: each hole is joined to the ring around it.
 
     Readers of COCO take every ring for a part, so a hole would be filled. A cut without width leads to the hole
-    and back. Parity decides: a ring inside one other ring is a hole, inside two a part again.
+    and back. Parity decides: a ring inside one other ring is a hole, inside two a part again. A ring that lies in
+    holes alone, because they cross a part, is a part. A repeated ring counts once.
     """
     if len(rings) == 1:
         return list(rings)
+    rings = [list(ring) for ring in dict.fromkeys(map(tuple, rings))]
+    extents = [(*hull([ring]), area(ring)) for ring in rings]
     around = [
-        [other for other in range(len(rings)) if _inside(rings, index, other)] for index in range(len(rings))
+        [
+            other
+            for other, outer in enumerate(rings)
+            if _may_hold(extents[other], inner) and _holds(outer, *ring[:2])
+        ]
+        for ring, inner in zip(rings, extents, strict=True)
     ]
-    joined = {index: ring for index, ring in enumerate(rings) if len(around[index]) % 2 == 0}
-    for index, ring in enumerate(rings):
-        if index not in joined:
-            # The ring around it that lies in the most others is the nearest.
-            owner = max(
-                (other for other in around[index] if other in joined), key=lambda other: len(around[other])
-            )
-            joined[owner] = _cut(joined[owner], _turned_against(ring, rings[owner]))
+    # The ring around a hole that lies in the most others is the nearest.
+    owners = {
+        index: max(outer, key=lambda other: len(around[other]))
+        for index, others in enumerate(around)
+        if len(others) % 2 and (outer := [other for other in others if len(around[other]) % 2 == 0])
+    }
+    joined = {index: ring for index, ring in enumerate(rings) if index not in owners}
+    for index, owner in owners.items():
+        joined[owner] = _cut(joined[owner], _turned_against(rings[index], rings[owner]))
     return list(joined.values())
 
 
@@ -173,12 +184,22 @@ def one_ring(rings: Sequence[Flat]) -> Flat:
     return joined
 
 
-def _inside(rings: Sequence[Flat], index: int, other: int) -> bool:
-    """Whether the first point of a ring lies in another ring."""
-    if index == other or not _may_hold(rings[other], rings[index]):
-        return False
-    x, y = rings[index][:2]
-    ring, within = rings[other], False
+def _may_hold(outer: _Extent, inner: _Extent) -> bool:
+    """Whether a ring of this extent may lie in another one, which is larger."""
+    left, top, right, bottom, area = outer
+    inner_left, inner_top, inner_right, inner_bottom, inner_area = inner
+    return bool(
+        left <= inner_left
+        and top <= inner_top
+        and right >= inner_right
+        and bottom >= inner_bottom
+        and area > inner_area
+    )
+
+
+def _holds(ring: Flat, x: float, y: float) -> bool:
+    """Whether a point lies in a ring."""
+    within = False
     before_x, before_y = ring[-2:]
     for here_x, here_y in zip(ring[::2], ring[1::2], strict=True):
         if (here_y > y) != (before_y > y) and x < (before_x - here_x) * (y - here_y) / (
@@ -187,12 +208,6 @@ def _inside(rings: Sequence[Flat], index: int, other: int) -> bool:
             within = not within
         before_x, before_y = here_x, here_y
     return within
-
-
-def _may_hold(outer: Flat, inner: Flat) -> bool:
-    left, top, right, bottom = hull([outer])
-    inner_left, inner_top, inner_right, inner_bottom = hull([inner])
-    return bool(left <= inner_left and top <= inner_top and right >= inner_right and bottom >= inner_bottom)
 
 
 def _turned_against(ring: Flat, outer: Flat) -> Flat:
@@ -208,7 +223,8 @@ def _cut(outer: Flat, ring: Flat) -> Flat:
     """Two rings as one, joined at the point of the outer one that is nearest to the first point of the other."""
     x, y = ring[:2]
     distances = [
-        (there_x - x) ** 2 + (there_y - y) ** 2 for there_x, there_y in zip(outer[::2], outer[1::2], strict=True)
+        (there_x - x) * (there_x - x) + (there_y - y) * (there_y - y)
+        for there_x, there_y in zip(outer[::2], outer[1::2], strict=True)
     ]
     nearest = 2 * distances.index(min(distances))
     return [*outer[: nearest + 2], *ring, *ring[:2], *outer[nearest:]]

@@ -197,6 +197,39 @@ def test_a_hole_is_cut_out():
     }
 
 
+def test_a_repeated_ring_counts_once():
+    outer, hole = (rings.flat_rings(ring)[0] for ring in (SQUARE, HOLE))
+    assert rings.parts([outer, outer]) == [outer]
+    assert rings.parts([hole, outer, hole, outer]) == rings.parts([hole, outer])
+
+
+def test_a_ring_in_holes_alone_is_a_part():
+    """The small ring lies in the notch of the square that the middle one crosses: in a hole, and in no part."""
+    notched = [0, 0, 10, 0, 10, 10, 6, 10, 6, 3, 4, 3, 4, 10, 0, 10]
+    crossing, small = [2, 5, 8, 5, 8, 8, 2, 8], [4.5, 6, 5.5, 6, 5.5, 7]
+    cut, alone = rings.parts([notched, crossing, small])
+    assert rings.area(cut) == 100 - 14 - 18
+    assert alone == small
+
+
+LATTICE = st.integers(0, 4) | st.sampled_from([0.5, 1.5, 3.5])
+RINGS = st.lists(st.tuples(LATTICE, LATTICE), min_size=3, max_size=8).map(
+    lambda points: [value for point in points for value in point]
+)
+
+
+@given(st.lists(RINGS.filter(rings.area), min_size=1, max_size=6))
+def test_parts_have_the_points_of_their_rings(given_rings):
+    """Rings on few points: they repeat, touch and cross each other often."""
+    before = [list(ring) for ring in given_rings]
+    parts = rings.parts(given_rings)
+    assert given_rings == before
+    for found in (parts, [rings.one_ring(parts)]):
+        points = {point for ring in found for point in zip(ring[::2], ring[1::2], strict=True)}
+        assert points == {point for ring in before for point in zip(ring[::2], ring[1::2], strict=True)}
+    assert len(parts) <= len(before)
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=3, max_size=12))
 def test_area_and_hull(points):
     flat = [value for point in points for value in point]
