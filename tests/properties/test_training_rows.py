@@ -21,8 +21,9 @@ from autoexport.values.integer_ids import IdRule
 CLASSES = {"car": 1, 'say "花"': 2}
 
 numbers = st.one_of(st.integers(-1, 12), st.floats(-1, 12), st.just(1e-7))
+huge = st.tuples(st.just(0), st.just(0), *[st.sampled_from([2**31 - 1, 2**31, 2**62])] * 2)
 usual = st.tuples(st.floats(0, 4), st.integers(0, 4), st.integers(5, 8), st.floats(5, 8))
-boxes = st.one_of(usual, usual, usual, st.just((None,) * 4), st.tuples(*[st.none() | numbers] * 4))
+boxes = st.one_of(usual, usual, usual, huge, st.just((None,) * 4), st.tuples(*[st.none() | numbers] * 4))
 inside = st.lists(st.tuples(st.integers(0, 8), st.floats(0, 8)).map(list), min_size=3, max_size=6)
 polygons = st.one_of(
     st.none(),
@@ -35,7 +36,7 @@ polygons = st.one_of(
 annotations = st.tuples(st.sampled_from(["car", "car", 'say "花"', "unknown", None]), boxes, polygons)
 images = st.tuples(
     st.sampled_from(["train", "train", "val", None, "spare"]),
-    st.sampled_from([8, 8, 8, 8.0, 0, None, 7.5]),
+    st.sampled_from([8, 8, 8, 8.0, 0, None, 7.5, 2**31 - 1, 2**31, 2**62]),
     st.booleans(),
     st.lists(annotations, max_size=4),
 )

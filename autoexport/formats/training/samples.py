@@ -17,6 +17,9 @@ from autoexport.values.scalars import as_floats
 
 BoxUnits = Literal["pixels", "normalized", "percent"]
 
+_TOO_LARGE = 2**31
+"""The least width or height that is no size of an image: with less, an area has fewer than 64 bits."""
+
 LEFT_OUT = -1
 """In place of a split: the image is not published."""
 
@@ -78,10 +81,10 @@ def choose_images(block: Block, *, include_unlabeled: bool, counted: Counter[str
 
 def _pixels(column: Sequence[Any]) -> list[int]:
     """Sizes in whole pixels; 0 for what is none."""
-    if {*map(type, column)} == {int} and min(column) > 0:
+    if {*map(type, column)} == {int} and min(column) > 0 and max(column) < _TOO_LARGE:
         return list(column)
     return [
-        int(value) if value is not None and 0 < value < 2**31 and value == int(value) else 0
+        int(value) if value is not None and 0 < value < _TOO_LARGE and value == int(value) else 0
         for value in as_floats(column)
     ]
 
