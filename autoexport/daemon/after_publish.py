@@ -9,8 +9,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from autoexport.config.settings import Settings
 from autoexport.daemon.command import GRACE_S, CommandFailed, run_command
 from autoexport.daemon.events import Publication
+from autoexport.pipeline.exporter import Outcome
 from autoexport.runtime.logs import get_logger
 from autoexport.runtime.tasks import ended
 from autoexport.runtime.threads import in_daemon_thread
@@ -153,3 +155,10 @@ def is_async(callback: Callback) -> bool:
 
 async def _awaited(result: object | Awaitable[object]) -> object:
     return await result if inspect.isawaitable(result) else result
+
+
+def publication_of(outcome: Outcome, settings: Settings) -> Publication | None:
+    """The publish of an export; None if it published nothing."""
+    if not outcome.published:
+        return None
+    return Publication(outcome.manifest, outcome.changed_files, settings.export_directory.absolute())

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from autoexport.config.settings import Settings
-from autoexport.daemon.after_publish import Callback
+from autoexport.daemon.after_publish import Callback, publication_of
 from autoexport.daemon.events import Event, Events, Listener
 from autoexport.daemon.one_time import run_recorded
-from autoexport.daemon.operations import publication_of, result_of
+from autoexport.daemon.operations import result_of
 from autoexport.daemon.supervisor import Exporter
 from autoexport.errors import AutoexportError, ConfigurationError
 from autoexport.publishing.manifest import Manifest

@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 
 from autoexport.config.settings import Settings
-from autoexport.daemon.after_publish import AfterPublish, Callback
+from autoexport.daemon.after_publish import AfterPublish, Callback, publication_of
 from autoexport.daemon.heartbeat import Heartbeat
-from autoexport.daemon.metrics import Observed, require_packages
-from autoexport.daemon.operations import publication_of
 from autoexport.daemon.report import Report, read_report, write_report
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError, MappingError
 from autoexport.pipeline.exporter import Outcome, run_once
@@ -41,6 +39,8 @@ async def run_recorded(
     exporter.
     """
     if settings.metrics_textfile is not None:
+        from autoexport.daemon.metrics import require_packages
+
         require_packages("metrics_textfile", "prometheus_client")
     began = time.time()
     try:
@@ -81,6 +81,8 @@ async def _write_textfile(settings: Settings, outcome: Outcome | None) -> None:
     path = settings.metrics_textfile
     if path is None or (report := await asyncio.to_thread(read_report, settings.state_dir)) is None:
         return
+    from autoexport.daemon.metrics import Observed
+
     observed = Observed(lambda: report)
     if outcome is not None:
         observed.exported(outcome.manifest, full=outcome.full, published=outcome.published)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from autoexport.config.operations import Address
 from autoexport.config.settings import Settings
-from autoexport.daemon.after_publish import AfterPublish, Callback
+from autoexport.daemon.after_publish import AfterPublish, Callback, publication_of
 from autoexport.daemon.events import Event, Listener, Publication
 from autoexport.daemon.health import Health
 from autoexport.daemon.heartbeat import Heartbeat
@@ -163,10 +163,3 @@ def result_of(manifest: Manifest, publication: Publication | None) -> Event:
     if publication is None:
         return Event("unchanged", manifest=manifest)
     return Event("published", manifest=manifest, publication=publication)
-
-
-def publication_of(outcome: Outcome, settings: Settings) -> Publication | None:
-    """The publish of an export; None if it published nothing."""
-    if not outcome.published:
-        return None
-    return Publication(outcome.manifest, outcome.changed_files, settings.export_directory.absolute())

@@ -23,6 +23,7 @@ from autoexport.daemon.retry import cause_of, mends_itself, retry_delay_s, wait_
 from autoexport.daemon.schedule import ExportSchedule, Work, export_forever
 from autoexport.daemon.status_socket import StatusSocket
 from autoexport.errors import AutoexportError, ConfigurationError, LockedError
+from autoexport.pipeline import derivation as _loaded_now  # noqa: F401 - not later, while the program imports
 from autoexport.pipeline.exporter import Outcome, export_once
 from autoexport.pipeline.job import ExportJob, opened_job, target_of
 from autoexport.publishing.contract import Identities
@@ -256,11 +257,9 @@ class Exporter:
                 raise cause
         delay_s = retry_delay_s(self.health.report.failures)
         if self.health.failed(cause, delay_s):
-            unknown = not isinstance(cause, AutoexportError)
-            hint = self.health.report.hint
-            log.error(
-                "cycle.failed", error=self.health.report.error, hint=hint, exc_info=cause if unknown else None
-            )
+            traced = None if isinstance(cause, AutoexportError) else cause
+            report = self.health.report
+            log.error("cycle.failed", error=report.error, hint=report.hint, exc_info=traced)
             await self._persist()
         await wait_to_retry(
             self.settings,

@@ -12,7 +12,6 @@ from autoexport.pipeline.derive import derive
 from autoexport.pipeline.generation import Generation
 from autoexport.pipeline.job import ExportJob, opened_job
 from autoexport.pipeline.ownership import claim
-from autoexport.pipeline.publish import publish
 from autoexport.publishing.contract import Identities
 from autoexport.publishing.manifest import Manifest
 from autoexport.publishing.throttle import DiskThrottle
@@ -70,6 +69,8 @@ async def export_once(
                 claimed = await claim(job, every_file=full)
                 complete = not goes_on or claimed.previous is None
                 async with derive(job, claimed.ledger, full=full, progress=shown, complete=complete) as generation:
+                    from autoexport.pipeline.publish import publish  # loaded meanwhile, see `derive`
+
                     published = await publish(job, generation, claimed, started, throttle)
                 delivered = await job.target.deliver(published.manifest, every_file=full, progress=shown)
                 changed_files = published.changed_files or delivered or ()

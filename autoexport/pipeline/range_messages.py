@@ -11,6 +11,7 @@ from collections.abc import Mapping as ReadOnly
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import Stretch
@@ -18,7 +19,9 @@ from autoexport.model.catalog import Key
 from autoexport.model.mapping import Mapping
 from autoexport.rendering.messages import LENGTH
 from autoexport.sources.contract import SharedSnapshot
-from autoexport.sources.reader import Counted
+
+if TYPE_CHECKING:  # A copy of a SQLite file is begun before SQLAlchemy is loaded.
+    from autoexport.sources.reader import Counted
 
 
 @dataclass(frozen=True, slots=True)

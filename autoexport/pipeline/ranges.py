@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoexport.formats.contract import FormatOptions
 from autoexport.model.blocks import Stretch
@@ -23,8 +24,10 @@ from autoexport.runtime.tasks import ended
 from autoexport.runtime.threads import in_thread
 from autoexport.sources.block_size import blocks_of
 from autoexport.sources.contract import SharedSnapshot
-from autoexport.sources.reader import SnapshotReader
 from autoexport.sources.stretches import stretches, uncuttable
+
+if TYPE_CHECKING:  # A copy of a SQLite file is begun before SQLAlchemy is loaded.
+    from autoexport.sources.reader import SnapshotReader
 
 RANGES_FROM_ROWS = 100_000
 """Minimum rows that justify range workers, each of which takes about 0.4 s of a core to start."""

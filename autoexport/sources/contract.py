@@ -8,14 +8,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from sqlalchemy import ColumnElement, Select
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from autoexport.mapping.overrides import TablesConfig
 from autoexport.model.blocks import Changes, Everything
 from autoexport.model.catalog import Catalog, Column, Key, Scalar, Table
 from autoexport.model.mapping import Mapping
+
+if TYPE_CHECKING:  # A copy of a SQLite file is begun before SQLAlchemy is loaded.
+    from sqlalchemy import ColumnElement, Select
 
 LIKE_A_TIME = "____-__-__%"
 """A text of this form in a column of deletion flags is the time of the deletion."""

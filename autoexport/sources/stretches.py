@@ -5,9 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from autoexport.model.blocks import Place, Stretch
-from autoexport.sources.reader import SnapshotReader
+
+if TYPE_CHECKING:  # A copy of a SQLite file is begun before SQLAlchemy is loaded.
+    from autoexport.sources.reader import SnapshotReader
 
 SAMPLED_IMAGES = 10_000
 """From so many images on, a sample says where to cut. Numbering 200,000 images took 0.4 s."""

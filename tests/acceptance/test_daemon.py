@@ -435,7 +435,7 @@ def test_tables_that_mean_nothing_are_told_at_once(tmp_path: Path, exports: Path
 _HELD_DAEMON = """
 import asyncio, pathlib, sys
 from autoexport.cli import main
-from autoexport.pipeline.derive import Derivation
+from autoexport.pipeline.derivation import Derivation
 
 go = pathlib.Path(sys.argv[1])
 render = Derivation._render

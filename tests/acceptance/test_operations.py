@@ -128,7 +128,7 @@ _HELD_DAEMON = """
 import asyncio, pathlib, sys
 from autoexport.cli import main
 from autoexport.daemon import health
-from autoexport.pipeline.derive import Derivation
+from autoexport.pipeline.derivation import Derivation
 
 health.HUNG_S = float(sys.argv[2])
 go, render = pathlib.Path(sys.argv[1]), Derivation._render

@@ -27,8 +27,8 @@ RENAME = "UPDATE projects SET name = ? WHERE id = 1"
 STATIONS = {
     "sweep": "autoexport.publishing.directory:sweep",
     "copy": "sqlite3:connect",
-    "snapshot": "autoexport.sources.sqlite.source:read_catalog",
-    "plan": "autoexport.pipeline.derive:Derivation.run",
+    "snapshot": "autoexport.sources.sqlite.reading:read_catalog",
+    "plan": "autoexport.pipeline.derivation:Derivation.run",
     "render": "autoexport.rendering.renderer:all_bodies_of",
     "check_room": "autoexport.publishing.directory:check_room",
     "splice": "autoexport.publishing.directory:stage",

@@ -11,41 +11,33 @@ import asyncio
 import contextlib
 import os
 import secrets
-import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xxhash
-from sqlalchemy.dialects.sqlite import aiosqlite as _loaded_now  # noqa: F401 - not later, on the event loop
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from autoexport.config.address import DatabaseURL
-from autoexport.config.database_url import file_uri, published_name
+from autoexport.config.database_url import published_name
 from autoexport.errors import EmptyDatabase, SourceError
-from autoexport.runtime.interruption import interruptible
+from autoexport.runtime.loading import load
 from autoexport.runtime.threads import in_stoppable_thread, in_thread
 from autoexport.sources.contract import SourceOptions
-from autoexport.sources.sqlite.changes import PageChanges
 from autoexport.sources.sqlite.check_notes import check_notes
 from autoexport.sources.sqlite.commit_marks import CommitMarks
-from autoexport.sources.sqlite.errors import explain
 from autoexport.sources.sqlite.openable import refuse_to_leave_traces
-from autoexport.sources.sqlite.opening import copy_engine, gate_of, set_up
 from autoexport.sources.sqlite.page_scan import PageNotes
 from autoexport.sources.sqlite.private_copy import copy_database
-from autoexport.sources.sqlite.query_tables import close_gate, with_queries
-from autoexport.sources.sqlite.schema import read_catalog, read_roots
-from autoexport.sources.sqlite.shared import SharedCopy
-from autoexport.sources.sqlite.snapshot import CODE_POINT, SqliteSnapshot
 from autoexport.sources.sqlite.watch import watch_file
 
-_HELPED_BYTES = 1 << 30
-"""Below this size of a file, a second thread helps SQLite to sort, which takes two more runs in memory. Measured
-with 1.1 million rows: 3.5 s instead of 4.8 s to read them in order, and 3 MB more memory."""
+if TYPE_CHECKING:
+    from autoexport.sources.sqlite.snapshot import SqliteSnapshot
+
+_READING = "autoexport.sources.sqlite.reading"
+"""The module that reads a copy, and loads SQLAlchemy."""
 
 _LARGE_BYTES = 128 << 20
 """The size of a file with about 300,000 rows."""
@@ -84,61 +76,15 @@ class SqliteSource:
             stack.callback(copy.unlink, missing_ok=True)
             given_up = threading.Event()
             stack.push(self._left)
-            await in_stoppable_thread(given_up, self._copy, copy, notes, given_up)
-            taken_at = datetime.now(UTC)
-            descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
-            # In a thread: closing the last descriptor frees the cached pages of the file, 0.1 s for 400 MB.
-            stack.push_async_callback(in_thread, os.close, descriptor)
-            engine = copy_engine(copy)
-            stack.push_async_callback(engine.dispose)
-            direct = sqlite3.connect(f"{file_uri(copy)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-            stack.callback(direct.close)
-            session = await stack.enter_async_context(AsyncSession(engine))
-            stack.enter_context(interruptible(direct.interrupt))
-            snapshot = await self._opened(session, copy, (descriptor, direct, notes), taken_at)
-            stack.enter_context(interruptible(await snapshot.interrupt()))
-            stack.push_async_callback(snapshot.aclose)
+            copying = in_stoppable_thread(given_up, self._copy, copy, notes, given_up)
+            # SQLAlchemy loads while another process copies, and not on the event loop.
+            await asyncio.gather(copying, asyncio.to_thread(load, _READING))
+            from autoexport.sources.sqlite.reading import CopyReading
+
+            reading = CopyReading(copy, self.path, notes, datetime.now(UTC))
+            snapshot = await stack.enter_async_context(reading.snapshot(self._tables, shared=self._shared))
+            self._computed_by_application = reading.computed_by_application
             yield snapshot
-
-    async def _opened(
-        self,
-        session: AsyncSession,
-        copy: Path,
-        pages: tuple[int, sqlite3.Connection, PageNotes],
-        taken_at: datetime,
-    ) -> SqliteSnapshot:
-        """Let every connection open the copy, unlink it unless it is shared, and read its declarations.
-
-        Raises `SourceError`.
-        """
-        descriptor, direct, notes = pages
-        try:
-            size_bytes = os.fstat(descriptor).st_size
-            connection = await set_up(session, helped=size_bytes < _HELPED_BYTES)
-            encoding = (await connection.exec_driver_sql("PRAGMA encoding")).scalar_one()
-            direct.execute("SELECT 1 FROM sqlite_master").fetchone()
-            if not self._shared:
-                copy.unlink()
-            declared = await connection.run_sync(read_catalog)
-            gate = await gate_of(session)
-            catalog = await connection.run_sync(with_queries, gate, declared.catalog, self._tables)
-            self._computed_by_application = declared.computed_by_application
-            changes = PageChanges(descriptor, direct, await connection.run_sync(read_roots), notes)
-        except DBAPIError as error:
-            raise explain(error.orig or error, self.path, self._private) from error
-        except sqlite3.Error as error:
-            raise explain(error, self.path, self._private) from error
-        await in_thread(close_gate, gate, catalog, self._tables)
-        collation = "BINARY"
-        if encoding != "UTF-8":
-            # BINARY compares the stored bytes, whose order in UTF-16 is not that of the code points.
-            collation = CODE_POINT
-        paths = (self.path, self._private)
-        snapshot = SqliteSnapshot(session, changes, taken_at, catalog, collation, size_bytes, paths)
-        if self._shared:
-            read = gate.readable, gate.views
-            snapshot.shared = SharedCopy(copy, self.path, taken_at, catalog, collation, size_bytes, *read)
-        return snapshot
 
     def _copy(self, copy: Path, notes: PageNotes, given_up: threading.Event) -> None:
         status = self._check_file()
