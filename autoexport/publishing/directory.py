@@ -13,8 +13,8 @@ from pathlib import Path
 
 from autoexport.errors import PublishError
 from autoexport.formats import file_names
-from autoexport.formats.training.classes import CLASSES_NAME
 from autoexport.publishing import label_files
+from autoexport.publishing.backups import keep_unknown
 from autoexport.publishing.file_watch import PublishedFilesWatch
 from autoexport.publishing.identity import FileIdentity
 from autoexport.publishing.in_place import InPlace
@@ -28,8 +28,8 @@ from autoexport.runtime.files import (
     disk_errors_explained,
     explain_os_error,
     fsync_directory,
+    held_open,
     replace_durably,
-    temp_beside,
 )
 from autoexport.runtime.threads import in_thread
 
@@ -39,7 +39,6 @@ PUBLISHING = "publishing"
 LABELLING = "labelling"
 """The name of a mark in the state directory: label files were written, and the ledger is not theirs yet."""
 
-BACKUP_SUFFIX = ".before-autoexport"
 _RESERVE_BYTES = 16 << 20
 """Space that stays free on the disk beside the new files."""
 
@@ -182,26 +181,32 @@ def commit(
     try:
         names = [item.layout.file_name for item in staged]
         keep_unknown(directory, [*names, MANIFEST_NAME], previous, mark)
-        for item in staged:
-            target = directory / item.layout.file_name
-            try:
-                _take_over_mode(item.temp, target)
-                with throttle.replacing(target) if throttle is not None else nullcontext():
-                    os.replace(item.temp, target)
-                published[item.layout.file_name] = _identity(item, target)
-            except OSError as error:
-                raise explain_os_error(error, target) from error
-        for folder in sorted({directory, *_folders(directory, names)}, key=lambda path: -len(path.parts)):
-            try:
-                fsync_directory(folder)
-            except OSError as error:
-                raise explain_os_error(error, folder) from error
-        _publish_manifest(manifest, directory / MANIFEST_NAME)
+        with held_open([directory / name for name in names] if throttle is None else []):
+            for item in staged:
+                published[item.layout.file_name] = _put_in_place(item, directory, throttle)
+            for folder in sorted({directory, *_folders(directory, names)}, key=lambda path: -len(path.parts)):
+                try:
+                    fsync_directory(folder)
+                except OSError as error:
+                    raise explain_os_error(error, folder) from error
+            _publish_manifest(manifest, directory / MANIFEST_NAME)
         if mark is not None:
             mark.unlink(missing_ok=True)
     finally:
         discard(staged)
     return published
+
+
+def _put_in_place(item: Staged, directory: Path, throttle: DiskThrottle | None) -> FileIdentity:
+    """Rename a staged file. Raises `PublishError`."""
+    target = directory / item.layout.file_name
+    try:
+        _take_over_mode(item.temp, target)
+        with throttle.replacing(target) if throttle is not None else nullcontext():
+            os.replace(item.temp, target)
+        return _identity(item, target)
+    except OSError as error:
+        raise explain_os_error(error, target) from error
 
 
 def _folders(directory: Path, names: Sequence[str]) -> set[Path]:
@@ -240,41 +245,6 @@ def discard(staged: Sequence[Staged]) -> None:
     for item in staged:
         with suppress(OSError):
             item.temp.unlink()
-
-
-def keep_unknown(
-    directory: Path, names: Sequence[str], previous: Manifest | None, mark: Path | None = None
-) -> None:
-    """Back up each file in the way that no manifest lists, once. The earlier exporter may have written it.
-
-    Raises `PublishError`.
-    """
-    known = {*previous.files, *previous.beside, MANIFEST_NAME} if previous is not None else set()
-    unknown = [directory / name for name in names if name not in known and not name.endswith(f"/{CLASSES_NAME}")]
-    if not unknown or (mark is not None and mark.exists()):
-        return
-    for target in unknown:
-        backup = target.with_name(target.name + BACKUP_SUFFIX)
-        try:
-            if target.is_file() and not target.is_symlink() and not os.path.lexists(backup):
-                _keep(target, backup)
-        except OSError as error:
-            raise explain_os_error(error, backup) from error
-    if mark is not None:
-        replace_durably(mark, [], mode=0o600)
-
-
-def _keep(target: Path, backup: Path) -> None:
-    try:
-        os.link(target, backup)
-    except OSError:
-        # The file system has no hard links. A rename makes the copy appear whole.
-        copy = temp_beside(backup)
-        try:
-            shutil.copy2(target, copy)
-            os.replace(copy, backup)
-        finally:
-            copy.unlink(missing_ok=True)
 
 
 def _publish_manifest(manifest: Manifest, target: Path) -> None:

@@ -18,7 +18,8 @@ from autoexport.errors import ConfigurationError, PublishError, SourceError
 from autoexport.incremental.ledger import Ledger
 from autoexport.pipeline.job import ExportJob
 from autoexport.pipeline.ownership import claim, is_foreign
-from autoexport.publishing.directory import BACKUP_SUFFIX, DirectoryTarget, check_room, commit, discard
+from autoexport.publishing.backups import BACKUP_SUFFIX
+from autoexport.publishing.directory import DirectoryTarget, check_room, commit, discard
 from autoexport.publishing.layout import Layout
 from autoexport.publishing.manifest import MANIFEST_NAME, FileRecord, Manifest
 from autoexport.publishing.splice import Staged, find_identical, stage
@@ -107,6 +108,26 @@ def test_the_manifest_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "fsync", fsync)
     commit(staged, manifest(), tmp_path, None)
     assert steps == [*NAMES, "fsync directory", "fsync file", MANIFEST_NAME, "fsync directory"]
+
+
+def test_the_old_files_are_freed_after_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeing a large file takes a while, in which new files would stand beside old ones."""
+    publish_once(tmp_path, b"old")
+    replace, open_then = os.replace, []
+
+    def recorded(source: str, target: Path) -> None:
+        replace(source, target)
+        open_then.append((target.name, deleted()))
+
+    def deleted() -> list[str]:
+        links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+        found = (os.readlink(link) for link in links if os.path.lexists(link))
+        return sorted(Path(name).name for name in found if name.startswith(str(tmp_path)) and "(deleted)" in name)
+
+    monkeypatch.setattr(os, "replace", recorded)
+    publish_once(tmp_path, b"new", manifest())
+    assert open_then[-1] == (MANIFEST_NAME, [f"{name} (deleted)" for name in NAMES])
+    assert deleted() == []
 
 
 # --- mode and owner ------------------------------------------------------------------------------
