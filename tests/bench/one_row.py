@@ -1,9 +1,10 @@
-"""Measures what one changed row costs beside `cp` of the same files, and where the time goes."""
+"""Measures what one changed row costs beside `cp` of the files and beside a limit, and where the time goes."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ class _Kind:
     export: list[float] = field(default_factory=list)
     copied: list[float] = field(default_factory=list)
     copied_durably: list[float] = field(default_factory=list)
+    limit: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     profiled: list[float] = field(default_factory=list)
 
@@ -56,7 +58,9 @@ def _measured(bench: Bench, name: str, url: str | Path) -> _Kind:
         kind.cpu.append(run.cpu_s)
         kind.export.append(incremental(exports))
         if isinstance(url, Path):
-            _copy(bench, kind, [url, *(exports / file for file in PUBLISHED)])
+            files = [exports / file for file in PUBLISHED]
+            _copy(bench, kind, [url, *files])
+            kind.limit.append(_limit(bench, url, files))
         change(url, 1, scattered=True, seed=2 * number + 1)
         os.sync()
         answer = answer_of(python("tests.bench.stations", str(url), str(exports)), bench.scratch)
@@ -88,6 +92,18 @@ def _copy(bench: Bench, kind: _Kind, files: list[Path]) -> None:
     bench.fresh("copied")
 
 
+def _limit(bench: Bench, database: Path, files: list[Path]) -> float:
+    """The seconds of a process that loads the packages, copies the database and replaces copies of the files."""
+    directory = bench.fresh("limit")
+    for file in files:
+        shutil.copyfile(file, directory / file.name)
+    os.sync()
+    command = python("tests.bench.peer_one_row", str(database), str(directory))
+    seconds = must(run_once([Command(command)], bench.scratch)).seconds
+    bench.fresh("limit")
+    return seconds
+
+
 def _costs(kinds: list[_Kind], images: int) -> Table:
     table = Table("one-row", f"One changed row of {images:,} images")
     for kind in kinds:
@@ -97,13 +113,16 @@ def _costs(kinds: list[_Kind], images: int) -> Table:
             "export_s": middle(kind.export),
             "cp_s": middle(kind.copied),
             "cp_and_sync_s": middle(kind.copied_durably),
+            "limit_s": middle(kind.limit),
         }
         row |= {"process_ratio": ratio(kind.process, kind.copied), "export_ratio": ratio(kind.export, kind.copied)}
+        row |= {"limit_ratio": ratio(kind.process, kind.limit)}
         table.rows.append(row)
     table.notes += [
         "process: `python -m autoexport`, start included; cpu: the processor time of the same run",
         "export: the same run by its manifest, which is what a daemon needs",
-        "cp: of the database and of all published files; the ratios are over cp without sync",
+        "cp: of the database and of all published files; two ratios are over cp without sync",
+        "limit: a process that loads the same packages, copies the database and replaces the files by copies",
     ]
     return table
 
