@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,8 +15,43 @@ Box = tuple[float | None, float | None, float | None, float | None]
 NO_BOX: Box = (None, None, None, None)
 
 
+UNREADABLE = (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError)
+"""What the functions of shapes raise if a document holds other JSON than the application writes."""
+
+
+def number_of(value: Any) -> float:
+    """A number. Raises TypeError for other JSON: two texts could be added as well."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(value)
+    return value
+
+
+def number_or_none(value: Any) -> float | None:
+    """A number; None for other JSON."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def size_of(value: Any) -> float | None:
+    """A width or a height; None for what is none."""
+    number = number_or_none(value)
+    return number if number is not None and number > 0 else None
+
+
+def box_of(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """The corners of a box from its `x`, `y`, `width` and `height`. Raises one of `UNREADABLE`."""
+    x, y, across, down = (number_of(shape[name]) for name in ("x", "y", "width", "height"))
+    return x, y, x + across, y + down
+
+
+def points_of(points: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Points from their `x` and `y`, without negative zeros. Raises one of `UNREADABLE`."""
+    return [(number_of(point["x"]) + 0, number_of(point["y"]) + 0) for point in points]
+
+
 def written_points(points: Sequence[Sequence[float]]) -> bytes:
-    """Points as published JSON."""
+    """Points as published JSON. Raises ValueError if a coordinate is beyond the largest number."""
+    if not all(math.isfinite(side) for point in points for side in point):
+        raise ValueError(points)
     return orjson.dumps(points).replace(b",", b", ")
 
 
@@ -31,6 +66,11 @@ def ellipse_hull(x: float, y: float, across: float, down: float, degrees: float)
         cosine, sine = direction(degrees)
         across, down = math.hypot(across * cosine, down * sine), math.hypot(across * sine, down * cosine)
     return x - across, y - down, x + across, y + down
+
+
+def key_of(value: Any) -> Any:
+    """An id or a kind that may be a key of a dictionary: a list or an object becomes its JSON."""
+    return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
 
 
 def name_of(value: Any) -> str | None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from autoexport.values.expand.contract import Dialect, Facts, Region, Regions
-from autoexport.values.expand.geometry import NO_BOX, Box, ellipse_hull, written_points
+from autoexport.values.expand.geometry import (
+    NO_BOX,
+    UNREADABLE,
+    Box,
+    box_of,
+    ellipse_hull,
+    key_of,
+    number_of,
+    number_or_none,
+    points_of,
+    written_points,
+)
 from autoexport.values.turned import hull, rectangle, turned
 
 Shape = tuple[str, Box, bytes | None, Any, bytes | None]
@@ -15,26 +26,23 @@ _WHOLE_IMAGE: Shape = ("classification", NO_BOX, None, None, None)
 
 
 def _shape(shape: dict[str, Any]) -> Shape:
-    """Read a shape. Raises KeyError, TypeError or AttributeError if it is incomplete."""
+    """Read a shape. Raises one of `UNREADABLE` if it is incomplete."""
     kind = str(shape.get("type")).lower()
     if kind == "rectangle":
-        return "bbox", _box(shape), None, None, None
+        return "bbox", box_of(shape), None, None, None
     if kind == "ellipse":
-        left, top, right, bottom = _box(shape)
+        left, top, right, bottom = box_of(shape)
         middle = (left + right) / 2, (top + bottom) / 2
         return "ellipse", ellipse_hull(*middle, (right - left) / 2, (bottom - top) / 2, 0), None, None, None
     if kind == "rotated_rectangle":
-        x, y, across, down = shape["x"], shape["y"], shape["width"] / 2, shape["height"] / 2
-        corners = turned(rectangle(x - across, y - down, x + across, y + down), (x, y), shape["angle"])
-        return "polygon", hull(corners), written_points(corners), shape["angle"], None
-    points = [(point["x"] + 0, point["y"] + 0) for point in shape.get("points") or ()]
+        x, y, width, height, angle = (number_of(shape[name]) for name in ("x", "y", "width", "height", "angle"))
+        across, down = width / 2, height / 2
+        corners = turned(rectangle(x - across, y - down, x + across, y + down), (x, y), angle)
+        return "polygon", hull(corners), written_points(corners), angle, None
+    points = points_of(shape.get("points") or ())
     if kind == "polygon" and points:
         return "polygon", NO_BOX, written_points(points), None, None
     return ("keypoints", NO_BOX, None, None, written_points(points)) if points else _WHOLE_IMAGE
-
-
-def _box(shape: dict[str, Any]) -> tuple[float, float, float, float]:
-    return shape["x"], shape["y"], shape["x"] + shape["width"], shape["y"] + shape["height"]
 
 
 def read_regions(annotations: Any, facts: Facts) -> Regions:
@@ -48,12 +56,14 @@ def read_regions(annotations: Any, facts: Facts) -> Regions:
         if not isinstance(annotation, dict):
             found.repaired += 1
             continue
-        keys = [label.get("id") for label in annotation.get("labels") or () if isinstance(label, dict)] or [None]
-        scores = annotation.get("confidences")
+        labels, scores = annotation.get("labels"), annotation.get("confidences")
+        labels = labels if isinstance(labels, list) else []
+        keys = [key_of(label.get("id")) for label in labels if isinstance(label, dict)] or [None]
         scores = scores if isinstance(scores, list) and len(scores) == len(keys) else [None] * len(keys)
+        scores = [*map(number_or_none, scores)]
         try:
             shape = _shape(annotation.get("shape") or {})
-        except (KeyError, TypeError, AttributeError):
+        except UNREADABLE:
             shape = _WHOLE_IMAGE
             found.repaired += 1
         if shape is _WHOLE_IMAGE:

@@ -12,7 +12,19 @@ from typing import Any
 
 from autoexport.model.catalog import Scalar
 from autoexport.values.expand.contract import NO_FACTS, Dialect, Facts, ProjectDocument, Region, Regions
-from autoexport.values.expand.geometry import NO_BOX, Box, ellipse_hull, name_of, written, written_points
+from autoexport.values.expand.geometry import (
+    NO_BOX,
+    UNREADABLE,
+    Box,
+    ellipse_hull,
+    key_of,
+    name_of,
+    number_of,
+    number_or_none,
+    size_of,
+    written,
+    written_points,
+)
 from autoexport.values.turned import hull, turned
 
 _VARIABLE = re.compile(r"\$([\w.\[\]{}]+)")
@@ -24,8 +36,11 @@ Shape = tuple[str, Box, bytes | None, Any, bytes | None, bytes | None]
 
 
 def _rectangle(value: dict[str, Any], across: float, down: float) -> Shape:
-    x, y, angle = value["x"] * across / 100, value["y"] * down / 100, value.get("rotation") or 0
-    right, bottom = x + value["width"] * across / 100, y + value["height"] * down / 100
+    angle = number_of(value.get("rotation") or 0)
+    ((x, y), (width, height)) = _pixels(
+        [(value["x"], value["y"]), (value["width"], value["height"])], across, down
+    )
+    right, bottom = x + width, y + height
     if not angle % 360:
         return "bbox", (x, y, right, bottom), None, angle, None, None
     corners = turned(((x, y), (right, y), (right, bottom), (x, bottom)), (x, y), angle)
@@ -42,9 +57,9 @@ def _polygon(value: dict[str, Any], across: float, down: float) -> Shape:
 
 
 def _ellipse(value: dict[str, Any], across: float, down: float) -> Shape:
-    angle = value.get("rotation") or 0
-    x, y = value["x"] * across / 100, value["y"] * down / 100
-    radii = value["radiusX"] * across / 100, value["radiusY"] * down / 100
+    angle = number_of(value.get("rotation") or 0)
+    ((x, y),) = _pixels([(value["x"], value["y"])], across, down)
+    radii = number_of(value["radiusX"]) * across / 100, number_of(value["radiusY"]) * down / 100
     return "ellipse", ellipse_hull(x, y, *radii, angle), None, angle, None, None
 
 
@@ -67,7 +82,7 @@ def _mask(value: dict[str, Any], across: float, down: float) -> Shape:
 
 
 def _pixels(points: Any, across: float, down: float) -> list[tuple[float, float]]:
-    return [(x * across / 100, y * down / 100) for x, y in points]
+    return [(number_of(x) * across / 100, number_of(y) * down / 100) for x, y in points]
 
 
 _SHAPES: dict[str, Callable[[dict[str, Any], float, float], Shape]] = {
@@ -96,14 +111,14 @@ def read_regions(results: Any, _: Facts) -> Regions:
     for index, result in enumerate(results):
         if not isinstance(result, dict) or not isinstance(value := result.get("value"), dict):
             continue
-        across, down = result.get("original_width"), result.get("original_height")
+        across, down = size_of(result.get("original_width")), size_of(result.get("original_height"))
         if across:
             found.width = max(found.width or 0, across)
         if down:
             found.height = max(found.height or 0, down)
-        word = result.get("type")
-        kind = _KINDS.get(word)  # type: ignore[arg-type]
-        part = result.get("id", f"#{index}")
+        word = key_of(result.get("type"))
+        kind = _KINDS.get(word)
+        part = key_of(result.get("id", f"#{index}"))
         if kind is None or part in places:
             others.append((index, result))
         else:
@@ -111,7 +126,7 @@ def read_regions(results: Any, _: Facts) -> Regions:
             try:
                 # Without a size, the percentages are all that is known.
                 shape = _SHAPES[kind](value, across or 100, down or 100)
-            except (TypeError, ValueError, KeyError, AttributeError):
+            except UNREADABLE:
                 shape = "classification", NO_BOX, None, None, None, None
                 found.repaired += 1
             labels = value.get(word) or value.get("labels")
@@ -120,7 +135,7 @@ def read_regions(results: Any, _: Facts) -> Regions:
                 label = name_of(labels[0])
                 more = {str(result.get("from_name", word)): labels} if len(labels) > 1 else None
             word, box, polygon, rotation, points, mask = shape
-            score = result.get("score")
+            score = number_or_none(result.get("score"))
             regions.append((part, word, label, None, score, *box, polygon, rotation, points, mask, more))
     _add_answers(found, others, places)
     return found
@@ -129,7 +144,7 @@ def read_regions(results: Any, _: Facts) -> Regions:
 def _add_answers(found: Regions, others: list[tuple[int, dict[str, Any]]], places: dict[Any, int]) -> None:
     """Add what is no shape: answers about a region, and answers about the whole image."""
     for index, result in others:
-        word, value, part = result.get("type"), result["value"], result.get("id", f"#{index}")
+        word, value, part = key_of(result.get("type")), result["value"], key_of(result.get("id", f"#{index}"))
         name = str(result.get("from_name", word))
         answer = _answer(value, str(word))
         if part in places:
@@ -145,7 +160,19 @@ def _add_answers(found: Regions, others: list[tuple[int, dict[str, Any]]], place
 
 
 def _whole_image(part: Any, word: str, label: str | None, result: dict[str, Any], attributes: Any) -> Region:
-    return (part, word, label, None, result.get("score"), *NO_BOX, None, None, None, None, attributes)
+    return (
+        part,
+        word,
+        label,
+        None,
+        number_or_none(result.get("score")),
+        *NO_BOX,
+        None,
+        None,
+        None,
+        None,
+        attributes,
+    )
 
 
 def _add_to(regions: list[Region], place: int, word: Any, name: str, answer: Any) -> None:
@@ -170,7 +197,7 @@ def _answer(value: dict[str, Any], word: str) -> Any:
 def _names(answer: Any) -> Iterator[str]:
     """The chosen names; those of a taxonomy are paths."""
     for item in answer if isinstance(answer, list) else [answer]:
-        name = "/".join(map(str, item)) if isinstance(item, list) else name_of(item)
+        name = "/".join(str(name_of(step)) for step in item) if isinstance(item, list) else name_of(item)
         if name is not None:
             yield name
 
@@ -230,7 +257,7 @@ def _found(path: str, data: Any) -> Any:
     for step in re.findall(r"\w+", path):
         if isinstance(data, dict):
             data = data.get(step)
-        elif isinstance(data, list) and step.isdigit() and int(step) < len(data):
+        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
             data = data[int(step)]
         else:
             return None

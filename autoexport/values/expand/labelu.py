@@ -7,7 +7,17 @@ from typing import Any
 
 from autoexport.model.catalog import Scalar
 from autoexport.values.expand.contract import Dialect, Facts, ProjectDocument, Region, Regions
-from autoexport.values.expand.geometry import NO_BOX, Box, name_of, written_points
+from autoexport.values.expand.geometry import (
+    NO_BOX,
+    UNREADABLE,
+    Box,
+    box_of,
+    key_of,
+    name_of,
+    points_of,
+    size_of,
+    written_points,
+)
 from autoexport.values.json_columns import parse
 
 _CORNERS = ("tl", "tr", "br", "bl")
@@ -17,29 +27,24 @@ Shape = tuple[str, Box, bytes | None, bytes | None]
 
 
 def _box(item: dict[str, Any]) -> Shape:
-    x, y = item["x"], item["y"]
-    return "bbox", (x, y, x + item["width"], y + item["height"]), None, None
+    return "bbox", box_of(item), None, None
 
 
 def _polygon(item: dict[str, Any]) -> Shape:
-    return "polygon", NO_BOX, _points(item["points"]), None
+    return "polygon", NO_BOX, written_points(points_of(item["points"])), None
 
 
 def _line(item: dict[str, Any]) -> Shape:
-    return "polyline", NO_BOX, None, _points(item["points"])
+    return "polyline", NO_BOX, None, written_points(points_of(item["points"]))
 
 
 def _point(item: dict[str, Any]) -> Shape:
-    return "points", NO_BOX, None, _points([item])
+    return "points", NO_BOX, None, written_points(points_of([item]))
 
 
 def _cuboid(item: dict[str, Any]) -> Shape:
     corners = [item[side][corner] for side in ("front", "back") for corner in _CORNERS]
-    return "cuboid", NO_BOX, None, _points(corners)
-
-
-def _points(points: list[dict[str, Any]]) -> bytes:
-    return written_points([(point["x"] + 0, point["y"] + 0) for point in points])
+    return "cuboid", NO_BOX, None, written_points(points_of(corners))
 
 
 _SHAPES: dict[str, Callable[[dict[str, Any]], Shape]] = {
@@ -61,9 +66,7 @@ def read_regions(data: Any, _: Facts) -> Regions:
         found.repaired = 1
         return found
     found.repaired = repaired
-    width, height = result.get("width"), result.get("height")
-    found.width = width if isinstance(width, int | float) and width else None
-    found.height = height if isinstance(height, int | float) and height else None
+    found.width, found.height = size_of(result.get("width")), size_of(result.get("height"))
     for tool, content in result.items():
         items = content.get("result") if isinstance(content, dict) and tool.endswith("Tool") else None
         for index, item in enumerate(items if isinstance(items, list) else ()):
@@ -73,7 +76,7 @@ def read_regions(data: Any, _: Facts) -> Regions:
 
 
 def _region(tool: str, item: dict[str, Any], unnamed: str, found: Regions) -> Region:
-    part, label, attributes = item.get("id", unnamed), name_of(item.get("label")), item.get("attributes")
+    part, label, attributes = key_of(item.get("id", unnamed)), name_of(item.get("label")), item.get("attributes")
     shape: Shape = ("classification", NO_BOX, None, None)
     if tool in ("tagTool", "textTool"):
         attributes = item.get("value")
@@ -82,7 +85,7 @@ def _region(tool: str, item: dict[str, Any], unnamed: str, found: Regions) -> Re
     elif tool in _SHAPES:
         try:
             shape = _SHAPES[tool](item)
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except UNREADABLE:
             found.repaired += 1
     word, box, polygon, points = shape
     told = attributes if isinstance(attributes, dict) else {"value": attributes} if attributes else None
@@ -104,14 +107,17 @@ def read_project(stored: Scalar) -> ProjectDocument:
     labels: dict[str, str | None] = {}
     if not isinstance(config, dict):
         return ProjectDocument(unreadable=stored not in (None, "", b"") and config is not None)
-    tools = [tool for tool in config.get("tools") or () if isinstance(tool, dict) and tool.get("tool") in _SHAPES]
+    listed = config.get("tools")
+    listed = [tool for tool in listed if isinstance(tool, dict)] if isinstance(listed, list) else []
+    tools = [tool for tool in listed if key_of(tool.get("tool")) in _SHAPES]
     configs = [config, *(tool["config"] for tool in tools if isinstance(tool.get("config"), dict))]
-    lists = [each.get("attributes") for each in configs]
-    for listed in lists:
-        for item in listed if isinstance(listed, list) else ():
+    lists = [one.get("attributes") for one in configs]
+    for each in lists:
+        for item in each if isinstance(each, list) else ():
             name = item.get("value") or item.get("key") if isinstance(item, dict) else None
             if isinstance(name, str):
-                labels.setdefault(name, item.get("color"))
+                colour = item.get("color")
+                labels.setdefault(name, colour if isinstance(colour, str) else None)
     return ProjectDocument(labels)
 
 
