@@ -6,7 +6,7 @@ import contextlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -76,9 +76,35 @@ class Report:
         """The report in `text`, or None if it holds no report of this version."""
         try:
             record: dict[str, Any] = orjson.loads(text)
-            return cls(**record)
+            report = cls(**record)
+            return report if _is_sound(report) else None
         except (ValueError, TypeError):
             return None
+
+
+_NUMBERS = (
+    "interval_s",
+    "started_at",
+    "last_check_at",
+    "last_export_s",
+    "oldest_change_at",
+    "next_try_at",
+    "next_export_at",
+)
+_TEXTS = ("last_publish", "error", "hint", "degraded", "degraded_hint", "waits_for", "after_publish")
+_NEEDED = (("pid", int), ("failures", int), ("interval_s", (int, float)), ("started_at", (int, float)))
+
+
+def _is_sound(report: Report) -> bool:
+    """Whether the values are of the kinds that this program writes: the file may be damaged."""
+    given = {name: getattr(report, name) for name in Report.__slots__}
+    return (
+        all(isinstance(given[name], kind) for name, kind in _NEEDED)
+        and all(isinstance(given[name], int | float | None) for name in _NUMBERS)
+        and all(isinstance(given[name], str | None) for name in _TEXTS)
+        and isinstance(report.generation, int | None)
+        and report.state in get_args(State)
+    )
 
 
 # --- the file ----------------------------------------------------------------------------------------

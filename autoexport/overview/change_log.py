@@ -19,6 +19,9 @@ MOST_BYTES = 1_000_000
 LINE_BEGINNING = b'{"generation":'
 """The first bytes of each line."""
 
+_MOST_DIGITS = 18
+"""Of a generation: a longer number is damage, and Python refuses to read thousands of digits."""
+
 TABLES = ("images", "projects", "datasets", "labels")
 VERBS = ("added", "changed", "removed")
 
@@ -81,7 +84,7 @@ def _numbered(text: bytes) -> Iterator[tuple[int, bytes]]:
     begin = LINE_BEGINNING
     for own in text.split(b"\n"):
         number = own[len(begin) : own.find(b",")]
-        if own.startswith(begin) and number.isdigit():
+        if own.startswith(begin) and number.isdigit() and len(number) <= _MOST_DIGITS:
             yield int(number), own
 
 

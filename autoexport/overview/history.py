@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 HISTORY_NAME = "history.csv"
 _DAY, _MONTH = timedelta(days=1), timedelta(days=30)
 _ROW = re.compile(
-    rb'(\d+),"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)"' + rb",(\d+)" * 10 + rb',"(full|incremental)",(\d+(?:\.\d+)?)'
+    rb'(\d{1,18}),"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ)"'
+    + rb",(\d{1,18})" * 10
+    + rb',"(full|incremental)",(\d{1,18}(?:\.\d{1,9})?)'
 )
 
 

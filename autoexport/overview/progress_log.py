@@ -14,7 +14,7 @@ BEGINNING = b'{"time":"'
 """The first bytes of each line."""
 
 _LINE = re.compile(
-    rb'\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)","images":(\d+),"labeled_images":(\d+),("project":.+)\}'
+    rb'\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)","images":(\d{1,18}),"labeled_images":(\d{1,18}),("project":.+)\}'
 )
 _HOURLY, _DAILY = timedelta(hours=25), timedelta(days=8)
 _LONGEST_KEY = 300

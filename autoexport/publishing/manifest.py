@@ -61,9 +61,10 @@ class Manifest:
     def read_at(self) -> datetime | None:
         """The time when the database was read, in whole seconds; None if the time stamp is invalid."""
         try:
-            return datetime.fromisoformat(self.timestamp)
+            time = datetime.fromisoformat(self.timestamp)
         except ValueError:
             return None
+        return time if time.tzinfo is not None else None
 
     def to_json(self) -> bytes:
         """The bytes of the file."""
@@ -80,6 +81,34 @@ class Manifest:
             record["files"] = {name: FileRecord(**entry) for name, entry in record["files"].items()}
             beside = record.get("beside", {}).items()
             record["beside"] = {name: BesideRecord(**entry) for name, entry in beside}
-            return cls(**record)
+            manifest = cls(**record)
+            return manifest if _is_sound(manifest) else None
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+_NUMBERS = ("generation", "repaired", "guarded", "redacted", "rendered_images", "kept_bytes", "rendered_bytes")
+
+
+def _is_sound(manifest: Manifest) -> bool:
+    """Whether the values are of the kinds that this program writes, and all names lead into the directory.
+
+    The file is public: a person or a program may have edited it.
+    """
+    records: list[FileRecord | BesideRecord] = [*manifest.files.values(), *manifest.beside.values()]
+    counts = [manifest.counts, manifest.orphans, manifest.soft_deleted, *manifest.left_out.values()]
+    numbers = [getattr(manifest, name) for name in _NUMBERS]
+    numbers += [record.bytes for record in records] + [record.rows for record in manifest.files.values()]
+    numbers += [number for each in counts for number in each.values()]
+    texts = [manifest.timestamp, manifest.database, manifest.mode, *(record.digest for record in records)]
+    return (
+        all(type(number) is int and 0 <= number < 2**63 - 1 for number in numbers)
+        and {*map(type, texts)} <= {str}
+        and isinstance(manifest.duration_seconds, int | float)
+        and all(map(_leads_inside, (*manifest.files, *manifest.beside)))
+    )
+
+
+def _leads_inside(name: str) -> bool:
+    parts = name.removesuffix("/").split("/")
+    return not {"", ".", ".."} & set(parts) and "\0" not in name
