@@ -18,6 +18,7 @@ from autoexport.overview.chart import growth
 from autoexport.overview.history import HEADER, History, HistoryRow
 from autoexport.overview.progress_log import ProgressLog, key_of
 from autoexport.publishing.manifest import BesideRecord, FileRecord, Manifest
+from autoexport.publishing.object_store.remote_manifest import RemoteManifest
 
 NOW = datetime(2024, 1, 20, 10, 30, tzinfo=UTC)
 NUMBERS = st.sampled_from([0, 1, -1, 7, 2**63, 2**70, 1.5, 1e300])
@@ -86,6 +87,23 @@ def test_an_edited_manifest_is_one_of_ours_or_none(text: bytes) -> None:
     for name in (*found.files, *found.beside):
         assert not {"", ".", ".."} & set(name.removesuffix("/").split("/"))
         assert "\0" not in name
+
+
+REMOTE = RemoteManifest(
+    MANIFEST, {name: f"g/3-0123456789abcdef/{name}" for name in ("images.csv", "index.html")}, "01", "02",
+    "g/3-0123456789abcdef/manifest.json", "g/2-0123456789abcdef/manifest.json", "2024-01-20T10:30:00+00:00",
+)  # fmt: skip
+
+
+@given(edited(json.loads(REMOTE.to_json())))
+def test_an_edited_manifest_in_a_store_is_one_of_ours_or_none(text: bytes) -> None:
+    found = RemoteManifest.from_json(text)
+    if found is None:
+        return
+    assert RemoteManifest.from_json(found.to_json()) == found
+    assert found.published.timestamp() < 1e12
+    for key in filter(None, (*found.named_keys, found.previous)):
+        assert key.startswith("g/")
 
 
 REPORT = Report(7, "watching", 1.0, 1e9, 1e9, 0.5, 3, "2024-01-20T10:30:00Z", 1e9, error="e", hint="h")

@@ -40,7 +40,8 @@ def load_record(state: Path, url: str) -> Record:
     """The record of this store; a new one, with a new name, if there is none. It writes nothing."""
     with suppress(OSError, ValueError, TypeError):
         record = Record(**orjson.loads((state / RECORD_NAME).read_bytes()))
-        if record.url == url and len(bytes.fromhex(record.writer)) == 8:
+        sound = isinstance(record.text, str) and isinstance(record.swept_at, int | float)
+        if record.url == url and len(bytes.fromhex(record.writer)) == 8 and sound:
             return record
     return Record(url, os.urandom(8).hex())
 

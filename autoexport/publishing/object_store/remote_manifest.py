@@ -70,7 +70,10 @@ class RemoteManifest:
             for name, entry in (*record["files"].items(), *record["beside"].items()):
                 keys[name] = entry.pop("key")
             manifest = Manifest.from_json(orjson.dumps(record))
-            if manifest is None or not all(map(FOLDER.fullmatch, (*keys.values(), own["key"]))):
+            before = [] if own["previous"] is None else [own["previous"]]
+            if manifest is None or not all(map(FOLDER.fullmatch, (*keys.values(), own["key"], *before))):
+                return None
+            if not all(isinstance(own[name], str) for name in ("writer", "publish")):
                 return None
             if datetime.fromisoformat(own["published_at"]).tzinfo is None:
                 return None
