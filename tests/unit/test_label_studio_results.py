@@ -93,8 +93,11 @@ def test_the_size_is_the_largest_of_all_results() -> None:
     """Also of results that are no shapes; without a size, percentages stay."""
     found = read_regions([rectangle("a"), {**rectangle("b", 1), "original_width": 900}], NO_FACTS)
     assert (found.width, found.height) == (900, 400)
-    bare = {**rectangle("a"), "original_width": None, "original_height": None}
-    assert box(read(bare)[0]) == [10, 20, 40, 60]
+    for width, height in ((None, None), ("wide", []), (True, 0), (-1, "nan"), ("inf", {})):
+        bare = {**rectangle("a"), "original_width": width, "original_height": height}
+        assert box(read(bare)[0]) == [10, 20, 40, 60]
+    as_text = {**rectangle("a"), "original_width": "800", "original_height": "400.0"}
+    assert read(as_text) == read(rectangle("a"))
 
 
 @pytest.mark.parametrize("value", [{}, {"x": "a", "y": 1, "width": 2, "height": 3}, {"x": None}, {"x": [1]}])

@@ -32,9 +32,14 @@ def number_or_none(value: Any) -> float | None:
 
 
 def size_of(value: Any) -> float | None:
-    """A width or a height; None for what is none."""
-    number = number_or_none(value)
-    return number if number is not None and number > 0 else None
+    """A width or a height, also one that was stored as text; None for what is none."""
+    if isinstance(value, str):
+        try:
+            value = int(value) if value.isdecimal() else float(value)
+        except ValueError:
+            return None
+    size = number_or_none(value)
+    return size if size is not None and 0 < size < math.inf else None
 
 
 def box_of(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
