@@ -68,8 +68,8 @@ BOX = {"x": NUMBERS, "y": NUMBERS, "width": NUMBERS, "height": NUMBERS}
 KINDS = ["rectangle", "polygon", "ellipse", "keypoint", "vector", "brush"]
 KINDS += [f"{kind}labels" for kind in KINDS]
 RESULT = some(
-    id=WORDS, type=st.sampled_from([*KINDS, "choices", "taxonomy", "textarea", "labels", "rating", "relation"]),
-    from_name=WORDS, original_width=NUMBERS, original_height=NUMBERS, score=NUMBERS,
+    type=st.sampled_from([*KINDS, "choices", "taxonomy", "textarea", "labels", "rating", "relation"]),
+    id=WORDS | NUMBERS, from_name=WORDS, original_width=NUMBERS, original_height=NUMBERS, score=NUMBERS,
     value=some(
         **BOX, rotation=NUMBERS, radiusX=NUMBERS, radiusY=NUMBERS, closed=st.booleans(), format=WORDS,
         points=many(st.lists(mostly(NUMBERS), min_size=2, max_size=2)), vertices=many(POINT), rle=many(NUMBERS),
@@ -81,7 +81,7 @@ TOOL = some(
     toolName=WORDS,
     result=many(
         some(
-            **BOX, id=WORDS, label=WORDS, points=many(POINT), value=ANYTHING,
+            **BOX, id=WORDS | NUMBERS, label=WORDS, points=many(POINT), value=ANYTHING,
             attributes=st.dictionaries(WORDS, ANYTHING, max_size=2),
             **dict.fromkeys(("front", "back"), some(tl=POINT, tr=POINT, br=POINT, bl=POINT)),
         )
@@ -94,7 +94,7 @@ ITEM = some(
         **BOX, type=st.sampled_from(["rectangle", "ellipse", "rotated_rectangle", "polygon", "full_image"]),
         angle=NUMBERS, points=many(POINT),
     ),
-    labels=many(some(id=st.sampled_from(["a", "b", "c"]))), confidences=many(NUMBERS),
+    labels=many(some(id=st.sampled_from(["a", "b", 2**64 - 1]))), confidences=many(NUMBERS),
 )  # fmt: skip
 ANSWERS = {
     "label_studio": many(RESULT),

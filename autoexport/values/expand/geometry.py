@@ -15,15 +15,22 @@ Box = tuple[float | None, float | None, float | None, float | None]
 NO_BOX: Box = (None, None, None, None)
 
 
+_NUMBERS = {int, float}
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError)
 """What the functions of shapes raise if a document holds other JSON than the application writes."""
 
 
+def numbers_of(*values: Any) -> tuple[float, ...]:
+    """Numbers. Raises TypeError for other JSON: texts could be added, and a multiplied list fills the memory."""
+    if not _NUMBERS.issuperset(map(type, values)):
+        raise TypeError(values)
+    return values
+
+
 def number_of(value: Any) -> float:
-    """A number. Raises TypeError for other JSON: two texts could be added as well."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(value)
-    return value
+    """A number. Raises TypeError for other JSON."""
+    (number,) = numbers_of(value)
+    return number
 
 
 def number_or_none(value: Any) -> float | None:
@@ -33,6 +40,8 @@ def number_or_none(value: Any) -> float | None:
 
 def size_of(value: Any) -> float | None:
     """A width or a height, also one that was stored as text; None for what is none."""
+    if type(value) is int and value > 0:  # as almost always
+        return value
     if isinstance(value, str):
         try:
             value = int(value) if value.isdecimal() else float(value)
@@ -44,7 +53,7 @@ def size_of(value: Any) -> float | None:
 
 def box_of(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """The corners of a box from its `x`, `y`, `width` and `height`. Raises one of `UNREADABLE`."""
-    x, y, across, down = (number_of(shape[name]) for name in ("x", "y", "width", "height"))
+    x, y, across, down = numbers_of(shape["x"], shape["y"], shape["width"], shape["height"])
     return x, y, x + across, y + down
 
 
@@ -55,9 +64,10 @@ def points_of(points: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
 
 def written_points(points: Sequence[Sequence[float]]) -> bytes:
     """Points as published JSON. Raises ValueError if a coordinate is beyond the largest number."""
-    if not all(math.isfinite(side) for point in points for side in point):
+    written = orjson.dumps(points).replace(b",", b", ")
+    if b"null" in written:  # what orjson writes for an infinity
         raise ValueError(points)
-    return orjson.dumps(points).replace(b",", b", ")
+    return written
 
 
 def written(value: Any) -> bytes | None:
@@ -74,8 +84,8 @@ def ellipse_hull(x: float, y: float, across: float, down: float, degrees: float)
 
 
 def key_of(value: Any) -> Any:
-    """An id or a kind that may be a key of a dictionary: a list or an object becomes its JSON."""
-    return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
+    """An id or a kind that may be a key of a dictionary. A list, an object or a long number becomes its JSON."""
+    return value if isinstance(value, str | int | float | None) else orjson.dumps(value).decode()
 
 
 def name_of(value: Any) -> str | None:

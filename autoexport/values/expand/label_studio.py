@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from autoexport.model.catalog import Scalar
@@ -19,8 +20,8 @@ from autoexport.values.expand.geometry import (
     ellipse_hull,
     key_of,
     name_of,
-    number_of,
     number_or_none,
+    numbers_of,
     size_of,
     written,
     written_points,
@@ -36,11 +37,10 @@ Shape = tuple[str, Box, bytes | None, Any, bytes | None, bytes | None]
 
 
 def _rectangle(value: dict[str, Any], across: float, down: float) -> Shape:
-    angle = number_of(value.get("rotation") or 0)
-    ((x, y), (width, height)) = _pixels(
-        [(value["x"], value["y"]), (value["width"], value["height"])], across, down
-    )
-    right, bottom = x + width, y + height
+    angle = value.get("rotation") or 0
+    x, y, width, height, angle = numbers_of(value["x"], value["y"], value["width"], value["height"], angle)
+    x, y = x * across / 100, y * down / 100
+    right, bottom = x + width * across / 100, y + height * down / 100
     if not angle % 360:
         return "bbox", (x, y, right, bottom), None, angle, None, None
     corners = turned(((x, y), (right, y), (right, bottom), (x, bottom)), (x, y), angle)
@@ -57,10 +57,10 @@ def _polygon(value: dict[str, Any], across: float, down: float) -> Shape:
 
 
 def _ellipse(value: dict[str, Any], across: float, down: float) -> Shape:
-    angle = number_of(value.get("rotation") or 0)
-    ((x, y),) = _pixels([(value["x"], value["y"])], across, down)
-    radii = number_of(value["radiusX"]) * across / 100, number_of(value["radiusY"]) * down / 100
-    return "ellipse", ellipse_hull(x, y, *radii, angle), None, angle, None, None
+    angle = value.get("rotation") or 0
+    x, y, width, height, angle = numbers_of(value["x"], value["y"], value["radiusX"], value["radiusY"], angle)
+    radii = width * across / 100, height * down / 100
+    return "ellipse", ellipse_hull(x * across / 100, y * down / 100, *radii, angle), None, angle, None, None
 
 
 def _keypoint(value: dict[str, Any], across: float, down: float) -> Shape:
@@ -82,7 +82,8 @@ def _mask(value: dict[str, Any], across: float, down: float) -> Shape:
 
 
 def _pixels(points: Any, across: float, down: float) -> list[tuple[float, float]]:
-    return [(number_of(x) * across / 100, number_of(y) * down / 100) for x, y in points]
+    numbers_of(*chain.from_iterable(points))
+    return [(x * across / 100, y * down / 100) for x, y in points]
 
 
 _SHAPES: dict[str, Callable[[dict[str, Any], float, float], Shape]] = {
@@ -116,9 +117,13 @@ def read_regions(results: Any, _: Facts) -> Regions:
             found.width = max(found.width or 0, across)
         if down:
             found.height = max(found.height or 0, down)
-        word = key_of(result.get("type"))
+        word = result.get("type")
+        if not isinstance(word, str):
+            word = key_of(word)
         kind = _KINDS.get(word)
-        part = key_of(result.get("id", f"#{index}"))
+        part = result.get("id", f"#{index}")
+        if not isinstance(part, str):
+            part = key_of(part)
         if kind is None or part in places:
             others.append((index, result))
         else:
@@ -133,9 +138,9 @@ def read_regions(results: Any, _: Facts) -> Regions:
             label, more = None, None
             if isinstance(labels, list) and labels:
                 label = name_of(labels[0])
-                more = {str(result.get("from_name", word)): labels} if len(labels) > 1 else None
+                more = {str(name_of(result.get("from_name", word))): labels} if len(labels) > 1 else None
             word, box, polygon, rotation, points, mask = shape
-            score = number_or_none(result.get("score"))
+            score = number_or_none(result.get("score")) if "score" in result else None
             regions.append((part, word, label, None, score, *box, polygon, rotation, points, mask, more))
     _add_answers(found, others, places)
     return found
@@ -145,7 +150,7 @@ def _add_answers(found: Regions, others: list[tuple[int, dict[str, Any]]], place
     """Add what is no shape: answers about a region, and answers about the whole image."""
     for index, result in others:
         word, value, part = key_of(result.get("type")), result["value"], key_of(result.get("id", f"#{index}"))
-        name = str(result.get("from_name", word))
+        name = str(name_of(result.get("from_name", word)))
         answer = _answer(value, str(word))
         if part in places:
             _add_to(found.regions, places[part], word, name, answer)
@@ -242,7 +247,7 @@ def read_image(data: Any, facts: Facts) -> dict[str, Scalar] | None:
 def _resolved(template: str, data: Any) -> str | None:
     whole = _VARIABLE.fullmatch(template)
     if whole is None:
-        filled = _VARIABLE.sub(lambda match: str(_found(match[1], data) or ""), template)
+        filled = _VARIABLE.sub(lambda match: name_of(_found(match[1], data) or "") or "", template)
         return filled if filled and filled != template else None
     value = _found(whole[1], data)
     if isinstance(value, list):
