@@ -240,7 +240,8 @@ def _label_key(table: Table, configured: TableOverride, found: TableFields, decl
         column for column in by_names(table, LABEL_ID_NAMES) if fits(column, "label_id") and found.free(column)
     ]
     codes = [column for column in by_names(table, LABEL_NAMES) if found.free(column)]
-    links = {**declared.keys, **declared.others}
+    # A column that is another field already, such as the own key of annotations, says nothing about labels.
+    links = {name: link for name, link in {**declared.keys, **declared.others}.items() if found.free(link.column)}
     if links:
         conventional = [column for column in named + codes if column.name in links]
         possible = conventional or [link.column for link in links.values()]

@@ -1112,6 +1112,20 @@ def test_a_key_is_no_coordinate() -> None:
     assert mapping.box is None
 
 
+def test_the_key_of_annotations_is_no_label() -> None:
+    """Whatever it refers to: the other columns say which label an annotation has."""
+    labels = Table("labels", None, "table", (Column("id", "integer"), Column("name", "text")))
+    columns_of = (Column("id", "integer"), Column("image_id", "integer"), Column("label", "integer"))
+    keys = (ForeignKey(("id",), None, "labels", ("id",)), ForeignKey(("label",), None, "labels", ("id",)))
+    images = Table("images", None, "table", (Column("id", "integer"), Column("name", "text")))
+    for given_keys in (keys[:1], keys):
+        annotations = Table("annotations", None, "table", columns_of, ("id",), given_keys)
+        mapping, _ = _understood(Catalog((images, labels, annotations)))
+        assert mapping is not None
+        assert columns(mapping, "annotations")["label_id"] == "label"
+        assert mapping.label_joined
+
+
 @settings(max_examples=200, deadline=None)
 @given(_catalogs())
 def test_any_schema_is_understood_or_refused(catalog: Catalog) -> None:
