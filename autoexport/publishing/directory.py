@@ -39,6 +39,9 @@ PUBLISHING = "publishing"
 LABELLING = "labelling"
 """The name of a mark in the state directory: label files were written, and the ledger is not theirs yet."""
 
+_MOST_HELD = 50
+"""So many replaced files are held open, the largest. COCO may have thousands, a process 1,024 open ones."""
+
 _RESERVE_BYTES = 16 << 20
 """Space that stays free on the disk beside the new files."""
 
@@ -181,7 +184,8 @@ def commit(
     try:
         names = [item.layout.file_name for item in staged]
         keep_unknown(directory, [*names, MANIFEST_NAME], previous, mark)
-        with held_open([directory / name for name in names] if throttle is None else []):
+        largest = sorted(staged, key=lambda item: item.size, reverse=True)[: _MOST_HELD if throttle is None else 0]
+        with held_open(directory / item.layout.file_name for item in largest):
             for item in staged:
                 published[item.layout.file_name] = _put_in_place(item, directory, throttle)
             for folder in sorted({directory, *_folders(directory, names)}, key=lambda path: -len(path.parts)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 import stat
 import zlib
@@ -128,6 +129,20 @@ def test_the_old_files_are_freed_after_the_manifest(tmp_path: Path, monkeypatch:
     publish_once(tmp_path, b"new", manifest())
     assert open_then[-1] == (MANIFEST_NAME, [f"{name} (deleted)" for name in NAMES])
     assert deleted() == []
+
+
+def test_more_files_than_a_process_may_have_open(tmp_path: Path) -> None:
+    """The replaced files are held open, but not all of them."""
+    names = [f"{number}.json" for number in range(200)]
+    for content in (b"old", b"new"):
+        staged = [stage(layout(name, content), None, tmp_path, None) for name in names]
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, before[1]))
+        try:
+            commit(staged, manifest(1, *names), tmp_path, manifest(1, *names))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert {(tmp_path / name).read_bytes() for name in names} == {b"new"}
 
 
 # --- mode and owner ------------------------------------------------------------------------------
