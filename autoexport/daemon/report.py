@@ -83,8 +83,6 @@ class Report:
 
 
 _NUMBERS = (
-    "interval_s",
-    "started_at",
     "last_check_at",
     "last_export_s",
     "oldest_change_at",
