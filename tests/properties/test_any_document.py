@@ -109,6 +109,11 @@ CLASSES = {"car": 1, "a": 2}
 TASKS = {"label_studio": some(image=WORDS), "labelu": ANYTHING, "geti": ANYTHING}
 
 
+def images_of(name: str, least: int) -> st.SearchStrategy[list[tuple[Any, list[Any]]]]:
+    """Up to three images, each a task and its answers."""
+    return st.lists(st.tuples(TASKS[name], st.lists(ANSWERS[name], max_size=2)), min_size=least, max_size=3)
+
+
 def mapping_of(name: str) -> Mapping:
     """The mapping of an application whose rows hold documents."""
     any_table = Table("any", None, "table", (Column("id", "integer"),))
@@ -139,9 +144,7 @@ def block_of(name: str, images: Sequence[tuple[Any, Sequence[Any]]], first: int 
 @given(data=st.data())
 def test_any_document_is_exported(name: str, data: st.DataObject) -> None:
     """Every output can be read back and has a row for each annotation; rows for training can be made."""
-    images = data.draw(
-        st.lists(st.tuples(TASKS[name], st.lists(ANSWERS[name], max_size=2)), min_size=1, max_size=3)
-    )
+    images = data.draw(images_of(name, 1))
     block = block_of(name, images)
     for output in OUTPUTS:
         body = body_of(output, block)
@@ -160,9 +163,7 @@ def test_any_document_is_exported(name: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_cuts_do_not_show(name: str, data: st.DataObject) -> None:
     """What one document holds does not change how others are read."""
-    images = data.draw(
-        st.lists(st.tuples(TASKS[name], st.lists(ANSWERS[name], max_size=2)), min_size=2, max_size=3)
-    )
+    images = data.draw(images_of(name, 2))
     whole = block_of(name, images)
     parts = [block_of(name, [image], number) for number, image in enumerate(images)]
     for output in OUTPUTS:
